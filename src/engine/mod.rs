@@ -1,0 +1,4 @@
+//! HOW FAR a run has got.
+/// One execution of a plan.
+#[derive(Debug)]
+pub struct Run {}

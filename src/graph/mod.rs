@@ -1,0 +1,1 @@
+//! WHAT is to be computed.
