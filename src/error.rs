@@ -69,7 +69,14 @@ struct Inner {
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error {
-            inner: Arc::new(Inner { kind, message: message.into(), task: None, attempts: 0, path: Vec::new(), source: None }),
+            inner: Arc::new(Inner {
+                kind,
+                message: message.into(),
+                task: None,
+                attempts: 0,
+                path: Vec::new(),
+                source: None,
+            }),
         }
     }
 

@@ -1,9 +1,83 @@
-//! sprang
+//! Graphs of tasks on the cores of one machine: write a graph once, run it on threads or step by step, by a configuration value.
+//!
+//! A *task* is one call of a function. [`delayed`] makes one without running it, and gives a [`Delayed<T>`], a handle to the value that it
+//! will return. Handles are arguments of further tasks, and so a graph grows. [`Delayed::compute`] and [`compute`] run what the wanted
+//! outputs need, each task once, and drop each value with its last reader.
+//!
+//! ```
+//! use sprang::{compute, config, delayed};
+//!
+//! fn read(year: u32) -> Vec<f64> {
+//!     (0..365).map(|day| f64::from(year % 7 + day % 30)).collect()
+//! }
+//!
+//! fn mean(values: &Vec<f64>) -> f64 {
+//!     values.iter().sum::<f64>() / values.len() as f64
+//! }
+//!
+//! fn shift(mut values: Vec<f64>, by: &f64) -> Vec<f64> {
+//!     values.iter_mut().for_each(|value| *value -= by);
+//!     values
+//! }
+//!
+//! let mut means = Vec::new();
+//! for year in 2000..2026_u32 {
+//!     let raw = delayed(read, (year,)).name(format!("read {year}"));
+//!     let level = delayed(mean, (&raw,)); // borrows
+//!     let flat = delayed(shift, (raw, &level)); // `raw` is moved in after its last reader, and changed in place
+//!     means.push(delayed(mean, (&flat,)));
+//! }
+//! let spread = delayed(|means| means.iter().copied().fold(0.0, f64::max), (&means,));
+//!
+//! let on_threads: f64 = spread.compute()?; // the default
+//! let step_by_step = config::with("scheduler", "sync", || spread.compute())??;
+//! assert_eq!(on_threads, step_by_step);
+//! assert!(on_threads.abs() < 1e-9);
+//! let (first, last) = compute((&means[0], &means[25]))?; // two outputs, one run
+//! assert!(first.abs() < 1e-9 && last.abs() < 1e-9);
+//! # Ok::<_, sprang::Error>(())
+//! ```
+//!
+//! # Where to look
+//!
+//! - Building: [`delayed`] (its page has the table of argument modes), [`try_delayed`] for functions that fail, [`lit`] and [`local`] for
+//!   values, [`delayed_local`] for what must stay in this process, and the options of a [`Delayed`]: name, retries, timeout, priority, after,
+//!   pure.
+//! - Running: [`compute`] for outputs in any shape, [`compute_each`] for a `Result` each, [`persist`] to keep results, [`prepare`] to run a
+//!   graph many times, [`CancelToken`] to end a run.
+//! - Choosing how: [`config`], [`Scheduler`], [`ThreadExecutor`], [`SyncExecutor`], and the trait [`Executor`] for one of your own.
+//! - What can go wrong: [`Error`], [`ErrorKind`].
+//!
+//! # The road of a compute
+//!
+//! The source has a room for each step, and each uses only those above it: `graph` (what is to be computed: nodes, their order, the plan),
+//! `engine` (how far it has got: one run and its counters), `executor` (where tasks run), `api` (how it is asked for).
+//! ARCHITECTURE.md beside the source says more.
+
+#[macro_use]
+mod arity;
+
 mod api;
 mod engine;
 mod error;
 mod executor;
 mod graph;
-pub use engine::Run;
+mod primitives;
+
+pub use api::compute::{IntoScheduler, Outputs, Prepared, compute, compute_each, compute_with, persist, prepare};
+pub use api::config;
+pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
+pub use engine::{CancelToken, EnteredToken, ReadyTask, Run};
 pub use error::{Error, ErrorKind, Result};
+pub use executor::sync::SyncExecutor;
+pub use executor::threads::ThreadExecutor;
 pub use executor::{Executor, Scheduler};
+pub use graph::Delayed;
+pub use graph::argument::{Argument, Lit, Refs, RefsIter, lit};
+pub use graph::portable::Portable;
+pub use graph::task::TaskArgs;
+
+/// The programs of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

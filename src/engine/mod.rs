@@ -1,4 +1,17 @@
-//! HOW FAR a run has got.
-/// One execution of a plan.
-#[derive(Debug)]
-pub struct Run {}
+//! HOW FAR a compute has got. Passive: it spawns nothing, reads no clock, and waits only for a run's end.
+//!
+//! A [`Run`] is one execution of a plan and holds all that changes. Executors ask it what is ready, run tasks through it, and are told
+//! what has become ready; they never touch a task, a value or a counter themselves. [`run`] has the states of a task and the invariants.
+
+mod cancel;
+mod countdown;
+mod gate;
+mod panics;
+mod ready;
+mod run;
+
+pub use cancel::{CancelToken, EnteredToken};
+pub(crate) use panics::in_run;
+pub use ready::ReadyTask;
+pub use run::Run;
+pub(crate) use run::{Deadline, ParallelRef, RunSettings, Surroundings, Timer, Worker};

@@ -1,0 +1,132 @@
+//! How many bytes does a task take, by shape and phase?
+//!
+//! Unit: bytes per task, as asked of the allocator. *kept* is what a phase leaves allocated; *peak* is the most that was
+//! allocated during the phase, everything from the phases before included. *all told* is the highest peak: the number that the
+//! mark is about. The baseline's arrays are there for comparison; they hold the graph twice (inputs and dependents) and the values.
+//!
+//! What it does not show: what the allocator adds to each request, pages that were asked for and never touched, stacks, and
+//! values that tasks allocate themselves (an `i64` needs nothing).
+//!
+//! Options: `--shape=NAME`, `--quick`.
+
+#![expect(clippy::print_stdout, reason = "a table is the output of this bench")]
+#![expect(unsafe_code, reason = "a global allocator that counts is an unsafe trait")]
+
+mod baseline;
+mod big;
+mod subject;
+mod table;
+
+use baseline::{Arrays, DequePool, empty};
+use big::{Shape, shapes};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use subject::On;
+use table::{Options, Table, judged};
+
+/// Asks the system, and counts.
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
+static PEAK_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+fn allocated(num_bytes: usize) {
+    PEAK_BYTES.fetch_max(LIVE_BYTES.fetch_add(num_bytes, Relaxed) + num_bytes, Relaxed);
+}
+
+// SAFETY: every call goes to `System` with the arguments it came with, so the contract of each method is `System`'s own.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        allocated(layout.size());
+        // SAFETY: the caller's promises are passed on unchanged.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        allocated(layout.size());
+        // SAFETY: the caller's promises are passed on unchanged.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // The old block may have to live until the new one is filled, so both count for a moment.
+        allocated(new_size);
+        LIVE_BYTES.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promises are passed on unchanged.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promises are passed on unchanged.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// What one phase did to the heap, in bytes above `before`.
+struct Phase {
+    kept: f64,
+    peak: f64,
+}
+
+fn watched<T>(before: usize, phase: impl FnOnce() -> T) -> (Phase, T) {
+    PEAK_BYTES.store(LIVE_BYTES.load(Relaxed), Relaxed);
+    let result = phase();
+    // Signed, because other threads may free what they held before.
+    let above = |bytes: &AtomicUsize| bytes.load(Relaxed) as f64 - before as f64;
+    (Phase { kept: above(&LIVE_BYTES), peak: above(&PEAK_BYTES) }, result)
+}
+
+fn main() {
+    const MARK: f64 = 150.0;
+    let options = Options::read(1);
+    let pool = DequePool::new(2);
+    let mut table = Table::new([
+        "bytes per task",
+        "deque kept",
+        "deque peak",
+        "build kept",
+        "build peak",
+        "plan kept",
+        "plan peak",
+        "run kept",
+        "run peak",
+        "all told",
+    ]);
+    for shape in shapes(options.size()).iter().filter(|shape| options.wants(shape.name)) {
+        let deque = arrays(shape, &pool);
+        let mut cells = vec![shape.name.to_owned()];
+        let mut add = |phase: &Phase| {
+            cells.extend([phase.kept, phase.peak].map(|bytes| format!("{:.0}", bytes / shape.num_tasks() as f64)));
+        };
+        add(&deque);
+        let phases = library(shape);
+        phases.iter().for_each(&mut add);
+        let peak = phases.iter().map(|phase| phase.peak).fold(0.0, f64::max) / shape.num_tasks() as f64;
+        cells.push(judged(peak.round(), peak < MARK));
+        table.row(cells);
+    }
+    println!("{table}");
+    println!("mark: all told less than {MARK}");
+}
+
+/// Build and run together: the arrays are everything there is.
+fn arrays(shape: &Shape, pool: &DequePool) -> Phase {
+    let before = LIVE_BYTES.load(Relaxed);
+    let (phase, _) = watched(before, || {
+        let arrays = Arc::new(Arrays::build(shape));
+        pool.run(&arrays, empty);
+        arrays
+    });
+    phase
+}
+
+fn library(shape: &Shape) -> [Phase; 3] {
+    // Threads and other things that are allocated once are not the graph's.
+    subject::build(&Shape::fan(2), 0).plan().run(On::Threads(2));
+    let before = LIVE_BYTES.load(Relaxed);
+    let (build, graph) = watched(before, || subject::build(shape, 0));
+    let (plan_phase, plan) = watched(before, || graph.plan());
+    let (run, _outputs) = watched(before, || plan.run(On::Threads(2)));
+    [build, plan_phase, run]
+}

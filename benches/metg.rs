@@ -1,0 +1,179 @@
+//! How short may tasks be before the scheduler eats half of two cores?
+//!
+//! Unit: microseconds: METG, the minimum effective task granularity of Task Bench (Slaughter et al., SC 2020). The grain of a run
+//! is `workers x wall time / tasks`; its efficiency is the time that the work alone takes on one core, over `workers x wall
+//! time`. METG(50 %) is the smallest grain with an efficiency of one half, interpolated between the two runs around it, coming
+//! down from long tasks. Half of two cores is what one core does alone, so METG(75 %) asks for a real gain.
+//!
+//! The time of the work is calibrated once, on one thread, and is the same for all systems. `split` is the same work without any
+//! dependencies, cut in two halves by hand: where it is below 100 %, the machine does not give two full cores, and no scheduler
+//! can do better. All runs are first runs. In *with build*, the grain includes building (and planning) the graph, for a graph
+//! that is used once.
+//!
+//! What it does not show: other shapes, more workers than two, memory-bound work.
+//!
+//! Options: `--rounds=N`, `--shape=NAME`, `--quick`.
+
+#![expect(clippy::print_stdout, reason = "a table is the output of this bench")]
+
+mod baseline;
+mod big;
+mod subject;
+mod table;
+
+use baseline::{Arrays, DequePool, rayon_by_hand, rayon_pool};
+use big::{Shape, busy, step_ns};
+use std::hint::black_box;
+use std::sync::Arc;
+use subject::On;
+use table::{Options, Samples, Table, digits, judged, timed};
+
+const NUM_WORKERS: usize = 2;
+const SYSTEMS: [&str; 4] = ["split", "deque", "rayon", "sprang"];
+
+fn main() {
+    let options = Options::read(5);
+    let (num_steps, grains) = if options.is_quick { (20, 2..=8) } else { (500, 1..=12) };
+    // Twice as long from one to the next.
+    let grains: Vec<u32> = grains.map(|k| 1 << k).collect();
+    let step_ns = step_ns();
+    let mut bench = Bench { rayon: rayon_pool(NUM_WORKERS), deque: DequePool::new(NUM_WORKERS) };
+    println!(
+        "one step of work takes {step_ns:.3} ns; {NUM_WORKERS} workers, median of {} rounds\n",
+        options.num_rounds
+    );
+
+    let mut metg = Table::new(["METG, us", "50 %", "75 %", "50 % with build", "50 % / deque", "with build / deque"]);
+    for (name, shape) in [
+        ("stencil 64 wide", Shape::stencil(64, num_steps)),
+        ("fft 64 wide", Shape::fft(64, num_steps)),
+        ("stencil 2 wide", Shape::stencil(2, 8 * num_steps)),
+    ] {
+        if !options.wants(name) {
+            continue;
+        }
+        let mut samples = Samples::default();
+        for round in 0..options.num_rounds {
+            for &grain in &grains {
+                for turn in 0..SYSTEMS.len() {
+                    bench.measure(SYSTEMS[(round + turn) % SYSTEMS.len()], &shape, grain, &mut samples);
+                }
+            }
+        }
+        print_efficiency(name, &shape, &grains, step_ns, &samples);
+        let find = |system: &str, phase: &str, efficiency: f64| {
+            let curve = grains.iter().map(|&grain| {
+                let wall_ns = samples.median(&format!("{system} {grain} {phase}"));
+                let grain_ns = NUM_WORKERS as f64 * wall_ns / shape.num_tasks() as f64;
+                (grain_ns, f64::from(grain) * step_ns / grain_ns)
+            });
+            smallest_grain(&curve.collect::<Vec<_>>(), efficiency) / 1e3
+        };
+        let [deque, deque_total] = ["run", "total"].map(|phase| find("deque", phase, 0.5));
+        for system in &SYSTEMS[1..] {
+            let [half, more, total] = [("run", 0.5), ("run", 0.75), ("total", 0.5)]
+                .map(|(phase, efficiency)| find(system, phase, efficiency));
+            if samples.of(&format!("{system} {} run", grains[0])).is_empty() {
+                continue;
+            }
+            let is_met = *system != "sprang" || half / deque <= 1.5;
+            let ratios = [judged(half / deque, is_met), judged(total / deque_total, true)];
+            metg.row([format!("{name}, {system}")].into_iter().chain([half, more, total].map(or_none)).chain(ratios));
+        }
+    }
+    println!("{metg}");
+    println!("mark: 50 % / deque at most 1.5 for sprang, 64 wide");
+}
+
+fn or_none(number: f64) -> String {
+    if number.is_nan() { "never".to_owned() } else { digits(number) }
+}
+
+struct Bench {
+    rayon: rayon::ThreadPool,
+    deque: DequePool,
+}
+
+impl Bench {
+    /// Adds the wall time of one run, and of building and that run, in nanoseconds.
+    fn measure(&mut self, system: &str, shape: &Shape, grain: u32, samples: &mut Samples) {
+        let body = move |sum| busy(grain, sum);
+        let (build, run) = match system {
+            "split" => (0.0, timed(|| split_by_hand(&self.rayon, shape.num_tasks(), grain)).0),
+            "sprang" => {
+                let (build, graph) = timed(|| subject::build(shape, grain));
+                let (plan_time, plan) = timed(|| graph.plan());
+                let (run, outputs) = timed(|| plan.run(On::Threads(NUM_WORKERS)));
+                check(system, shape, grain, &outputs);
+                (build + plan_time, run)
+            }
+            _ => {
+                let (build, arrays) = timed(|| Arc::new(Arrays::build(shape)));
+                let (run, ()) = timed(|| match system {
+                    "deque" => self.deque.run(&arrays, body),
+                    _ => rayon_by_hand(&self.rayon, &arrays, body),
+                });
+                check(system, shape, grain, &arrays.outputs(shape));
+                (build, run)
+            }
+        };
+        samples.add(format!("{system} {grain} run"), run);
+        samples.add(format!("{system} {grain} total"), build + run);
+    }
+}
+
+/// The same work as a graph of `num_tasks`, half of it on each worker.
+fn split_by_hand(pool: &rayon::ThreadPool, num_tasks: usize, grain: u32) {
+    let work = || {
+        // One after the other, or the processor would overlap short ones.
+        let last = (0..num_tasks / NUM_WORKERS).fold(0i64, |last, _| busy(grain, last.wrapping_add(1)));
+        black_box(last);
+    };
+    pool.join(work, work);
+}
+
+/// Compares with a serial run, for short tasks only: of the long ones, that would take longer than the bench itself.
+fn check(system: &str, shape: &Shape, grain: u32, outputs: &[i64]) {
+    if grain <= 16 {
+        let arrays = Arrays::build(shape);
+        arrays.run_in_order(move |sum| busy(grain, sum));
+        assert_eq!(outputs, arrays.outputs(shape), "{system} computes {} right", shape.name);
+    }
+}
+
+fn print_efficiency(name: &str, shape: &Shape, grains: &[u32], step_ns: f64, samples: &Samples) {
+    println!("{name}: efficiency in percent, {} tasks\n", shape.num_tasks());
+    let systems = SYSTEMS.iter().filter(|system| !samples.of(&format!("{system} {} run", grains[0])).is_empty());
+    let mut table = Table::new(["work, us"].into_iter().chain(systems.clone().copied()));
+    for &grain in grains {
+        let work_ns = f64::from(grain) * step_ns;
+        let cells = systems.clone().map(|system| {
+            let wall_ns = samples.median(&format!("{system} {grain} run"));
+            format!("{:.0}", 100.0 * work_ns * shape.num_tasks() as f64 / (NUM_WORKERS as f64 * wall_ns))
+        });
+        table.row([format!("{:.3}", work_ns / 1e3)].into_iter().chain(cells));
+    }
+    println!("{table}");
+    // The longest tasks leave nothing to argue about.
+    let longest = grains[grains.len() - 1];
+    let work_ns = f64::from(longest) * step_ns * shape.num_tasks() as f64;
+    let given = work_ns / (NUM_WORKERS as f64 * samples.median(&format!("split {longest} run")));
+    if given < 0.9 {
+        println!(
+            "the machine gave {:.0} % of {NUM_WORKERS} cores meanwhile: take these figures again\n",
+            100.0 * given
+        );
+    }
+}
+
+/// The grain at which the curve, followed from its long end, falls below `efficiency`; `NaN` if it never was above. The points
+/// are `(grain, efficiency)`, the shortest first.
+fn smallest_grain(curve: &[(f64, f64)], efficiency: f64) -> f64 {
+    let Some(below) = curve.iter().rposition(|point| point.1 < efficiency) else {
+        return curve.first().map_or(f64::NAN, |point| point.0);
+    };
+    let Some(&above) = curve.get(below + 1) else { return f64::NAN };
+    let below = curve[below];
+    let share = (efficiency - below.1) / (above.1 - below.1);
+    (below.0.ln() + share * (above.0.ln() - below.0.ln())).exp()
+}

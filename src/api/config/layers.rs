@@ -1,0 +1,221 @@
+//! What stands in a layer, and the layers stacked and frozen: [`Snapshot`].
+
+use super::schema::{self, Setting, Settings};
+use super::thread::{self, Entered};
+use super::value::Value;
+use crate::error::{Error, Result};
+use crate::executor::Scheduler;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::Location;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where a setting's value comes from, weakest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Nobody said otherwise.
+    Default,
+    /// A line of a configuration file.
+    #[non_exhaustive]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line in it, counted from 1.
+        line: usize,
+    },
+    /// The environment variable of this name.
+    Variable(String),
+    /// The call of [`set`](super::set) at this place.
+    Set(&'static Location<'static>),
+    /// The call of [`scoped`](super::scoped), [`Scope::and`](super::Scope::and) or [`with`](super::with) at this place.
+    Scoped(&'static Location<'static>),
+    /// The argument of the call that started the run.
+    Call,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("the default"),
+            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::Variable(name) => write!(f, "environment variable {name}"),
+            Origin::Set(at) => write!(f, "config::set at {}:{}", at.file(), at.line()),
+            Origin::Scoped(at) => write!(f, "a scope opened at {}:{}", at.file(), at.line()),
+            Origin::Call => f.write_str("the argument of the call"),
+        }
+    }
+}
+
+/// A value in a layer. It was [checked](Entry::new), so that resolving cannot fail.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    value: Value,
+    origin: Origin,
+}
+
+impl Entry {
+    /// The error has no place yet: the caller knows which file, variable or call it is about.
+    pub(super) fn new(setting: &Setting, value: Value, origin: Origin) -> Result<Self, String> {
+        setting.check(&value)?;
+        Ok(Entry { value, origin })
+    }
+
+    /// For `function`, which was called with `key` and `value`.
+    pub(super) fn from_call(
+        function: &str,
+        key: &str,
+        value: Value,
+        origin: Origin,
+    ) -> Result<(&'static Setting, Self)> {
+        let setting = find_for(function, key)?;
+        match Entry::new(setting, value, origin) {
+            Ok(entry) => Ok((setting, entry)),
+            Err(problem) => Err(Error::config(format!("{function}: {problem}"))),
+        }
+    }
+
+    fn write(&self, setting: &Setting, settings: &mut Settings) {
+        (setting.write)(settings, &self.value).expect("a value was checked before it entered its layer");
+    }
+}
+
+/// The setting called `key`, for `function`, which was called with it.
+pub(super) fn find_for(function: &str, key: &str) -> Result<&'static Setting> {
+    schema::find(key).ok_or_else(|| Error::config(format!("{function}: {}", schema::unknown(key, schema::quoted))))
+}
+
+/// What one place says, by the settings' names.
+pub(super) type Layer = BTreeMap<&'static str, Entry>;
+
+/// Every setting as one thread saw it at one moment, and where each came from.
+///
+/// A snapshot freezes everything, not only the thread's own scope: whatever [`set`](super::set) or
+/// [`refresh`](super::refresh) do later, a thread that has [entered](Snapshot::enter) it sees the same settings. So all tasks of
+/// a run see the settings the run was started with, whichever thread they are on. Scopes opened after entering lie on top.
+///
+/// Cloning costs one reference count.
+///
+/// # Examples
+/// ```
+/// use sprang::config;
+///
+/// let _scope = config::scoped("num_workers", 2)?;
+/// let here = config::snapshot()?;
+/// let there = std::thread::spawn(move || {
+///     let _entered = here.enter();
+///     config::get("num_workers")
+/// });
+/// assert_eq!(there.join().unwrap()?, "2");
+/// # Ok::<(), sprang::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Snapshot {
+    frozen: Arc<Frozen>,
+}
+
+struct Frozen {
+    settings: Arc<Settings>,
+    /// Everything process-wide, weakest first.
+    layers: Arc<[Layer]>,
+    /// Scopes and calls' arguments, oldest first. Of two from the same line of the program for the same setting only the later
+    /// is here, so that this does not grow however long a program goes on opening scopes within scopes.
+    overrides: Vec<(&'static Setting, Entry)>,
+}
+
+impl Snapshot {
+    /// The settings that `layers`, weakest first, resolve to.
+    pub(super) fn of(layers: Vec<Layer>) -> Self {
+        let mut settings = Settings::default();
+        for layer in &layers {
+            for (name, entry) in layer {
+                entry.write(schema::find(name).expect("a layer's names are settings"), &mut settings);
+            }
+        }
+        Snapshot {
+            frozen: Arc::new(Frozen { settings: settings.into(), layers: layers.into(), overrides: Vec::new() }),
+        }
+    }
+
+    /// This one with `overrides`, weakest first, on top.
+    pub(super) fn under(&self, overrides: impl IntoIterator<Item = (&'static Setting, Entry)>) -> Self {
+        let below = &*self.frozen;
+        let (mut settings, mut all) = (Settings::clone(&below.settings), below.overrides.clone());
+        for (setting, entry) in overrides {
+            entry.write(setting, &mut settings);
+            all.retain(|(other, before)| other.name != setting.name || before.origin != entry.origin);
+            all.push((setting, entry));
+        }
+        Snapshot {
+            frozen: Arc::new(Frozen { settings: settings.into(), layers: Arc::clone(&below.layers), overrides: all }),
+        }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.frozen.settings
+    }
+
+    /// Makes this the whole configuration of the current thread until the guard is dropped; then what was there is there again.
+    ///
+    /// Scopes that the thread had opened before do not show meanwhile. Snapshots may be entered within one another, and their
+    /// guards dropped in any order.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::config;
+    ///
+    /// let before = config::snapshot()?;
+    /// let _scope = config::scoped("order", "fast")?;
+    /// {
+    ///     let _entered = before.enter();
+    ///     assert_eq!(config::get("order")?, "memory");
+    /// }
+    /// assert_eq!(config::get("order")?, "fast");
+    /// # Ok::<(), sprang::Error>(())
+    /// ```
+    pub fn enter(&self) -> Entered {
+        thread::enter(self)
+    }
+
+    /// This snapshot with one setting replaced, as the argument of the call that starts a run does it for the run's tasks.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{Scheduler, config};
+    ///
+    /// let run = config::snapshot()?.overriding("scheduler", "sync")?;
+    /// assert!(matches!(run.settings().scheduler, Scheduler::Sync));
+    /// # Ok::<(), sprang::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`.
+    pub fn overriding(&self, key: &str, value: impl Into<Value>) -> Result<Snapshot> {
+        let given = Entry::from_call("Snapshot::overriding", key, value.into(), Origin::Call)?;
+        Ok(self.under([given]))
+    }
+
+    /// This snapshot with another scheduler; what [`overriding`](Snapshot::overriding) does, where nothing can go wrong.
+    pub fn with_scheduler(&self, scheduler: Scheduler) -> Snapshot {
+        let entry = Entry { value: scheduler.into(), origin: Origin::Call };
+        self.under([(schema::find("scheduler").expect("there is a setting \"scheduler\""), entry)])
+    }
+
+    /// Every value given for `setting`, strongest first, the default last.
+    pub(super) fn given(&self, setting: &Setting) -> Vec<(String, Origin)> {
+        let overrides = self.frozen.overrides.iter().rev().filter(|(other, _)| other.name == setting.name);
+        let layers = self.frozen.layers.iter().rev().filter_map(|layer| layer.get(setting.name));
+        let entries = overrides.map(|(_, entry)| entry).chain(layers);
+        let mut given: Vec<_> = entries.map(|entry| (setting.show_value(&entry.value), entry.origin.clone())).collect();
+        given.push(((setting.show)(&Settings::default()), Origin::Default));
+        given
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Snapshot").field(&self.frozen.settings).finish()
+    }
+}

@@ -1,0 +1,225 @@
+//! Settings, and who may say what they are.
+//!
+//! A setting has a value at every moment, on every thread. The layers that may give it one, strongest first:
+//!
+//! 1. the argument of a call, for the run it starts;
+//! 2. a scope ([`scoped`], [`with`]), for one thread and what is started from there;
+//! 3. [`set`], for the process;
+//! 4. the environment: `SPRANG_ORDER=fast`;
+//! 5. the file that `SPRANG_CONFIG` names;
+//! 6. `./sprang.toml`;
+//! 7. `sprang/sprang.toml` in the user's configuration folder;
+//! 8. the default.
+//!
+//! The environment and the files are read once, when the first setting is asked for; [`refresh`] reads them again. A mistake in
+//! them (an unknown key, a wrong value, a file that cannot be read) is an error of every call that needs a setting, until it is
+//! repaired: nothing is skipped in silence. [`explain`] tells which layer won.
+//!
+//! A scope belongs to the thread that opened it: no other thread sees it. It travels with a [`Snapshot`], which an executor takes
+//! where a run is started and enters on every thread that works for the run.
+//!
+//! # The files
+//!
+//! `schema.rs` has one row for each setting, and what its values may be; `value.rs` what may be given. `outside.rs` reads the
+//! environment and the files, the only part of sprang that does. `layers.rs` stacks the layers, `process.rs` holds those that all
+//! threads share, `thread.rs` those of one thread. `explain.rs` tells where a value comes from.
+//!
+//! # Examples
+//! ```
+//! use sprang::{Scheduler, config};
+//!
+//! config::set("num-workers", 4)?; // for the whole process; `-` equals `_`
+//! {
+//!     let _scope = config::scoped("scheduler", "sync")?; // until the end of the block, on this thread
+//!     let settings = config::settings()?;
+//!     assert!(matches!(settings.scheduler, Scheduler::Sync));
+//!     assert_eq!(settings.num_workers.map(|n| n.get()), Some(4));
+//! }
+//! assert_eq!(config::get("scheduler")?, "threads");
+//! # Ok::<(), sprang::Error>(())
+//! ```
+
+mod explain;
+mod layers;
+mod outside;
+mod process;
+mod schema;
+mod thread;
+mod value;
+
+pub use explain::Explanation;
+pub use layers::{Origin, Snapshot};
+pub use schema::{Errors, Order, Settings, table};
+pub use thread::{Entered, Scope};
+pub use value::Value;
+
+use crate::error::Result;
+use layers::{Entry, find_for};
+use std::panic::Location;
+use std::sync::Arc;
+
+/// Gives a setting a value for the whole process, until [`unset`] or another `set`.
+///
+/// Scopes prevail over it, and a run that has begun does not notice.
+///
+/// # Examples
+/// ```
+/// use sprang::config;
+///
+/// config::set("errors", "collect")?;
+/// assert_eq!(config::get("errors")?, "collect");
+///
+/// let mistake = config::set("num_worker", 4).unwrap_err();
+/// assert_eq!(
+///     mistake.to_string(),
+///     r#"config::set: unknown setting "num_worker"; the nearest is "num_workers""#
+/// );
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`.
+#[track_caller]
+pub fn set(key: &str, value: impl Into<Value>) -> Result<()> {
+    let at = Location::caller();
+    let (setting, entry) = Entry::from_call("config::set", key, value.into(), Origin::Set(at))?;
+    process::set(setting, entry);
+    Ok(())
+}
+
+/// Takes back what [`set`] said, so that the environment, the files and the default count again.
+///
+/// # Examples
+/// ```
+/// use sprang::config;
+///
+/// config::set("order", "fast")?;
+/// config::unset("order")?;
+/// assert_eq!(config::get("order")?, "memory");
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`. One that was not set is no error.
+pub fn unset(key: &str) -> Result<()> {
+    process::unset(find_for("config::unset", key)?);
+    Ok(())
+}
+
+/// Gives a setting a value on this thread, and in what is started from it, until the guard is dropped.
+///
+/// # Examples
+/// ```
+/// use sprang::config;
+///
+/// {
+///     let _scope = config::scoped("order", "fast")?;
+///     assert_eq!(config::get("order")?, "fast");
+/// }
+/// assert_eq!(config::get("order")?, "memory");
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`.
+#[track_caller]
+pub fn scoped(key: &str, value: impl Into<Value>) -> Result<Scope> {
+    Scope::open("config::scoped", key, value)
+}
+
+/// Calls `f` with a setting given a value on this thread, and in what is started from it.
+///
+/// # Examples
+/// ```
+/// use sprang::config;
+///
+/// assert_eq!(config::with("order", "fast", || config::get("order"))??, "fast");
+/// assert_eq!(config::get("order")?, "memory");
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`. Then `f` is not called.
+#[track_caller]
+pub fn with<R>(key: &str, value: impl Into<Value>, f: impl FnOnce() -> R) -> Result<R> {
+    let _scope = Scope::open("config::with", key, value)?;
+    Ok(f())
+}
+
+/// Every setting, as it is for this thread now.
+///
+/// # Examples
+/// ```
+/// use sprang::{Scheduler, config};
+///
+/// let settings = config::settings()?;
+/// assert!(matches!(settings.scheduler, Scheduler::Threads));
+/// assert!(settings.num_workers.is_none());
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if the environment or a configuration file has a mistake. It is repaired by
+/// [`refresh`].
+///
+/// # Complexity
+/// O(1), without a lock, where nothing has changed since this thread last asked.
+pub fn settings() -> Result<Arc<Settings>> {
+    thread::current(|snapshot| Arc::clone(snapshot.settings()))
+}
+
+/// The whole configuration as it is for this thread now, to be entered on others.
+///
+/// # Errors
+/// As [`settings`].
+///
+/// # Complexity
+/// As [`settings`].
+pub fn snapshot() -> Result<Snapshot> {
+    thread::current(Snapshot::clone)
+}
+
+/// One setting as text, as it is for this thread now.
+///
+/// # Examples
+/// ```
+/// assert_eq!(sprang::config::get("num_workers")?, "auto");
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`settings`], and if there is no setting `key`.
+pub fn get(key: &str) -> Result<String> {
+    let setting = find_for("config::get", key)?;
+    Ok((setting.show)(&*settings()?))
+}
+
+/// Which layer gives a setting its value for this thread now, and what it prevails over.
+///
+/// # Examples
+/// ```
+/// use sprang::config;
+///
+/// let _scope = config::scoped("scheduler", "sync")?;
+/// let explanation = config::explain("scheduler")?;
+/// assert_eq!(explanation.value(), "sync");
+/// assert!(matches!(explanation.origin(), config::Origin::Scoped(_)));
+/// assert!(explanation.to_string().starts_with("scheduler = sync, from a scope opened at "));
+/// assert!(explanation.to_string().ends_with("instead of threads, from the default"));
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`settings`], and if there is no setting `key`.
+pub fn explain(key: &str) -> Result<Explanation> {
+    let setting = find_for("config::explain", key)?;
+    Ok(Explanation::new(setting, &snapshot()?))
+}
+
+/// Reads the environment and the files again. What [`set`] and scopes said stays.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if the environment or a file has a mistake. Then what was read before stays in force.
+pub fn refresh() -> Result<()> {
+    process::refresh()
+}

@@ -1,0 +1,193 @@
+//! The layers that come from outside the program: the environment and the files.
+
+use super::layers::{Entry, Layer, Origin};
+use super::schema::{self, Setting};
+use super::value::{Given, Value};
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{env, fs, io};
+use toml::de::{DeTable, DeValue};
+
+const PREFIX: &str = "SPRANG_";
+
+/// Reads every layer from outside, weakest first: the user's file, the one in the current folder, the one that `SPRANG_CONFIG`
+/// names, the environment.
+pub(super) fn read() -> Result<Vec<Layer>> {
+    let environment = environment()?;
+    let of_the_user = user_folder().map(|folder| folder.join("sprang/sprang.toml"));
+    let of_this_folder = PathBuf::from("sprang.toml");
+    let mut layers = Vec::with_capacity(4);
+    for path in of_the_user.into_iter().chain([of_this_folder]) {
+        let path = absolute(path);
+        // A link that leads nowhere is there, and is then reported as unreadable. Where no one can tell, nothing is there.
+        if path.symlink_metadata().is_ok() {
+            layers.push(file(&path, |error| {
+                format!("{path:?} cannot be read: {error}; make it a readable file, or remove it")
+            })?);
+        }
+    }
+    if let Some(path) = environment.file {
+        let path = absolute(path);
+        layers.push(file(&path, |error| {
+            format!(
+                "environment variable SPRANG_CONFIG names {path:?}, which cannot be read: {error}; \
+                 name another file, or unset it"
+            )
+        })?);
+    }
+    layers.push(environment.layer);
+    Ok(layers)
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+struct Environment {
+    layer: Layer,
+    /// What `SPRANG_CONFIG` names.
+    file: Option<PathBuf>,
+}
+
+fn environment() -> Result<Environment> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    let all = env::vars_os();
+    let mut ours: Vec<(OsString, OsString)> =
+        all.filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes())).collect();
+    // So that of several mistakes always the same is reported.
+    ours.sort();
+
+    let mut layer = Layer::new();
+    let mut file = None;
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in ours {
+        let name = name
+            .into_string()
+            .map_err(|name| Error::config(format!("environment variable {name:?}: its name is not UTF-8; unset it")))?;
+        let refused = |problem: String| Error::config(format!("environment variable {name}: {problem}, or unset it"));
+        let value =
+            value.into_string().map_err(|value| refused(format!("its value is not UTF-8: {value:?}; set it again")))?;
+
+        let key = name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".").replace('-', "_");
+        if let Some(other) = names.insert(key.clone(), name.clone()) {
+            return Err(Error::config(format!(
+                "environment variables {other} and {name} are the same setting; unset one of them"
+            )));
+        }
+        if key == "config" {
+            file = Some(value.into());
+            continue;
+        }
+        let setting = schema::find(&key)
+            .ok_or_else(|| refused(format!("{}; rename it", schema::unknown(&key, Setting::variable))))?;
+        let entry =
+            Entry::new(setting, Value(Given::Untyped(value)), Origin::Variable(name.clone())).map_err(refused)?;
+        layer.insert(setting.name, entry);
+    }
+    Ok(Environment { layer, file })
+}
+
+/// `$XDG_CONFIG_HOME`, or `~/.config`. A path that is not absolute counts as not given, as the XDG specification has it.
+fn user_folder() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    let folder = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))
+}
+
+/// The layer that the file at `path` is. `unreadable` words the error where it cannot be read.
+fn file(path: &Path, unreadable: impl FnOnce(&io::Error) -> String) -> Result<Layer> {
+    let text = fs::read(path).map_err(|error| {
+        Error::config(unreadable(&error)).with_source(Arc::new(error) as Arc<dyn StdError + Send + Sync>)
+    })?;
+    parse(path, &text)
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<Layer> {
+    let line_of = |offset: usize| 1 + text[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count();
+    let refused =
+        |offset: usize, problem: String| Error::config(format!("{}:{}: {problem}", path.display(), line_of(offset)));
+    let text = str::from_utf8(text)
+        .map_err(|error| refused(error.valid_up_to(), "this is not UTF-8; save the file as UTF-8".to_owned()))?;
+    let table = DeTable::parse(text).map_err(|error| {
+        let offset = error.span().map_or(text.len(), |span| span.start);
+        refused(offset, format!("this is not TOML: {}; correct it, or remove the file", error.message()))
+    })?;
+
+    let mut found = Vec::new();
+    flatten("", table.get_ref(), &mut found);
+    // From the top, so that of several mistakes the first is reported.
+    found.sort_by_key(|(offset, ..)| *offset);
+
+    let mut layer = Layer::new();
+    let mut lines = BTreeMap::new();
+    for (offset, key, value) in found {
+        let setting = schema::find(&key).ok_or_else(|| {
+            refused(offset, format!("{}; rename it, or remove it", schema::unknown(&key, schema::quoted)))
+        })?;
+        let line = line_of(offset);
+        if let Some(first) = lines.insert(setting.name, line) {
+            return Err(refused(offset, format!("{:?} already stands in line {first}; remove one", setting.name)));
+        }
+        let origin = Origin::File { path: path.to_owned(), line };
+        let entry = read_value(value)
+            .ok_or_else(|| setting.refuse(format_args!("a TOML {}", value.type_str())))
+            .and_then(|value| Entry::new(setting, value, origin))
+            .map_err(|problem| refused(offset, problem))?;
+        layer.insert(setting.name, entry);
+    }
+    Ok(layer)
+}
+
+/// Every value in `table` that is not a table itself, with its dotted key and where that stands.
+///
+/// A table that should have been a value, or that is empty without reason, counts as a value: the wrong one.
+fn flatten<'t>(prefix: &str, table: &'t DeTable<'_>, found: &mut Vec<(usize, String, &'t DeValue<'t>)>) {
+    for (name, value) in table.iter() {
+        let key = format!("{prefix}{}", name.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) if schema::is_table(&key) || (schema::find(&key).is_none() && !inner.is_empty()) => {
+                flatten(&format!("{key}."), inner, found);
+            }
+            value => found.push((name.span().start, key, value)),
+        }
+    }
+}
+
+fn read_value(value: &DeValue<'_>) -> Option<Value> {
+    match value {
+        DeValue::String(text) => Some(text.as_ref().into()),
+        DeValue::Integer(number) => {
+            i128::from_str_radix(number.as_str(), number.radix()).ok().map(|number| Value(Given::Integer(number)))
+        }
+        DeValue::Boolean(truth) => Some((*truth).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(text: &str) -> Vec<String> {
+        let table = DeTable::parse(text).unwrap();
+        let mut found = Vec::new();
+        flatten("", table.get_ref(), &mut found);
+        found.into_iter().map(|(_, key, _)| key).collect()
+    }
+
+    #[test]
+    fn tables_and_dotted_keys_are_the_same() {
+        assert_eq!(keys("[a.b]\nc = 1"), ["a.b.c"]);
+        assert_eq!(keys("a.b.c = 1"), ["a.b.c"]);
+        assert_eq!(keys("a = { b = { c = 1 } }"), ["a.b.c"]);
+    }
+
+    #[test]
+    fn a_table_in_the_place_of_a_value_is_not_looked_into() {
+        assert_eq!(keys("[order]\nfast = true"), ["order"]);
+    }
+}

@@ -1,0 +1,225 @@
+//! Building graphs; nothing runs here.
+
+use crate::graph::Delayed;
+use crate::graph::node::{CallError, Options};
+use crate::graph::portable::Portable;
+use crate::graph::task::{Fallible, LocalFallible, LocalPlain, Plain, TaskArgs, value_task};
+use std::time::Duration;
+
+/// Refuses, when the program is compiled, a function that carries state with it.
+struct CapturesNothing<F>(std::marker::PhantomData<F>);
+
+impl<F> CapturesNothing<F> {
+    const CHECK: () = assert!(
+        size_of::<F>() == 0,
+        "the function given to `delayed` captures variables or is a function pointer, so it cannot be sent to another process; give it \
+         what it needs as arguments, or use `delayed_local`"
+    );
+}
+
+/// Makes a task of a function and its arguments, without running it.
+///
+/// The argument expressions decide how the function receives the values:
+///
+/// | argument | the function gets | needs |
+/// |---|---|---|
+/// | `&Delayed<T>` | `&T` | |
+/// | `Delayed<T>` | `T`, moved out of the graph when this is the last use, otherwise cloned | `T: Clone` |
+/// | `&Vec<Delayed<T>>`, `&[Delayed<T>]` | [`Refs<'_, T>`](crate::Refs) | |
+/// | `Vec`, array, `Option`, tuple of arguments | the same shape of what they give | |
+/// | a number, `bool`, `char`, `String`, `&'static str` | the value | |
+/// | [`lit(v)`](crate::lit) for any other value | `&V` | `V: Portable` |
+///
+/// Up to 12 arguments, as a tuple: `()` for none, `(x,)` for one.
+///
+/// The task can run anywhere, in another process too: the function captures nothing (what it needs goes in as arguments) and its value
+/// is [`Portable`]. Where that is too much, use [`delayed_local`]. That the function captures nothing is checked by `cargo build`;
+/// `cargo check` does not see it.
+///
+/// A function that returns a `Result` gives a `Delayed<Result<T, E>>`; with [`try_delayed`] an `Err` fails the task instead.
+///
+/// # Examples
+/// ```
+/// use sprang::delayed;
+///
+/// fn ramp(len: usize) -> Vec<f64> {
+///     (0..len).map(|i| i as f64).collect()
+/// }
+///
+/// fn add(mut sum: Vec<f64>, other: &Vec<f64>) -> Vec<f64> {
+///     sum.iter_mut().zip(other).for_each(|(s, o)| *s += o);
+///     sum
+/// }
+///
+/// let a = delayed(ramp, (4_usize,));
+/// let b = delayed(ramp, (4_usize,));
+/// let sum = delayed(add, (a, &b)); // `a` is moved in and updated in place, `b` is borrowed
+/// let max = delayed(|values| values.iter().copied().fold(0.0, f64::max), (&sum,));
+/// assert_eq!(max.compute()?, 6.0);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+///
+/// # Complexity
+/// O(number of arguments).
+#[inline]
+pub fn delayed<F, R, A>(function: F, args: A) -> Delayed<R>
+where
+    R: Portable,
+    A: TaskArgs<F, R>,
+{
+    const { CapturesNothing::<F>::CHECK };
+    Delayed::from_task(args.into_task::<Plain>(function).0)
+}
+
+/// As [`delayed`], for a function that can fail: dependents see the `T` of `Ok(T)`, and an `Err` fails the task.
+///
+/// The error is kept: it is the [`source`](std::error::Error::source) of the [`Error`](crate::Error) that `compute` returns.
+///
+/// # Examples
+/// ```
+/// use sprang::{delayed, lit, try_delayed};
+///
+/// let text = lit(vec!["1".to_string(), "2".into(), "three".into()]);
+/// let numbers = try_delayed(|text: &Vec<String>| text.iter().map(|t| t.parse::<i64>()).collect::<Result<Vec<_>, _>>(), (text,));
+/// let total = delayed(|numbers: &Vec<i64>| numbers.iter().sum::<i64>(), (&numbers.name("numbers"),)).name("total");
+/// let error = total.compute().unwrap_err();
+/// assert_eq!(error.to_string(), r#"task "numbers" failed: invalid digit found in string; "total" needs it"#);
+/// ```
+#[inline]
+pub fn try_delayed<F, T, E, A>(function: F, args: A) -> Delayed<T>
+where
+    T: Portable,
+    E: Into<CallError>,
+    A: TaskArgs<F, Result<T, E>>,
+{
+    const { CapturesNothing::<F>::CHECK };
+    Delayed::from_task(args.into_task::<Fallible>(function).0)
+}
+
+/// As [`delayed`], for a task that stays in this process: the function may capture, and the value need not be encodable.
+///
+/// # Examples
+/// ```
+/// use sprang::delayed_local;
+/// use std::sync::mpsc;
+///
+/// let (sender, receiver) = mpsc::sync_channel(1);
+/// let task = delayed_local(move || sender.send(42).is_ok(), ());
+/// assert!(task.compute()?);
+/// assert_eq!(receiver.recv(), Ok(42));
+/// # Ok::<_, sprang::Error>(())
+/// ```
+#[inline]
+pub fn delayed_local<F, R, A>(function: F, args: A) -> Delayed<R>
+where
+    R: Send + Sync + 'static,
+    A: TaskArgs<F, R>,
+{
+    Delayed::from_task(args.into_task::<LocalPlain>(function).0)
+}
+
+/// As [`try_delayed`], for a task that stays in this process.
+#[inline]
+pub fn try_delayed_local<F, T, E, A>(function: F, args: A) -> Delayed<T>
+where
+    T: Send + Sync + 'static,
+    E: Into<CallError>,
+    A: TaskArgs<F, Result<T, E>>,
+{
+    Delayed::from_task(args.into_task::<LocalFallible>(function).0)
+}
+
+/// Puts a value of this process into a graph; tasks that get `&local(value)` borrow it.
+///
+/// The value lives as long as its handle, is shared by all runs and never moved: it can be anything that is `Send + Sync`, an open
+/// database or a model too large to encode. It cannot be computed itself, because it cannot be given away; a value that can be cloned
+/// goes in with [`lit`](crate::lit), or comes out of [`persist`](crate::persist).
+///
+/// # Examples
+/// ```
+/// use sprang::{delayed, local};
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// let hits = local(AtomicU32::new(0));
+/// let tasks: Vec<_> = (0..10).map(|_| delayed(|hits: &AtomicU32| hits.fetch_add(1, Ordering::Relaxed), (&hits,))).collect();
+/// let mut seen = sprang::compute(&tasks)?;
+/// seen.sort();
+/// assert_eq!(seen, (0..10).collect::<Vec<_>>());
+/// # Ok::<_, sprang::Error>(())
+/// ```
+pub fn local<T: Send + Sync + 'static>(value: T) -> Delayed<T> {
+    Delayed::from_task(value_task(value))
+}
+
+/// # What a task is called and how it is run
+///
+/// Set right where the task is made, before its handle is used or cloned: `delayed(load, (path,)).name("load").retries(3)`. Every
+/// executor obeys them.
+///
+/// # Panics
+/// Each of these panics if the handle was cloned or used as an argument before: others hold the task already, and it cannot be
+/// changed under their feet.
+impl<T> Delayed<T> {
+    #[track_caller]
+    fn with_options(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        match self.task_mut().options_mut() {
+            Some(options) => change(options),
+            None => panic!(
+                "the options of a task are set where it is made, before its handle is cloned or used as an argument"
+            ),
+        }
+        self
+    }
+
+    /// Names the task, for errors and pictures. The name is unique: two different tasks of one graph with the same name are an error.
+    ///
+    /// Without it a task is called after its function.
+    #[track_caller]
+    pub fn name(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.with_options(|options| options.name = Some(name.into()))
+    }
+
+    /// Tries the task up to `retries` times again when it fails.
+    ///
+    /// Owned arguments are cloned for every attempt but the last.
+    #[track_caller]
+    pub fn retries(self, retries: u32) -> Self {
+        self.with_options(|options| options.retries = retries)
+    }
+
+    /// Fails an attempt that takes longer than `timeout`.
+    ///
+    /// A thread cannot be killed, so here the timeout is cooperative: at the deadline the task's [`CancelToken`](crate::CancelToken) is
+    /// pulled and, unless errors are collected, the run is stopped; the result of a task that goes on is dropped. `compute` returns when
+    /// the tasks that are running have returned.
+    #[track_caller]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with_options(|options| options.timeout = Some(timeout))
+    }
+
+    /// Puts the task, and all it needs, before tasks of lower priority. The default is 0.
+    #[track_caller]
+    pub fn priority(self, priority: i32) -> Self {
+        self.with_options(|options| options.priority = priority)
+    }
+
+    /// Starts the task only after `other` has finished; no value is passed. If `other` fails, this task fails too.
+    #[track_caller]
+    pub fn after<U>(self, other: &Delayed<U>) -> Self {
+        self.with_options(|options| options.after.push(other.task_ref().to_task()))
+    }
+
+    /// Says that the task's value depends on its arguments alone: tasks of one graph with the same function, equal arguments and this
+    /// mark are run once.
+    ///
+    /// Plain arguments are compared by their encodings. A function that captures is never merged: what it captures cannot be compared.
+    #[track_caller]
+    pub fn pure(self) -> Self {
+        let task = self.task_ref();
+        let mut token = Vec::new();
+        crate::graph::task::write_token_of(task, &mut token);
+        let captures = task.kind().captures;
+        self.with_options(|options| options.pure = (!captures).then(|| token.into()))
+    }
+}

@@ -1,0 +1,676 @@
+//! One execution of one plan.
+//!
+//! A [`Run`] is shared by every worker of the executor that carries it. Nothing here spawns or looks at a clock; the only wait is for
+//! the run's end.
+//!
+//! # A task's life
+//!
+//! `waiting -> ready -> running -> finished -> released`. A task whose call panics, returns `Err` or times out, once its retries are
+//! used up, is `failed`; a dependent of a failed task is failed too, by the same cause, without being called. `released` means that
+//! the value is gone because nobody can ask for it any more.
+//!
+//! # A run's life
+//!
+//! It is *running* until every task is finished or failed, or until it is *stopped*: by a pulled token, or by the first failure unless
+//! errors are collected. No task of a stopped run is started; those that are running end as they will and their values are dropped.
+//! Then it is *closed*: nobody is inside, and what is left of the values is dropped.
+//!
+//! # What is always true
+//!
+//! 1. `pending[t]` counts the inputs of `t` that have not finished or failed, plus one if `t` stands in the start list. Who
+//!    [arrives](Countdown::arrive) last is the only one told that `t` is ready; so a task becomes ready once, without a lock.
+//! 2. A value, or a failure's mark, is in its cell before the counters that announce it are lowered.
+//! 3. A task lets go of its inputs after its own value is stored, before its dependents are told.
+//! 4. Every access to cells and nodes happens between `enter` and `leave` at the gate, or after the gate is closed and empty. So
+//!    whoever closed the gate has the run for itself, and `TaskRef`s are not used after their handles are gone.
+//! 5. No lock is held while code of the program runs.
+
+#![expect(unsafe_code, reason = "it calls tasks through their untyped kinds and trusts the plan's numbers")]
+
+use super::cancel::CancelToken;
+use super::countdown::Countdown;
+use super::gate::Gate;
+use super::panics::{self, InRun};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::node::{CallError, TaskRef};
+use crate::graph::plan::{Dependents, Plan};
+use crate::graph::value::Cell;
+use crate::primitives::{AtomicU32, Relaxed};
+use parking_lot::{Condvar, Mutex};
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+/// What a run needs to know of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunSettings {
+    /// Goes on with what does not depend on a failure.
+    pub(crate) collect_errors: bool,
+    /// Encodes and decodes every value of a portable task.
+    pub(crate) check_portable: bool,
+    pub(crate) num_workers: Option<NonZeroUsize>,
+}
+
+/// What a worker puts around the tasks of a run: the configuration that was in force where the run was started.
+pub(crate) trait Surroundings: Send + Sync {
+    fn enter(&self, body: &mut dyn FnMut());
+}
+
+/// Something that can tell when time is up.
+pub(crate) trait Timer: Send + Sync {
+    /// Calls `action` after a time, unless the deadline is dropped before.
+    fn start(&self, after: Duration, action: Box<dyn FnOnce() + Send>) -> Box<dyn Deadline>;
+}
+
+/// A call that is going to happen unless this is dropped.
+pub(crate) trait Deadline {}
+
+// Bits of `Run::status`. With none set a worker has nothing to look at but its task.
+/// Tasks need care before or after the call: options, a token from outside, the check that values are portable.
+const CAREFUL: u32 = 1;
+/// A task has failed and errors are collected, so inputs may be missing.
+const FAILURES: u32 = 2;
+/// No further task is to be started.
+const STOPPED: u32 = 4;
+
+/// One execution of a graph, to be carried out by an [`Executor`](crate::Executor).
+///
+/// An executor takes the [`ready`](Run::ready) tasks, [runs](crate::ReadyTask::run) each on a thread of its choice, does the same with the
+/// tasks that become ready by that, and [waits](Run::wait) for the end.
+pub struct Run {
+    /// These two are good between `enter` and `leave`, and for the owner of the run (rule 4).
+    plan: NonNull<Plan>,
+    cells: NonNull<Cell>,
+    num_tasks: usize,
+    settings: RunSettings,
+    surroundings: Box<dyn Surroundings>,
+    timer: &'static dyn Timer,
+    /// The token in force in the run's tasks: pulled when the run stops, or when the one around it is pulled.
+    token: CancelToken,
+    has_outer_token: bool,
+    parallel: OnceLock<Parallel>,
+    status: AtomicU32,
+    num_unfinished: AtomicUsize,
+    failures: Mutex<Failures>,
+    gate: Gate,
+    is_quiescent: AtomicBool,
+    is_claimed: AtomicBool,
+    ended: Mutex<()>,
+    on_end: Condvar,
+    this: Weak<Run>,
+}
+
+// SAFETY: cells and counters are shared by the rules above, and the plan is `Sync`.
+unsafe impl Send for Run {}
+// SAFETY: as above.
+unsafe impl Sync for Run {}
+
+/// What a run needs as soon as a second worker may join.
+struct Parallel {
+    pending: Box<[Countdown]>,
+    /// Tasks that are ready from the start, and tasks that are held back for their turn; ascending.
+    starts: Box<[u32]>,
+}
+
+impl Parallel {
+    /// For the tasks from `first` on; those before have finished. `slack` says how far the turn of a task may lie behind its last input
+    /// before the task is held back.
+    fn new(plan: &Plan, first: u32, slack: u32) -> Self {
+        plan.dependents();
+        let mut starts = Vec::new();
+        let mut pending = Vec::with_capacity(plan.num_tasks());
+        pending.extend((0..first).map(|_| Countdown::new(0)));
+        for id in first..plan.num_tasks() as u32 {
+            let missing = plan.inputs(id).iter().filter(|&&input| input >= first);
+            let (count, last) = missing.fold((0, None), |(count, last), &input| (count + 1, last.max(Some(input))));
+            // A task that would run long before its turn, right after its last input, waits for its turn instead: the parts of a split
+            // would otherwise all be made at once, long before they are wanted.
+            let is_start = last.is_none_or(|last| last.saturating_add(slack) < id);
+            if is_start {
+                starts.push(id);
+            }
+            pending.push(Countdown::new(count + u32::from(is_start)));
+        }
+        Parallel { pending: pending.into(), starts: starts.into() }
+    }
+}
+
+#[derive(Default)]
+struct Failures {
+    /// What stopped the run.
+    stop: Option<Error>,
+    by_task: HashMap<u32, Error>,
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("num_tasks", &self.num_tasks())
+            .field("num_unfinished", &self.num_unfinished)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A thread's pass to work inside a run.
+#[derive(Debug)]
+pub(crate) struct Worker<'r> {
+    run: &'r Run,
+}
+
+impl Run {
+    /// # Safety
+    /// The caller owns the run: it [closes](Run::close) it before the plan or the cells are touched or dropped. The cells are empty, and
+    /// as many as the plan has tasks.
+    pub(crate) unsafe fn new(
+        plan: &Plan,
+        cells: &[Cell],
+        settings: RunSettings,
+        surroundings: Box<dyn Surroundings>,
+        timer: &'static dyn Timer,
+    ) -> Arc<Run> {
+        let outer = CancelToken::in_force();
+        let has_outer_token = outer.is_some();
+        let careful = has_outer_token || settings.check_portable || !plan.special().is_empty();
+        debug_assert_eq!(cells.len(), plan.num_tasks());
+        Arc::new_cyclic(|this| Run {
+            num_unfinished: AtomicUsize::new(plan.num_tasks()),
+            plan: NonNull::from(plan),
+            cells: NonNull::from(cells).cast(),
+            num_tasks: plan.num_tasks(),
+            settings,
+            surroundings,
+            timer,
+            token: CancelToken::within(outer),
+            has_outer_token,
+            parallel: OnceLock::new(),
+            status: AtomicU32::new(if careful { CAREFUL } else { 0 }),
+            failures: Mutex::default(),
+            gate: Gate::new(),
+            is_quiescent: AtomicBool::new(false),
+            is_claimed: AtomicBool::new(false),
+            ended: Mutex::new(()),
+            on_end: Condvar::new(),
+            this: Weak::clone(this),
+        })
+    }
+
+    /// How many tasks the run has.
+    pub fn num_tasks(&self) -> usize {
+        self.num_tasks
+    }
+
+    /// How many tasks the user wants to run at once, if that was said.
+    pub fn num_workers(&self) -> Option<NonZeroUsize> {
+        self.settings.num_workers
+    }
+
+    /// Whether no further task will be started, because of a failure or a pulled token.
+    pub fn is_stopped(&self) -> bool {
+        self.status.load(Relaxed) & STOPPED != 0
+    }
+
+    /// Waits until every task has finished, or the run was stopped and no task is running.
+    ///
+    /// Call it from a thread that is not needed to run the tasks.
+    pub fn wait(&self) {
+        let mut ended = self.ended.lock();
+        while !self.has_ended() {
+            self.on_end.wait(&mut ended);
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.num_unfinished.load(Ordering::Acquire) == 0 || (self.is_stopped() && self.gate.is_empty())
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        // Acquire: pairs with the release in `finish`, so that the values are seen.
+        self.num_unfinished.load(Ordering::Acquire) == 0
+    }
+
+    /// Wakes those who wait for the end, to look again.
+    pub(crate) fn notify(&self) {
+        // With the lock: who has just found nothing to wake up for is waiting by now.
+        drop(self.ended.lock());
+        self.on_end.notify_all();
+    }
+
+    // ---- for executors ----
+
+    /// Claims the right to carry the run, which is given once: its tasks are run once.
+    pub(crate) fn claim(&self) -> bool {
+        !self.is_claimed.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Run> {
+        self.this.upgrade().expect("a run is used through its `Arc`")
+    }
+
+    // ---- for workers ----
+
+    /// Lets this thread work inside the run; `None` if the run is closed.
+    pub(crate) fn enter<R>(&self, body: impl FnOnce(&Worker<'_>) -> R) -> Option<R> {
+        if !self.gate.enter() {
+            return None;
+        }
+        struct Leave<'r>(&'r Run);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                if self.0.gate.leave() || self.0.is_stopped() {
+                    self.0.notify();
+                }
+            }
+        }
+        let _leave = Leave(self);
+        let _in_run = InRun::new();
+        let _token = self.token.enter();
+        let mut body = Some(body);
+        let mut result = None;
+        self.surroundings.enter(&mut || result = body.take().map(|body| body(&Worker { run: self })));
+        result
+    }
+
+    /// Counts tasks that have finished, failed or been skipped.
+    pub(crate) fn finish(&self, num_tasks: usize) {
+        // AcqRel: the release half publishes what these tasks did; the acquire half of the last one sees what all did.
+        if self.num_unfinished.fetch_sub(num_tasks, Ordering::AcqRel) == num_tasks {
+            self.notify();
+        }
+    }
+
+    // ---- stopping and closing ----
+
+    /// Starts no further task. The first reason counts.
+    pub(crate) fn stop(&self, reason: Error) {
+        let mut failures = self.failures.lock();
+        let _rejected = match failures.stop {
+            None => failures.stop.replace(reason),
+            Some(_) => Some(reason),
+        };
+        drop(failures);
+        self.status.fetch_or(STOPPED, Ordering::SeqCst);
+        self.token.cancel();
+        self.notify();
+    }
+
+    /// Lets nobody in any more and waits until nobody is inside.
+    pub(crate) fn close(&self) {
+        self.gate.close();
+        if self.is_quiescent.load(Ordering::Relaxed) {
+            return;
+        }
+        if !self.gate.is_empty() {
+            let mut ended = self.ended.lock();
+            while !self.gate.is_empty() {
+                self.on_end.wait(&mut ended);
+            }
+        }
+    }
+
+    /// Lets nobody in any more, after all tasks have finished; for executors whose workers touch no task from then on, so that
+    /// nobody has to wait for an idle one to leave.
+    pub(crate) fn close_finished(&self) {
+        assert!(self.is_finished(), "the run has not finished");
+        self.gate.close();
+        self.is_quiescent.store(true, Ordering::Relaxed);
+    }
+
+    // ---- for the owner of a closed run ----
+
+    /// Why the run as a whole gave no results.
+    pub(crate) fn stop_reason(&self) -> Option<Error> {
+        self.failures.lock().stop.clone()
+    }
+
+    /// The failure of the task `cause`, as `id` sees it.
+    pub(crate) fn failure(&self, plan: &Plan, cause: u32, id: u32) -> Error {
+        let error = self.failures.lock().by_task.get(&cause).cloned().expect("a failed task has an error");
+        error.with_path(plan.path_to_output(cause, Some(id)))
+    }
+
+    /// Whether a task has failed or was never run. Then values may be left that nobody has taken or dropped.
+    pub(crate) fn has_gaps(&self) -> bool {
+        self.status.load(Relaxed) & (FAILURES | STOPPED) != 0 || !self.is_finished()
+    }
+}
+
+impl<'r> Worker<'r> {
+    #[inline(always)]
+    fn plan(&self) -> &'r Plan {
+        // SAFETY: a worker is inside, so the owner has not closed the run yet.
+        unsafe { self.run.plan.as_ref() }
+    }
+
+    pub(crate) fn num_tasks(&self) -> u32 {
+        self.run.num_tasks as u32
+    }
+
+    /// Counts tasks that have finished, failed or been skipped.
+    pub(crate) fn finish(&self, num_tasks: usize) {
+        self.run.finish(num_tasks);
+    }
+
+    /// Makes the counters that more than one worker need. For the arguments see [`Parallel::new`].
+    pub(crate) fn prepare_parallel(&self, first: u32, slack: u32) {
+        self.run.parallel.get_or_init(|| Parallel::new(self.plan(), first, slack));
+    }
+
+    /// Whether each task needs the one before it, so that there is never more than one to run.
+    pub(crate) fn is_chain(&self) -> bool {
+        self.plan().is_chain()
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.run.is_finished()
+    }
+
+    /// Lets nobody in any more, after all tasks have finished.
+    pub(crate) fn close_finished(&self) {
+        self.run.close_finished();
+    }
+
+    /// Waits until the run has ended or been stopped, or `condition` holds, which is looked at after each [`Run::notify`]. Says whether
+    /// it holds.
+    pub(crate) fn wait_or(&self, condition: impl Fn() -> bool) -> bool {
+        let run = self.run;
+        let mut ended = run.ended.lock();
+        loop {
+            if run.is_finished() || run.is_stopped() {
+                return false;
+            }
+            if condition() {
+                return true;
+            }
+            run.on_end.wait(&mut ended);
+        }
+    }
+
+    /// Tasks to begin with, ascending. A worker that takes one [arrives](Worker::arrive) at it, as an input would.
+    pub(crate) fn starts(&self) -> &'r [u32] {
+        &self.parallel().0.starts
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.run.is_stopped()
+    }
+
+    #[inline(always)]
+    pub(crate) fn dependents(&self) -> &'r Dependents {
+        self.plan().dependents()
+    }
+
+    #[inline(always)]
+    fn inputs_ptr(&self, id: u32) -> *const u32 {
+        debug_assert!((id as usize) < self.run.num_tasks());
+        // SAFETY: ids are below the number of tasks, and a row has one entry more than that; what it says lies within the inputs.
+        unsafe { self.plan().all_inputs().as_ptr().add(*self.plan().row().get_unchecked(id as usize) as usize) }
+    }
+
+    #[inline(always)]
+    fn task(&self, id: u32) -> TaskRef {
+        debug_assert!((id as usize) < self.run.num_tasks());
+        // SAFETY: ids are below the number of tasks.
+        unsafe { *self.plan().tasks().get_unchecked(id as usize) }
+    }
+
+    /// The cells of all tasks.
+    #[inline(always)]
+    fn cells(&self) -> &'r [Cell] {
+        // SAFETY: a worker is inside, so the owner has not closed the run yet; there are as many cells as tasks.
+        unsafe { std::slice::from_raw_parts(self.run.cells.as_ptr(), self.run.num_tasks) }
+    }
+
+    #[inline(always)]
+    fn cell(&self, id: u32) -> &'r Cell {
+        &self.cells()[id as usize]
+    }
+
+    /// One of the things that task `id` waits for has come; true if that was the last, and the caller must see to the task.
+    #[inline(always)]
+    pub(crate) fn arrive(&self, parallel: &ParallelRef<'r>, id: u32) -> bool {
+        debug_assert!((id as usize) < parallel.0.pending.len());
+        // SAFETY: ids are below the number of tasks.
+        unsafe { parallel.0.pending.get_unchecked(id as usize) }.arrive()
+    }
+
+    pub(crate) fn parallel(&self) -> ParallelRef<'r> {
+        ParallelRef(self.run.parallel.get().expect("the executor has called `prepare_parallel`"))
+    }
+
+    /// Runs a task. False if its dependents are not to be told, because the run has stopped.
+    ///
+    /// Unwinds if the task panics; the caller then calls [`Worker::panicked`], and goes on as if that were the result.
+    ///
+    /// # Safety
+    /// The caller was told that the task is ready, and runs it once.
+    #[inline(always)]
+    pub(crate) unsafe fn run(&self, id: u32) -> bool {
+        if self.run.status.load(Relaxed) != 0 {
+            // SAFETY: the caller's contract.
+            return unsafe { self.run_carefully(id) };
+        }
+        debug_assert!((id as usize) < self.run.num_tasks());
+        // SAFETY: ids are below the number of tasks.
+        let call = unsafe { self.plan().calls().get_unchecked(id as usize) };
+        // SAFETY: the call is the task's own; by the caller's contract the inputs have finished and the cell is ours to fill.
+        let error = unsafe { call(self.task(id), self.cells(), self.inputs_ptr(id), id, false) };
+        match error {
+            None => true,
+            Some(error) => {
+                // SAFETY: the call returned an error, so it has released nothing.
+                unsafe { self.release_inputs(id) };
+                self.failed(id, Failure::Returned(*error), 1)
+            }
+        }
+    }
+
+    /// Settles a task whose call unwound out of [`Worker::run`].
+    #[cold]
+    pub(crate) fn panicked(&self, id: u32, payload: Box<dyn Any + Send>) -> bool {
+        // Which inputs it has let go of is not known; the others are dropped when the run is closed.
+        self.failed(id, Failure::Panicked(payload), 1)
+    }
+
+    /// # Safety
+    /// As [`Worker::run`].
+    #[cold]
+    unsafe fn run_carefully(&self, id: u32) -> bool {
+        let run = self.run;
+        self.check_token();
+        let status = run.status.load(Relaxed);
+        if status & STOPPED != 0 {
+            return false;
+        }
+        if status & FAILURES != 0 {
+            let cause = self.plan().inputs(id).iter().find_map(|&input| self.cell(input).failure());
+            if let Some(cause) = cause {
+                // SAFETY: the task is ready and will not be called, so its cell is ours; its inputs have not been released.
+                unsafe {
+                    self.cell(id).put_failure(cause);
+                    self.release_inputs(id);
+                }
+                return true;
+            }
+        }
+        // SAFETY: the caller's contract.
+        unsafe { self.attempts(id) }
+    }
+
+    /// Stops the run if a token from outside has been pulled.
+    fn check_token(&self) {
+        if self.run.has_outer_token && !self.run.is_stopped() && self.run.token.is_cancelled() {
+            self.run.stop(Error::new(ErrorKind::Cancelled, "the run was cancelled before its outputs were computed"));
+        }
+    }
+
+    /// Calls a task as often as its options allow.
+    ///
+    /// # Safety
+    /// As [`Worker::run`], and no input has failed.
+    unsafe fn attempts(&self, id: u32) -> bool {
+        let task = self.task(id);
+        let (retries, timeout) = task.options().map_or((0, None), |options| (options.retries, options.timeout));
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let is_last = attempt > retries;
+            // SAFETY: as `run`; inputs are kept unless this is the last attempt.
+            let call = || unsafe { (task.kind().call)(task, self.cells(), self.inputs_ptr(id), id, !is_last) };
+            let outcome = match timeout {
+                None => catch_unwind(AssertUnwindSafe(call)).map(|error| (error, false)),
+                Some(timeout) => self.with_deadline(id, timeout, is_last.then_some(attempt), call),
+            };
+            let failure = match outcome {
+                Ok((_, true)) => Failure::TimedOut(timeout.unwrap_or_default()),
+                Ok((None, false)) => match self.check_portable(id) {
+                    Ok(()) => {
+                        if !is_last {
+                            // SAFETY: the call has kept the inputs.
+                            unsafe { self.release_inputs(id) };
+                        }
+                        // A task that saw the pull may have returned half a result.
+                        self.check_token();
+                        return !self.run.is_stopped();
+                    }
+                    Err(message) => Failure::NotPortable(message),
+                },
+                Ok((Some(error), false)) => {
+                    if is_last {
+                        // SAFETY: a call that returns an error has released nothing.
+                        unsafe { self.release_inputs(id) };
+                    }
+                    Failure::Returned(*error)
+                }
+                Err(payload) => Failure::Panicked(payload),
+            };
+            if is_last || self.run.is_stopped() {
+                return self.failed(id, failure, attempt);
+            }
+            // SAFETY: the task has not been announced as finished.
+            unsafe { self.cell(id).discard(task.kind().drop_value) };
+        }
+    }
+
+    /// Makes a call that is told, and given up, when its time has passed. Says whether it has.
+    fn with_deadline(
+        &self,
+        id: u32,
+        timeout: Duration,
+        last_attempt: Option<u32>,
+        call: impl FnOnce() -> Option<Box<CallError>>,
+    ) -> std::thread::Result<(Option<Box<CallError>>, bool)> {
+        let token = CancelToken::within(Some(self.run.token.clone()));
+        // Set by whoever comes first, the end of the call or the end of its time.
+        let is_settled = Arc::new(AtomicBool::new(false));
+        let on_timeout = {
+            let (token, is_settled, run) = (token.clone(), Arc::clone(&is_settled), Weak::clone(&self.run.this));
+            move || {
+                if is_settled.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+                token.cancel();
+                // The run ends now; it need not wait for the task to notice.
+                if let (Some(attempts), Some(run)) = (last_attempt, run.upgrade()) {
+                    run.enter(|worker| worker.timed_out(id, timeout, attempts));
+                }
+            }
+        };
+        let _deadline = self.run.timer.start(timeout, Box::new(on_timeout));
+        let outcome = token.scope(|| catch_unwind(AssertUnwindSafe(call)));
+        let is_late = is_settled.swap(true, Ordering::SeqCst);
+        if is_late {
+            outcome.map(|error| (error, true)).or(Ok((None, true)))
+        } else {
+            outcome.map(|error| (error, false))
+        }
+    }
+
+    fn check_portable(&self, id: u32) -> Result<(), String> {
+        let round_trip = self.task(id).kind().round_trip.filter(|_| self.run.settings.check_portable);
+        match round_trip {
+            // A value that nobody is going to read is not kept, so there is nothing to check.
+            Some(round_trip) if self.plan().num_readers()[id as usize] > 0 => {
+                let cell = self.cell(id);
+                // SAFETY: the task has just filled its cell with a value of its type and has not been announced as finished.
+                catch_unwind(AssertUnwindSafe(|| unsafe { round_trip(cell) }))
+                    .unwrap_or_else(|payload| Err(format!("encoding panicked: {}", panics::describe(payload))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn record_failure(&self, id: u32, error: Error) {
+        if self.run.settings.collect_errors {
+            let _before = self.run.failures.lock().by_task.insert(id, error);
+            self.run.status.fetch_or(FAILURES, Ordering::SeqCst);
+        } else {
+            self.run.stop(error.with_path(self.plan().path_to_output(id, None)));
+        }
+    }
+
+    /// The time of a task that is still running is up.
+    fn timed_out(&self, id: u32, timeout: Duration, attempts: u32) {
+        if !self.run.settings.collect_errors {
+            let error = Failure::TimedOut(timeout).into_error(self.plan(), id, attempts);
+            self.record_failure(id, error);
+        }
+    }
+
+    /// Settles a task that has failed for good. False if the run has stopped by that.
+    #[cold]
+    fn failed(&self, id: u32, failure: Failure, attempts: u32) -> bool {
+        let (cell, drop_value) = (self.cell(id), self.task(id).kind().drop_value);
+        // A value that panics when it is dropped makes the failure no worse.
+        // SAFETY: the task has not been announced as finished, so its cell is ours.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| unsafe { cell.discard(drop_value) })) {
+            std::mem::forget(payload);
+        }
+        // SAFETY: as above.
+        unsafe { cell.put_failure(id) };
+        self.record_failure(id, failure.into_error(self.plan(), id, attempts));
+        !self.run.is_stopped()
+    }
+
+    /// # Safety
+    /// The task is the caller's, its inputs have finished or failed, and it has not let go of them.
+    unsafe fn release_inputs(&self, id: u32) {
+        let task = self.task(id);
+        // SAFETY: the caller's contract; the kind is the task's own.
+        unsafe { (task.kind().release_inputs)(task, self.cells(), self.inputs_ptr(id)) };
+    }
+}
+
+/// The counters of a run, looked up once by each worker.
+#[derive(Clone, Copy)]
+pub(crate) struct ParallelRef<'r>(&'r Parallel);
+
+/// Why a call gave no value.
+enum Failure {
+    Returned(CallError),
+    Panicked(Box<dyn Any + Send>),
+    TimedOut(Duration),
+    NotPortable(String),
+}
+
+impl Failure {
+    fn into_error(self, plan: &Plan, id: u32, attempts: u32) -> Error {
+        let error = match self {
+            Failure::Returned(cause) => Error::new(ErrorKind::Failed, cause.to_string()).with_source(cause),
+            Failure::Panicked(payload) => Error::new(ErrorKind::Panicked, panics::describe(payload)),
+            Failure::TimedOut(timeout) => Error::new(ErrorKind::TimedOut, format!("it did not end within {timeout:?}")),
+            Failure::NotPortable(message) => Error::new(
+                ErrorKind::NotPortable,
+                format!("{message}; make the value survive serde's round trip, or use `delayed_local`"),
+            ),
+        };
+        error.with_task(plan.name(id), attempts)
+    }
+}

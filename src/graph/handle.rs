@@ -1,0 +1,60 @@
+//! The handle that a program holds to a task.
+
+use super::node::{Task, TaskRef};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// A task that has not run: what it will compute, and from what.
+///
+/// A `Delayed<T>` is a handle, one pointer wide and cheap to clone. It stands for the value of type `T` that the task returns:
+/// give it to other tasks as an argument, or [`compute`](Delayed::compute) it. The graph behind it is immutable and holds no
+/// results, so it can be computed again, as part of any other graph, and by several threads at once. What no handle reaches any
+/// more is freed.
+///
+/// Made by [`delayed`](crate::delayed), [`try_delayed`](crate::try_delayed), [`delayed_local`](crate::delayed_local),
+/// [`local`](crate::local) and [`persist`](crate::persist).
+///
+/// # Examples
+/// ```
+/// use sprang::delayed;
+///
+/// let a = delayed(|| 20, ());
+/// let b = delayed(|a: &i32, k: i32| a + k, (&a, 1));
+/// let product = delayed(|a: &i32, b: &i32| a * b, (&a, &b));
+/// assert_eq!(product.compute()?, 420);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+#[must_use = "a task runs when it is computed, not when it is made"]
+pub struct Delayed<T> {
+    task: Task,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> Delayed<T> {
+    /// The caller promises that the value of `task` is a `T`; it is `pub(crate)` and called where the task is made.
+    pub(crate) fn from_task(task: Task) -> Self {
+        Delayed { task, value: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn task_ref(&self) -> TaskRef {
+        self.task.as_ref()
+    }
+
+    pub(crate) fn task_mut(&mut self) -> &mut Task {
+        &mut self.task
+    }
+}
+
+impl<T> Clone for Delayed<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Delayed { task: self.task.clone(), value: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Delayed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Delayed({:?})", super::name::of_task(self.task_ref()))
+    }
+}

@@ -1,0 +1,328 @@
+//! The graph of one compute, frozen and numbered.
+//!
+//! A plan is made of flat arrays indexed by the id of a task. It says what there is to do and holds nothing that changes while it is
+//! done, so one plan can be run many times, also at once.
+//!
+//! # What is always true
+//!
+//! 1. Ids are `0..num_tasks`, in the order in which a careful single worker would run the tasks: an id is a rank, and a task's inputs
+//!    have lower ids than the task.
+//! 2. The inputs of a task are those of its arguments, in the order in which its call reads them, then the tasks it only comes after.
+//! 3. Whoever makes a plan keeps handles of its outputs, and those reach all its tasks. So the plan's `TaskRef`s are good for as long
+//!    as it lives.
+
+#![expect(
+    unsafe_code,
+    reason = "its maker promises to keep the tasks alive; a handle for each output would be counted twice a run"
+)]
+
+use super::gather::{Gathered, gather};
+use super::name;
+use super::node::{CallFn, TaskRef};
+use super::order::{Csr, memory_order};
+use super::pages;
+use super::value::Cell;
+use crate::error::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Plan {
+    tasks: Vec<TaskRef>,
+    /// What a worker needs to run each task is here, so that it need not look into the node.
+    calls: Vec<CallFn>,
+    is_chain: bool,
+    row: Vec<u32>,
+    inputs: Vec<u32>,
+    outputs: Vec<u32>,
+    num_readers: Vec<u32>,
+    /// Cells for one run, and whether they have been used. A run takes them, and gives them back.
+    spare: Mutex<Option<(Vec<Cell>, bool)>>,
+    dependents: OnceLock<Dependents>,
+    /// Ids, ascending, of the tasks with options that change how they are called.
+    special: Vec<u32>,
+}
+
+/// The inverse of the inputs, in compressed rows; each row is ascending.
+#[derive(Debug)]
+pub(crate) struct Dependents {
+    row: Vec<u32>,
+    ids: Vec<u32>,
+}
+
+impl Plan {
+    /// Freezes what the outputs need; `for_memory` ranks the tasks so that few values are held at once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DuplicateName`] and [`ErrorKind::TooLarge`].
+    ///
+    /// # Complexity
+    /// O(V + E) time and space.
+    ///
+    /// # Safety
+    /// The caller keeps handles of the outputs for as long as the plan lives.
+    pub(crate) unsafe fn new(outputs: &[TaskRef], for_memory: bool) -> Result<Plan> {
+        let mut graph = gather(outputs)?;
+        check_names(&graph)?;
+        let priority = priorities(&graph);
+        // A user's priorities are obeyed by any order.
+        if for_memory || !priority.is_empty() {
+            let csr = Csr { row: &graph.row, pred: &graph.inputs, outputs: &graph.outputs, priority: &priority };
+            if let Some(sequence) = memory_order(&csr) {
+                graph = renumber(&graph, &sequence);
+            }
+        }
+        let num_readers = count_readers(&graph);
+        let changes_the_call = |id: &u32| graph.tasks[*id as usize].options().is_some_and(|o| o.changes_the_call());
+        let special = graph.with_options.iter().copied().filter(changes_the_call).collect();
+        let cells = new_cells(&num_readers);
+        let Gathered { tasks, calls, row, inputs, outputs: output_ids, is_chain, .. } = graph;
+        Ok(Plan {
+            tasks,
+            calls,
+            is_chain,
+            row,
+            inputs,
+            outputs: output_ids,
+            num_readers,
+            spare: Mutex::new(Some((cells, false))),
+            dependents: OnceLock::new(),
+            special,
+        })
+    }
+
+    #[inline(always)]
+    pub(crate) fn num_tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    #[inline(always)]
+    pub(crate) fn tasks(&self) -> &[TaskRef] {
+        &self.tasks
+    }
+
+    /// Whether each task but the first needs the one before it, so that there is never more than one to run.
+    pub(crate) fn is_chain(&self) -> bool {
+        self.is_chain
+    }
+
+    #[inline(always)]
+    pub(crate) fn calls(&self) -> &[CallFn] {
+        &self.calls
+    }
+
+    #[inline(always)]
+    pub(crate) fn row(&self) -> &[u32] {
+        &self.row
+    }
+
+    /// The inputs of all tasks, one task after the other.
+    #[inline(always)]
+    pub(crate) fn all_inputs(&self) -> &[u32] {
+        &self.inputs
+    }
+
+    pub(crate) fn inputs(&self, id: u32) -> &[u32] {
+        &self.inputs[span(&self.row, id)]
+    }
+
+    /// The ids of the outputs, in the order in which they were asked for; an output asked for twice is there twice.
+    pub(crate) fn outputs(&self) -> &[u32] {
+        &self.outputs
+    }
+
+    /// How many arguments and outputs read the value of each task.
+    pub(crate) fn num_readers(&self) -> &[u32] {
+        &self.num_readers
+    }
+
+    /// Empty cells for one run.
+    pub(crate) fn take_cells(&self) -> Vec<Cell> {
+        let spare = self.spare.lock().take();
+        match spare {
+            Some((cells, false)) => cells,
+            Some((mut cells, true)) => {
+                for (cell, &readers) in cells.iter_mut().zip(&self.num_readers) {
+                    cell.reset(readers);
+                }
+                cells
+            }
+            None => new_cells(&self.num_readers),
+        }
+    }
+
+    /// Takes back the cells of a run that is over and has no values in them.
+    pub(crate) fn give_back_cells(&self, cells: Vec<Cell>) {
+        let _other = self.spare.lock().replace((cells, true));
+    }
+
+    /// Who waits for whom; made when it is first asked for.
+    pub(crate) fn dependents(&self) -> &Dependents {
+        self.dependents.get_or_init(|| Dependents::new(&self.row, &self.inputs))
+    }
+
+    /// Ids, ascending, of the tasks that are not just called once.
+    pub(crate) fn special(&self) -> &[u32] {
+        &self.special
+    }
+
+    pub(crate) fn name(&self, id: u32) -> Arc<str> {
+        name::of_task(self.tasks[id as usize])
+    }
+
+    /// The names from a task to an output that needs it, both included: to the given one, or else to the first in rank. Of a long
+    /// path the middle is left out.
+    ///
+    /// # Complexity
+    /// O(V + E); it is for error messages.
+    pub(crate) fn path_to_output(&self, from: u32, output: Option<u32>) -> Vec<Arc<str>> {
+        const ENDS: usize = 8;
+        let outputs: HashSet<u32> =
+            output.map_or_else(|| self.outputs.iter().copied().collect(), |output| [output].into());
+        // `via[id - from]` is the input through which `from` reaches `id`. It reaches an output, or it would not be in the plan.
+        let mut via = vec![from];
+        let mut end = from;
+        while via[(end - from) as usize] == u32::MAX || !outputs.contains(&end) {
+            end += 1;
+            let reached = |&&input: &&u32| input >= from && via[(input - from) as usize] != u32::MAX;
+            via.push(self.inputs(end).iter().find(reached).copied().unwrap_or(u32::MAX));
+        }
+        let mut ids = vec![end];
+        let mut id = end;
+        while id != from {
+            id = via[(id - from) as usize];
+            ids.push(id);
+        }
+        ids.reverse();
+        let names = |ids: &[u32]| ids.iter().map(|&id| self.name(id)).collect::<Vec<_>>();
+        if ids.len() <= 2 * ENDS {
+            return names(&ids);
+        }
+        let mut path = names(&ids[..ENDS]);
+        path.push(format!("({} more)", ids.len() - 2 * ENDS).into());
+        path.extend(names(&ids[ids.len() - ENDS..]));
+        path
+    }
+}
+
+impl Dependents {
+    fn new(row: &[u32], inputs: &[u32]) -> Self {
+        let num_tasks = row.len() - 1;
+        // `starts[i + 1]` counts the dependents of `i`, then says where the next of them goes, and at last where they end.
+        let mut starts = vec![0; num_tasks + 2];
+        for &input in inputs {
+            starts[input as usize + 2] += 1;
+        }
+        for i in 2..starts.len() {
+            starts[i] += starts[i - 1];
+        }
+        let mut ids = vec![0; inputs.len()];
+        for id in 0..num_tasks as u32 {
+            for &input in &inputs[span(row, id)] {
+                let next = &mut starts[input as usize + 1];
+                ids[*next as usize] = id;
+                *next += 1;
+            }
+        }
+        starts.pop();
+        Dependents { row: starts, ids }
+    }
+
+    /// The dependents of a task, ascending; one that reads it twice is there twice.
+    #[inline(always)]
+    pub(crate) fn of(&self, id: u32) -> &[u32] {
+        &self.ids[span(&self.row, id)]
+    }
+}
+
+fn new_cells(num_readers: &[u32]) -> Vec<Cell> {
+    let mut cells = pages::vec_with_capacity(num_readers.len());
+    cells.extend(num_readers.iter().map(|&readers| Cell::new(readers)));
+    cells
+}
+
+#[inline(always)]
+fn span(row: &[u32], id: u32) -> Range<usize> {
+    row[id as usize] as usize..row[id as usize + 1] as usize
+}
+
+/// A name that was given stands for one task.
+fn check_names(graph: &Gathered) -> Result<()> {
+    let mut named = HashMap::new();
+    for &id in &graph.with_options {
+        let task = graph.tasks[id as usize];
+        let Some(name) = task.options().and_then(|options| options.name.clone()) else { continue };
+        if named.insert(Arc::clone(&name), id).is_some() {
+            return Err(Error::new(
+                ErrorKind::DuplicateName,
+                format!(
+                    "two different tasks are named {name:?}; give each a name of its own, for example {:?}",
+                    format!("{name}-2")
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The priority of each task; empty if all are alike.
+fn priorities(graph: &Gathered) -> Vec<i32> {
+    let of = |id: u32| graph.tasks[id as usize].options().map_or(0, |options| options.priority);
+    if graph.with_options.iter().all(|&id| of(id) == 0) {
+        return Vec::new();
+    }
+    (0..graph.tasks.len() as u32).map(of).collect()
+}
+
+/// `sequence[k]` becomes the task with the id `k`.
+fn renumber(graph: &Gathered, sequence: &[u32]) -> Gathered {
+    let mut rank = pages::vec_with_capacity(sequence.len());
+    rank.resize(sequence.len(), 0);
+    for (k, &id) in sequence.iter().enumerate() {
+        rank[id as usize] = k as u32;
+    }
+    let mut row = pages::vec_with_capacity(graph.row.len());
+    row.push(0);
+    let mut inputs = pages::vec_with_capacity(graph.inputs.len());
+    for &id in sequence {
+        inputs.extend(graph.inputs[span(&graph.row, id)].iter().map(|&input| rank[input as usize]));
+        row.push(inputs.len() as u32);
+    }
+    let mut with_options: Vec<u32> = graph.with_options.iter().map(|&id| rank[id as usize]).collect();
+    with_options.sort_unstable();
+    Gathered {
+        tasks: permuted(&graph.tasks, sequence),
+        calls: permuted(&graph.calls, sequence),
+        row,
+        inputs,
+        outputs: graph.outputs.iter().map(|&id| rank[id as usize]).collect(),
+        with_options,
+        is_chain: graph.is_chain,
+    }
+}
+
+fn permuted<T: Copy>(items: &[T], sequence: &[u32]) -> Vec<T> {
+    let mut permuted = pages::vec_with_capacity(sequence.len());
+    permuted.extend(sequence.iter().map(|&id| items[id as usize]));
+    permuted
+}
+
+fn count_readers(graph: &Gathered) -> Vec<u32> {
+    let mut num_readers = pages::vec_with_capacity(graph.tasks.len());
+    num_readers.resize(graph.tasks.len(), 0);
+    for &id in graph.inputs.iter().chain(&graph.outputs) {
+        num_readers[id as usize] += 1;
+    }
+    // A task that only comes after another does not read it.
+    for &id in &graph.with_options {
+        let after = graph.tasks[id as usize].options().map_or(0, |options| options.after.len());
+        let inputs = &graph.inputs[span(&graph.row, id)];
+        for &input in &inputs[inputs.len() - after..] {
+            num_readers[input as usize] -= 1;
+        }
+    }
+    num_readers
+}
