@@ -1,0 +1,24 @@
+//! The configuration, through its public functions: layers, mistakes, scopes, snapshots.
+
+mod child;
+mod docs;
+mod layers;
+mod mistakes;
+mod scopes;
+
+use sprang::config;
+
+/// What `key` is for this thread now.
+fn get(key: &str) -> String {
+    config::get(key).unwrap()
+}
+
+/// The message of the mistake that every call reports which needs a setting.
+fn mistake() -> String {
+    let error = config::settings().unwrap_err();
+    assert_eq!(error.kind(), sprang::ErrorKind::Config);
+    assert_eq!(config::snapshot().unwrap_err().to_string(), error.to_string());
+    assert_eq!(config::get("order").unwrap_err().to_string(), error.to_string());
+    assert_eq!(config::explain("order").unwrap_err().to_string(), error.to_string());
+    error.to_string()
+}

@@ -1,0 +1,355 @@
+//! What is refused, and in which words.
+
+use crate::child::{alone, shown};
+use crate::{get, mistake};
+use sprang::config;
+
+/// Checks that `text` in `./sprang.toml` is refused with `message`, where `@` stands for the file's path.
+macro_rules! refused_files {
+    ($($(#[$comment:meta])* $name:ident: $text:expr => $message:expr;)*) => {$(
+        $(#[$comment])*
+        #[test]
+        fn $name() {
+            alone(
+                |room| {
+                    room.file("work/sprang.toml", $text);
+                },
+                || assert_eq!(mistake(), $message.replace('@', &shown("work/sprang.toml"))),
+            );
+        }
+    )*};
+}
+
+refused_files! {
+    an_unknown_key_in_a_file_is_refused_with_its_line_and_the_nearest:
+        "# ours\nnum_worker = 4\n"
+        => "@:2: unknown setting \"num_worker\"; the nearest is \"num_workers\"; rename it, or remove it";
+    an_unknown_key_that_is_near_to_none_is_refused_with_all_that_are_known:
+        "frobnicate = 4"
+        => "@:1: unknown setting \"frobnicate\"; known are \"scheduler\", \"num_workers\", \"errors\", \"order\", \
+            \"check_portable\"; rename it, or remove it";
+    a_key_in_an_unknown_table_is_refused_with_its_line:
+        "[sched]\n\nuler = 'sync'"
+        => "@:3: unknown setting \"sched.uler\"; the nearest is \"scheduler\"; rename it, or remove it";
+    an_empty_unknown_table_is_refused:
+        "\n[ordr]"
+        => "@:2: unknown setting \"ordr\"; the nearest is \"order\"; rename it, or remove it";
+    a_wrong_type_in_a_file_is_refused_with_its_line:
+        "order = 'fast'\nnum_workers = '4'"
+        => "@:2: \"num_workers\" cannot be \"4\"; give a whole number from 1, or \"auto\" for one per core";
+    a_number_is_no_scheduler:
+        "scheduler = 3"
+        => "@:1: \"scheduler\" cannot be 3; give \"threads\" or \"sync\"";
+    an_unknown_scheduler_is_refused_with_those_known:
+        "scheduler = 'thread'"
+        => "@:1: \"scheduler\" cannot be \"thread\"; give \"threads\" or \"sync\"";
+    text_is_no_truth_value_in_a_file:
+        "check_portable = 'true'"
+        => "@:1: \"check_portable\" cannot be \"true\"; give true or false";
+    an_array_is_refused:
+        "\norder = [\n'fast']"
+        => "@:2: \"order\" cannot be a TOML array; give \"memory\" or \"fast\"";
+    a_table_in_the_place_of_a_value_is_refused:
+        "[order]\nfast = true"
+        => "@:1: \"order\" cannot be a TOML table; give \"memory\" or \"fast\"";
+    half_a_worker_is_refused:
+        "num_workers = 0.5"
+        => "@:1: \"num_workers\" cannot be a TOML float; give a whole number from 1, or \"auto\" for one per core";
+    zero_workers_in_a_file_are_refused_with_what_to_do:
+        "num_workers = 0"
+        => "@:1: \"num_workers\" cannot be 0; give a whole number from 1, or \"auto\" for one per core";
+    fewer_workers_than_none_are_refused:
+        "num_workers = -1"
+        => "@:1: \"num_workers\" cannot be -1; give a whole number from 1, or \"auto\" for one per core";
+    a_setting_that_stands_twice_is_refused_with_both_lines:
+        "num_workers = 1\n\nnum-workers = 2"
+        => "@:3: \"num_workers\" already stands in line 1; remove one";
+    of_several_mistakes_the_first_is_reported:
+        "order = 1\nerrors = 1\ncheck_portable = 1"
+        => "@:1: \"order\" cannot be 1; give \"memory\" or \"fast\"";
+    a_file_that_is_not_toml_is_refused_with_the_line:
+        "order = 'fast'\nerrors\n"
+        => "@:2: this is not TOML: key with no value, expected `=`; correct it, or remove the file";
+    a_file_that_ends_too_soon_is_refused_with_the_line:
+        "order = 'fast'\nerrors = \"st"
+        => "@:2: this is not TOML: invalid basic string, expected `\"`; correct it, or remove the file";
+    a_file_that_is_not_utf8_is_refused_with_the_line:
+        b"order = 'fast'\n# \xff\n"
+        => "@:2: this is not UTF-8; save the file as UTF-8";
+}
+
+#[test]
+fn a_mistake_in_the_users_file_names_that_file() {
+    alone(
+        |room| {
+            room.file("home/.config/sprang/sprang.toml", "ordr = 'fast'");
+        },
+        || {
+            let path = shown("home/.config/sprang/sprang.toml");
+            let expected = "unknown setting \"ordr\"; the nearest is \"order\"; rename it, or remove it";
+            assert_eq!(mistake(), format!("{path}:1: {expected}"));
+        },
+    );
+}
+
+#[test]
+fn a_named_file_that_is_missing_is_refused() {
+    alone(
+        |room| {
+            room.env("SPRANG_CONFIG", "missing.toml");
+        },
+        || {
+            let path = shown("work/missing.toml");
+            assert_eq!(
+                mistake(),
+                format!(
+                    "environment variable SPRANG_CONFIG names {path:?}, which cannot be read: \
+                     No such file or directory (os error 2); name another file, or unset it"
+                )
+            );
+            let error = config::settings().unwrap_err();
+            let source = std::error::Error::source(&error).unwrap();
+            assert_eq!(source.downcast_ref::<std::io::Error>().unwrap().kind(), std::io::ErrorKind::NotFound);
+        },
+    );
+}
+
+#[test]
+fn a_named_file_that_is_a_folder_is_refused() {
+    alone(
+        |room| {
+            room.env("SPRANG_CONFIG", room.path("home"));
+        },
+        || {
+            let start = format!("environment variable SPRANG_CONFIG names {:?}, which cannot be read: ", shown("home"));
+            assert!(mistake().starts_with(&start), "{}", mistake());
+        },
+    );
+}
+
+#[test]
+fn an_empty_name_of_a_file_is_refused() {
+    alone(
+        |room| {
+            room.env("SPRANG_CONFIG", "");
+        },
+        || assert!(mistake().starts_with("environment variable SPRANG_CONFIG names \"\", which cannot be read: ")),
+    );
+}
+
+#[test]
+fn a_named_file_with_a_mistake_is_refused_with_its_line() {
+    alone(
+        |room| {
+            room.file("named.toml", "\norder = 2").env("SPRANG_CONFIG", "../named.toml");
+        },
+        || {
+            let path = shown("work/../named.toml");
+            assert_eq!(mistake(), format!("{path}:2: \"order\" cannot be 2; give \"memory\" or \"fast\""));
+        },
+    );
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_refused() {
+    alone(
+        |room| {
+            std::fs::create_dir(room.path("work/sprang.toml")).unwrap();
+        },
+        || {
+            let start = format!("{:?} cannot be read: ", shown("work/sprang.toml"));
+            assert!(mistake().starts_with(&start), "{}", mistake());
+            assert!(mistake().ends_with("; make it a readable file, or remove it"), "{}", mistake());
+        },
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_is_refused() {
+    alone(
+        |room| std::os::unix::fs::symlink("missing", room.path("work/sprang.toml")).unwrap(),
+        || {
+            let path = shown("work/sprang.toml");
+            let remedy = "make it a readable file, or remove it";
+            let expected = format!("{path:?} cannot be read: No such file or directory (os error 2); {remedy}");
+            assert_eq!(mistake(), expected);
+        },
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_to_itself_is_refused() {
+    alone(
+        |room| {
+            let folder = room.path("home/.config/sprang");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::os::unix::fs::symlink("sprang.toml", folder.join("sprang.toml")).unwrap();
+        },
+        || {
+            let start = format!("{:?} cannot be read: ", shown("home/.config/sprang/sprang.toml"));
+            assert!(mistake().starts_with(&start), "{}", mistake());
+        },
+    );
+}
+
+#[test]
+fn a_users_folder_that_is_a_file_has_no_configuration() {
+    alone(
+        |room| {
+            room.file("home/.config", "");
+        },
+        || assert_eq!(get("order"), "memory"),
+    );
+}
+
+/// Checks that the variable is refused with the message.
+macro_rules! refused_variables {
+    ($($name:ident: $variable:literal = $value:expr => $message:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            alone(
+                |room| {
+                    room.env($variable, $value);
+                },
+                || assert_eq!(mistake(), $message),
+            );
+        }
+    )*};
+}
+
+refused_variables! {
+    an_unknown_variable_is_refused_with_the_nearest: "SPRANG_NUM_WORKER" = "4"
+        => "environment variable SPRANG_NUM_WORKER: unknown setting \"num_worker\"; the nearest is SPRANG_NUM_WORKERS; \
+            rename it, or unset it";
+    two_underscores_in_a_variable_lead_into_a_table: "SPRANG_CHECK__PORTABLE" = "true"
+        => "environment variable SPRANG_CHECK__PORTABLE: unknown setting \"check.portable\"; the nearest is \
+            SPRANG_CHECK_PORTABLE; rename it, or unset it";
+    a_wrong_value_in_a_variable_is_refused: "SPRANG_num_workers" = "many"
+        => "environment variable SPRANG_num_workers: \"num_workers\" cannot be \"many\"; give a whole number from 1, or \
+            \"auto\" for one per core, or unset it";
+    zero_workers_in_a_variable_are_refused: "SPRANG_NUM_WORKERS" = "0"
+        => "environment variable SPRANG_NUM_WORKERS: \"num_workers\" cannot be \"0\"; give a whole number from 1, or \
+            \"auto\" for one per core, or unset it";
+    an_empty_variable_is_refused: "SPRANG_ORDER" = ""
+        => "environment variable SPRANG_ORDER: \"order\" cannot be \"\"; give \"memory\" or \"fast\", or unset it";
+    a_setting_that_is_not_optional_cannot_be_none: "SPRANG_ORDER" = "none"
+        => "environment variable SPRANG_ORDER: \"order\" cannot be \"none\"; give \"memory\" or \"fast\", or unset it";
+}
+
+#[cfg(unix)]
+refused_variables! {
+    a_variable_that_is_not_utf8_is_refused: "SPRANG_SCHEDULER" = crate::layers::not_utf8()
+        => "environment variable SPRANG_SCHEDULER: its value is not UTF-8: \"x\\xFF\"; set it again, or unset it";
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_whose_name_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    alone(
+        |room| {
+            room.env(std::ffi::OsStr::from_bytes(b"SPRANG_\xff"), "x");
+        },
+        || assert_eq!(mistake(), "environment variable \"SPRANG_\\xFF\": its name is not UTF-8; unset it"),
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_setting_in_two_variables_is_refused() {
+    alone(
+        |room| {
+            room.env("SPRANG_ORDER", "fast").env("SPRANG_order", "fast");
+        },
+        || {
+            let expected =
+                "environment variables SPRANG_ORDER and SPRANG_order are the same setting; unset one of them";
+            assert_eq!(mistake(), expected);
+        },
+    );
+}
+
+#[test]
+fn a_call_with_an_unknown_key_or_a_wrong_value_is_refused_and_changes_nothing() {
+    alone(
+        |_| {},
+        || {
+            let unknown = |call: &str| format!("{call}: unknown setting \"Order\"; the nearest is \"order\"");
+            let wrong = |call: &str| format!("{call}: \"order\" cannot be \"slow\"; give \"memory\" or \"fast\"");
+            let text = |error: sprang::Error| {
+                assert_eq!(error.kind(), sprang::ErrorKind::Config);
+                error.to_string()
+            };
+            let here = config::snapshot().unwrap();
+
+            assert_eq!(text(config::set("Order", "fast").unwrap_err()), unknown("config::set"));
+            assert_eq!(text(config::set("order", "slow").unwrap_err()), wrong("config::set"));
+            assert_eq!(text(config::unset("Order").unwrap_err()), unknown("config::unset"));
+            assert_eq!(text(config::get("Order").unwrap_err()), unknown("config::get"));
+            assert_eq!(text(config::explain("Order").unwrap_err()), unknown("config::explain"));
+            assert_eq!(text(config::scoped("Order", "fast").unwrap_err()), unknown("config::scoped"));
+            assert_eq!(text(config::scoped("order", "slow").unwrap_err()), wrong("config::scoped"));
+            assert_eq!(text(config::with("order", "slow", || panic!("called")).unwrap_err()), wrong("config::with"));
+            let scope = config::scoped("errors", "collect").unwrap();
+            assert_eq!(text(scope.and("order", "slow").unwrap_err()), wrong("Scope::and"));
+            assert_eq!(get("errors"), "stop");
+            assert_eq!(text(here.overriding("order", "slow").unwrap_err()), wrong("Snapshot::overriding"));
+            assert_eq!(
+                text(config::set("order", sprang::Scheduler::Sync).unwrap_err()),
+                "config::set: \"order\" cannot be the scheduler \"sync\"; give \"memory\" or \"fast\""
+            );
+            assert_eq!(
+                text(config::set("num_workers", 0).unwrap_err()),
+                "config::set: \"num_workers\" cannot be 0; give a whole number from 1, or \"auto\" for one per core"
+            );
+            assert_eq!(get("order"), "memory");
+            assert_eq!(config::explain("order").unwrap().instead_of().len(), 0);
+        },
+    );
+}
+
+#[test]
+fn a_mistake_is_reported_until_refresh_finds_it_repaired() {
+    alone(
+        |room| {
+            room.file("work/sprang.toml", "order = 1");
+        },
+        || {
+            let first = mistake();
+            // What does not need the file works meanwhile.
+            config::set("errors", "collect").unwrap();
+            let _scope = config::scoped("num_workers", 2).unwrap();
+            assert_eq!(mistake(), first);
+
+            std::fs::write("sprang.toml", "errors = 1").unwrap();
+            assert_eq!(mistake(), first, "nothing is read without being asked to");
+            let second = config::refresh().unwrap_err().to_string();
+            assert!(second.contains("\"errors\" cannot be 1"), "{second}");
+            assert_eq!(mistake(), second);
+
+            std::fs::write("sprang.toml", "order = 'fast'").unwrap();
+            config::refresh().unwrap();
+            assert_eq!(
+                (get("order"), get("errors"), get("num_workers")),
+                ("fast".into(), "collect".into(), "2".into())
+            );
+        },
+    );
+}
+
+#[test]
+fn a_refresh_that_fails_keeps_what_was_read_before() {
+    alone(
+        |room| {
+            room.file("work/sprang.toml", "order = 'fast'");
+        },
+        || {
+            assert_eq!(get("order"), "fast");
+            std::fs::write("sprang.toml", "order = 'slow'").unwrap();
+            config::refresh().unwrap_err();
+            assert_eq!(get("order"), "fast");
+        },
+    );
+}

@@ -1,0 +1,123 @@
+//! What every executor promises, as functions over the executor.
+//!
+//! A check is named as the sentence it proves. It computes under the scheduler that is configured where it is called, so it reads
+//! like a program of a user; [`keeps_the_contract`] runs all of them for one [`Subject`]. An executor that passes may be given to
+//! anybody.
+
+mod arguments;
+mod failures;
+pub(crate) mod ledger;
+mod nesting;
+mod outputs;
+mod stopping;
+mod values;
+pub(crate) mod watchdog;
+
+use sprang::config::{self, Scope};
+use sprang::{Executor, Scheduler};
+use std::any::type_name;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// An executor under test.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    label: String,
+    pub(crate) scheduler: Scheduler,
+    /// How many tasks of one run it runs at once, when they block.
+    pub(crate) num_workers: usize,
+}
+
+impl Subject {
+    pub(crate) fn new(label: impl Into<String>, num_workers: usize, executor: impl Executor + 'static) -> Self {
+        Subject { label: label.into(), scheduler: Scheduler::Custom(Arc::new(executor)), num_workers }
+    }
+
+    pub(crate) fn named(scheduler: Scheduler, num_workers: usize) -> Self {
+        Subject { label: format!("the scheduler {scheduler}"), scheduler, num_workers }
+    }
+
+    /// Lets computes of this thread use the executor, until the guard is dropped.
+    pub(crate) fn scope(&self) -> Scope {
+        config::scoped("scheduler", self.scheduler.clone()).unwrap()
+    }
+}
+
+/// One promise.
+pub(crate) struct Check {
+    name: &'static str,
+    run: Box<dyn Fn(&Subject) + Sync>,
+}
+
+/// Makes a check of a function and calls it by the function's name.
+fn check<F: Fn(&Subject) + Sync + 'static>(run: F) -> Check {
+    let name = type_name::<F>();
+    Check { name: name.rsplit("::").next().unwrap_or(name), run: Box::new(run) }
+}
+
+fn all() -> Vec<Check> {
+    [
+        arguments::checks(),
+        failures::checks(),
+        nesting::checks(),
+        outputs::checks(),
+        stopping::checks(),
+        values::checks(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Runs every check on the subject and names those that fail.
+pub(crate) fn keeps_the_contract(subject: &Subject) {
+    keeps_the_contract_inside(subject, &|check| check());
+}
+
+/// As [`keeps_the_contract`], with something around each check, such as a thread of a pool.
+pub(crate) fn keeps_the_contract_inside(subject: &Subject, inside: &Around<'_>) {
+    let failed: Vec<String> = all().iter().filter_map(|check| breach(check, subject, inside)).collect();
+    assert!(failed.is_empty(), "{} checks failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+type Around<'a> = dyn Fn(&(dyn Fn() + Sync)) + Sync + 'a;
+
+/// What is wrong, if anything.
+fn breach(check: &Check, subject: &Subject, inside: &Around<'_>) -> Option<String> {
+    let what = format!("{} on {}", check.name, subject.label);
+    let checked = || {
+        let _scope = subject.scope();
+        (check.run)(subject);
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| watchdog::watched(&what, || inside(&checked))));
+    let payload = outcome.err()?;
+    let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(message), _) => message,
+        (_, Some(message)) => message.as_str(),
+        _ => "a panic without text",
+    };
+    Some(format!("{what}: {message}"))
+}
+
+/// Counts calls.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally(Arc<AtomicUsize>);
+
+impl Tally {
+    /// Counts one, and says how many there were before.
+    pub(crate) fn count(&self) -> usize {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// For tests with tasks that wait for other tasks: one at a time, or two that share a pool could each hold the thread that the other
+/// waits for.
+pub(crate) fn rendezvous() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}

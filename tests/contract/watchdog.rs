@@ -1,0 +1,46 @@
+//! Turns a hang into a failure.
+
+use std::any::Any;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Calls `body` on a thread of its own. If it does not come back within a minute, says so and aborts: a thread that hangs cannot be
+/// ended in any other way.
+pub(crate) fn watched<R: Send>(what: &str, body: impl FnOnce() -> R + Send) -> R {
+    watched_with_stack(what, None, body)
+}
+
+/// As [`watched`], on a thread with a stack of so many bytes.
+pub(crate) fn watched_with_stack<R: Send>(
+    what: &str,
+    stack_bytes: Option<usize>,
+    body: impl FnOnce() -> R + Send,
+) -> R {
+    let (sender, receiver) = mpsc::sync_channel::<Result<R, Box<dyn Any + Send>>>(1);
+    let outcome = thread::scope(|scope| {
+        let mut thread = thread::Builder::new().name(what.into());
+        if let Some(stack_bytes) = stack_bytes {
+            thread = thread.stack_size(stack_bytes);
+        }
+        thread
+            .spawn_scoped(scope, move || sender.send(catch_unwind(AssertUnwindSafe(body))))
+            .expect("a thread can be started");
+        match receiver.recv_timeout(PATIENCE) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => give_up(what),
+            Err(RecvTimeoutError::Disconnected) => unreachable!("the thread sends its outcome"),
+        }
+    });
+    outcome.unwrap_or_else(|payload| resume_unwind(payload))
+}
+
+fn give_up(what: &str) -> ! {
+    // Not by `eprintln!`, whose output the test harness would keep to itself.
+    let _ = writeln!(std::io::stderr(), "no end within {PATIENCE:?}: {what}");
+    std::process::abort()
+}

@@ -1,0 +1,60 @@
+//! Every executor keeps the contract; then what only some of them promise, and graphs that nobody would draw by hand.
+
+#[path = "../contract/mod.rs"]
+mod contract;
+
+mod breaking;
+mod depth;
+mod guests;
+mod oracle;
+mod pool;
+mod subjects;
+mod sync;
+mod threads;
+
+use contract::keeps_the_contract;
+
+#[test]
+fn the_sync_executor_keeps_the_contract() {
+    keeps_the_contract(&subjects::sync());
+}
+
+#[test]
+fn the_thread_executor_keeps_the_contract_with_one_worker() {
+    keeps_the_contract(&subjects::threads(1));
+}
+
+#[test]
+fn the_thread_executor_keeps_the_contract_with_two_workers() {
+    keeps_the_contract(&subjects::threads(2));
+}
+
+#[test]
+fn the_thread_executor_keeps_the_contract_with_three_workers() {
+    keeps_the_contract(&subjects::threads(3));
+}
+
+#[test]
+fn the_thread_executor_keeps_the_contract_with_eight_workers() {
+    keeps_the_contract(&subjects::threads(8));
+}
+
+#[test]
+fn the_thread_executor_keeps_the_contract_on_a_pool_of_one_thread() {
+    keeps_the_contract(&subjects::pool(1));
+}
+
+#[test]
+fn the_thread_executor_keeps_the_contract_on_a_pool_of_two_threads() {
+    keeps_the_contract(&subjects::pool(2));
+}
+
+#[test]
+fn the_scheduler_called_threads_keeps_the_contract() {
+    keeps_the_contract(&subjects::default());
+}
+
+#[test]
+fn an_executor_of_a_programs_own_keeps_the_contract() {
+    keeps_the_contract(&subjects::own(2));
+}

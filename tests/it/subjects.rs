@@ -1,0 +1,41 @@
+//! The executors that are tested.
+
+use crate::contract::Subject;
+use crate::pool::FixedPool;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use sprang::{Scheduler, SyncExecutor, ThreadExecutor};
+use std::sync::Arc;
+
+pub(crate) fn sync() -> Subject {
+    Subject::new("the sync executor", 1, SyncExecutor)
+}
+
+pub(crate) fn threads(num_workers: usize) -> Subject {
+    Subject::new(
+        format!("the thread executor with {num_workers} workers"),
+        num_workers,
+        ThreadExecutor::new(num_workers),
+    )
+}
+
+pub(crate) fn rayon_pool(num_threads: usize) -> Arc<ThreadPool> {
+    Arc::new(ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap())
+}
+
+pub(crate) fn pool(num_threads: usize) -> Subject {
+    let executor = ThreadExecutor::with_pool(rayon_pool(num_threads));
+    Subject::new(format!("the thread executor on a pool of {num_threads}"), num_threads, executor)
+}
+
+pub(crate) fn default() -> Subject {
+    Subject::named(Scheduler::Threads, rayon::current_num_threads())
+}
+
+pub(crate) fn own(num_threads: usize) -> Subject {
+    Subject::new(format!("a program's own pool of {num_threads}"), num_threads, FixedPool::new(num_threads))
+}
+
+/// One of each kind.
+pub(crate) fn all() -> Vec<Subject> {
+    vec![sync(), threads(1), threads(2), threads(3), threads(8), pool(1), pool(2), default(), own(2)]
+}

@@ -1,0 +1,14 @@
+//! The function wants to own what the argument only lends.
+
+use sprang::{Delayed, delayed};
+
+fn sorted(mut values: Vec<i64>) -> Vec<i64> {
+    values.sort();
+    values
+}
+
+fn sort(values: &Delayed<Vec<i64>>) -> Delayed<Vec<i64>> {
+    delayed(sorted, (values,))
+}
+
+fn main() {}

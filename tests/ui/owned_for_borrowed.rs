@@ -1,0 +1,13 @@
+//! The function wants to borrow what the argument gives away.
+
+use sprang::{Delayed, delayed};
+
+fn total(values: &Vec<i64>) -> i64 {
+    values.iter().sum()
+}
+
+fn total_of(values: Delayed<Vec<i64>>) -> Delayed<i64> {
+    delayed(total, (values,))
+}
+
+fn main() {}

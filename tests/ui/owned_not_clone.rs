@@ -1,0 +1,19 @@
+//! A value that cannot be cloned is not for a task to own.
+
+use serde::{Deserialize, Serialize};
+use sprang::{Delayed, delayed};
+
+#[derive(Serialize, Deserialize)]
+struct Model {
+    weights: Vec<f64>,
+}
+
+fn finish(model: Model) -> usize {
+    model.weights.len()
+}
+
+fn finished(model: Delayed<Model>) -> Delayed<usize> {
+    delayed(finish, (model,))
+}
+
+fn main() {}

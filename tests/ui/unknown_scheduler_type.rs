@@ -1,0 +1,8 @@
+//! A scheduler is named, or is an executor.
+
+use sprang::delayed;
+
+fn main() -> sprang::Result<()> {
+    delayed(|| 1, ()).compute_with(4)?;
+    Ok(())
+}
