@@ -1,0 +1,35 @@
+//! `persist` computes once and keeps the result: what is built on it starts from there.
+
+#![expect(clippy::print_stdout, reason = "a program for the terminal")]
+
+use sprang::delayed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+static LOADS: AtomicU32 = AtomicU32::new(0);
+
+/// Stands for something slow.
+fn load(len: u64) -> Vec<u64> {
+    LOADS.fetch_add(1, Relaxed);
+    (0..len).collect()
+}
+
+fn main() -> sprang::Result<()> {
+    let data = delayed(load, (1_000_u64,));
+
+    // A handle is a recipe: nothing is remembered from one compute to the next.
+    let sum = delayed(|data| data.iter().sum::<u64>(), (&data,));
+    assert_eq!((sum.compute()?, sum.compute()?), (499_500, 499_500));
+    println!("computed twice: loaded {} times", LOADS.swap(0, Relaxed));
+
+    // The new handle stands for a value that is there.
+    let data = data.persist()?;
+    let sum = delayed(|data| data.iter().sum::<u64>(), (&data,));
+    let max = delayed(|data| data.iter().copied().max(), (&data,));
+    assert_eq!((sum.compute()?, max.compute()?), (499_500, Some(999)));
+    assert_eq!(LOADS.load(Relaxed), 1);
+    println!("persisted, then computed twice: loaded {} time", LOADS.load(Relaxed));
+
+    // The value is dropped with the last handle to it.
+    drop((data, sum, max));
+    Ok(())
+}

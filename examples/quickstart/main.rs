@@ -1,0 +1,225 @@
+//! Counts the words of real text: one graph, run by every scheduler there is.
+//!
+//! ```text
+//! cargo run --release --example quickstart [FOLDER|FILE ...]
+//! ```
+//!
+//! Without arguments it reads what every machine that built sprang has: the sources of the crates in cargo's registry, and the
+//! documentation of the toolchain where it is installed.
+//!
+//! ```text
+//! read ─┬─ count ──── merge_counts ...  ──┬─ num_words ──┬─ summarize
+//!       │                                 ├─ distinct ───┤
+//!       │                                 ├─ longest ────┤
+//!       │                                 └─ top ────────┤
+//!       └─ measure ── add_sizes ... ─────────────────────┘
+//! ```
+//! The first three are there for each file; the merges go in pairs, pairs of pairs and so on.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
+mod corpus;
+mod live;
+mod memory;
+
+use serde::{Deserialize, Serialize};
+use sprang::{Delayed, Portable, Scheduler, config, delayed, prepare, try_delayed};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use std::{env, error, fs, io, process};
+
+/// The text of one file.
+#[derive(Clone, Serialize, Deserialize)]
+struct Text {
+    content: String,
+    #[serde(skip)]
+    _live: live::Counted,
+}
+
+/// How often each word occurs.
+#[derive(Clone, Serialize, Deserialize)]
+struct Counts {
+    words: HashMap<String, u64>,
+    #[serde(skip)]
+    _live: live::Counted,
+}
+
+/// How much text there is.
+#[derive(Clone, Serialize, Deserialize)]
+struct Size {
+    bytes: u64,
+    lines: u64,
+    #[serde(skip)]
+    _live: live::Counted,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Summary {
+    bytes: u64,
+    lines: u64,
+    num_words: u64,
+    num_distinct: usize,
+    longest: String,
+    top: Vec<(String, u64)>,
+}
+
+// The tasks are plain functions. `&T` borrows the result of another task; `T` owns it.
+
+fn read(path: String) -> io::Result<Text> {
+    let content = String::from_utf8_lossy(&fs::read(path)?).into_owned();
+    Ok(Text { content, _live: live::Counted::default() })
+}
+
+fn count(text: &Text) -> Counts {
+    let mut words = HashMap::new();
+    let mut lower = String::new();
+    for word in text.content.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()) {
+        lower.clear();
+        lower.extend(word.chars().flat_map(char::to_lowercase));
+        match words.get_mut(&lower) {
+            Some(count) => *count += 1,
+            None => _ = words.insert(lower.clone(), 1),
+        }
+    }
+    Counts { words, _live: live::Counted::default() }
+}
+
+fn measure(text: &Text) -> Size {
+    let (bytes, lines) = (text.content.len() as u64, text.content.lines().count() as u64);
+    Size { bytes, lines, _live: live::Counted::default() }
+}
+
+/// Owns both: the larger map is updated in place, and the words of the smaller one move into it.
+fn merge_counts(a: Counts, b: Counts) -> Counts {
+    let (mut large, small) = if a.words.len() < b.words.len() { (b, a) } else { (a, b) };
+    for (word, count) in small.words {
+        *large.words.entry(word).or_default() += count;
+    }
+    large
+}
+
+fn add_sizes(mut a: Size, b: Size) -> Size {
+    a.bytes += b.bytes;
+    a.lines += b.lines;
+    a
+}
+
+fn num_words(counts: &Counts) -> u64 {
+    counts.words.values().sum()
+}
+
+fn distinct(counts: &Counts) -> usize {
+    counts.words.len()
+}
+
+fn longest(counts: &Counts) -> String {
+    counts.words.keys().max_by_key(|word| (word.chars().count(), *word)).cloned().unwrap_or_default()
+}
+
+fn top(counts: &Counts, len: usize) -> Vec<(String, u64)> {
+    let mut words: Vec<(&String, &u64)> = counts.words.iter().collect();
+    words.sort_unstable_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    words.into_iter().take(len).map(|(word, count)| (word.clone(), *count)).collect()
+}
+
+fn summarize(size: Size, num_words: u64, num_distinct: usize, longest: String, top: Vec<(String, u64)>) -> Summary {
+    Summary { bytes: size.bytes, lines: size.lines, num_words, num_distinct, longest, top }
+}
+
+/// The whole graph. Nothing runs here.
+fn summary_of(paths: &[String]) -> Delayed<Summary> {
+    // A task that reads is called after its file, so that a failure says which one.
+    let texts: Vec<_> = paths.iter().map(|path| try_delayed(read, (path.clone(),)).name(path)).collect();
+    let size = tree(add_sizes, texts.iter().map(|text| delayed(measure, (text,))).collect());
+    let counts = tree(merge_counts, texts.iter().map(|text| delayed(count, (text,))).collect());
+
+    let num_words = delayed(num_words, (&counts,));
+    let distinct = delayed(distinct, (&counts,));
+    let longest = delayed(longest, (&counts,));
+    let top = delayed(top, (&counts, 10_usize));
+    delayed(summarize, (size, num_words, distinct, longest, top))
+}
+
+/// Merges neighbours, then neighbours of the merged, until one is left.
+fn tree<T: Portable + Clone>(
+    merge: impl Fn(T, T) -> T + Copy + Send + Sync + 'static,
+    mut level: Vec<Delayed<T>>,
+) -> Delayed<T> {
+    while level.len() > 1 {
+        let mut parts = level.into_iter();
+        level = Vec::new();
+        while let Some(left) = parts.next() {
+            level.push(match parts.next() {
+                Some(right) => delayed(merge, (left, right)),
+                None => left,
+            });
+        }
+    }
+    level.pop().expect("there is at least one file")
+}
+
+struct Measurement {
+    scheduler: String,
+    wall_time: Duration,
+    peak_live: usize,
+    peak_memory_bytes: Option<u64>,
+}
+
+fn run() -> Result<(), Box<dyn error::Error>> {
+    let files = corpus::find(env::args_os().skip(1).map(Into::into).collect())?;
+    let plan = prepare(summary_of(&files.paths))?;
+
+    let mut measurements = Vec::new();
+    let mut summary = None;
+    for scheduler in Scheduler::NAMED.map(|scheduler| scheduler.to_string()) {
+        // All that changes from run to run.
+        let _scope = config::scoped("scheduler", &*scheduler)?;
+
+        live::reset_peak();
+        memory::reset_peak();
+        let start = Instant::now();
+        let result = plan.compute()?;
+        let wall_time = start.elapsed();
+        let (peak_live, peak_memory_bytes) = (live::peak(), memory::peak_bytes());
+
+        if *summary.get_or_insert(result.clone()) != result {
+            return Err(format!("under {scheduler:?} the result is another than before").into());
+        }
+        measurements.push(Measurement { scheduler, wall_time, peak_live, peak_memory_bytes });
+    }
+
+    print_summary(&summary.expect("every build has a scheduler"));
+    print_table(&measurements, plan.num_tasks(), files.bytes);
+    println!("all results are equal");
+    Ok(())
+}
+
+fn print_summary(summary: &Summary) {
+    let Summary { bytes, lines, num_words, num_distinct, longest, top } = summary;
+    println!("{num_words} words, {num_distinct} of them distinct, in {lines} lines of {bytes} bytes");
+    println!("the longest: {longest}");
+    println!("the most frequent:");
+    top.iter().for_each(|(word, count)| println!("{count:>10}  {word}"));
+    println!();
+}
+
+fn print_table(measurements: &[Measurement], num_tasks: usize, num_bytes: u64) {
+    println!("scheduler      tasks   wall time    tasks/s     MB/s  peak live results  peak memory");
+    for Measurement { scheduler, wall_time, peak_live, peak_memory_bytes } in measurements {
+        let seconds = wall_time.as_secs_f64();
+        let (tasks_per_s, mb_per_s) = (num_tasks as f64 / seconds, num_bytes as f64 / 1e6 / seconds);
+        let memory = peak_memory_bytes.map_or("-".into(), |bytes| format!("{:.1} MB", bytes as f64 / 1e6));
+        print!("{scheduler:<11} {num_tasks:>8} {seconds:>9.3} s {tasks_per_s:>10.0} {mb_per_s:>8.1}");
+        println!(" {peak_live:>18} {memory:>12}");
+    }
+}
+
+fn main() -> process::ExitCode {
+    match run() {
+        Ok(()) => process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quickstart: {error}");
+            process::ExitCode::FAILURE
+        }
+    }
+}
