@@ -11,7 +11,7 @@ mod ready;
 mod run;
 
 pub use cancel::{CancelToken, EnteredToken};
-pub(crate) use panics::in_run;
+pub(crate) use panics::{in_run, quietly};
 pub use ready::ReadyTask;
 pub use run::Run;
 pub(crate) use run::{Deadline, ParallelRef, RunSettings, Surroundings, Timer, Worker};

@@ -53,6 +53,14 @@ fn watch() {
     });
 }
 
+/// Does something that may panic where nobody is to blame and nothing can be done about it.
+pub(crate) fn quietly(body: impl FnOnce()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
+        // It may panic itself when it is dropped.
+        std::mem::forget(payload);
+    }
+}
+
 /// The message of the panic that was just caught on this thread, with its place where known.
 pub(super) fn describe(payload: Box<dyn Any + Send>) -> String {
     let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
@@ -60,10 +68,7 @@ pub(super) fn describe(payload: Box<dyn Any + Send>) -> String {
         (None, Some(message)) => message.clone(),
         (None, None) => "a value that is not text".to_owned(),
     };
-    // A payload may panic when it is dropped; that of this panic is then left alone.
-    if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(again);
-    }
+    quietly(|| drop(payload));
     match LOCATION.try_with(RefCell::take).ok().flatten() {
         Some(location) => format!("{message} (at {location})"),
         None => message,

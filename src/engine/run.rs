@@ -227,7 +227,7 @@ impl Run {
     }
 
     fn has_ended(&self) -> bool {
-        self.num_unfinished.load(Ordering::Acquire) == 0 || (self.is_stopped() && self.gate.is_empty())
+        self.is_finished() || (self.is_stopped() && self.gate.is_empty())
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -630,9 +630,7 @@ impl<'r> Worker<'r> {
         let (cell, drop_value) = (self.cell(id), self.task(id).kind().drop_value);
         // A value that panics when it is dropped makes the failure no worse.
         // SAFETY: the task has not been announced as finished, so its cell is ours.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| unsafe { cell.discard(drop_value) })) {
-            std::mem::forget(payload);
-        }
+        panics::quietly(|| unsafe { cell.discard(drop_value) });
         // SAFETY: as above.
         unsafe { cell.put_failure(id) };
         self.record_failure(id, failure.into_error(self.plan(), id, attempts));

@@ -1,9 +1,8 @@
 //! The clock of timeouts: one thread, which ends when there has been no deadline for a while.
 
-use crate::engine::{Deadline, Timer};
+use crate::engine::{Deadline, Timer, quietly};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// How long the thread waits for another deadline before it ends.
@@ -41,9 +40,7 @@ impl TimerThread {
                     let action = first.remove();
                     drop(state);
                     // It may drop the last handle of a run, and with it something of the program's that panics.
-                    if let Err(payload) = catch_unwind(AssertUnwindSafe(action)) {
-                        std::mem::forget(payload);
-                    }
+                    quietly(action);
                     state = self.state.lock();
                 }
                 Some(first) => {

@@ -6,11 +6,11 @@
 //!
 //! Threads are made when they are needed, serve all runs of the process, and end when they have had nothing to do for a while.
 
+use crate::engine::quietly;
 use parking_lot::{Condvar, Mutex};
 use rayon::ThreadPool;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -30,11 +30,7 @@ impl Helpers {
     /// Has `job` run by a helper, of which there are up to `max_threads`. If there are no threads to be had it may never be run.
     pub(super) fn call(&self, max_threads: usize, team: usize, job: impl FnOnce() + Send + 'static) {
         // A job catches the panics of tasks; what else may panic is the drop of something of the program's.
-        let job = move || {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
-                std::mem::forget(payload);
-            }
-        };
+        let job = move || quietly(job);
         match self {
             Helpers::Own => OWN.call(max_threads, team, Box::new(job)),
             Helpers::Of(pool) => pool.spawn(job),
