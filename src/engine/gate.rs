@@ -14,7 +14,10 @@ impl Gate {
     }
 
     /// Goes in, unless the gate is closed.
+    ///
+    /// A closed gate does not count who tries: the last one out, who must tell the closer, would not know itself as the last.
     pub(super) fn enter(&self) -> bool {
+        // SeqCst, here and below: coming, going and closing are seen in one order, and who finds nobody inside sees what they did.
         let mut inside = self.0.load(SeqCst);
         while inside & CLOSED == 0 {
             match self.0.compare_exchange(inside, inside + 1, SeqCst, SeqCst) {

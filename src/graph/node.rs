@@ -1,6 +1,6 @@
 //! One task as it lies in memory.
 //!
-//! A [`Node`] is `{ header, function, arguments }` in one allocation; arguments hold the handles of the tasks they come from. Its
+//! A [`Node`] is `{ header, function, arguments }` in one piece of memory; arguments hold the handles of the tasks they come from. Its
 //! [`Header`] is all that untyped code sees: a count of handles, a stamp for [`gather`](super::gather), and the [`Kind`], which is
 //! one static per type of function and arguments. A node is a recipe: it holds no result, never changes once it is shared, and can
 //! be computed again, as part of any graph, by several threads at once.

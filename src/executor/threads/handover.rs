@@ -10,7 +10,9 @@
 //! 2. The observer makes the counters for the tasks from the leader's position on, while that moves on. Then it stores its request, and
 //!    reads the position once more. That is the boundary; it publishes it, with the position from which the counters count.
 //! 3. A leader that finds a request waits for the boundary. If that is the task it has just announced, it still runs it, as its last.
-//!    Otherwise it is the one before, which it has run. Then it tells the dependents of all tasks from where the counters begin.
+//!    Otherwise it is the one before, which it has run.
+//! 4. The observer tells the dependents of the counted tasks before the boundary, and the leader those of the boundary: it may be long in
+//!    that task, and nobody must wait for it to learn of the others.
 //!
 //! # Why it works
 //!
