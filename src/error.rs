@@ -4,6 +4,9 @@
 //! [`Error`] too: it names the task, keeps the original cause as [`source`](std::error::Error::source), and tells through which
 //! tasks the failure reached an output. A bug of sprang's own is a panic and is not dressed up as either.
 //!
+//! What failed in another process comes over as texts: the message, and those of the causes beneath it ([`RemoteError`]). How a worker
+//! process ended is a [`WorkerExit`].
+//!
 //! One failure reaches every dependent, so an [`Error`] is one shared allocation and cheap to clone.
 
 use std::error::Error as StdError;
@@ -29,7 +32,7 @@ pub enum ErrorKind {
     Config,
     /// Two different tasks of one graph were given the same name.
     DuplicateName,
-    /// A value did not survive being encoded and decoded again.
+    /// A value cannot be encoded or decoded, or a task that cannot leave its process was refused, as `processes.local_tasks` has it.
     NotPortable,
     /// A value was asked for that cannot be given away because it cannot be cloned.
     NotCloneable,
@@ -37,6 +40,14 @@ pub enum ErrorKind {
     TooLarge,
     /// An executor returned before the run had ended.
     Executor,
+    /// A worker process ended while it ran the task. [`Error::exit`] tells how.
+    WorkerDied,
+    /// The worker process that ran the task used more memory than `processes.memory_limit`.
+    MemoryLimit,
+    /// Worker processes cannot be started.
+    NoWorker,
+    /// A picture has a file name of an unknown kind, or its file cannot be written.
+    NotSaved,
 }
 
 /// An error of sprang, or the failure of a task.
@@ -64,6 +75,7 @@ struct Inner {
     attempts: u32,
     path: Vec<Arc<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    exit: Option<WorkerExit>,
 }
 
 impl Error {
@@ -76,12 +88,32 @@ impl Error {
                 attempts: 0,
                 path: Vec::new(),
                 source: None,
+                exit: None,
             }),
         }
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Config, message)
+    }
+
+    /// A task lost its worker.
+    pub(crate) fn worker_died(exit: WorkerExit) -> Self {
+        Error::new(ErrorKind::WorkerDied, exit.to_string()).with_exit(exit)
+    }
+
+    /// A task lost its worker because that had used more than `limit` bytes of memory. How it was killed does not matter then.
+    pub(crate) fn memory_limit(limit: u64, exit: WorkerExit) -> Self {
+        let mut message = format!("its worker exceeded \"processes.memory_limit\", {}", Bytes(limit));
+        if let Some(peak) = exit.max_rss_bytes {
+            message += &format!(", peak memory {}", Bytes(peak));
+        }
+        Error::new(ErrorKind::MemoryLimit, message).with_exit(exit)
+    }
+
+    pub(crate) fn with_exit(mut self, exit: WorkerExit) -> Self {
+        self.inner_mut().exit = Some(exit);
+        self
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Arc<dyn StdError + Send + Sync>>) -> Self {
@@ -100,6 +132,14 @@ impl Error {
     /// The names of the tasks from the failed one to the output that needed it, both included.
     pub(crate) fn with_path(mut self, path: Vec<Arc<str>>) -> Self {
         self.inner_mut().path = path;
+        self
+    }
+
+    /// With more to say about it.
+    pub(crate) fn with_note(mut self, note: &str) -> Self {
+        let message = &mut self.inner_mut().message;
+        message.push_str("; ");
+        message.push_str(note);
         self
     }
 
@@ -133,16 +173,35 @@ impl Error {
     pub fn message(&self) -> &str {
         &self.inner.message
     }
+
+    /// How the worker process ended that ran the task; `None` where no worker was lost.
+    pub fn exit(&self) -> Option<&WorkerExit> {
+        self.inner.exit.as_ref()
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_line(f)?;
+        let tail = self.inner.exit.as_ref().map_or("", |exit| exit.stderr_tail.trim_end());
+        if !tail.is_empty() {
+            f.write_str("\nthe last output of its worker:")?;
+            tail.lines().try_for_each(|line| write!(f, "\n  {line}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    fn fmt_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.inner;
         let Some(task) = &inner.task else { return f.write_str(&inner.message) };
         let verb = match inner.kind {
             ErrorKind::Panicked => "panicked",
             ErrorKind::TimedOut => "timed out",
             ErrorKind::NotPortable => "is not portable",
+            ErrorKind::WorkerDied => "lost its worker",
+            ErrorKind::MemoryLimit => "used too much memory",
             _ => "failed",
         };
         write!(f, "task {task:?} {verb}: {}", inner.message)?;
@@ -170,6 +229,9 @@ impl fmt::Debug for Error {
         if let Some(source) = &inner.source {
             out.field("source", source);
         }
+        if let Some(exit) = &inner.exit {
+            out.field("exit", exit);
+        }
         out.finish()
     }
 }
@@ -177,5 +239,223 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// How a worker process ended while it ran a task.
+///
+/// Displayed, it says what the signal or the code means, and the peak memory:
+/// `killed by signal 11 (SIGSEGV): segmentation fault or stack overflow, peak memory 34 MiB`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerExit {
+    /// The signal that killed it.
+    pub signal: Option<i32>,
+    /// The code that it exited with, if no signal killed it.
+    pub code: Option<i32>,
+    /// The most memory that was resident at a time, where the system tells.
+    pub max_rss_bytes: Option<u64>,
+    /// The end of what it wrote to its standard error, if that was captured.
+    pub stderr_tail: String,
+}
+
+impl fmt::Display for WorkerExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.signal, self.code) {
+            (Some(signal), _) => {
+                write!(f, "killed by signal {signal}")?;
+                if let Some((name, meaning)) = signal_meaning(signal) {
+                    write!(f, " ({name}): {meaning}")?;
+                }
+            }
+            (None, Some(code)) => write!(f, "exited with code {code}")?,
+            (None, None) => f.write_str("ended in an unknown way")?,
+        }
+        match self.max_rss_bytes {
+            Some(peak) => write!(f, ", peak memory {}", Bytes(peak)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The name of a signal and what it tells about a worker. Where numbers differ between systems, they are those of Linux.
+fn signal_meaning(signal: i32) -> Option<(&'static str, &'static str)> {
+    Some(match signal {
+        1 => ("SIGHUP", "its terminal was closed"),
+        2 => ("SIGINT", "interrupted from the keyboard"),
+        3 => ("SIGQUIT", "ended from the keyboard"),
+        4 => ("SIGILL", "illegal instruction, or a trap that a compiler puts where a program must not get to"),
+        5 => ("SIGTRAP", "trap"),
+        // Rust's own handler turns a stack overflow into it.
+        6 => ("SIGABRT", "abort: stack overflow, failed allocation, a panic that cannot unwind, or `abort` in C"),
+        7 if cfg!(target_os = "linux") => ("SIGBUS", "access to memory that its file does not have"),
+        8 => ("SIGFPE", "division by zero in machine code"),
+        9 => ("SIGKILL", "killed from outside, as the system does when memory runs out"),
+        11 => ("SIGSEGV", "segmentation fault or stack overflow"),
+        13 => ("SIGPIPE", "nobody reads what it writes"),
+        15 => ("SIGTERM", "asked from outside to end"),
+        24 => ("SIGXCPU", "too much processor time"),
+        25 => ("SIGXFSZ", "too large a file"),
+        31 if cfg!(target_os = "linux") => ("SIGSYS", "forbidden system call"),
+        _ => return None,
+    })
+}
+
+/// A number of bytes to two digits or more: `1.5 GiB`, `34 MiB`.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let (mut number, mut unit) = (self.0 as f64, 0);
+        while number >= 1023.5 {
+            (number, unit) = (number / 1024.0, unit + 1);
+        }
+        let tenths = (number * 10.0).round();
+        let precision = usize::from(tenths < 100.0 && tenths % 10.0 != 0.0);
+        write!(f, "{number:.precision$} {}", UNITS[unit])
+    }
+}
+
+/// The texts of an error and of what is beneath it, outermost first, for another process.
+pub(crate) fn texts_of(error: &(dyn StdError + 'static)) -> Vec<String> {
+    // So that a chain that leads back into itself has an end.
+    const MOST: usize = 32;
+    std::iter::successors(Some(error), |&error| error.source()).take(MOST).map(|error| error.to_string()).collect()
+}
+
+/// What is left of an error that comes from another process.
+pub(crate) struct RemoteError {
+    message: String,
+    source: Option<Box<RemoteError>>,
+}
+
+impl RemoteError {
+    /// Of what [`texts_of`] gave there; `None` where that is nothing.
+    pub(crate) fn new(texts: Vec<String>) -> Option<Self> {
+        let innermost_first = texts.into_iter().rev();
+        innermost_first.fold(None, |source, message| Some(RemoteError { message, source: source.map(Box::new) }))
+    }
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// As the texts that it is.
+impl fmt::Debug for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(texts_of(self)).finish()
+    }
+}
+
+impl StdError for RemoteError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn crash() -> WorkerExit {
+        WorkerExit { signal: Some(11), max_rss_bytes: Some(35_500_000), ..WorkerExit::default() }
+    }
+
+    #[test]
+    fn a_lost_worker_is_told_in_one_line() {
+        let path = ["decode", "join", "total"].map(Arc::from).into();
+        let error = Error::worker_died(crash()).with_task("decode".into(), 3).with_path(path);
+        assert_eq!(
+            error.to_string(),
+            "task \"decode\" lost its worker: killed by signal 11 (SIGSEGV): segmentation fault or stack overflow, \
+             peak memory 34 MiB, after 3 attempts; \"total\" needs it through \"join\""
+        );
+        assert_eq!((error.kind(), error.exit()), (ErrorKind::WorkerDied, Some(&crash())));
+    }
+
+    #[test]
+    fn what_the_worker_wrote_last_follows_on_lines_of_its_own() {
+        let exit =
+            WorkerExit { code: Some(3), stderr_tail: "reading header\nbad magic\n\n".into(), ..Default::default() };
+        let error = Error::worker_died(exit).with_task("decode".into(), 1);
+        assert_eq!(
+            error.to_string(),
+            "task \"decode\" lost its worker: exited with code 3\nthe last output of its worker:\n  reading header\n  bad magic"
+        );
+        assert_eq!(error.message(), "exited with code 3");
+    }
+
+    #[test]
+    fn too_much_memory_is_told_with_the_limit() {
+        let exit = WorkerExit { signal: Some(9), max_rss_bytes: Some(1 << 30), ..Default::default() };
+        let error = Error::memory_limit(3 << 28, exit).with_task("leak".into(), 1);
+        assert_eq!(
+            error.to_string(),
+            "task \"leak\" used too much memory: its worker exceeded \"processes.memory_limit\", 768 MiB, peak memory 1 GiB"
+        );
+        assert_eq!((error.kind(), error.exit().unwrap().signal), (ErrorKind::MemoryLimit, Some(9)));
+    }
+
+    #[test]
+    fn an_exit_says_what_is_known() {
+        let exit = |signal, code| WorkerExit { signal, code, ..Default::default() }.to_string();
+        assert_eq!(
+            exit(Some(9), None),
+            "killed by signal 9 (SIGKILL): killed from outside, as the system does when memory runs out"
+        );
+        assert_eq!(exit(Some(40), None), "killed by signal 40");
+        assert_eq!(exit(None, Some(0)), "exited with code 0");
+        assert_eq!(exit(None, None), "ended in an unknown way");
+    }
+
+    #[test]
+    fn bytes_are_told_to_two_digits_or_more() {
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1 << 10, "1 KiB"),
+            (1536, "1.5 KiB"),
+            ((10 << 20) - 1, "10 MiB"),
+            ((1 << 30) - 1, "1 GiB"),
+            (3 << 29, "1.5 GiB"),
+            (u64::MAX, "16 EiB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_error_from_another_process_keeps_its_texts_and_their_order() {
+        let texts = ["cannot load", "cannot open \"x\"", "no such file"].map(String::from).to_vec();
+        let remote = RemoteError::new(texts.clone()).unwrap();
+        assert_eq!(texts_of(&remote), texts);
+        assert_eq!(format!("{remote:?}"), format!("{texts:?}"));
+        let error =
+            Error::new(ErrorKind::Failed, &*texts[0]).with_source(Arc::new(remote) as Arc<dyn StdError + Send + Sync>);
+        assert_eq!(error.source().unwrap().source().unwrap().to_string(), texts[1]);
+        assert_eq!(texts_of(&error), ["cannot load"].into_iter().map(String::from).chain(texts).collect::<Vec<_>>());
+        assert!(RemoteError::new(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn a_chain_that_leads_back_into_itself_has_an_end() {
+        #[derive(Debug)]
+        struct Ring;
+        impl fmt::Display for Ring {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("ring")
+            }
+        }
+        impl StdError for Ring {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(&Ring)
+            }
+        }
+        assert_eq!(texts_of(&Ring).len(), 32);
     }
 }

@@ -1,4 +1,5 @@
-//! Graphs of tasks on the cores of one machine: write a graph once, run it on threads or step by step, by a configuration value.
+//! Graphs of tasks on the cores of one machine: write a graph once, run it on threads, in worker processes or step by step, by a
+//! configuration value.
 //!
 //! A *task* is one call of a function. [`delayed`] makes one without running it, and gives a [`Delayed<T>`], a handle to the value that it
 //! will return. Handles are arguments of further tasks, and so a graph grows. [`Delayed::compute`] and [`compute`] run what the wanted
@@ -45,39 +46,67 @@
 //!   pure.
 //! - Running: [`compute`] for outputs in any shape, [`compute_each`] for a `Result` each, [`persist`] to keep results, [`prepare`] to run a
 //!   graph many times, [`CancelToken`] to end a run.
-//! - Choosing how: [`config`], [`Scheduler`], [`ThreadExecutor`], [`SyncExecutor`], and the trait [`Executor`] for one of your own.
+//! - Choosing how: [`config`], [`Scheduler`], [`ThreadExecutor`], [`ProcessExecutor`], [`SyncExecutor`], and the trait [`Executor`] for one of
+//!   your own.
+//! - Worker processes: [`ProcessExecutor`] and `docs/processes.md` beside the source; [`SharedArray`] for large numeric values, [`WorkerExit`] for
+//!   how one ended, [`init`] where the start-up hook does not run.
+//! - Watching: a [`callback`] is told what happens in a run; [`profile()`] says where the time went; with the feature `progress`, `progress`
+//!   shows how far a run is; [`visualize`] draws a graph,
+//!   [`picture`] says what is drawn.
 //! - What can go wrong: [`Error`], [`ErrorKind`].
 //!
 //! # The road of a compute
 //!
-//! The source has a room for each step, and each uses only those above it: `graph` (what is to be computed: nodes, their order, the plan),
-//! `engine` (how far it has got: one run and its counters), `executor` (where tasks run), `api` (how it is asked for).
+//! The source has a room for each step, and each uses only those above it: `portable` (how values and code cross to another process),
+//! `graph` (what is to be computed: nodes, their order, the plan), `engine` (how far it has got: one run and its counters), `executor`
+//! (where tasks run), `api` (how it is asked for). `diagnostics` is a leaf beside the road: it draws.
 //! ARCHITECTURE.md beside the source says more.
+
+#![cfg_attr(
+    not(all(target_os = "linux", not(miri))),
+    allow(dead_code, unused_imports, reason = "worker processes, which use these, are there on Linux only")
+)]
 
 #[macro_use]
 mod arity;
 
 mod api;
+mod diagnostics;
 mod engine;
 mod error;
 mod executor;
 mod graph;
+mod portable;
 mod primitives;
 
 pub use api::compute::{IntoScheduler, Outputs, Prepared, compute, compute_each, compute_with, persist, prepare};
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
+pub use diagnostics::picture;
+pub use diagnostics::picture::visualize;
+pub use diagnostics::profile::{self, Profile, Profiler, profile};
+#[cfg(feature = "progress")]
+pub use diagnostics::progress::{Progress, Shown, progress};
+pub use engine::callback;
 pub use engine::{CancelToken, EnteredToken, ReadyTask, Run};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, WorkerExit};
+pub use executor::processes::ProcessExecutor;
+pub use executor::processes::boot::init;
 pub use executor::sync::SyncExecutor;
 pub use executor::threads::ThreadExecutor;
 pub use executor::{Executor, Scheduler};
 pub use graph::Delayed;
 pub use graph::argument::{Argument, Lit, Refs, RefsIter, lit};
-pub use graph::portable::Portable;
 pub use graph::task::TaskArgs;
+pub use portable::Portable;
+pub use portable::array::SharedArray;
 
 /// The programs of the README are compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// As are those of the page about worker processes.
+#[cfg(all(doctest, target_os = "linux"))]
+#[doc = include_str!("../docs/processes.md")]
+struct Processes;

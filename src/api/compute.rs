@@ -3,19 +3,21 @@
 #![expect(unsafe_code, reason = "it owns runs, and takes typed values from untyped cells")]
 
 use super::config::{self, Errors, Order, Snapshot};
-use crate::engine::{Run, RunSettings, Surroundings};
+use crate::engine::{Restore, Run, RunSettings, Surroundings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::timer::TimerThread;
 use crate::executor::{Executor, Scheduler};
 use crate::graph::Delayed;
-use crate::graph::node::TaskRef;
+use crate::graph::node::{Kind, TaskRef};
 use crate::graph::pages;
 use crate::graph::plan::Plan;
 use crate::graph::task::cloneable_value_task;
 use crate::graph::value::Cell;
+use crate::portable::code::Described;
 use std::any::Any;
 use std::cell::Cell as StdCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -128,6 +130,14 @@ unsafe fn plan(outputs: &[TaskRef]) -> Result<Plan> {
     unsafe { Plan::new(outputs, for_memory) }
 }
 
+impl<T> Delayed<T> {
+    /// Plans the graph behind the handle, and lets `use_it` look at the plan.
+    pub(crate) fn with_plan<R>(&self, use_it: impl FnOnce(&Plan) -> R) -> Result<R> {
+        // SAFETY: `self` is a handle of the output.
+        Ok(use_it(&unsafe { plan(&[self.task_ref()]) }?))
+    }
+}
+
 impl<T: Send + Sync + 'static> Delayed<T> {
     /// Computes the value, under the configured scheduler.
     ///
@@ -189,6 +199,10 @@ impl<O> Prepared<O> {
     /// How many tasks one run has.
     pub fn num_tasks(&self) -> usize {
         self.plan.num_tasks()
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 }
 
@@ -295,6 +309,16 @@ impl Surroundings for Snapshot {
         let _entered = Snapshot::enter(self);
         body();
     }
+
+    fn to_portable(&self) -> (&'static Described<Restore>, Vec<u8>) {
+        static RESTORE: Described<Restore> =
+            Described::new(|| "the configuration", |bytes| Ok(Box::new(Snapshot::decode(bytes)?)));
+        (&RESTORE, self.encode())
+    }
+
+    fn environment(&self, is_overridden: &dyn Fn(&OsStr) -> bool) -> u64 {
+        config::environment_number(is_overridden)
+    }
 }
 
 /// A run, what it works with, and the duty to leave nothing of it behind.
@@ -313,27 +337,28 @@ impl<'p> OwnedRun<'p> {
         let run_settings = RunSettings {
             collect_errors: each || matches!(settings.errors, Errors::Collect),
             check_portable: settings.check_portable,
+            codec: settings.processes.codec,
             num_workers: settings.num_workers,
         };
         let cells = plan.take_cells();
         // SAFETY: `OwnedRun` closes the run before it gives the cells back, and the plan outlives it.
         let run = unsafe { Run::new(plan, &cells, run_settings, Box::new(snapshot), TimerThread::shared()) };
         let owned = OwnedRun { run, plan, cells, num_taken: StdCell::new(0) };
-        let executor = settings.scheduler.executor();
-        executor.execute(&owned.run);
+        let name = settings.scheduler.with_executor(&settings.processes, settings.num_workers, |executor| {
+            owned.run.announce(plan, executor.name());
+            executor.execute(&owned.run);
+            executor.name().to_owned()
+        });
         owned.run.close();
+        if owned.run.stop_reason().is_none() && !owned.run.is_finished() {
+            let message = format!("the executor {name:?} returned before all tasks had run; it must call `Run::wait`");
+            // Whoever still waits for the run is told.
+            owned.run.stop(Error::new(ErrorKind::Executor, message));
+        }
+        owned.run.announce_end(plan);
         if let Some(reason) = owned.run.stop_reason() {
             drop(owned); // As in `compute_in`.
             return Err(reason);
-        }
-        if !owned.run.is_finished() {
-            let name = executor.name();
-            let message = format!("the executor {name:?} returned before all tasks had run; it must call `Run::wait`");
-            let error = Error::new(ErrorKind::Executor, message);
-            // Whoever still waits for the run is told.
-            owned.run.stop(error.clone());
-            drop(owned); // As above.
-            return Err(error);
         }
         Ok(owned)
     }
@@ -347,6 +372,7 @@ impl Drop for OwnedRun<'_> {
     fn drop(&mut self) {
         // Also on the way out of an executor that panicked.
         self.run.close();
+        self.run.announce_end(self.plan);
         let panicked = match self.run.has_gaps() || self.num_taken.get() < self.plan.outputs().len() {
             true => self.sweep(),
             false => None,
@@ -388,6 +414,12 @@ impl fmt::Debug for Results<'_> {
 }
 
 impl Results<'_> {
+    /// The kind of the task whose result is next.
+    fn next_kind(&self) -> &Kind {
+        let OwnedRun { plan, num_taken, .. } = self.owned;
+        plan.tasks()[plan.outputs()[num_taken.get()] as usize].kind()
+    }
+
     /// Takes the next output.
     ///
     /// # Safety
@@ -468,8 +500,13 @@ impl Leaf for Handles {
     type Of<T: Clone + Send + Sync + 'static> = Delayed<T>;
 
     unsafe fn take<T: Clone + Send + Sync + 'static>(results: &mut Results<'_>) -> Result<Delayed<T>> {
+        let code = results.next_kind().value_code;
         // SAFETY: the caller's contract.
-        unsafe { results.take(Some(T::clone)) }.map(|value| Delayed::from_task(cloneable_value_task(value)))
+        let mut task = cloneable_value_task(unsafe { results.take(Some(T::clone)) }?);
+        if let Some(code) = code {
+            task.set_value_code(code);
+        }
+        Ok(Delayed::from_task(task))
     }
 }
 
@@ -645,3 +682,25 @@ macro_rules! tuple {
     };
 }
 for_each_arity!(tuple);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_of_a_run_is_put_in_force_by_what_was_sent_of_it() {
+        let sent: Box<dyn Surroundings> =
+            Box::new(config::snapshot().unwrap().overriding("errors", "collect").unwrap());
+        let (restore, bytes) = sent.to_portable();
+        assert_eq!(restore.name(), "the configuration");
+        let received = (restore.item)(&bytes).unwrap_or_else(|error| panic!("{error}"));
+        let mut seen = None;
+        received.enter(&mut || {
+            seen = Some((config::get("errors").unwrap(), config::explain("errors").unwrap().to_string()))
+        });
+        let (errors, explanation) = seen.unwrap();
+        assert_eq!(errors, "collect");
+        assert!(explanation.starts_with("errors = collect, from the parent process: the argument of the call"));
+        assert_eq!(config::get("errors").unwrap(), "stop");
+    }
+}

@@ -2,8 +2,8 @@
 
 use crate::graph::Delayed;
 use crate::graph::node::{CallError, Options};
-use crate::graph::portable::Portable;
 use crate::graph::task::{Fallible, LocalFallible, LocalPlain, Plain, TaskArgs, value_task};
+use crate::portable::Portable;
 use std::time::Duration;
 
 /// Refuses, when the program is compiled, a function that carries state with it.
@@ -11,7 +11,7 @@ struct CapturesNothing<F>(std::marker::PhantomData<F>);
 
 impl<F> CapturesNothing<F> {
     const CHECK: () = assert!(
-        size_of::<F>() == 0,
+        size_of::<F>() == 0 && !std::mem::needs_drop::<F>(),
         "the function given to `delayed` captures variables or is a function pointer, so it cannot be sent to another process; give it \
          what it needs as arguments, or use `delayed_local`"
     );
@@ -213,13 +213,12 @@ impl<T> Delayed<T> {
     /// Says that the task's value depends on its arguments alone: tasks of one graph with the same function, equal arguments and this
     /// mark are run once.
     ///
-    /// Plain arguments are compared by their encodings. A function that captures is never merged: what it captures cannot be compared.
+    /// Plain arguments are compared by their encodings; a task with one that has no encoding is equal to no other. A function that
+    /// captures is never merged: what it captures cannot be compared.
     #[track_caller]
     pub fn pure(self) -> Self {
         let task = self.task_ref();
-        let mut token = Vec::new();
-        crate::graph::task::write_token_of(task, &mut token);
-        let captures = task.kind().captures;
-        self.with_options(|options| options.pure = (!captures).then(|| token.into()))
+        let token = (!task.kind().captures).then(|| crate::graph::task::token_of(task)).flatten();
+        self.with_options(|options| options.pure = token)
     }
 }

@@ -1,8 +1,9 @@
-//! HOW FAR a compute has got. Passive: it spawns nothing, reads no clock, and waits only for a run's end.
+//! HOW FAR a compute has got. Passive: it spawns nothing, reads a clock only for those who watch, and waits only for a run's end.
 //!
 //! A [`Run`] is one execution of a plan and holds all that changes. Executors ask it what is ready, run tasks through it, and are told
 //! what has become ready; they never touch a task, a value or a counter themselves. [`run`] has the states of a task and the invariants.
 
+pub mod callback;
 mod cancel;
 mod countdown;
 mod gate;
@@ -11,7 +12,7 @@ mod ready;
 mod run;
 
 pub use cancel::{CancelToken, EnteredToken};
-pub(crate) use panics::{in_run, quietly};
+pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};
 pub use ready::ReadyTask;
 pub use run::Run;
-pub(crate) use run::{Deadline, ParallelRef, RunSettings, Surroundings, Timer, Worker};
+pub(crate) use run::{Deadline, ParallelRef, Restore, RunSettings, Surroundings, Timer, Worker};

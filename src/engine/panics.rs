@@ -18,10 +18,10 @@ pub(crate) fn in_run() -> bool {
 }
 
 /// Marks this thread as working on a run until it is dropped.
-pub(super) struct InRun(());
+pub(crate) struct InRun(());
 
 impl InRun {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         watch();
         DEPTH.set(DEPTH.get() + 1);
         InRun(())
@@ -62,7 +62,7 @@ pub(crate) fn quietly(body: impl FnOnce()) {
 }
 
 /// The message of the panic that was just caught on this thread, with its place where known.
-pub(super) fn describe(payload: Box<dyn Any + Send>) -> String {
+pub(crate) fn describe(payload: Box<dyn Any + Send>) -> String {
     let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(message), _) => (*message).to_owned(),
         (None, Some(message)) => message.clone(),

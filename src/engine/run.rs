@@ -1,7 +1,7 @@
 //! One execution of one plan.
 //!
-//! A [`Run`] is shared by every worker of the executor that carries it. Nothing here spawns or looks at a clock; the only wait is for
-//! the run's end.
+//! A [`Run`] is shared by every worker of the executor that carries it. Nothing here spawns, or looks at a clock unless the run is watched;
+//! the only wait is for the run's end.
 //!
 //! # A task's life
 //!
@@ -27,6 +27,7 @@
 
 #![expect(unsafe_code, reason = "it calls tasks through their untyped kinds and trusts the plan's numbers")]
 
+use super::callback::{Attempt, Entered, Watch, WorkerId};
 use super::cancel::CancelToken;
 use super::countdown::Countdown;
 use super::gate::Gate;
@@ -35,17 +36,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::node::{CallError, TaskRef};
 use crate::graph::plan::{Dependents, Plan};
 use crate::graph::value::Cell;
+use crate::portable::code::Described;
+use crate::portable::codec::Codec;
 use crate::primitives::{AtomicU32, Relaxed};
 use parking_lot::{Condvar, Mutex};
 use std::any::Any;
+use std::cell::Cell as StdCell;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a run needs to know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -54,13 +59,25 @@ pub(crate) struct RunSettings {
     pub(crate) collect_errors: bool,
     /// Encodes and decodes every value of a portable task.
     pub(crate) check_portable: bool,
+    /// How values are encoded.
+    pub(crate) codec: Codec,
     pub(crate) num_workers: Option<NonZeroUsize>,
 }
 
 /// What a worker puts around the tasks of a run: the configuration that was in force where the run was started.
 pub(crate) trait Surroundings: Send + Sync {
     fn enter(&self, body: &mut dyn FnMut());
+
+    /// For another process: what makes the same there, and of what.
+    fn to_portable(&self) -> (&'static Described<Restore>, Vec<u8>);
+
+    /// A number that changes with the environment variables that a new process would get from this one, those left out that
+    /// `is_overridden` says so of.
+    fn environment(&self, is_overridden: &dyn Fn(&OsStr) -> bool) -> u64;
 }
+
+/// Makes surroundings of what [`Surroundings::to_portable`] gave in another process.
+pub(crate) type Restore = fn(&[u8]) -> Result<Box<dyn Surroundings>, String>;
 
 /// Something that can tell when time is up.
 pub(crate) trait Timer: Send + Sync {
@@ -72,7 +89,7 @@ pub(crate) trait Timer: Send + Sync {
 pub(crate) trait Deadline {}
 
 // Bits of `Run::status`. With none set a worker has nothing to look at but its task.
-/// Tasks need care before or after the call: options, a token from outside, the check that values are portable.
+/// Tasks need care before or after the call: options, a token from outside, the check that values are portable, callbacks.
 const CAREFUL: u32 = 1;
 /// A task has failed and errors are collected, so inputs may be missing.
 const FAILURES: u32 = 2;
@@ -89,11 +106,16 @@ pub struct Run {
     cells: NonNull<Cell>,
     num_tasks: usize,
     settings: RunSettings,
-    surroundings: Box<dyn Surroundings>,
+    /// `None` once the run is closed. They may hold what ends with the run, such as the executor, so whoever still has the run by then must
+    /// not be the one that drops them.
+    surroundings: Mutex<Option<Arc<dyn Surroundings>>>,
     timer: &'static dyn Timer,
     /// The token in force in the run's tasks: pulled when the run stops, or when the one around it is pulled.
     token: CancelToken,
     has_outer_token: bool,
+    watch: Option<Box<Watch>>,
+    /// The executor says what becomes of the values of tasks that have run.
+    is_held_back: AtomicBool,
     parallel: OnceLock<Parallel>,
     status: AtomicU32,
     num_unfinished: AtomicUsize,
@@ -177,7 +199,8 @@ impl Run {
     ) -> Arc<Run> {
         let outer = CancelToken::in_force();
         let has_outer_token = outer.is_some();
-        let careful = has_outer_token || settings.check_portable || !plan.special().is_empty();
+        let watch = Watch::of_this_thread();
+        let careful = watch.is_some() || has_outer_token || settings.check_portable || !plan.special().is_empty();
         debug_assert_eq!(cells.len(), plan.num_tasks());
         Arc::new_cyclic(|this| Run {
             num_unfinished: AtomicUsize::new(plan.num_tasks()),
@@ -185,10 +208,12 @@ impl Run {
             cells: NonNull::from(cells).cast(),
             num_tasks: plan.num_tasks(),
             settings,
-            surroundings,
+            surroundings: Mutex::new(Some(surroundings.into())),
             timer,
             token: CancelToken::within(outer),
             has_outer_token,
+            watch,
+            is_held_back: AtomicBool::new(false),
             parallel: OnceLock::new(),
             status: AtomicU32::new(if careful { CAREFUL } else { 0 }),
             failures: Mutex::default(),
@@ -249,8 +274,24 @@ impl Run {
         !self.is_claimed.swap(true, Ordering::Relaxed)
     }
 
+    /// What tasks have around them. Must be let go of before the gate is left.
+    pub(crate) fn surroundings(&self) -> Arc<dyn Surroundings> {
+        let surroundings = self.surroundings.lock();
+        Arc::clone(surroundings.as_ref().expect("somebody is inside, so the run is not closed"))
+    }
+
+    /// Whether a token from outside may be pulled while the run goes on.
+    pub(crate) fn has_outer_token(&self) -> bool {
+        self.has_outer_token
+    }
+
     pub(crate) fn shared(&self) -> Arc<Run> {
         self.this.upgrade().expect("a run is used through its `Arc`")
+    }
+
+    /// What [`Worker::run`] leaves is not final: the executor calls [`Worker::finished_after_all`] or [`Worker::fail_afterwards`].
+    pub(crate) fn hold_back(&self) {
+        self.is_held_back.store(true, Ordering::Relaxed);
     }
 
     // ---- for workers ----
@@ -271,9 +312,10 @@ impl Run {
         let _leave = Leave(self);
         let _in_run = InRun::new();
         let _token = self.token.enter();
+        let _watched = Entered::new(self.watch.as_deref());
         let mut body = Some(body);
         let mut result = None;
-        self.surroundings.enter(&mut || result = body.take().map(|body| body(&Worker { run: self })));
+        self.surroundings().enter(&mut || result = body.take().map(|body| body(&Worker { run: self })));
         result
     }
 
@@ -312,6 +354,8 @@ impl Run {
                 self.on_end.wait(&mut ended);
             }
         }
+        let surroundings = self.surroundings.lock().take();
+        drop(surroundings);
     }
 
     /// Lets nobody in any more, after all tasks have finished; for executors whose workers touch no task from then on, so that
@@ -322,7 +366,23 @@ impl Run {
         self.is_quiescent.store(true, Ordering::Relaxed);
     }
 
+    // ---- for the owner ----
+
+    /// Tells those who watch that the run begins.
+    pub(crate) fn announce(&self, plan: &Plan, scheduler: &str) {
+        if let Some(watch) = &self.watch {
+            watch.run_started(plan, scheduler);
+        }
+    }
+
     // ---- for the owner of a closed run ----
+
+    /// Tells those who watch that the run has ended, once.
+    pub(crate) fn announce_end(&self, plan: &Plan) {
+        if let Some(watch) = &self.watch {
+            watch.run_finished(plan, self.stop_reason());
+        }
+    }
 
     /// Why the run as a whole gave no results.
     pub(crate) fn stop_reason(&self) -> Option<Error> {
@@ -343,7 +403,7 @@ impl Run {
 
 impl<'r> Worker<'r> {
     #[inline(always)]
-    fn plan(&self) -> &'r Plan {
+    pub(crate) fn plan(&self) -> &'r Plan {
         // SAFETY: a worker is inside, so the owner has not closed the run yet.
         unsafe { self.run.plan.as_ref() }
     }
@@ -392,6 +452,25 @@ impl<'r> Worker<'r> {
         }
     }
 
+    /// Waits until `condition` holds, which is looked at after each [`Run::notify`], or the time is up. Says whether it holds.
+    pub(crate) fn wait_until(&self, time: Option<Duration>, mut condition: impl FnMut() -> bool) -> bool {
+        let run = self.run;
+        let mut ended = run.ended.lock();
+        loop {
+            if condition() {
+                return true;
+            }
+            match time {
+                None => run.on_end.wait(&mut ended),
+                Some(time) => {
+                    if run.on_end.wait_for(&mut ended, time).timed_out() {
+                        return condition();
+                    }
+                }
+            }
+        }
+    }
+
     /// Tasks to begin with, ascending. A worker that takes one [arrives](Worker::arrive) at it, as an input would.
     pub(crate) fn starts(&self) -> &'r [u32] {
         &self.parallel().0.starts
@@ -415,7 +494,7 @@ impl<'r> Worker<'r> {
     }
 
     #[inline(always)]
-    fn task(&self, id: u32) -> TaskRef {
+    pub(crate) fn task(&self, id: u32) -> TaskRef {
         debug_assert!((id as usize) < self.run.num_tasks());
         // SAFETY: ids are below the number of tasks.
         unsafe { *self.plan().tasks().get_unchecked(id as usize) }
@@ -429,7 +508,7 @@ impl<'r> Worker<'r> {
     }
 
     #[inline(always)]
-    fn cell(&self, id: u32) -> &'r Cell {
+    pub(crate) fn cell(&self, id: u32) -> &'r Cell {
         &self.cells()[id as usize]
     }
 
@@ -467,7 +546,7 @@ impl<'r> Worker<'r> {
             Some(error) => {
                 // SAFETY: the call returned an error, so it has released nothing.
                 unsafe { self.release_inputs(id) };
-                self.failed(id, Failure::Returned(*error), 1)
+                self.failed(id, Failure::Returned(*error), 1, None)
             }
         }
     }
@@ -476,7 +555,7 @@ impl<'r> Worker<'r> {
     #[cold]
     pub(crate) fn panicked(&self, id: u32, payload: Box<dyn Any + Send>) -> bool {
         // Which inputs it has let go of is not known; the others are dropped when the run is closed.
-        self.failed(id, Failure::Panicked(payload), 1)
+        self.failed(id, Failure::Panicked(payload), 1, None)
     }
 
     /// # Safety
@@ -489,23 +568,48 @@ impl<'r> Worker<'r> {
         if status & STOPPED != 0 {
             return false;
         }
-        if status & FAILURES != 0 {
-            let cause = self.plan().inputs(id).iter().find_map(|&input| self.cell(input).failure());
-            if let Some(cause) = cause {
-                // SAFETY: the task is ready and will not be called, so its cell is ours; its inputs have not been released.
-                unsafe {
-                    self.cell(id).put_failure(cause);
-                    self.release_inputs(id);
-                }
-                return true;
-            }
-        }
+        let Some(watch) = &run.watch else {
+            // SAFETY: the caller's contract.
+            return unsafe { self.fail_with_input(id) || self.attempts(id, None) };
+        };
+        let attempt = StdCell::new(None);
+        let watching = Watching { watch, attempt: &attempt };
         // SAFETY: the caller's contract.
-        unsafe { self.attempts(id) }
+        let outcome = catch_unwind(AssertUnwindSafe(|| unsafe {
+            self.fail_with_input(id) || self.attempts(id, Some(&watching))
+        }));
+        // Something of the program's panicked when it was dropped.
+        outcome.unwrap_or_else(|payload| self.failed(id, Failure::Panicked(payload), 1, Some(&watching)))
+    }
+
+    /// Whether an input of a task has failed.
+    pub(crate) fn has_failed_input(&self, id: u32) -> bool {
+        self.run.status.load(Relaxed) & FAILURES != 0
+            && self.plan().inputs(id).iter().any(|&input| self.cell(input).failure().is_some())
+    }
+
+    /// Settles a task without calling it if one of its inputs has failed. Says whether that was so.
+    ///
+    /// # Safety
+    /// As [`Worker::run`].
+    pub(crate) unsafe fn fail_with_input(&self, id: u32) -> bool {
+        if self.run.status.load(Relaxed) & FAILURES == 0 {
+            return false;
+        }
+        let cause = self.plan().inputs(id).iter().find_map(|&input| self.cell(input).failure());
+        let Some(cause) = cause else { return false };
+        // SAFETY: the task is ready and will not be called, so its cell is ours.
+        unsafe { self.cell(id).put_failure(cause) };
+        // SAFETY: its inputs have not been released. A value that panics when it is dropped makes the failure no worse.
+        panics::quietly(|| unsafe { self.release_inputs(id) });
+        if let Some(watch) = &self.run.watch {
+            watch.task_skipped(self.plan(), id, cause);
+        }
+        true
     }
 
     /// Stops the run if a token from outside has been pulled.
-    fn check_token(&self) {
+    pub(crate) fn check_token(&self) {
         if self.run.has_outer_token && !self.run.is_stopped() && self.run.token.is_cancelled() {
             self.run.stop(Error::new(ErrorKind::Cancelled, "the run was cancelled before its outputs were computed"));
         }
@@ -515,7 +619,7 @@ impl<'r> Worker<'r> {
     ///
     /// # Safety
     /// As [`Worker::run`], and no input has failed.
-    unsafe fn attempts(&self, id: u32) -> bool {
+    unsafe fn attempts(&self, id: u32, watching: Option<&Watching<'_>>) -> bool {
         let task = self.task(id);
         let (retries, timeout) = task.options().map_or((0, None), |options| (options.retries, options.timeout));
         let mut attempt = 0;
@@ -524,10 +628,14 @@ impl<'r> Worker<'r> {
             let is_last = attempt > retries;
             // SAFETY: as `run`; inputs are kept unless this is the last attempt.
             let call = || unsafe { (task.kind().call)(task, self.cells(), self.inputs_ptr(id), id, !is_last) };
+            if let Some(watching) = watching {
+                watching.begin(self.plan(), id, attempt);
+            }
             let outcome = match timeout {
                 None => catch_unwind(AssertUnwindSafe(call)).map(|error| (error, false)),
                 Some(timeout) => self.with_deadline(id, timeout, is_last.then_some(attempt), call),
             };
+            let ended = watching.map(|_| Instant::now());
             let failure = match outcome {
                 Ok((_, true)) => Failure::TimedOut(timeout.unwrap_or_default()),
                 Ok((None, false)) => match self.check_portable(id) {
@@ -538,6 +646,9 @@ impl<'r> Worker<'r> {
                         }
                         // A task that saw the pull may have returned half a result.
                         self.check_token();
+                        if let (Some(watching), Some(ended)) = (watching, ended) {
+                            watching.finished(self, id, ended);
+                        }
                         return !self.run.is_stopped();
                     }
                     Err(message) => Failure::NotPortable(message),
@@ -552,7 +663,10 @@ impl<'r> Worker<'r> {
                 Err(payload) => Failure::Panicked(payload),
             };
             if is_last || self.run.is_stopped() {
-                return self.failed(id, failure, attempt);
+                return self.failed(id, failure, attempt, watching);
+            }
+            if let Some(watching) = watching {
+                watching.retried(self.plan(), id, ended, failure.into_error(self.plan(), id, attempt));
             }
             // SAFETY: the task has not been announced as finished.
             unsafe { self.cell(id).discard(task.kind().drop_value) };
@@ -594,17 +708,130 @@ impl<'r> Worker<'r> {
     }
 
     fn check_portable(&self, id: u32) -> Result<(), String> {
-        let round_trip = self.task(id).kind().round_trip.filter(|_| self.run.settings.check_portable);
-        match round_trip {
+        let value_code = self.task(id).kind().value_code.filter(|_| self.run.settings.check_portable);
+        match value_code {
             // A value that nobody is going to read is not kept, so there is nothing to check.
-            Some(round_trip) if self.plan().num_readers()[id as usize] > 0 => {
+            Some(code) if self.plan().num_readers()[id as usize] > 0 => {
                 let cell = self.cell(id);
                 // SAFETY: the task has just filled its cell with a value of its type and has not been announced as finished.
-                catch_unwind(AssertUnwindSafe(|| unsafe { round_trip(cell) }))
+                catch_unwind(AssertUnwindSafe(|| unsafe { (code.item.round_trip)(cell, self.run.settings.codec) }))
                     .unwrap_or_else(|payload| Err(format!("encoding panicked: {}", panics::describe(payload))))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Settles a task that was run elsewhere and has failed for good; its cell is empty. False if the run has stopped by that.
+    ///
+    /// # Safety
+    /// As [`Worker::run`], which is not called for the task.
+    pub(crate) unsafe fn fail(&self, id: u32, error: Error, attempts: u32) -> bool {
+        // SAFETY: the caller's contract; nothing was released. A value that panics when it is dropped makes the failure no worse.
+        panics::quietly(|| unsafe { self.release_inputs(id) });
+        // SAFETY: the caller's contract.
+        unsafe { self.cell(id).put_failure(id) };
+        let error = error.with_task(self.plan().name(id), attempts);
+        if let Some(watch) = &self.run.watch {
+            watch.open_failed(self.plan(), id, error.clone());
+        }
+        self.record_failure(id, error);
+        !self.run.is_stopped()
+    }
+
+    /// The value of a task that was [held back](Run::hold_back) is good.
+    pub(crate) fn finished_after_all(&self, id: u32) {
+        self.finished_elsewhere(id);
+    }
+
+    // ---- telling of tasks that run elsewhere ----
+
+    /// Whether anybody wants to know of what follows.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.run.watch.is_some()
+    }
+
+    pub(crate) fn worker_started(&self, worker: WorkerId) {
+        if let Some(watch) = &self.run.watch {
+            watch.worker_started(self.plan(), worker);
+        }
+    }
+
+    pub(crate) fn worker_lost(&self, worker: WorkerId, error: impl FnOnce() -> Error) {
+        if let Some(watch) = &self.run.watch {
+            watch.worker_lost(self.plan(), worker, error());
+        }
+    }
+
+    /// A task was sent to a worker.
+    pub(crate) fn sent(&self, id: u32, worker: WorkerId) {
+        if let Some(watch) = &self.run.watch {
+            watch.sent(self.plan(), id, worker);
+        }
+    }
+
+    /// A task that was sent has run, between these times.
+    pub(crate) fn ran(&self, id: u32, started: Instant, ended: Instant) {
+        if let Some(watch) = &self.run.watch {
+            watch.ran(id, started, ended);
+        }
+    }
+
+    /// A task that was sent has a value.
+    pub(crate) fn finished_elsewhere(&self, id: u32) {
+        if let Some(watch) = &self.run.watch {
+            watch.open_finished(self.plan(), id);
+        }
+    }
+
+    /// A task that was sent, if it was, has given no value, and is to be run again; with an error if that is its own doing.
+    pub(crate) fn retried_elsewhere(&self, id: u32, error: Option<&Error>) {
+        if let Some(watch) = self.run.watch.as_ref().filter(|_| !self.run.is_stopped()) {
+            let attempts = 1;
+            let error = error.map(|error| error.clone().with_task(self.plan().name(id), attempts));
+            watch.open_retried(self.plan(), id, error);
+        }
+    }
+
+    /// Lets go of the inputs of a task that was run elsewhere and is about to be settled. If one of them panics when it is dropped, the task
+    /// has failed, as if it had been run here: then `Err` with whether the run goes on.
+    ///
+    /// # Safety
+    /// As [`Worker::release_inputs`].
+    pub(crate) unsafe fn release_inputs_of_remote(&self, id: u32) -> Result<(), bool> {
+        // SAFETY: the caller's contract.
+        catch_unwind(AssertUnwindSafe(|| unsafe { self.release_inputs(id) })).map_err(|payload| {
+            let error = Error::new(ErrorKind::Panicked, panics::describe(payload));
+            // SAFETY: the task has run, and the caller has told nobody.
+            unsafe { self.fail_afterwards(id, error) }
+        })
+    }
+
+    /// Settles a task that has run and whose value has turned out to be of no use. False if the run has stopped by that.
+    ///
+    /// # Safety
+    /// [`Worker::run`] has been called for the task, and its dependents have not been told.
+    pub(crate) unsafe fn fail_afterwards(&self, id: u32, error: Error) -> bool {
+        // SAFETY: the caller's contract.
+        unsafe { self.replace_by_failure(id) };
+        let error = error.with_task(self.plan().name(id), 1);
+        if let Some(watch) = &self.run.watch {
+            watch.open_failed(self.plan(), id, error.clone());
+        }
+        self.record_failure(id, error);
+        !self.run.is_stopped()
+    }
+
+    /// Leaves the task's failure in its cell, in the place of a value if there is one.
+    ///
+    /// # Safety
+    /// The task is the caller's, and has not been announced as finished.
+    unsafe fn replace_by_failure(&self, id: u32) {
+        let (cell, drop_value) = (self.cell(id), self.task(id).kind().drop_value);
+        // A value that panics when it is dropped makes the failure no worse.
+        // SAFETY: the caller's contract: the cell is ours.
+        panics::quietly(|| unsafe { cell.discard(drop_value) });
+        // SAFETY: as above.
+        unsafe { cell.put_failure(id) };
     }
 
     fn record_failure(&self, id: u32, error: Error) {
@@ -626,23 +853,57 @@ impl<'r> Worker<'r> {
 
     /// Settles a task that has failed for good. False if the run has stopped by that.
     #[cold]
-    fn failed(&self, id: u32, failure: Failure, attempts: u32) -> bool {
-        let (cell, drop_value) = (self.cell(id), self.task(id).kind().drop_value);
-        // A value that panics when it is dropped makes the failure no worse.
+    fn failed(&self, id: u32, failure: Failure, attempts: u32, watching: Option<&Watching<'_>>) -> bool {
+        let ended = watching.map(|_| Instant::now());
         // SAFETY: the task has not been announced as finished, so its cell is ours.
-        panics::quietly(|| unsafe { cell.discard(drop_value) });
-        // SAFETY: as above.
-        unsafe { cell.put_failure(id) };
-        self.record_failure(id, failure.into_error(self.plan(), id, attempts));
+        unsafe { self.replace_by_failure(id) };
+        let error = failure.into_error(self.plan(), id, attempts);
+        if let Some(watching) = watching {
+            watching.failed(self.plan(), id, ended, error.clone());
+        }
+        self.record_failure(id, error);
         !self.run.is_stopped()
     }
 
     /// # Safety
     /// The task is the caller's, its inputs have finished or failed, and it has not let go of them.
-    unsafe fn release_inputs(&self, id: u32) {
+    pub(crate) unsafe fn release_inputs(&self, id: u32) {
         let task = self.task(id);
         // SAFETY: the caller's contract; the kind is the task's own.
         unsafe { (task.kind().release_inputs)(task, self.cells(), self.inputs_ptr(id)) };
+    }
+}
+
+/// Who watches the task that a thread is running, and how far it has got.
+struct Watching<'w> {
+    watch: &'w Watch,
+    /// The attempt that has begun and not ended.
+    attempt: &'w StdCell<Option<Attempt>>,
+}
+
+impl Watching<'_> {
+    fn begin(&self, plan: &Plan, id: u32, number: u32) {
+        self.attempt.set(Some(self.watch.begin(plan, id, number)));
+    }
+
+    fn finished(&self, worker: &Worker<'_>, id: u32, ended: Instant) {
+        let Some(attempt) = self.attempt.take() else { return };
+        if worker.run.is_held_back.load(Ordering::Relaxed) && !worker.run.is_stopped() {
+            self.watch.hold_back(id, attempt, ended);
+        } else {
+            self.watch.finished(worker.plan(), id, attempt, ended);
+        }
+    }
+
+    fn retried(&self, plan: &Plan, id: u32, ended: Option<Instant>, error: Error) {
+        if let Some(attempt) = self.attempt.take() {
+            self.watch.retried(plan, id, attempt, ended.unwrap_or_else(Instant::now), Some(error));
+        }
+    }
+
+    fn failed(&self, plan: &Plan, id: u32, ended: Option<Instant>, error: Error) {
+        let attempt = self.attempt.take().unwrap_or_else(|| self.watch.begin(plan, id, 1));
+        self.watch.failed(plan, id, attempt, ended.unwrap_or_else(Instant::now), error);
     }
 }
 

@@ -3,13 +3,17 @@
 //! [`sync`] runs on the calling thread and is the one to read first; [`threads`] has others help it. Executors call the
 //! engine; the engine calls no executor. What they share is here and in [`timer`].
 
+pub(crate) mod processes;
 pub(crate) mod sync;
 pub(crate) mod threads;
 pub(crate) mod timer;
 
 use crate::engine::Run;
 use crate::error::{Error, Result};
+use processes::ProcessExecutor;
+use processes::settings::ProcessSettings;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -73,7 +77,10 @@ pub trait Executor: Send + Sync {
 ///
 /// let scheduler: Scheduler = "Single-Threaded".parse()?;
 /// assert_eq!(scheduler.to_string(), "sync");
-/// assert_eq!("fast".parse::<Scheduler>().unwrap_err().to_string(), r#"unknown scheduler "fast"; known are "threads" and "sync""#);
+/// assert_eq!(
+///     "fast".parse::<Scheduler>().unwrap_err().to_string(),
+///     r#"unknown scheduler "fast"; known are "threads", "processes" and "sync""#
+/// );
 /// # Ok::<_, sprang::Error>(())
 /// ```
 #[derive(Clone)]
@@ -81,6 +88,8 @@ pub trait Executor: Send + Sync {
 pub enum Scheduler {
     /// The calling thread and threads that help it: `"threads"`, `"threading"` or `"threaded"`.
     Threads,
+    /// Worker processes, isolated from this one and from each other: `"processes"` or `"multiprocessing"`.
+    Processes,
     /// The calling thread alone, one task after the other, always in the same order: `"sync"`, `"synchronous"` or
     /// `"single-threaded"`.
     Sync,
@@ -90,13 +99,20 @@ pub enum Scheduler {
 
 impl Scheduler {
     /// The schedulers of this build that have a name.
-    pub const NAMED: [Scheduler; 2] = [Scheduler::Sync, Scheduler::Threads];
+    pub const NAMED: [Scheduler; 3] = [Scheduler::Sync, Scheduler::Threads, Scheduler::Processes];
 
-    pub(crate) fn executor(&self) -> &dyn Executor {
+    /// Does something with the executor; `processes` and `num_workers` are what it is to be like where it is made for that.
+    pub(crate) fn with_executor<R>(
+        &self,
+        processes: &ProcessSettings,
+        num_workers: Option<NonZeroUsize>,
+        body: impl FnOnce(&dyn Executor) -> R,
+    ) -> R {
         match self {
-            Scheduler::Threads => threads::ThreadExecutor::shared(),
-            Scheduler::Sync => &sync::SyncExecutor,
-            Scheduler::Custom(executor) => &**executor,
+            Scheduler::Threads => body(threads::ThreadExecutor::shared()),
+            Scheduler::Processes => body(&*ProcessExecutor::shared(processes, num_workers)),
+            Scheduler::Sync => body(&sync::SyncExecutor),
+            Scheduler::Custom(executor) => body(&**executor),
         }
     }
 }
@@ -111,6 +127,7 @@ impl fmt::Display for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Scheduler::Threads => "threads",
+            Scheduler::Processes => "processes",
             Scheduler::Sync => "sync",
             Scheduler::Custom(executor) => executor.name(),
         })
@@ -125,8 +142,11 @@ impl FromStr for Scheduler {
     fn from_str(name: &str) -> Result<Self> {
         match name.to_ascii_lowercase().as_str() {
             "threads" | "threading" | "threaded" => Ok(Scheduler::Threads),
+            "processes" | "multiprocessing" => Ok(Scheduler::Processes),
             "sync" | "synchronous" | "single-threaded" => Ok(Scheduler::Sync),
-            _ => Err(Error::config(format!("unknown scheduler {name:?}; known are \"threads\" and \"sync\""))),
+            _ => Err(Error::config(format!(
+                "unknown scheduler {name:?}; known are \"threads\", \"processes\" and \"sync\""
+            ))),
         }
     }
 }

@@ -20,9 +20,13 @@
 #![expect(unsafe_code, reason = "arguments read typed values from untyped cells")]
 
 use super::handle::Delayed;
+use super::name;
 use super::node::TaskRef;
-use super::portable::{Portable, write_token};
 use super::value::Cell;
+use crate::portable::Portable;
+use crate::portable::codec::{CodecError, Decoder, Encoder};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Index;
@@ -98,9 +102,19 @@ pub unsafe trait Argument {
     /// The cursor points to this argument's inputs, which have finished; what `fetch` gave is gone.
     #[doc(hidden)]
     unsafe fn release(stored: &Self::Stored, cursor: &mut Cursor<'_>);
+    /// Writes what [`Argument::read`] needs, in another process, to make the same: plain values and shapes, nothing for a handle.
     #[doc(hidden)]
-    fn write_token(stored: &Self::Stored, token: &mut Vec<u8>);
+    fn write(stored: &Self::Stored, encoder: &mut Encoder<'_>) -> Result<(), CodecError>;
+    /// Handles that are read are placeholders.
+    #[doc(hidden)]
+    fn read(decoder: &mut Decoder<'_>) -> Result<Self::Stored, CodecError>;
+    /// Adds a few words on each plain value, for pictures; none on a handle.
+    #[doc(hidden)]
+    fn describe(_: &Self::Stored, _: &mut Vec<String>) {}
 }
+
+/// Of a list's items pictures show the first ones.
+const MAX_DESCRIBED: usize = 6;
 
 // SAFETY: all three walk over the one handle.
 unsafe impl<T: Send + Sync + 'static> Argument for &Delayed<T> {
@@ -129,7 +143,13 @@ unsafe impl<T: Send + Sync + 'static> Argument for &Delayed<T> {
         unsafe { cursor.cell().release::<T>() }
     }
 
-    fn write_token(_: &Delayed<T>, _: &mut Vec<u8>) {}
+    fn write(_: &Delayed<T>, _: &mut Encoder<'_>) -> Result<(), CodecError> {
+        Ok(())
+    }
+
+    fn read(_: &mut Decoder<'_>) -> Result<Delayed<T>, CodecError> {
+        Ok(Delayed::placeholder())
+    }
 }
 
 /// A value that a task can have as its own.
@@ -172,7 +192,13 @@ unsafe impl<T: Owned + Send + Sync + 'static> Argument for Delayed<T> {
         unsafe { cursor.cell().release_owned::<T>() }
     }
 
-    fn write_token(_: &Delayed<T>, _: &mut Vec<u8>) {}
+    fn write(_: &Delayed<T>, _: &mut Encoder<'_>) -> Result<(), CodecError> {
+        Ok(())
+    }
+
+    fn read(_: &mut Decoder<'_>) -> Result<Delayed<T>, CodecError> {
+        Ok(Delayed::placeholder())
+    }
 }
 
 /// The values of a list of tasks, borrowed: what a function gets for `&Vec<Delayed<T>>`.
@@ -339,8 +365,13 @@ macro_rules! borrowed_list {
                 }
             }
 
-            fn write_token(stored: &Self::Stored, token: &mut Vec<u8>) {
-                token.extend((stored.len() as u64).to_le_bytes());
+            fn write(stored: &Self::Stored, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
+                encoder.write(&stored.len())
+            }
+
+            fn read(decoder: &mut Decoder<'_>) -> Result<Self::Stored, CodecError> {
+                let len = decoder.read::<usize>()?;
+                Ok((0..len).map(|_| Delayed::placeholder()).collect())
             }
         }
     )*};
@@ -376,9 +407,22 @@ unsafe impl<A: Argument> Argument for Vec<A> {
         stored.iter().for_each(|item| unsafe { A::release(item, cursor) });
     }
 
-    fn write_token(stored: &Self::Stored, token: &mut Vec<u8>) {
-        token.extend((stored.len() as u64).to_le_bytes());
-        stored.iter().for_each(|item| A::write_token(item, token));
+    fn write(stored: &Self::Stored, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
+        encoder.write(&stored.len())?;
+        stored.iter().try_for_each(|item| A::write(item, encoder))
+    }
+
+    fn read(decoder: &mut Decoder<'_>) -> Result<Self::Stored, CodecError> {
+        let len = decoder.read::<usize>()?;
+        (0..len).map(|_| A::read(decoder)).collect()
+    }
+
+    fn describe(stored: &Self::Stored, words: &mut Vec<String>) {
+        let before = words.len();
+        stored.iter().take(MAX_DESCRIBED).for_each(|item| A::describe(item, words));
+        if stored.len() > MAX_DESCRIBED && words.len() > before {
+            words.push("…".into());
+        }
     }
 }
 
@@ -407,8 +451,21 @@ unsafe impl<A: Argument, const N: usize> Argument for [A; N] {
         stored.iter().for_each(|item| unsafe { A::release(item, cursor) });
     }
 
-    fn write_token(stored: &Self::Stored, token: &mut Vec<u8>) {
-        stored.iter().for_each(|item| A::write_token(item, token));
+    fn write(stored: &Self::Stored, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
+        stored.iter().try_for_each(|item| A::write(item, encoder))
+    }
+
+    fn read(decoder: &mut Decoder<'_>) -> Result<Self::Stored, CodecError> {
+        let items = (0..N).map(|_| A::read(decoder)).collect::<Result<Vec<_>, _>>()?;
+        Ok(items.try_into().unwrap_or_else(|_| unreachable!("there are N items")))
+    }
+
+    fn describe(stored: &Self::Stored, words: &mut Vec<String>) {
+        let before = words.len();
+        stored.iter().take(MAX_DESCRIBED).for_each(|item| A::describe(item, words));
+        if stored.len() > MAX_DESCRIBED && words.len() > before {
+            words.push("…".into());
+        }
     }
 }
 
@@ -437,9 +494,20 @@ unsafe impl<A: Argument> Argument for Option<A> {
         stored.iter().for_each(|item| unsafe { A::release(item, cursor) });
     }
 
-    fn write_token(stored: &Self::Stored, token: &mut Vec<u8>) {
-        token.push(u8::from(stored.is_some()));
-        stored.iter().for_each(|item| A::write_token(item, token));
+    fn write(stored: &Self::Stored, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
+        encoder.write(&stored.is_some())?;
+        stored.iter().try_for_each(|item| A::write(item, encoder))
+    }
+
+    fn read(decoder: &mut Decoder<'_>) -> Result<Self::Stored, CodecError> {
+        Ok(if decoder.read::<bool>()? { Some(A::read(decoder)?) } else { None })
+    }
+
+    fn describe(stored: &Self::Stored, words: &mut Vec<String>) {
+        match stored {
+            Some(item) => A::describe(item, words),
+            None => words.push("None".into()),
+        }
     }
 }
 
@@ -472,8 +540,17 @@ macro_rules! tuple {
                 $(unsafe { $A::release(&stored.$i, cursor) };)*
             }
 
-            fn write_token(stored: &Self::Stored, token: &mut Vec<u8>) {
-                $($A::write_token(&stored.$i, token);)*
+            fn write(stored: &Self::Stored, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
+                $($A::write(&stored.$i, encoder)?;)*
+                Ok(())
+            }
+
+            fn read(decoder: &mut Decoder<'_>) -> Result<Self::Stored, CodecError> {
+                Ok(($($A::read(decoder)?,)*))
+            }
+
+            fn describe(stored: &Self::Stored, words: &mut Vec<String>) {
+                $($A::describe(&stored.$i, words);)*
             }
         }
     };
@@ -497,11 +574,17 @@ unsafe impl Argument for () {
     #[inline(always)]
     unsafe fn release(_: &(), _: &mut Cursor<'_>) {}
 
-    fn write_token(_: &(), _: &mut Vec<u8>) {}
+    fn write(_: &(), _: &mut Encoder<'_>) -> Result<(), CodecError> {
+        Ok(())
+    }
+
+    fn read(_: &mut Decoder<'_>) -> Result<(), CodecError> {
+        Ok(())
+    }
 }
 
 macro_rules! plain {
-    ($($t:ty)*) => {$(
+    ($($t:ty, $read:path;)*) => {$(
         // SAFETY: there is no handle.
         unsafe impl Argument for $t {
             type Out<'a> = $t;
@@ -523,13 +606,45 @@ macro_rules! plain {
             #[inline(always)]
             unsafe fn release(_: &$t, _: &mut Cursor<'_>) {}
 
-            fn write_token(stored: &$t, token: &mut Vec<u8>) {
-                write_token(stored, token);
+            fn write(stored: &$t, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
+                encoder.write(stored)
+            }
+
+            fn read(decoder: &mut Decoder<'_>) -> Result<$t, CodecError> {
+                $read(decoder)
+            }
+
+            fn describe(stored: &$t, words: &mut Vec<String>) {
+                words.push(name::brief(stored));
             }
         }
     )*};
 }
-plain! { bool char i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 String &'static str }
+macro_rules! plain_values {
+    ($($t:ty)*) => {
+        plain! { $($t, Decoder::read::<$t>;)* }
+    };
+}
+plain_values! { bool char i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 String }
+plain! { &'static str, read_text; }
+
+/// A text that lives for the rest of the process, as it did in the process that wrote it; one for all that are equal.
+fn read_text(decoder: &mut Decoder<'_>) -> Result<&'static str, CodecError> {
+    static TEXTS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let text = decoder.read::<String>()?;
+    let mut texts = TEXTS.lock();
+    if let Some(text) = texts.get(text.as_str()) {
+        return Ok(text);
+    }
+    let text: &'static str = text.leak();
+    texts.insert(text);
+    Ok(text)
+}
+
+/// The error with the type in it that cannot be encoded or decoded.
+fn of_type<V>(CodecError(problem): CodecError) -> CodecError {
+    CodecError(format!("a `{}`: {problem}", std::any::type_name::<V>()))
+}
 
 /// A plain value given to a task by reference; made by [`lit`].
 #[derive(Clone, Debug)]
@@ -575,7 +690,15 @@ unsafe impl<V: Portable> Argument for Lit<V> {
     #[inline(always)]
     unsafe fn release(_: &V, _: &mut Cursor<'_>) {}
 
-    fn write_token(stored: &V, token: &mut Vec<u8>) {
-        write_token(stored, token);
+    fn write(stored: &V, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
+        encoder.write(stored).map_err(of_type::<V>)
+    }
+
+    fn read(decoder: &mut Decoder<'_>) -> Result<V, CodecError> {
+        decoder.read().map_err(of_type::<V>)
+    }
+
+    fn describe(_: &V, words: &mut Vec<String>) {
+        words.push(name::of_type(std::any::type_name::<V>()));
     }
 }

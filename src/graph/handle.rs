@@ -3,6 +3,7 @@
 use super::node::{Task, TaskRef};
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::LazyLock;
 
 /// A task that has not run: what it will compute, and from what.
 ///
@@ -34,6 +35,12 @@ impl<T> Delayed<T> {
     /// The caller promises that the value of `task` is a `T`; it is `pub(crate)` and called where the task is made.
     pub(crate) fn from_task(task: Task) -> Self {
         Delayed { task, value: PhantomData }
+    }
+
+    /// A handle for the place of an argument in another process, where the task itself is not.
+    pub(crate) fn placeholder() -> Self {
+        static TASK: LazyLock<Task> = LazyLock::new(|| super::task::value_task(()));
+        Delayed { task: TASK.clone(), value: PhantomData }
     }
 
     #[inline(always)]

@@ -13,6 +13,7 @@
 
 pub(crate) mod argument;
 mod chunk;
+pub(crate) mod crossing;
 mod gather;
 pub(crate) mod handle;
 pub(crate) mod name;
@@ -20,7 +21,6 @@ pub(crate) mod node;
 mod order;
 pub(crate) mod pages;
 pub(crate) mod plan;
-pub(crate) mod portable;
 pub(crate) mod task;
 pub(crate) mod value;
 

@@ -1,18 +1,19 @@
 //! What people call a task: the name it was given, or one derived from its function.
 
 use super::node::TaskRef;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 /// The name that was given to the task, or the name of its function.
 pub(crate) fn of_task(task: TaskRef) -> Arc<str> {
     match task.options().and_then(|options| options.name.as_ref()) {
         Some(name) => Arc::clone(name),
-        None => derived((task.kind().type_name)()).into(),
+        None => of_function((task.kind().type_name)()).into(),
     }
 }
 
 /// The last part of a function's path; a closure is named after the function that it stands in.
-fn derived(type_name: &str) -> String {
+pub(crate) fn of_function(type_name: &str) -> String {
     // `a::b::f::<a::T>`: the generic arguments have paths of their own and say little.
     let path = type_name.split('<').next().unwrap_or(type_name).trim_end_matches("::");
     let mut parts = path.rsplit("::").filter(|part| *part != "{{closure}}");
@@ -20,21 +21,64 @@ fn derived(type_name: &str) -> String {
     if path.ends_with("{{closure}}") { format!("closure in {name}") } else { name.to_owned() }
 }
 
+/// A type's name without the paths in it.
+pub(super) fn of_type(type_name: &str) -> String {
+    let mut name = String::with_capacity(type_name.len());
+    for part in type_name.split_inclusive(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
+        name.push_str(part.rsplit("::").next().unwrap_or(part));
+    }
+    name
+}
+
+/// The beginning of what a value's `Debug` writes; the rest is not even made.
+pub(super) fn brief(value: &dyn fmt::Debug) -> String {
+    const MAX_CHARS: usize = 60;
+    struct Brief(String, usize);
+    impl Write for Brief {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for c in text.chars() {
+                self.1 = self.1.checked_sub(1).ok_or(fmt::Error)?;
+                self.0.push(c);
+            }
+            Ok(())
+        }
+    }
+    let mut brief = Brief(String::new(), MAX_CHARS);
+    if write!(brief, "{value:?}").is_err() {
+        brief.0.push('…');
+    }
+    brief.0
+}
+
 #[cfg(test)]
 mod tests {
-    use super::derived;
+    use super::{brief, of_function, of_type};
+
+    #[test]
+    fn a_type_is_named_without_paths() {
+        assert_eq!(of_type("alloc::vec::Vec<(f64, alloc::string::String)>"), "Vec<(f64, String)>");
+        assert_eq!(of_type("[core::option::Option<app::Point>; 3]"), "[Option<Point>; 3]");
+        assert_eq!(of_type("u8"), "u8");
+    }
+
+    #[test]
+    fn of_a_long_value_there_is_the_beginning() {
+        assert_eq!(brief(&"a\"b"), r#""a\"b""#);
+        let text = brief(&"x".repeat(10_000_000));
+        assert_eq!((text.chars().count(), text.chars().last()), (61, Some('…')));
+    }
 
     #[test]
     fn a_function_is_named_by_the_last_part_of_its_path() {
-        assert_eq!(derived("word_count::count::words"), "words");
-        assert_eq!(derived("inc"), "inc");
-        assert_eq!(derived("app::scale::<alloc::vec::Vec<f64>>"), "scale");
-        assert_eq!(derived("app::scale<f64>"), "scale");
+        assert_eq!(of_function("word_count::count::words"), "words");
+        assert_eq!(of_function("inc"), "inc");
+        assert_eq!(of_function("app::scale::<alloc::vec::Vec<f64>>"), "scale");
+        assert_eq!(of_function("app::scale<f64>"), "scale");
     }
 
     #[test]
     fn a_closure_is_named_after_the_function_it_stands_in() {
-        assert_eq!(derived("app::load::{{closure}}"), "closure in load");
-        assert_eq!(derived("app::load::{{closure}}::{{closure}}"), "closure in load");
+        assert_eq!(of_function("app::load::{{closure}}"), "closure in load");
+        assert_eq!(of_function("app::load::{{closure}}::{{closure}}"), "closure in load");
     }
 }

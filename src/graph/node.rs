@@ -22,7 +22,10 @@
 )]
 
 use super::chunk::{self, Freed, Place};
+use super::crossing::{TaskCode, ValueCode};
 use super::value::Cell;
+use crate::portable::code::Described;
+use crate::portable::codec::{CodecError, Encoder};
 use std::alloc::Layout;
 use std::any::TypeId;
 use std::cell::Cell as StdCell;
@@ -44,8 +47,8 @@ pub(crate) type CallError = Box<dyn StdError + Send + Sync>;
 /// must survive (the call may be repeated): then owned inputs are cloned and nothing is released.
 pub(crate) type CallFn = unsafe fn(TaskRef, &[Cell], *const u32, u32, bool) -> Option<Box<CallError>>;
 
-/// Encodes the value in a cell, and puts what that decodes to in its place.
-pub(crate) type RoundTripFn = unsafe fn(&Cell) -> Result<(), String>;
+/// The argument that could not be encoded, counted from 0, and why.
+pub(crate) type ArgumentError = (usize, CodecError);
 
 /// What all tasks with the same types of function, arguments and value have in common.
 #[derive(Clone, Copy)]
@@ -59,16 +62,22 @@ pub(crate) struct Kind {
     pub(crate) drop_value: Option<unsafe fn(&Cell)>,
     /// For a value that belongs to the node: a `fn(&T) -> T`.
     pub(crate) clone_value: Option<*const ()>,
-    /// Encodes the value and puts what it decodes to in its place; `None` for a local task.
-    pub(crate) round_trip: Option<RoundTripFn>,
-    /// Writes an encoding of the arguments that come from no task.
-    pub(crate) write_token: unsafe fn(TaskRef, &mut Vec<u8>),
+    /// Writes the arguments, but not the values that come from tasks.
+    pub(crate) write_args: unsafe fn(TaskRef, &mut Encoder<'_>) -> Result<(), ArgumentError>,
+    /// Adds a few words on each plain argument, for pictures.
+    pub(crate) describe_args: unsafe fn(TaskRef, &mut Vec<String>),
+    /// How another process calls the task; `None` for one that stays in this process.
+    pub(crate) code: Option<&'static Described<TaskCode>>,
+    /// How the value crosses to another process; `None` for one that stays in this process.
+    pub(crate) value_code: Option<&'static Described<ValueCode>>,
     /// Drops the body.
     pub(crate) drop_body: unsafe fn(TaskRef),
     /// Of the node.
     pub(crate) layout: Layout,
     pub(crate) type_id: fn() -> TypeId,
     pub(crate) type_name: fn() -> &'static str,
+    /// Whether the task has no function but a value.
+    pub(crate) is_value: bool,
     /// Whether the function captures state, which cannot be compared.
     pub(crate) captures: bool,
     /// Whether this is the private copy of a task with [`Options`].
@@ -245,8 +254,17 @@ impl Task {
         self.0
     }
 
+    /// Lets the value of this task, which nobody shares yet, cross to other processes.
+    pub(crate) fn set_value_code(&mut self, code: &'static Described<ValueCode>) {
+        self.private_kind().expect("nobody shares the task yet").kind.value_code = Some(code);
+    }
+
     /// The options, to be changed; `None` if the task is shared already.
     pub(crate) fn options_mut(&mut self) -> Option<&mut Options> {
+        Some(&mut self.private_kind()?.options)
+    }
+
+    fn private_kind(&mut self) -> Option<&mut KindWithOptions> {
         // Acquire: pairs with the release of the handles that are gone.
         if self.0.header().handles.load(Acquire) != 1 {
             return None;
@@ -261,7 +279,7 @@ impl Task {
             header.kind = NonNull::from(Box::leak(private)).cast();
         }
         // SAFETY: by rule 4 the kind is the beginning of a `KindWithOptions`, which belongs to this node alone.
-        Some(unsafe { &mut header.kind.cast::<KindWithOptions>().as_mut().options })
+        Some(unsafe { header.kind.cast::<KindWithOptions>().as_mut() })
     }
 }
 

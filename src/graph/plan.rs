@@ -129,6 +129,13 @@ impl Plan {
         &self.inputs[span(&self.row, id)]
     }
 
+    /// The tasks whose values a task asks for: its inputs, but for those that it only comes after.
+    pub(crate) fn read_inputs(&self, id: u32) -> &[u32] {
+        let inputs = self.inputs(id);
+        let after = self.tasks[id as usize].options().map_or(0, |options| options.after.len());
+        &inputs[..inputs.len() - after]
+    }
+
     /// The ids of the outputs, in the order in which they were asked for; an output asked for twice is there twice.
     pub(crate) fn outputs(&self) -> &[u32] {
         &self.outputs

@@ -7,18 +7,23 @@
 #![expect(unsafe_code, reason = "the typed functions behind a task's untyped kind")]
 
 use super::argument::{Argument, Cursor};
-use super::node::{CallError, Kind, RoundTripFn, Task, TaskRef, drop_body, layout};
-use super::portable::{Portable, round_trip};
+use super::crossing::{CallEncodedFn, Crossing, TaskCode, ValueCode};
+use super::node::{ArgumentError, CallError, Kind, Task, TaskRef, drop_body, layout};
 use super::value::{Cell, drop_value_of, needs_release};
+use crate::portable::Portable;
+use crate::portable::code::Described;
+use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
 use std::any::TypeId;
 use std::marker::PhantomData;
+use std::ptr::NonNull;
 
 /// What a task makes of the return value of its function.
 pub trait Return<O> {
     /// What dependents see.
     type Value: Send + Sync + 'static;
+    /// How the value crosses to another process; `None` if it does not.
     #[doc(hidden)]
-    const ROUND_TRIP: Option<RoundTripFn>;
+    const VALUE_CODE: Option<&'static Described<ValueCode>>;
     #[doc(hidden)]
     fn split(returned: O) -> Result<Self::Value, CallError>;
 }
@@ -41,7 +46,7 @@ pub(crate) struct LocalFallible;
 
 impl<T: Portable> Return<T> for Plain {
     type Value = T;
-    const ROUND_TRIP: Option<RoundTripFn> = Some(round_trip::<T>);
+    const VALUE_CODE: Option<&'static Described<ValueCode>> = Some(Crossing::<T>::CODE);
     #[inline(always)]
     fn split(returned: T) -> Result<T, CallError> {
         Ok(returned)
@@ -50,7 +55,7 @@ impl<T: Portable> Return<T> for Plain {
 
 impl<T: Send + Sync + 'static> Return<T> for LocalPlain {
     type Value = T;
-    const ROUND_TRIP: Option<RoundTripFn> = None;
+    const VALUE_CODE: Option<&'static Described<ValueCode>> = None;
     #[inline(always)]
     fn split(returned: T) -> Result<T, CallError> {
         Ok(returned)
@@ -59,7 +64,7 @@ impl<T: Send + Sync + 'static> Return<T> for LocalPlain {
 
 impl<T: Portable, E: Into<CallError>> Return<Result<T, E>> for Fallible {
     type Value = T;
-    const ROUND_TRIP: Option<RoundTripFn> = Some(round_trip::<T>);
+    const VALUE_CODE: Option<&'static Described<ValueCode>> = Some(Crossing::<T>::CODE);
     #[inline(always)]
     fn split(returned: Result<T, E>) -> Result<T, CallError> {
         returned.map_err(Into::into)
@@ -68,7 +73,7 @@ impl<T: Portable, E: Into<CallError>> Return<Result<T, E>> for Fallible {
 
 impl<T: Send + Sync + 'static, E: Into<CallError>> Return<Result<T, E>> for LocalFallible {
     type Value = T;
-    const ROUND_TRIP: Option<RoundTripFn> = None;
+    const VALUE_CODE: Option<&'static Described<ValueCode>> = None;
     #[inline(always)]
     fn split(returned: Result<T, E>) -> Result<T, CallError> {
         returned.map_err(Into::into)
@@ -111,18 +116,26 @@ macro_rules! task_args {
                 M: Return<O> + 'static,
                 $($A: Argument,)*
             {
+                const CODE: &'static Described<TaskCode> = &Described::new(
+                    std::any::type_name::<(F, ($($A::Stored,)*), M)>,
+                    TaskCode { function: std::any::type_name::<F>, call: Self::call_encoded as CallEncodedFn, value: M::VALUE_CODE },
+                );
+
                 const KIND: Kind = Kind {
                     call: Self::call,
                     visit_inputs: Self::visit_inputs,
                     release_inputs: Self::release_inputs,
                     drop_value: if needs_release::<M::Value>() { Some(drop_value_of::<M::Value>) } else { None },
                     clone_value: None,
-                    round_trip: M::ROUND_TRIP,
-                    write_token: Self::write_token,
+                    write_args: Self::write_args,
+                    describe_args: Self::describe_args,
+                    code: if M::VALUE_CODE.is_some() { Some(Self::CODE) } else { None },
+                    value_code: M::VALUE_CODE,
                     drop_body: drop_body::<Body<F, ($($A::Stored,)*)>>,
                     layout: layout::<Body<F, ($($A::Stored,)*)>>(),
                     type_id: TypeId::of::<(F, ($($A::Stored,)*), M)>,
                     type_name: std::any::type_name::<F>,
+                    is_value: false,
                     captures: size_of::<F>() != 0,
                     has_options: false,
                 };
@@ -130,8 +143,21 @@ macro_rules! task_args {
                 unsafe fn call(task: TaskRef, cells: &[Cell], inputs: *const u32, id: u32, keep: bool) -> Option<Box<CallError>> {
                     // SAFETY: the kind belongs to nodes with this body; the engine calls it for a ready task with its inputs and
                     // its own id, so the inputs have finished, with values of the types of their handles.
+                    unsafe { Self::call_body(task.body(), cells, inputs, id, keep) }
+                }
+
+                /// # Safety
+                /// As [`CallFn`](super::node::CallFn).
+                #[inline(always)]
+                unsafe fn call_body(
+                    body: &Body<F, ($($A::Stored,)*)>,
+                    cells: &[Cell],
+                    inputs: *const u32,
+                    id: u32,
+                    keep: bool,
+                ) -> Option<Box<CallError>> {
+                    // SAFETY: the caller's contract.
                     unsafe {
-                        let body = task.body::<Body<F, ($($A::Stored,)*)>>();
                         let mut cursor = Cursor::new(cells, inputs, keep);
                         $(let $A = $A::fetch(&body.args.$i, &mut cursor);)*
                         match M::split((body.function)($($A),*)) {
@@ -144,6 +170,23 @@ macro_rules! task_args {
                         }
                     }
                     None
+                }
+
+                unsafe fn call_encoded(
+                    decoder: &mut Decoder<'_>,
+                    cells: &[Cell],
+                    inputs: *const u32,
+                    id: u32,
+                ) -> Result<Option<Box<CallError>>, CodecError> {
+                    if size_of::<F>() != 0 {
+                        // `delayed` has let nobody make such a task, and local tasks have no code.
+                        return Err(CodecError("a function that captures cannot be called from another process".into()));
+                    }
+                    let args = ($($A::read(decoder)?,)*);
+                    // SAFETY: the function has no bytes to read. That there is a value of the type is known from the process that holds it.
+                    let function = unsafe { NonNull::<F>::dangling().read() };
+                    // SAFETY: the caller's contract.
+                    Ok(unsafe { Self::call_body(&Body { function, args }, cells, inputs, id, false) })
                 }
 
                 unsafe fn visit_inputs(task: TaskRef, inputs: &mut Vec<TaskRef>) {
@@ -161,10 +204,17 @@ macro_rules! task_args {
                     }
                 }
 
-                unsafe fn write_token(task: TaskRef, token: &mut Vec<u8>) {
+                unsafe fn write_args(task: TaskRef, encoder: &mut Encoder<'_>) -> Result<(), ArgumentError> {
                     // SAFETY: the kind belongs to nodes with this body.
                     let body = unsafe { task.body::<Body<F, ($($A::Stored,)*)>>() };
-                    $($A::write_token(&body.args.$i, token);)*
+                    $($A::write(&body.args.$i, encoder).map_err(|error| ($i, error))?;)*
+                    Ok(())
+                }
+
+                unsafe fn describe_args(task: TaskRef, words: &mut Vec<String>) {
+                    // SAFETY: the kind belongs to nodes with this body.
+                    let body = unsafe { task.body::<Body<F, ($($A::Stored,)*)>>() };
+                    $($A::describe(&body.args.$i, words);)*
                 }
             }
 
@@ -196,12 +246,15 @@ impl<T: Send + Sync + 'static> ValueOf<T> {
         release_inputs: |_, _, _| {},
         drop_value: None,
         clone_value: None,
-        round_trip: None,
-        write_token: |_, _| {},
+        write_args: |_, _| Ok(()),
+        describe_args: |_, _| {},
+        code: None,
+        value_code: None,
         drop_body: drop_body::<T>,
         layout: layout::<T>(),
         type_id: TypeId::of::<Self>,
         type_name: || "value",
+        is_value: true,
         captures: true,
         has_options: false,
     };
@@ -229,8 +282,18 @@ pub(crate) fn cloneable_value_task<T: Clone + Send + Sync + 'static>(value: T) -
     unsafe { Task::new_alone(const { &ValueOf::<T>::CLONEABLE }, value) }
 }
 
-/// Writes an encoding of the task's plain arguments.
-pub(crate) fn write_token_of(task: TaskRef, token: &mut Vec<u8>) {
+/// A few words on each of the task's plain arguments.
+pub(crate) fn described_arguments(task: TaskRef) -> Vec<String> {
+    let mut words = Vec::new();
     // SAFETY: the kind is the task's own.
-    unsafe { (task.kind().write_token)(task, token) }
+    unsafe { (task.kind().describe_args)(task, &mut words) };
+    words
+}
+
+/// An encoding of the task's plain arguments and of the shape of the others, equal for equal ones; `None` if they have none.
+pub(crate) fn token_of(task: TaskRef) -> Option<Box<[u8]>> {
+    let mut encoder = Encoder::new(Codec::Fast, None);
+    // SAFETY: the kind is the task's own.
+    unsafe { (task.kind().write_args)(task, &mut encoder) }.ok()?;
+    Some(encoder.finish().0.into())
 }

@@ -74,7 +74,7 @@ const FAILED: u32 = 3;
 
 /// Room for the value of one task in one run.
 #[repr(C)]
-pub struct Cell {
+pub(crate) struct Cell {
     readers: Readers,
     state: AtomicU32,
     slot: UnsafeCell<Slot>,

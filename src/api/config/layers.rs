@@ -33,6 +33,8 @@ pub enum Origin {
     Scoped(&'static Location<'static>),
     /// The argument of the call that started the run.
     Call,
+    /// The process that started this one as its worker; the text says where that had the value from.
+    Parent(String),
 }
 
 impl fmt::Display for Origin {
@@ -44,6 +46,7 @@ impl fmt::Display for Origin {
             Origin::Set(at) => write!(f, "config::set at {}:{}", at.file(), at.line()),
             Origin::Scoped(at) => write!(f, "a scope opened at {}:{}", at.file(), at.line()),
             Origin::Call => f.write_str("the argument of the call"),
+            Origin::Parent(origin) => write!(f, "the parent process: {origin}"),
         }
     }
 }
@@ -51,8 +54,8 @@ impl fmt::Display for Origin {
 /// A value in a layer. It was [checked](Entry::new), so that resolving cannot fail.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    value: Value,
-    origin: Origin,
+    pub(super) value: Value,
+    pub(super) origin: Origin,
 }
 
 impl Entry {
@@ -203,12 +206,17 @@ impl Snapshot {
         self.under([(schema::find("scheduler").expect("there is a setting \"scheduler\""), entry)])
     }
 
-    /// Every value given for `setting`, strongest first, the default last.
-    pub(super) fn given(&self, setting: &Setting) -> Vec<(String, Origin)> {
+    /// What stands in the layers for `setting`, strongest first.
+    pub(super) fn entries(&self, setting: &Setting) -> impl DoubleEndedIterator<Item = &Entry> {
         let overrides = self.frozen.overrides.iter().rev().filter(|(other, _)| other.name == setting.name);
         let layers = self.frozen.layers.iter().rev().filter_map(|layer| layer.get(setting.name));
-        let entries = overrides.map(|(_, entry)| entry).chain(layers);
-        let mut given: Vec<_> = entries.map(|entry| (setting.show_value(&entry.value), entry.origin.clone())).collect();
+        overrides.map(|(_, entry)| entry).chain(layers)
+    }
+
+    /// Every value given for `setting`, strongest first, the default last.
+    pub(super) fn given(&self, setting: &Setting) -> Vec<(String, Origin)> {
+        let mut given: Vec<_> =
+            self.entries(setting).map(|entry| (setting.show_value(&entry.value), entry.origin.clone())).collect();
         given.push(((setting.show)(&Settings::default()), Origin::Default));
         given
     }

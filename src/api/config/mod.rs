@@ -22,7 +22,8 @@
 //!
 //! `schema.rs` has one row for each setting, and what its values may be; `value.rs` what may be given. `outside.rs` reads the
 //! environment and the files, the only part of sprang that does. `layers.rs` stacks the layers, `process.rs` holds those that all
-//! threads share, `thread.rs` those of one thread. `explain.rs` tells where a value comes from.
+//! threads share, `thread.rs` those of one thread. `portable.rs` takes a snapshot to another process. `explain.rs` tells where a value
+//! comes from.
 //!
 //! # Examples
 //! ```
@@ -42,11 +43,15 @@
 mod explain;
 mod layers;
 mod outside;
+mod portable;
 mod process;
 mod schema;
 mod thread;
 mod value;
 
+pub use crate::executor::processes::initializer::{Initializer, InitializerOutcome};
+pub use crate::executor::processes::settings::{LocalTasks, ProcessSettings, Stdio};
+pub use crate::portable::codec::Codec;
 pub use explain::Explanation;
 pub use layers::{Origin, Snapshot};
 pub use schema::{Errors, Order, Settings, table};
@@ -55,6 +60,7 @@ pub use value::Value;
 
 use crate::error::Result;
 use layers::{Entry, find_for};
+pub(super) use outside::environment_number;
 use std::panic::Location;
 use std::sync::Arc;
 

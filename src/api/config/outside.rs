@@ -6,7 +6,8 @@ use super::value::{Given, Value};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fs, io};
@@ -45,6 +46,19 @@ pub(super) fn read() -> Result<Vec<Layer>> {
 
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
+}
+
+/// A number that changes with the environment variables, those left out that `is_left_out` says so of.
+pub(in crate::api) fn environment_number(is_left_out: &dyn Fn(&OsStr) -> bool) -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    let all = env::vars_os();
+    let of_one = |pair: (OsString, OsString)| {
+        let mut hasher = DefaultHasher::new();
+        pair.hash(&mut hasher);
+        hasher.finish()
+    };
+    // Summed up, so that their order does not count: setting one again may change that.
+    all.filter(|(name, _)| !is_left_out(name)).map(of_one).fold(0, u64::wrapping_add)
 }
 
 struct Environment {
@@ -134,6 +148,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Layer> {
         }
         let origin = Origin::File { path: path.to_owned(), line };
         let entry = read_value(value)
+            .or_else(|| if setting.takes_texts() { read_texts(value) } else { None })
             .ok_or_else(|| setting.refuse(format_args!("a TOML {}", value.type_str())))
             .and_then(|value| Entry::new(setting, value, origin))
             .map_err(|problem| refused(offset, problem))?;
@@ -166,6 +181,11 @@ fn read_value(value: &DeValue<'_>) -> Option<Value> {
         DeValue::Boolean(truth) => Some((*truth).into()),
         _ => None,
     }
+}
+
+fn read_texts(table: &DeValue<'_>) -> Option<Value> {
+    let texts = table.as_table()?.iter().map(|(name, text)| Some((name.get_ref().as_ref(), text.get_ref().as_str()?)));
+    texts.collect::<Option<Vec<(&str, &str)>>>().map(Value::from)
 }
 
 #[cfg(test)]

@@ -1,13 +1,19 @@
 //! Every setting there is: one row in [`SETTINGS`] and one field in [`Settings`] each.
 //!
 //! To add a setting, add the field with its default and the row; a dot in the row's name makes it a key of a TOML table
-//! (`processes.local_tasks` stands in `[processes]` and is `SPRANG_PROCESSES__LOCAL_TASKS`). Then write the table in
+//! (`processes.local_tasks` stands in `[processes]` and is `SPRANG_PROCESSES__LOCAL_TASKS`). What [`show`](Setting::show) gives has to be
+//! taken as untyped text, for that is how a value goes to a worker process. Then write the table in
 //! `docs/configuration.md` again, with the command that stands there.
 
 use super::value::{Given, Value};
+use super::{Codec, Initializer, LocalTasks, ProcessSettings, Stdio};
 use crate::executor::Scheduler;
+use bytesize::ByteSize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Every setting, resolved.
 ///
@@ -27,6 +33,8 @@ pub struct Settings {
     /// Whether every value that passes from task to task is encoded and decoded on the way, to find those that would not survive
     /// the journey to another process.
     pub check_portable: bool,
+    /// What can be set about worker processes.
+    pub processes: ProcessSettings,
 }
 
 impl Default for Settings {
@@ -37,6 +45,7 @@ impl Default for Settings {
             errors: Errors::Stop,
             order: Order::Memory,
             check_portable: false,
+            processes: ProcessSettings::default(),
         }
     }
 }
@@ -99,7 +108,7 @@ pub(super) struct Setting {
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "scheduler",
-        kind: r#""threads" or "sync""#,
+        kind: r#""threads", "processes" or "sync""#,
         doc: "Which executor runs a graph; from code also a `Scheduler` or an executor.",
         write: |settings, value| scheduler(value).map(|it| settings.scheduler = it),
         show: |settings| settings.scheduler.to_string(),
@@ -131,6 +140,128 @@ pub(super) static SETTINGS: &[Setting] = &[
         doc: "Whether every value is encoded and decoded on its way from task to task, to find those that are not portable.",
         write: |settings, value| truth(value).map(|it| settings.check_portable = it),
         show: |settings| settings.check_portable.to_string(),
+    },
+    Setting {
+        name: "processes.max_attempts",
+        kind: "a whole number from 1",
+        doc: "How often a task is started when its worker process dies, before it counts as failed.",
+        write: |settings, value| count(value)?.try_into().ok().map(|it| settings.processes.max_attempts = it),
+        show: |settings| settings.processes.max_attempts.to_string(),
+    },
+    Setting {
+        name: "processes.start_timeout",
+        kind: r#"a duration above 0, such as "30s", or a whole number of seconds"#,
+        doc: "How long a worker may take to start.",
+        write: |settings, value| {
+            duration(value).filter(|it| !it.is_zero()).map(|it| settings.processes.start_timeout = it)
+        },
+        show: |settings| show_duration(settings.processes.start_timeout),
+    },
+    Setting {
+        name: "processes.idle_timeout",
+        kind: r#"a duration such as "1m 30s", a whole number of seconds, or "never""#,
+        doc: "How long workers wait for something to do before they end.",
+        write: |settings, value| or("never", value, duration).map(|it| settings.processes.idle_timeout = it),
+        show: |settings| settings.processes.idle_timeout.map_or("never".to_owned(), show_duration),
+    },
+    Setting {
+        name: "processes.memory_limit",
+        kind: r#"a size above 0, such as "512 MiB", a whole number of bytes, or "none""#,
+        doc: "How much memory of its own a worker may use before it is killed and its task fails.",
+        write: |settings, value| or("none", value, size).map(|it| settings.processes.memory_limit = it),
+        show: |settings| settings.processes.memory_limit.map_or("none".to_owned(), show_size),
+    },
+    Setting {
+        name: "processes.max_tasks_per_worker",
+        kind: r#"a whole number from 1, or "none""#,
+        doc: "After how many tasks a worker is replaced by a new one.",
+        write: |settings, value| {
+            let number = or("none", value, count)?.map(|it| it.try_into()).transpose().ok()?;
+            settings.processes.max_tasks_per_worker = number;
+            Some(())
+        },
+        show: |settings| settings.processes.max_tasks_per_worker.map_or("none".to_owned(), |n| n.to_string()),
+    },
+    Setting {
+        name: "processes.stdio",
+        kind: r#""inherit", "null" or "capture""#,
+        doc: "Where the standard output and error of workers go: where those of this process go, nowhere, or to the `log` crate and \
+              the errors of tasks that lose their worker.",
+        write: |settings, value| {
+            one_of(value, &[Stdio::Inherit, Stdio::Null, Stdio::Capture]).map(|it| settings.processes.stdio = it)
+        },
+        show: |settings| settings.processes.stdio.to_string(),
+    },
+    Setting {
+        name: "processes.environment",
+        kind: r#"a table of texts, a text such as "NAME=VALUE,OTHER=VALUE" with `\,` for a comma and `\\` for a backslash, or "none""#,
+        doc: "Environment variables of workers, beside those of this process; from code also a map.",
+        write: |settings, value| environment(value).map(|it| settings.processes.environment = it),
+        show: |settings| show_environment(&settings.processes.environment),
+    },
+    Setting {
+        name: "processes.working_directory",
+        kind: r#"a path, or "none" for that of this process"#,
+        doc: "The working directory of workers; from code also a `Path`.",
+        write: |settings, value| path(value).map(|it| settings.processes.working_directory = it),
+        show: |settings| {
+            let directory = settings.processes.working_directory.as_ref();
+            directory.map_or("none".to_owned(), |path| path.display().to_string())
+        },
+    },
+    Setting {
+        name: "processes.initializer",
+        kind: r#"a `config::Initializer`, which can be given from code only, or "none""#,
+        doc: "A function without captures that each worker runs before its first task.",
+        write: |settings, value| or("none", value, initializer).map(|it| settings.processes.initializer = it),
+        show: |settings| settings.processes.initializer.map_or("none".to_owned(), |it| it.name().to_owned()),
+    },
+    Setting {
+        name: "processes.local_tasks",
+        kind: r#""parent" or "error""#,
+        doc: "Whether tasks that cannot leave this process run here, on threads, or a run that has some fails before it starts.",
+        write: |settings, value| {
+            one_of(value, &[LocalTasks::Parent, LocalTasks::Error]).map(|it| settings.processes.local_tasks = it)
+        },
+        show: |settings| settings.processes.local_tasks.to_string(),
+    },
+    Setting {
+        name: "processes.codec",
+        kind: r#""fast" or "self-describing""#,
+        doc: "Whether values are encoded as they lie in memory, or with field names and types, for types that ask the decoder what \
+              comes next.",
+        write: |settings, value| {
+            one_of(value, &[Codec::Fast, Codec::SelfDescribing]).map(|it| settings.processes.codec = it)
+        },
+        show: |settings| settings.processes.codec.to_string(),
+    },
+    Setting {
+        name: "processes.core_dumps",
+        kind: "true or false",
+        doc: "Whether a worker that crashes leaves a core dump, as far as the system is set up for it.",
+        write: |settings, value| truth(value).map(|it| settings.processes.core_dumps = it),
+        show: |settings| settings.processes.core_dumps.to_string(),
+    },
+    Setting {
+        name: "processes.cancel_grace",
+        kind: r#"a duration such as "500ms", or a whole number of seconds"#,
+        doc: "How long running tasks may go on after their run was cancelled, before their workers are killed.",
+        write: |settings, value| duration(value).map(|it| settings.processes.cancel_grace = it),
+        show: |settings| show_duration(settings.processes.cancel_grace),
+    },
+    Setting {
+        name: "processes.shared_memory_limit",
+        kind: r#"a size above 0, such as "2 GiB", a whole number of bytes, or "auto" for a quarter of the machine's memory"#,
+        doc: "How much shared memory values may take up, in this process and in the workers of an executor together.",
+        write: |settings, value| or_auto(value, size).map(|it| settings.processes.shared_memory_limit = it),
+        show: |settings| settings.processes.shared_memory_limit.map_or("auto".to_owned(), show_size),
+    },
+    Setting {
+        name: "processes.threads_per_worker",
+        kind: "a whole number from 1",
+        doc: "How many tasks a worker runs at once.",
+        write: |settings, value| count(value).map(|it| settings.processes.threads_per_worker = it),
+        show: |settings| settings.processes.threads_per_worker.to_string(),
     },
 ];
 
@@ -170,12 +301,105 @@ fn one_of<T: Copy + fmt::Display>(value: &Value, choices: &[T]) -> Option<T> {
     choices.iter().copied().find(|choice| choice.to_string().eq_ignore_ascii_case(text))
 }
 
-/// An optional setting: "auto" and "none" leave the choice to sprang.
-fn or_auto<T>(value: &Value, read: fn(&Value) -> Option<T>) -> Option<Option<T>> {
+/// An optional setting, which `word` leaves open, and "none" too.
+fn or<T>(word: &str, value: &Value, read: fn(&Value) -> Option<T>) -> Option<Option<T>> {
     match text(value) {
-        Some(text) if text.eq_ignore_ascii_case("auto") || text.eq_ignore_ascii_case("none") => Some(None),
+        Some(text) if text.eq_ignore_ascii_case(word) || text.eq_ignore_ascii_case("none") => Some(None),
         _ => read(value).map(Some),
     }
+}
+
+fn or_auto<T>(value: &Value, read: fn(&Value) -> Option<T>) -> Option<Option<T>> {
+    or("auto", value, read)
+}
+
+fn duration(value: &Value) -> Option<Duration> {
+    let seconds = match &value.0 {
+        Given::Duration(duration) => return Some(*duration),
+        Given::Integer(number) => u64::try_from(*number).ok(),
+        Given::Untyped(text) => text.parse().ok(),
+        _ => None,
+    };
+    seconds.map(Duration::from_secs).or_else(|| humantime::parse_duration(text(value)?).ok())
+}
+
+fn show_duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// In bytes. Nothing that is measured so makes sense at 0.
+fn size(value: &Value) -> Option<u64> {
+    let bytes = match &value.0 {
+        Given::Integer(number) => u64::try_from(*number).ok()?,
+        // Of numbers that are too large it would make the largest there is.
+        _ => text(value)?.parse::<ByteSize>().ok()?.0,
+    };
+    (bytes > 0).then_some(bytes)
+}
+
+/// Exact, in the largest unit that allows it.
+fn show_size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let thousands = bytes.trailing_zeros().min(63) as usize / 10;
+    format!("{} {}", bytes >> (10 * thousands), UNITS[thousands])
+}
+
+/// `None` where a path is open. A path that is called "none" can be given as "./none", or as a `Path`.
+fn path(value: &Value) -> Option<Option<PathBuf>> {
+    let path = match &value.0 {
+        Given::Path(path) => Some(path.clone()),
+        _ => or("none", value, |value| text(value).map(PathBuf::from))?,
+    };
+    path.as_ref().is_none_or(|path| !path.as_os_str().is_empty()).then_some(path)
+}
+
+fn initializer(value: &Value) -> Option<Initializer> {
+    match &value.0 {
+        Given::Initializer(initializer) => Some(*initializer),
+        _ => None,
+    }
+}
+
+fn environment(value: &Value) -> Option<BTreeMap<String, String>> {
+    let texts = match &value.0 {
+        Given::Texts(texts) => texts.clone(),
+        _ => parse_environment(text(value)?)?,
+    };
+    // The operating system has no room for others, or, with spaces, no program that wants them.
+    let good_name =
+        |name: &str| !name.is_empty() && !name.contains(|c: char| c == '=' || c == '\0' || c.is_whitespace());
+    texts.iter().all(|(name, text)| good_name(name) && !text.contains('\0')).then_some(texts)
+}
+
+/// The inverse of [`show_environment`]. White space before a name does not count; a name that stands twice is a mistake.
+fn parse_environment(text: &str) -> Option<BTreeMap<String, String>> {
+    if text.trim().is_empty() || text.eq_ignore_ascii_case("none") {
+        return Some(BTreeMap::new());
+    }
+    let mut items = vec![String::new()];
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        let item = items.last_mut().expect("there is at least one");
+        match char {
+            ',' => items.push(String::new()),
+            '\\' => item.push(chars.next().filter(|escaped| matches!(escaped, ',' | '\\'))?),
+            char => item.push(char),
+        }
+    }
+    let mut texts = BTreeMap::new();
+    for item in items {
+        let (name, text) = item.split_once('=')?;
+        if texts.insert(name.trim_start().to_owned(), text.to_owned()).is_some() {
+            return None;
+        }
+    }
+    Some(texts)
+}
+
+fn show_environment(texts: &BTreeMap<String, String>) -> String {
+    let escape = |text: &str| text.replace('\\', r"\\").replace(',', r"\,");
+    let items: Vec<String> = texts.iter().map(|(name, text)| format!("{}={}", escape(name), escape(text))).collect();
+    if items.is_empty() { "none".to_owned() } else { items.join(",") }
 }
 
 impl Setting {
@@ -192,6 +416,11 @@ impl Setting {
     /// Whether it can take `value`; if not, how to say so.
     pub(super) fn check(&self, value: &Value) -> Result<(), String> {
         (self.write)(&mut Settings::default(), value).ok_or_else(|| self.refuse(value))
+    }
+
+    /// Whether it is a table of texts itself.
+    pub(super) fn takes_texts(&self) -> bool {
+        self.check(&Value(Given::Texts(BTreeMap::new()))).is_ok()
     }
 
     /// `value` as [`show`](Setting::show) would give it back.
@@ -217,10 +446,16 @@ pub(super) fn is_table(key: &str) -> bool {
 /// How errors say that there is no setting `key`. `spell` gives the form in which to name the settings there are.
 pub(super) fn unknown(key: &str, spell: fn(&Setting) -> String) -> String {
     let wanted = key.replace('-', "_").to_ascii_lowercase();
-    let distance = |setting: &Setting| strsim::osa_distance(&wanted, setting.name);
+    // A name is also near if only its table is missing.
+    let distance = |setting: &Setting| {
+        let names = [Some(setting.name), setting.name.split_once('.').map(|(_, name)| name)];
+        let distances = names.into_iter().flatten().map(|name| (strsim::osa_distance(&wanted, name), name.len()));
+        distances.min().expect("there is a name")
+    };
     let nearest = SETTINGS.iter().min_by_key(|setting| distance(setting)).expect("there are settings");
+    let (far, len) = distance(nearest);
     // Beyond this, the nearest is a guess that helps nobody.
-    if distance(nearest) * 2 <= wanted.len().max(nearest.name.len()) {
+    if far * 2 <= wanted.len().max(len) {
         format!("unknown setting {key:?}; the nearest is {}", spell(nearest))
     } else {
         let known: Vec<String> = SETTINGS.iter().map(spell).collect();

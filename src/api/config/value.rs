@@ -1,12 +1,16 @@
 //! What a setting may be given, before the schema has looked at it.
 
 use super::schema::{Errors, Order};
+use super::{Codec, Initializer, LocalTasks, Stdio};
 use crate::executor::{Executor, Scheduler};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// A value for a setting: text, a whole number, a truth value or a scheduler.
+/// A value for a setting: text, a whole number, a truth value, a duration, a path, texts by name, a scheduler or an initializer.
 ///
 /// There is nothing to call on it: [`set`](super::set), [`scoped`](super::scoped) and [`with`](super::with) take whatever turns
 /// into one, and say so if the setting cannot take it.
@@ -18,6 +22,15 @@ use std::sync::Arc;
 /// let _scope = config::scoped("num_workers", 2)?.and("scheduler", Scheduler::Sync)?.and("errors", config::Errors::Collect)?;
 /// assert_eq!(config::get("num_workers")?, "2");
 /// assert_eq!(config::get("errors")?, "collect");
+///
+/// let grace = std::time::Duration::from_millis(1500);
+/// let _workers = config::scoped("processes.cancel_grace", grace)?
+///     .and("processes.environment", [("OMP_NUM_THREADS", "1"), ("LANG", "C")])?
+///     .and("processes.memory_limit", "1.5 GiB")?;
+/// let workers = &config::settings()?.processes;
+/// assert_eq!(workers.cancel_grace, grace);
+/// assert_eq!(workers.environment["LANG"], "C");
+/// assert_eq!(workers.memory_limit, Some(3 << 29));
 /// # Ok::<(), sprang::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -30,7 +43,11 @@ pub(super) enum Given {
     Untyped(String),
     Integer(i128),
     Boolean(bool),
+    Duration(Duration),
+    Path(PathBuf),
+    Texts(BTreeMap<String, String>),
     Scheduler(Scheduler),
+    Initializer(Initializer),
 }
 
 /// As messages show it: text in quotation marks.
@@ -40,7 +57,11 @@ impl fmt::Display for Value {
             Given::Text(text) | Given::Untyped(text) => write!(f, "{text:?}"),
             Given::Integer(number) => write!(f, "{number}"),
             Given::Boolean(truth) => write!(f, "{truth}"),
+            Given::Duration(duration) => write!(f, "the duration {}", humantime::format_duration(*duration)),
+            Given::Path(path) => write!(f, "the path {path:?}"),
+            Given::Texts(texts) => write!(f, "the texts {texts:?}"),
             Given::Scheduler(scheduler) => write!(f, "the scheduler {:?}", scheduler.to_string()),
+            Given::Initializer(initializer) => write!(f, "the initializer {:?}", initializer.name()),
         }
     }
 }
@@ -81,9 +102,60 @@ macro_rules! from_integers {
 }
 from_integers!(i8, i16, i32, i64, isize, u8, u16, u32, u64, usize);
 
-impl From<NonZeroUsize> for Value {
-    fn from(number: NonZeroUsize) -> Self {
-        number.get().into()
+macro_rules! from_nonzero {
+    ($($integer:ty),*) => {$(
+        impl From<$integer> for Value {
+            fn from(number: $integer) -> Self {
+                number.get().into()
+            }
+        }
+    )*};
+}
+from_nonzero!(NonZeroU32, NonZeroU64, NonZeroUsize);
+
+impl From<Duration> for Value {
+    fn from(duration: Duration) -> Self {
+        Value(Given::Duration(duration))
+    }
+}
+
+impl From<PathBuf> for Value {
+    fn from(path: PathBuf) -> Self {
+        Value(Given::Path(path))
+    }
+}
+
+impl From<&Path> for Value {
+    fn from(path: &Path) -> Self {
+        Value(Given::Path(path.to_owned()))
+    }
+}
+
+fn texts<N: Into<String>, T: Into<String>>(texts: impl IntoIterator<Item = (N, T)>) -> Value {
+    Value(Given::Texts(texts.into_iter().map(|(name, text)| (name.into(), text.into())).collect()))
+}
+
+impl<N: Into<String>, T: Into<String>> From<BTreeMap<N, T>> for Value {
+    fn from(map: BTreeMap<N, T>) -> Self {
+        texts(map)
+    }
+}
+
+impl<N: Into<String>, T: Into<String>, S> From<HashMap<N, T, S>> for Value {
+    fn from(map: HashMap<N, T, S>) -> Self {
+        texts(map)
+    }
+}
+
+impl<N: Into<String>, T: Into<String>> From<Vec<(N, T)>> for Value {
+    fn from(pairs: Vec<(N, T)>) -> Self {
+        texts(pairs)
+    }
+}
+
+impl<N: Into<String>, T: Into<String>, const LEN: usize> From<[(N, T); LEN]> for Value {
+    fn from(pairs: [(N, T); LEN]) -> Self {
+        texts(pairs)
     }
 }
 
@@ -105,14 +177,19 @@ impl<E: Executor + 'static> From<Arc<E>> for Value {
     }
 }
 
-impl From<Errors> for Value {
-    fn from(errors: Errors) -> Self {
-        Value(Given::Text(errors.to_string()))
+impl From<Initializer> for Value {
+    fn from(initializer: Initializer) -> Self {
+        Value(Given::Initializer(initializer))
     }
 }
 
-impl From<Order> for Value {
-    fn from(order: Order) -> Self {
-        Value(Given::Text(order.to_string()))
-    }
+macro_rules! from_words {
+    ($($word:ty),*) => {$(
+        impl From<$word> for Value {
+            fn from(word: $word) -> Self {
+                Value(Given::Text(word.to_string()))
+            }
+        }
+    )*};
 }
+from_words!(Errors, Order, Stdio, LocalTasks, Codec);

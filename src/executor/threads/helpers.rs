@@ -21,14 +21,14 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Where helpers come from.
 #[derive(Clone)]
-pub(super) enum Helpers {
+pub(in crate::executor) enum Helpers {
     Own,
     Of(Arc<ThreadPool>),
 }
 
 impl Helpers {
     /// Has `job` run by a helper, of which there are up to `max_threads`. If there are no threads to be had it may never be run.
-    pub(super) fn call(&self, max_threads: usize, team: usize, job: impl FnOnce() + Send + 'static) {
+    pub(in crate::executor) fn call(&self, max_threads: usize, team: usize, job: impl FnOnce() + Send + 'static) {
         // A job catches the panics of tasks; what else may panic is the drop of something of the program's.
         let job = move || quietly(job);
         match self {
@@ -38,7 +38,7 @@ impl Helpers {
     }
 
     /// Forgets the jobs of a team that nobody has taken up.
-    pub(super) fn withdraw(&self, team: usize) {
+    pub(in crate::executor) fn withdraw(&self, team: usize) {
         if let Helpers::Own = self {
             // A job that was not run has nothing of the program's to drop.
             OWN.state.lock().jobs.retain(|job| job.0 != team);
@@ -47,7 +47,7 @@ impl Helpers {
 }
 
 /// How many tasks run at once if nobody says: as many as this process may use cores.
-pub(super) fn num_cores() -> usize {
+pub(in crate::executor) fn num_cores() -> usize {
     static NUM_CORES: OnceLock<usize> = OnceLock::new();
     *NUM_CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }

@@ -16,7 +16,7 @@
 //!    in a task declines.
 
 mod handover;
-mod helpers;
+pub(super) mod helpers;
 mod range;
 mod roster;
 mod team;
@@ -24,7 +24,8 @@ mod worker;
 
 use super::{Executor, sync};
 use crate::engine::Run;
-use helpers::{Helpers, num_cores};
+use helpers::Helpers;
+pub(super) use helpers::num_cores;
 use rayon::ThreadPool;
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,22 @@
-//! What makes a value fit to cross to another process.
+//! HOW values and code cross to another process.
+//!
+//! A value is [`Portable`] if it can be encoded and decoded. [`codec`] has the encodings; what is large lies in shared memory
+//! ([`region`]), and a [`SharedArray`](array::SharedArray) is mapped there, not copied. [`exchange`] keeps the books of who has which
+//! piece of shared memory, and [`budget`] those of how much there is. A function crosses as a reference to a static of the
+//! executable that both processes run ([`code`]).
+//!
+//! Nothing here knows tasks, runs or workers.
 
-use super::value::Cell;
+pub(crate) mod array;
+pub(crate) mod budget;
+pub(crate) mod code;
+pub(crate) mod codec;
+pub(crate) mod exchange;
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) mod module;
+pub(crate) mod region;
+pub(crate) mod words;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,40 +49,3 @@ pub trait Encodable: Serialize + DeserializeOwned {}
 // Without this the compiler would say it in serde's words, once for each of the two, and not what else can be done.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Encodable for T {}
-
-/// Encodes the value in a cell, and puts what that decodes to in its place.
-///
-/// # Safety
-/// As [`Cell::take`] and then [`Cell::put`] for a `T`.
-#[expect(unsafe_code, reason = "it is one of the typed functions of a task's kind")]
-pub(crate) unsafe fn round_trip<T: Portable>(cell: &Cell) -> Result<(), String> {
-    let type_name = std::any::type_name::<T>();
-    // SAFETY: the caller's contract.
-    let value = unsafe { cell.peek::<T>() };
-    let bytes = postcard::to_stdvec(value).map_err(|error| format!("cannot encode `{type_name}`: {error}"))?;
-    let copy: T = postcard::from_bytes(&bytes).map_err(|error| format!("cannot decode `{type_name}`: {error}"))?;
-    // SAFETY: the caller is the cell's task; the new value is in place before dropping the old one can panic.
-    let _old = unsafe {
-        let old = cell.take::<T>();
-        cell.put(copy);
-        old
-    };
-    Ok(())
-}
-
-/// Appends an encoding of a plain argument that is equal for equal arguments.
-pub(crate) fn write_token<T: Serialize + ?Sized>(value: &T, token: &mut Vec<u8>) {
-    let bytes = postcard::to_stdvec(value);
-    match bytes {
-        Ok(bytes) => {
-            token.extend((bytes.len() as u64).to_le_bytes());
-            token.extend(bytes);
-        }
-        // It has no encoding, so it is equal to nothing: a number that no other argument gets.
-        Err(_) => {
-            static UNIQUE: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-            token.extend(u64::MAX.to_le_bytes());
-            token.extend(UNIQUE.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_le_bytes());
-        }
-    }
-}

@@ -1,0 +1,6 @@
+//! Compiles the decoder.
+
+fn main() {
+    println!("cargo::rerun-if-changed=c");
+    cc::Build::new().file("c/tiny.c").compile("tiny");
+}

@@ -1,0 +1,13 @@
+//! WATCHING: what a graph looks like and how a run went.
+//!
+//! A leaf: it uses the rooms above, and none of them uses it. A method that belongs here, such as
+//! [`Delayed::visualize`](crate::Delayed::visualize), is an `impl` block here.
+//!
+//! [`picture`] draws graphs. `progress` shows on a terminal how far runs have got, [`profile`] tells
+//! where the time went. How durations are written is in [`units`].
+
+pub mod picture;
+pub mod profile;
+#[cfg(feature = "progress")]
+pub(crate) mod progress;
+mod units;

@@ -1,0 +1,80 @@
+//! A scene in the language of Graphviz.
+
+use super::color::Color;
+use super::graph::Sort;
+use super::scene::{Scene, Shown};
+use super::svg::{CRITICAL, LINE};
+use super::{Direction, Picture, text};
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Cuts names where the SVG does.
+pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
+    let mut out = String::from("digraph sprang {\n");
+    let rankdir = match picture.direction {
+        Direction::Down => "TB",
+        Direction::Right => "LR",
+    };
+    let font = "fontname=\"Helvetica,Arial,sans-serif\"";
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "  graph [rankdir={rankdir}, {font}];");
+    if let Some(title) = &picture.title {
+        let _ = writeln!(out, "  graph [label=\"{}\", labelloc=t];", escaped(&text::in_one_line(title)));
+    }
+    let _ = writeln!(out, "  node [shape=box, style=\"rounded,filled\", height=0.3, fontsize=12, {font}];");
+    let _ = writeln!(out, "  edge [color=\"{LINE}\", fontsize=10, {font}];");
+    let prefix = if scene.is_collapsed { 'g' } else { 't' };
+    for (number, shown) in scene.boxes.iter().enumerate() {
+        let _ = writeln!(out, "  {prefix}{number} [{}];", attributes(shown));
+    }
+    for arrow in &scene.arrows {
+        let _ = write!(out, "  {prefix}{} -> {prefix}{}", arrow.from, arrow.to);
+        let mut attributes = Vec::new();
+        if arrow.is_critical {
+            attributes.push(format!("color=\"{CRITICAL}\", penwidth=2"));
+        }
+        if !arrow.has_values {
+            attributes.push("style=dashed".into());
+        }
+        if scene.is_collapsed {
+            attributes.push(format!("label=\"{}\"", text::number(arrow.count)));
+        }
+        if !attributes.is_empty() {
+            let _ = write!(out, " [{}]", attributes.join(", "));
+        }
+        out.push_str(";\n");
+    }
+    out.push_str("}\n");
+    out
+}
+
+fn attributes(shown: &Shown) -> String {
+    let lines: Vec<_> = shown.lines().iter().map(|line| escaped(line).into_owned()).collect();
+    let mut attributes =
+        format!("label=\"{}\", tooltip=\"{}\", fillcolor=\"{}\"", lines.join("\\n"), escaped(&shown.name), shown.color);
+    let border = if shown.is_critical { CRITICAL } else { shown.color.darker() };
+    let _ = write!(attributes, ", color=\"{border}\"");
+    if shown.color.is_dark() {
+        let _ = write!(attributes, ", fontcolor=\"{}\"", Color::rgb(255, 255, 255));
+    }
+    match shown.sort {
+        Sort::Portable => {}
+        Sort::Local => attributes.push_str(", style=\"rounded,filled,dashed\""),
+        Sort::Value => attributes.push_str(", shape=oval"),
+    }
+    if shown.is_output {
+        attributes.push_str(", peripheries=2");
+    }
+    if shown.is_critical {
+        attributes.push_str(", penwidth=2");
+    }
+    attributes
+}
+
+/// For a quoted string. Graphviz reads entities in labels.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(['"', '\\', '&']) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,292 @@
+//! What a picture knows of a graph: a copy of a plan's shape, and the names of its tasks.
+//!
+//! It holds no handles, so a picture keeps no task alive and can be kept, sent and drawn whenever it pleases.
+//!
+//! # What is always true
+//!
+//! 1. Ids are those of the plan: `0..num_tasks`, every task after its inputs.
+//! 2. Every task has a *family*, in numbers that follow the first task of each: tasks that do the same under different names. What is
+//!    collapsed is one box for each family.
+
+use super::text;
+use crate::graph::node::{Kind, TaskRef};
+use crate::graph::plan::Plan;
+use crate::graph::task::described_arguments;
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(in crate::diagnostics) struct Graph {
+    /// The inputs of task `i` are `inputs[row[i]..row[i + 1]]`.
+    row: Vec<u32>,
+    inputs: Vec<u32>,
+    /// How many of the last inputs of a task it only comes after; tasks that come after none are not there.
+    num_after: HashMap<u32, u32>,
+    /// Ascending, each once.
+    outputs: Vec<u32>,
+    /// For each task its name's place in `names`.
+    name: Vec<u32>,
+    names: Vec<Arc<str>>,
+    family: Vec<u32>,
+    families: Vec<Arc<str>>,
+    sort: Vec<Sort>,
+    /// The plain arguments of each task; empty for a graph of more than [`MAX_WITH_ARGUMENTS`] tasks.
+    arguments: Vec<Box<str>>,
+}
+
+/// A picture that shows the arguments of more tasks than this has no reader.
+const MAX_WITH_ARGUMENTS: usize = 10_000;
+
+/// What sort of task it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::diagnostics) enum Sort {
+    /// It can run in any process.
+    Portable,
+    /// It stays in this process.
+    Local,
+    /// A value that is there already.
+    Value,
+}
+
+impl Sort {
+    fn of(task: TaskRef) -> Sort {
+        match task.kind().code {
+            Some(_) => Sort::Portable,
+            // No type of a function has a name of one word.
+            None if (task.kind().type_name)() == "value" => Sort::Value,
+            None => Sort::Local,
+        }
+    }
+}
+
+impl Graph {
+    /// # Complexity
+    /// O(V + E).
+    pub(in crate::diagnostics) fn of(plan: &Plan) -> Graph {
+        let arguments = match plan.num_tasks() <= MAX_WITH_ARGUMENTS {
+            true => plan.tasks().iter().map(|&task| described_arguments(task).join(", ").into()).collect(),
+            false => Vec::new(),
+        };
+        Graph { arguments, ..Graph::without_arguments(plan) }
+    }
+
+    /// As [`Graph::of`], for those who do not show arguments, and so call no code of the program's.
+    pub(in crate::diagnostics) fn without_arguments(plan: &Plan) -> Graph {
+        let mut names = Names::default();
+        let mut num_after = HashMap::new();
+        let mut name = Vec::with_capacity(plan.num_tasks());
+        let mut family = Vec::with_capacity(plan.num_tasks());
+        for (id, &task) in plan.tasks().iter().enumerate() {
+            let (task_name, task_family) = names.of(task);
+            name.push(task_name);
+            family.push(task_family);
+            let after = task.options().map_or(0, |options| options.after.len());
+            if after > 0 {
+                num_after.insert(id as u32, after as u32);
+            }
+        }
+        let mut outputs = plan.outputs().to_vec();
+        outputs.sort_unstable();
+        outputs.dedup();
+        Graph {
+            row: plan.row().to_vec(),
+            inputs: plan.all_inputs().to_vec(),
+            num_after,
+            outputs,
+            name,
+            families: names.families(),
+            names: names.names,
+            family,
+            sort: plan.tasks().iter().map(|&task| Sort::of(task)).collect(),
+            arguments: Vec::new(),
+        }
+    }
+
+    pub(in crate::diagnostics) fn num_tasks(&self) -> usize {
+        self.name.len()
+    }
+
+    pub(in crate::diagnostics) fn num_dependencies(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// What the task reads, then what it only comes after.
+    pub(in crate::diagnostics) fn inputs(&self, id: u32) -> (&[u32], &[u32]) {
+        let inputs = &self.inputs[self.row[id as usize] as usize..self.row[id as usize + 1] as usize];
+        let num_after = self.num_after.get(&id).copied().unwrap_or(0) as usize;
+        inputs.split_at(inputs.len() - num_after)
+    }
+
+    fn all_inputs(&self, id: u32) -> &[u32] {
+        &self.inputs[self.row[id as usize] as usize..self.row[id as usize + 1] as usize]
+    }
+
+    pub(in crate::diagnostics) fn is_output(&self, id: u32) -> bool {
+        self.outputs.binary_search(&id).is_ok()
+    }
+
+    pub(in crate::diagnostics) fn outputs(&self) -> &[u32] {
+        &self.outputs
+    }
+
+    pub(in crate::diagnostics) fn name(&self, id: u32) -> &Arc<str> {
+        &self.names[self.name[id as usize] as usize]
+    }
+
+    pub(in crate::diagnostics) fn family(&self, id: u32) -> u32 {
+        self.family[id as usize]
+    }
+
+    pub(in crate::diagnostics) fn family_name(&self, family: u32) -> &Arc<str> {
+        &self.families[family as usize]
+    }
+
+    pub(in crate::diagnostics) fn num_families(&self) -> usize {
+        self.families.len()
+    }
+
+    pub(in crate::diagnostics) fn sort(&self, id: u32) -> Sort {
+        self.sort[id as usize]
+    }
+
+    /// The plain arguments, if there are any and the graph is not too large to keep them.
+    pub(in crate::diagnostics) fn arguments(&self, id: u32) -> Option<&str> {
+        self.arguments.get(id as usize).map(|arguments| &**arguments).filter(|arguments| !arguments.is_empty())
+    }
+
+    /// The length of the longest way to each task, in tasks before it.
+    pub(in crate::diagnostics) fn depths(&self) -> Vec<u32> {
+        let mut depths: Vec<u32> = Vec::with_capacity(self.num_tasks());
+        for id in 0..self.num_tasks() as u32 {
+            let depth = self.all_inputs(id).iter().map(|&input| depths[input as usize] + 1).max();
+            depths.push(depth.unwrap_or(0));
+        }
+        depths
+    }
+
+    /// The heaviest way through the graph, from its first task to its last. Without weights all tasks weigh the same.
+    ///
+    /// Of ways that weigh the same it is the one that ends first and, seen from there, comes through the first inputs.
+    ///
+    /// # Complexity
+    /// O(V + E).
+    pub(in crate::diagnostics) fn critical_path(&self, weights: Option<&[f64]>) -> Vec<u32> {
+        let mut arrival: Vec<f64> = Vec::with_capacity(self.num_tasks());
+        let mut last: Option<u32> = None;
+        for id in 0..self.num_tasks() as u32 {
+            let start = self.all_inputs(id).iter().map(|&input| arrival[input as usize]).fold(0.0, f64::max);
+            arrival.push(start + weights.map_or(1.0, |weights| weights[id as usize]));
+            if last.is_none_or(|last| arrival[id as usize] > arrival[last as usize]) {
+                last = Some(id);
+            }
+        }
+        let mut path: Vec<u32> = last.into_iter().collect();
+        while let Some(&id) = path.last() {
+            let inputs = self.all_inputs(id).iter().copied();
+            let heaviest = inputs.reduce(|a, b| if arrival[b as usize] > arrival[a as usize] { b } else { a });
+            match heaviest {
+                Some(input) => path.push(input),
+                None => break,
+            }
+        }
+        path.reverse();
+        path
+    }
+}
+
+/// Gives numbers to names and families, so that a million tasks of one function share one name.
+#[derive(Default)]
+struct Names {
+    names: Vec<Arc<str>>,
+    /// By the address of the name of the function's type, which is a static.
+    of_function: HashMap<(usize, TypeId), (u32, u32)>,
+    /// The kind of the last task without a name of its own: most often the next one has the same.
+    last: Option<(*const Kind, (u32, u32))>,
+    of_family: HashMap<Family, u32>,
+    members: Vec<(Family, usize, u32)>,
+}
+
+/// What tasks have in common that do the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Family {
+    Named(String),
+    /// Closures that stand in one function have one name, but not one type.
+    Closure(Arc<str>, TypeId),
+}
+
+impl Names {
+    /// The numbers of the task's name and of its family.
+    fn of(&mut self, task: TaskRef) -> (u32, u32) {
+        let given = task.options().and_then(|options| options.name.as_ref());
+        let (name, family) = match given {
+            Some(given) => {
+                let family = self.family(Family::Named(text::without_numbers(given)));
+                self.names.push(Arc::clone(given));
+                (self.names.len() as u32 - 1, family)
+            }
+            None if self.last.is_some_and(|(kind, _)| std::ptr::eq(kind, task.kind())) => {
+                self.last.map_or((0, 0), |(_, numbers)| numbers)
+            }
+            None => {
+                let type_name = (task.kind().type_name)();
+                let type_id = (task.kind().type_id)();
+                let key = (type_name.as_ptr().addr(), type_id);
+                let numbers = match self.of_function.get(&key) {
+                    Some(&known) => known,
+                    None => {
+                        let name = crate::graph::name::of_task(task);
+                        let family = match type_name.ends_with("{{closure}}") {
+                            true => Family::Closure(Arc::clone(&name), type_id),
+                            false => Family::Named(name.to_string()),
+                        };
+                        let family = self.family(family);
+                        self.names.push(name);
+                        let numbers = (self.names.len() as u32 - 1, family);
+                        self.of_function.insert(key, numbers);
+                        numbers
+                    }
+                };
+                self.last = Some((std::ptr::from_ref(task.kind()), numbers));
+                numbers
+            }
+        };
+        self.members[family as usize].1 += 1;
+        (name, family)
+    }
+
+    fn family(&mut self, family: Family) -> u32 {
+        let next = self.members.len() as u32;
+        match self.of_family.get(&family) {
+            Some(&number) => number,
+            None => {
+                self.of_family.insert(family.clone(), next);
+                self.members.push((family, 0, self.names.len() as u32));
+                next
+            }
+        }
+    }
+
+    /// What each family is called: like its task if there is one alone.
+    fn families(&self) -> Vec<Arc<str>> {
+        let mut num_closures: HashMap<&str, usize> = HashMap::new();
+        for (family, ..) in &self.members {
+            if let Family::Closure(name, _) = family {
+                *num_closures.entry(name).or_default() += 1;
+            }
+        }
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        let names = self.members.iter().map(|(family, num_tasks, first)| match family {
+            Family::Named(_) if *num_tasks == 1 => Arc::clone(&self.names[*first as usize]),
+            Family::Named(pattern) => pattern.as_str().into(),
+            Family::Closure(name, _) if num_closures[&**name] == 1 => Arc::clone(name),
+            Family::Closure(name, _) => {
+                let number = seen.entry(name).or_default();
+                *number += 1;
+                format!("{name} ({number})").into()
+            }
+        });
+        names.collect()
+    }
+}

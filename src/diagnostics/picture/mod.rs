@@ -1,0 +1,432 @@
+//! Pictures of graphs, as SVG, DOT or Mermaid.
+//!
+//! [`visualize`](crate::visualize) makes a [`Picture`] of handles, in any shape that can be computed;
+//! [`Delayed::visualize`](crate::Delayed::visualize) makes one of a single handle, [`Prepared::visualize`](crate::Prepared::visualize) one
+//! of a plan. Nothing runs.
+//!
+//! ```
+//! use sprang::delayed;
+//! use sprang::picture::{ColorBy, Direction};
+//!
+//! let halves: Vec<_> = (0..4).map(|i| delayed(|i: i32| f64::from(i) / 2.0, (i,)).name(format!("halve {i}"))).collect();
+//! let total = delayed(|halves| halves.iter().sum::<f64>(), (&halves,)).name("total");
+//! let picture = total.visualize()?.title("Four halves").color_by(ColorBy::Rank).direction(Direction::Right);
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! picture.save(folder.path().join("halves.svg"))?; // needs no other program; .dot and .mmd work too
+//! assert!(picture.to_svg().contains("total"));
+//! # Ok::<_, sprang::Error>(())
+//! ```
+//!
+//! # How to read one
+//!
+//! A box is a task, under its name or that of its function, and an arrow leads from a task to one that needs its value; so data flows down
+//! the page, or to the right. An arrow in dashes is an order without a value ([`after`](crate::Delayed::after)). Boxes with a double border
+//! are outputs. A box in dashes stays in this process ([`delayed_local`](crate::delayed_local)), one with round ends is a value that is
+//! there already. The thick red way is the critical path: the longest one, which no number of workers makes shorter. Names that do not
+//! fit are cut; an SVG shows the whole name under the mouse.
+//!
+//! A graph of more than [`max_tasks`](Picture::max_tasks) tasks is collapsed: one box for all tasks that do the same, with their number, and
+//! on the arrows the number of dependencies.
+//!
+//! The same graph gives the same bytes. An SVG is light or dark as the viewer is.
+
+mod color;
+mod dot;
+mod graph;
+mod layout;
+mod mermaid;
+mod scene;
+mod svg;
+mod text;
+
+pub use color::{Color, ColorBy, Tint};
+pub(super) use graph::Graph;
+
+use crate::api::compute::{Outputs, Prepared, prepare};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::Delayed;
+use graph::Sort;
+use scene::Scene;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Draws the graph of several outputs, in any shape that [`compute`](crate::compute) takes. Nothing runs.
+///
+/// See [`picture`](crate::picture) for what is drawn.
+///
+/// # Examples
+/// ```
+/// use sprang::{delayed, visualize};
+///
+/// let data = delayed(|| vec![3.0, 1.0, 2.0], ());
+/// let max = delayed(|v: &Vec<f64>| v.iter().copied().fold(f64::MIN, f64::max), (&data,)).name("max");
+/// let len = delayed(|v: &Vec<f64>| v.len(), (&data,)).name("len");
+/// let picture = visualize((&max, [&len]))?;
+/// assert_eq!(picture.num_tasks(), 3);
+/// assert!(picture.to_mermaid().starts_with("flowchart TD"));
+/// # Ok::<_, sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`prepare`].
+///
+/// # Complexity
+/// O(tasks + dependencies).
+pub fn visualize<O: Outputs>(outputs: O) -> Result<Picture> {
+    Ok(prepare(outputs)?.visualize())
+}
+
+impl<T> Delayed<T> {
+    /// Draws the graph behind the handle. Nothing runs.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::delayed;
+    ///
+    /// let six = delayed(|| 6, ()).name("six");
+    /// let answer = delayed(|six: &i32| six * 7, (&six,)).name("answer");
+    /// let dot = answer.visualize()?.to_dot();
+    /// assert!(dot.contains("t0 -> t1"));
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`prepare`].
+    ///
+    /// # Complexity
+    /// O(tasks + dependencies).
+    pub fn visualize(&self) -> Result<Picture> {
+        self.with_plan(|plan| Picture::new(Graph::of(plan)))
+    }
+}
+
+impl<O> Prepared<O> {
+    /// Draws the plan. Nothing runs.
+    ///
+    /// # Complexity
+    /// O(tasks + dependencies).
+    pub fn visualize(&self) -> Picture {
+        Picture::new(Graph::of(self.plan()))
+    }
+}
+
+/// When a picture shows groups of tasks in the place of tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Collapse {
+    /// If the graph has more than [`max_tasks`](Picture::max_tasks) tasks.
+    #[default]
+    Auto,
+    /// Every task has a box, however many there are.
+    Never,
+    /// All tasks that do the same are one box: those of one function or, where names are given, of names that differ in numbers only.
+    ByName,
+}
+
+/// Where data flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Direction {
+    /// Down the page.
+    #[default]
+    Down,
+    /// To the right.
+    Right,
+}
+
+/// A picture of a graph, made by [`visualize`].
+///
+/// It is a copy of the graph's shape and names: it keeps no task and no value alive. Drawing starts with [`save`](Picture::save),
+/// [`to_svg`](Picture::to_svg) and their siblings.
+#[derive(Clone)]
+pub struct Picture {
+    graph: Arc<Graph>,
+    color_by: ColorBy,
+    paint: Option<Arc<Paint>>,
+    weights: Option<Arc<[f64]>>,
+    marks_path: bool,
+    shows_arguments: bool,
+    collapse: Collapse,
+    max_tasks: usize,
+    direction: Direction,
+    title: Option<String>,
+}
+
+type Paint = dyn Fn(&Drawn<'_>) -> Tint + Send + Sync;
+
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Picture")
+            .field("num_tasks", &self.num_tasks())
+            .field("is_collapsed", &self.is_collapsed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Picture {
+    fn new(graph: Graph) -> Picture {
+        Picture::of_graph(Arc::new(graph))
+    }
+
+    pub(super) fn of_graph(graph: Arc<Graph>) -> Picture {
+        /// A person finds nothing in more, and the widest layer of a tree of that many is ten screens wide.
+        const MAX_TASKS: usize = 300;
+        Picture {
+            graph,
+            color_by: ColorBy::default(),
+            paint: None,
+            weights: None,
+            marks_path: true,
+            shows_arguments: false,
+            collapse: Collapse::default(),
+            max_tasks: MAX_TASKS,
+            direction: Direction::default(),
+            title: None,
+        }
+    }
+
+    /// What the colours mean. The default is [`ColorBy::Name`].
+    #[must_use]
+    pub fn color_by(mut self, color_by: ColorBy) -> Picture {
+        self.color_by = color_by;
+        self.paint = None;
+        self
+    }
+
+    /// Paints each box as a function says, for example by what a run has measured for its tasks.
+    ///
+    /// The function gets what is drawn in one box: one task, or a group. It is called when the picture is written, once for each box.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::picture::{Color, Tint};
+    /// use sprang::{delayed, prepare};
+    ///
+    /// let a = delayed(|| 1, ());
+    /// let sum = delayed(|a: &i32, b: i32| a + b, (&a, 2));
+    /// let plan = prepare(&sum)?;
+    /// let millis = [30.0, 120.0]; // by the id of the task
+    /// let picture = plan.visualize().color_with(move |drawn| {
+    ///     let sum: f64 = drawn.tasks().map(|id| millis[id]).sum();
+    ///     Tint::from(Color::scale(sum / 150.0)).note(format!("{sum} ms"))
+    /// });
+    /// assert!(picture.to_svg().contains("120 ms"));
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    #[must_use]
+    pub fn color_with<P: Into<Tint>>(mut self, paint: impl Fn(&Drawn<'_>) -> P + Send + Sync + 'static) -> Picture {
+        self.paint = Some(Arc::new(move |drawn| paint(drawn).into()));
+        self
+    }
+
+    /// Whether the critical path is marked, as it is by default. Of several that are as long, one is.
+    #[must_use]
+    pub fn critical_path(mut self, mark: bool) -> Picture {
+        self.marks_path = mark;
+        self
+    }
+
+    /// Whether the plain arguments of each task are written below its name: numbers and texts as they are, what was given by
+    /// [`lit`](crate::lit) by its type. By default they are not: they may hold what is nobody else's business.
+    ///
+    /// Arguments of graphs of more than 10 000 tasks are never shown, nor those of groups.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{delayed, lit};
+    ///
+    /// let sum = delayed(|all: &Vec<i32>, k: i32| all.iter().sum::<i32>() + k, (lit(vec![1, 2]), 42));
+    /// let picture = sum.visualize()?;
+    /// assert!(picture.clone().arguments(true).to_dot().contains("Vec<i32>, 42"));
+    /// assert!(!picture.to_dot().contains("42"));
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    #[must_use]
+    pub fn arguments(mut self, show: bool) -> Picture {
+        self.shows_arguments = show;
+        self
+    }
+
+    /// How much each task adds to the length of a path, by its id, for example the time it took. Without it each adds one.
+    ///
+    /// What is less than nothing, infinite or no number counts as nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{compute, delayed, visualize};
+    ///
+    /// let slow = delayed(|| 1, ()).name("slow");
+    /// let quick = delayed(|| 2, ()).name("quick");
+    /// let sum = delayed(|a: &i32, b: &i32| a + b, (&quick, &slow)).name("sum");
+    /// let picture = sum.visualize()?;
+    /// let slow = (0..3).find(|&id| picture.name(id) == "slow").unwrap();
+    /// let path = picture.weights(|id| if id == slow { 9.0 } else { 1.0 }).to_dot();
+    /// assert!(path.contains(&format!("t{slow} -> t2 [color=\"#cf3a2b\"")));
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    #[must_use]
+    pub fn weights(mut self, weight: impl Fn(usize) -> f64) -> Picture {
+        let weights =
+            (0..self.num_tasks()).map(|id| Some(weight(id)).filter(|w| w.is_finite() && *w > 0.0).unwrap_or(0.0));
+        self.weights = Some(weights.collect());
+        self
+    }
+
+    /// When tasks are drawn as groups. The default is [`Collapse::Auto`].
+    #[must_use]
+    pub fn collapse(mut self, collapse: Collapse) -> Picture {
+        self.collapse = collapse;
+        self
+    }
+
+    /// Above how many tasks a picture is collapsed, and how many groups it then has at most. The default is 300; less than 1 counts as 1.
+    #[must_use]
+    pub fn max_tasks(mut self, max_tasks: usize) -> Picture {
+        self.max_tasks = max_tasks.max(1);
+        self
+    }
+
+    /// Where data flows. The default is [`Direction::Down`].
+    #[must_use]
+    pub fn direction(mut self, direction: Direction) -> Picture {
+        self.direction = direction;
+        self
+    }
+
+    /// Writes a title above the picture.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<String>) -> Picture {
+        self.title = Some(title.into());
+        self
+    }
+
+    /// How many tasks the graph has. Their ids are `0..num_tasks`, in the order in which one careful worker would run them.
+    pub fn num_tasks(&self) -> usize {
+        self.graph.num_tasks()
+    }
+
+    /// What the task is called.
+    ///
+    /// # Panics
+    /// If there is no task with this id.
+    #[track_caller]
+    pub fn name(&self, id: usize) -> &str {
+        assert!(id < self.num_tasks(), "there are {} tasks and none with the id {id}", self.num_tasks());
+        self.graph.name(id as u32)
+    }
+
+    /// Whether groups are drawn in the place of tasks.
+    pub fn is_collapsed(&self) -> bool {
+        match self.collapse {
+            Collapse::Never => false,
+            Collapse::ByName => true,
+            Collapse::Auto => self.num_tasks() > self.max_tasks,
+        }
+    }
+
+    /// Draws the picture as an SVG, laid out here, without any other program.
+    ///
+    /// # Complexity
+    /// Nearly linear in what is drawn; some milliseconds for 300 tasks. O(tasks + dependencies) before that.
+    pub fn to_svg(&self) -> String {
+        svg::write(self, &Scene::of(self))
+    }
+
+    /// Writes the graph in the language of Graphviz.
+    pub fn to_dot(&self) -> String {
+        dot::write(self, &Scene::of(self))
+    }
+
+    /// Writes the graph as a Mermaid flowchart, which many sites show where it stands in a Markdown text.
+    ///
+    /// Mermaid refuses a text of more than 50 000 characters and more than 500 arrows unless it is told otherwise.
+    pub fn to_mermaid(&self) -> String {
+        mermaid::write(self, &Scene::of(self))
+    }
+
+    /// Writes a file: `.svg`, `.dot` (or `.gv`) or `.mmd` (or `.mermaid`).
+    ///
+    /// # Errors
+    /// [`NotSaved`](ErrorKind::NotSaved) for another ending, and if the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+        let content = match ending.as_deref() {
+            Some("svg") => self.to_svg(),
+            Some("dot" | "gv") => self.to_dot(),
+            Some("mmd" | "mermaid") => self.to_mermaid(),
+            _ => {
+                let what = ending.map_or("no ending".into(), |ending| format!("the ending {ending:?}"));
+                return Err(Error::new(
+                    ErrorKind::NotSaved,
+                    format!(
+                        "cannot save a picture as {}: it has {what}; give one of .svg, .dot, .gv, .mmd and .mermaid",
+                        path.display()
+                    ),
+                ));
+            }
+        };
+        fs::write(path, content).map_err(|error| {
+            Error::new(ErrorKind::NotSaved, format!("cannot save a picture as {}: {error}", path.display()))
+                .with_source(Arc::new(error) as Arc<dyn std::error::Error + Send + Sync>)
+        })
+    }
+
+    /// `63 tasks, 62 dependencies`.
+    fn summary(&self, scene: &Scene) -> String {
+        let tasks = text::count(self.num_tasks(), "task", "tasks");
+        let dependencies = text::count(self.graph.num_dependencies(), "dependency", "dependencies");
+        let groups = match scene.is_collapsed {
+            true => format!(", drawn as {}", text::count(scene.boxes.len(), "group", "groups")),
+            false => String::new(),
+        };
+        format!("{tasks}, {dependencies}{groups}")
+    }
+
+    /// What the critical path is called.
+    fn path_summary(&self, scene: &Scene) -> String {
+        let which = if self.weights.is_some() { "heaviest path" } else { "longest path" };
+        format!("{which}: {}", text::count(scene.path_len, "task", "tasks"))
+    }
+}
+
+/// What one box shows: a task, or a group of them. See [`Picture::color_with`].
+#[derive(Clone, Copy, Debug)]
+pub struct Drawn<'a> {
+    graph: &'a Graph,
+    name: &'a str,
+    tasks: &'a [u32],
+}
+
+impl<'a> Drawn<'a> {
+    /// What is written in the box.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// The ids of the tasks, ascending: one, or those of a group. An id is the task's rank in the plan of the graph.
+    pub fn tasks(&self) -> impl ExactSizeIterator<Item = usize> + use<'a> {
+        self.tasks.iter().map(|&id| id as usize)
+    }
+
+    /// How many tasks there are in the whole graph.
+    pub fn num_tasks_in_graph(&self) -> usize {
+        self.graph.num_tasks()
+    }
+
+    /// Whether one of the tasks is an output.
+    pub fn is_output(&self) -> bool {
+        match self.tasks {
+            [id] => self.graph.is_output(*id),
+            tasks => self.graph.outputs().iter().any(|id| tasks.binary_search(id).is_ok()),
+        }
+    }
+
+    /// Whether one of the tasks cannot leave this process.
+    pub fn is_local(&self) -> bool {
+        self.tasks.iter().any(|&id| self.graph.sort(id) != Sort::Portable)
+    }
+}

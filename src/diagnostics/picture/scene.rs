@@ -1,0 +1,210 @@
+//! What a picture shows: boxes and arrows with their words and colours, before anybody knows where they go.
+//!
+//! All three formats are written from a scene, so they show the same.
+
+use super::color::{Color, ColorBy, Tint};
+use super::graph::{Graph, Sort};
+use super::{Drawn, Picture, text};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// See the [module](self). Boxes are numbered along the flow: an arrow to a box of a lower number goes against it.
+pub(super) struct Scene {
+    pub(super) boxes: Vec<Shown>,
+    pub(super) arrows: Vec<Arrow>,
+    pub(super) is_collapsed: bool,
+    /// How many tasks the critical path has; 0 if it is not marked.
+    pub(super) path_len: usize,
+}
+
+/// A box: one task, or several.
+pub(super) struct Shown {
+    /// In one line, not cut.
+    pub(super) name: String,
+    /// The other lines: a count, arguments, a note.
+    pub(super) notes: Vec<String>,
+    /// Of its first task.
+    pub(super) family: u32,
+    pub(super) color: Color,
+    pub(super) sort: Sort,
+    pub(super) is_output: bool,
+    pub(super) is_critical: bool,
+}
+
+pub(super) struct Arrow {
+    pub(super) from: u32,
+    pub(super) to: u32,
+    /// How many dependencies it stands for.
+    pub(super) count: usize,
+    /// Whether values go along it, and not only time.
+    pub(super) has_values: bool,
+    pub(super) is_critical: bool,
+}
+
+/// Which tasks each box stands for.
+struct Grouping {
+    /// The box of each task.
+    of_task: Vec<u32>,
+    /// The tasks of box `i` are `tasks[rows[i]..rows[i + 1]]`, ascending.
+    rows: Vec<usize>,
+    tasks: Vec<u32>,
+    names: Vec<Arc<str>>,
+}
+
+impl Scene {
+    /// # Complexity
+    /// O(V + E), and what the picture's paint takes.
+    pub(super) fn of(picture: &Picture) -> Scene {
+        let graph = &*picture.graph;
+        let is_collapsed = picture.is_collapsed();
+        let grouping =
+            if is_collapsed { Grouping::by_family(graph, picture.max_tasks) } else { Grouping::one_each(graph) };
+        let path = if picture.marks_path { graph.critical_path(picture.weights.as_deref()) } else { Vec::new() };
+        // A path of one task says nothing.
+        let path = if path.len() > 1 { path } else { Vec::new() };
+        let mut boxes: Vec<Shown> =
+            (0..grouping.names.len()).map(|number| shown(picture, &grouping, number, is_collapsed)).collect();
+        path.iter().for_each(|&id| boxes[grouping.of_task[id as usize] as usize].is_critical = true);
+        Scene { boxes, arrows: arrows(graph, &grouping, &path), is_collapsed, path_len: path.len() }
+    }
+}
+
+impl Grouping {
+    fn one_each(graph: &Graph) -> Grouping {
+        let ids = 0..graph.num_tasks() as u32;
+        Grouping {
+            of_task: ids.clone().collect(),
+            rows: (0..=graph.num_tasks()).collect(),
+            tasks: ids.clone().collect(),
+            names: ids.map(|id| Arc::clone(graph.name(id))).collect(),
+        }
+    }
+
+    /// A box for each family, in the order of how deep in the graph their tasks are on average; families beyond `most` share one box.
+    fn by_family(graph: &Graph, most: usize) -> Grouping {
+        let mut num_tasks = vec![0_usize; graph.num_families()];
+        let mut depth = vec![0_u64; graph.num_families()];
+        for (id, task_depth) in (0..).zip(graph.depths()) {
+            let family = graph.family(id) as usize;
+            num_tasks[family] += 1;
+            depth[family] += u64::from(task_depth);
+        }
+        // Families have the order of their first tasks, so this is the same every time.
+        let mut by_size: Vec<u32> = (0..graph.num_families() as u32).collect();
+        by_size.sort_by_key(|&family| std::cmp::Reverse(num_tasks[family as usize]));
+        let num_shown = if by_size.len() > most { most.saturating_sub(1) } else { by_size.len() };
+        let others = &by_size[num_shown..];
+        let sum = |of: &dyn Fn(u32) -> u64| others.iter().map(|&family| of(family)).sum::<u64>() as f64;
+        let mean_of_others = sum(&|family| depth[family as usize]) / sum(&|family| num_tasks[family as usize] as u64);
+        // The mean depth, the first family and the name of each box.
+        let mut order: Vec<(f64, u32, Arc<str>)> = Vec::with_capacity(num_shown + 1);
+        for &family in &by_size[..num_shown] {
+            let mean = depth[family as usize] as f64 / num_tasks[family as usize] as f64;
+            order.push((mean, family, Arc::clone(graph.family_name(family))));
+        }
+        if !others.is_empty() {
+            let name = format!("({} other names)", text::number(others.len()));
+            order.push((mean_of_others, u32::MAX, name.into()));
+        }
+        order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let of_others = order.iter().position(|&(_, family, _)| family == u32::MAX).unwrap_or(0) as u32;
+        let mut box_of_family = vec![of_others; graph.num_families()];
+        for (number, &(_, family, _)) in (0..).zip(&order) {
+            if family != u32::MAX {
+                box_of_family[family as usize] = number;
+            }
+        }
+        let of_task: Vec<u32> =
+            (0..graph.num_tasks() as u32).map(|id| box_of_family[graph.family(id) as usize]).collect();
+        let (rows, tasks) = super::layout::rows(order.len(), of_task.iter().copied());
+        Grouping { of_task, rows, tasks, names: order.into_iter().map(|(.., name)| name).collect() }
+    }
+
+    fn tasks(&self, number: usize) -> &[u32] {
+        &self.tasks[self.rows[number]..self.rows[number + 1]]
+    }
+}
+
+fn shown(picture: &Picture, grouping: &Grouping, number: usize, is_collapsed: bool) -> Shown {
+    let graph = &*picture.graph;
+    let tasks = grouping.tasks(number);
+    let name = &grouping.names[number];
+    let drawn = Drawn { graph, name, tasks };
+    let Tint { color, note } = match (&picture.paint, picture.color_by) {
+        (Some(paint), _) => paint(&drawn),
+        (None, ColorBy::Name) => Color::of_index(graph.family(tasks[0]) as usize).into(),
+        (None, ColorBy::Rank) => {
+            let mean = tasks.iter().map(|&id| f64::from(id)).sum::<f64>() / tasks.len() as f64;
+            Color::scale(mean / (graph.num_tasks() - 1).max(1) as f64).into()
+        }
+        (None, ColorBy::Nothing) => Tint::default(),
+    };
+    let mut notes = Vec::new();
+    if is_collapsed {
+        notes.push(text::count(tasks.len(), "task", "tasks"));
+    } else if picture.shows_arguments {
+        notes.extend(graph.arguments(tasks[0]).map(str::to_owned));
+    }
+    notes.extend(note.filter(|note| !note.is_empty()));
+    let sort = graph.sort(tasks[0]);
+    Shown {
+        name: text::in_one_line(name).into_owned(),
+        notes: notes.iter().map(|note| text::in_one_line(note).into_owned()).collect(),
+        family: graph.family(tasks[0]),
+        color: color.unwrap_or(Color::PLAIN),
+        // Tasks of several sorts: one that stays in this process keeps the others from leaving it alone, so they look like it.
+        sort: if tasks.iter().all(|&id| graph.sort(id) == sort) { sort } else { Sort::Local },
+        is_output: drawn.is_output(),
+        is_critical: false,
+    }
+}
+
+/// One arrow for all dependencies of one box on another, in the order of their first ones.
+fn arrows(graph: &Graph, grouping: &Grouping, path: &[u32]) -> Vec<Arrow> {
+    let mut arrows: Vec<Arrow> = Vec::new();
+    let mut numbers: HashMap<(u32, u32), u32> = HashMap::new();
+    // Most dependencies of one box are on the same box as the one before.
+    let mut last: Option<((u32, u32), u32)> = None;
+    let mut on_path = vec![u32::MAX; if path.is_empty() { 0 } else { graph.num_tasks() }];
+    path.windows(2).for_each(|pair| on_path[pair[1] as usize] = pair[0]);
+    for id in 0..graph.num_tasks() as u32 {
+        let (read, after) = graph.inputs(id);
+        for (inputs, has_values) in [(read, true), (after, false)] {
+            for &input in inputs {
+                let ends = (grouping.of_task[input as usize], grouping.of_task[id as usize]);
+                let number = match last {
+                    Some((same, number)) if same == ends => number,
+                    _ => *numbers.entry(ends).or_insert_with(|| {
+                        arrows.push(Arrow {
+                            from: ends.0,
+                            to: ends.1,
+                            count: 0,
+                            has_values: false,
+                            is_critical: false,
+                        });
+                        arrows.len() as u32 - 1
+                    }),
+                };
+                last = Some((ends, number));
+                let arrow = &mut arrows[number as usize];
+                arrow.count += 1;
+                arrow.has_values |= has_values;
+                arrow.is_critical |= on_path.get(id as usize) == Some(&input);
+            }
+        }
+    }
+    arrows
+}
+
+impl Shown {
+    /// The widest that a line may be, in pixels.
+    pub(super) const MAX_WIDTH: f64 = 210.0;
+
+    /// What is written in the box, cut where it does not fit.
+    pub(super) fn lines(&self) -> Vec<Cow<'_, str>> {
+        let name = text::cut(&self.name, text::FONT_SIZE, Shown::MAX_WIDTH);
+        let notes = self.notes.iter().map(|note| text::cut(note, text::SMALL_FONT_SIZE, Shown::MAX_WIDTH));
+        std::iter::once(name).chain(notes).collect()
+    }
+}

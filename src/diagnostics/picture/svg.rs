@@ -1,0 +1,523 @@
+//! A scene as an SVG that stands on its own.
+//!
+//! Everything is inside: the style, for light and for dark, and nothing that is loaded. No element has an id and every rule of the style
+//! begins with the picture's class, so that several pictures can be put into one page.
+
+use super::color::{Color, ColorBy};
+use super::graph::Sort;
+use super::layout::{self, Layout, Point, Way};
+use super::scene::{Arrow, Scene, Shown};
+use super::text::{self, FONT_SIZE, SMALL_FONT_SIZE};
+use super::{Direction, Picture};
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// Of arrows.
+pub(super) const LINE: Color = Color::rgb(0x7a, 0x85, 0x94);
+/// Of the critical path.
+pub(super) const CRITICAL: Color = Color::rgb(0xcf, 0x3a, 0x2b);
+
+const MARGIN: f64 = 20.0;
+const PADDING: f64 = 11.0;
+const LEAST_WIDTH: f64 = 44.0;
+const LINE_HEIGHT: f64 = 16.0;
+const SMALL_LINE_HEIGHT: f64 = 13.0;
+const TITLE_SIZE: f64 = 15.0;
+
+pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
+    let map = Map { direction: picture.direction };
+    let lines: Vec<_> = scene.boxes.iter().map(Shown::lines).collect();
+    let mut sizes: Vec<Size> = lines.iter().map(|lines| size_of_box(lines)).collect();
+    align(scene, &mut sizes);
+    let labels: Vec<Option<String>> =
+        scene.arrows.iter().map(|arrow| scene.is_collapsed.then(|| text::number(arrow.count))).collect();
+    let arrows: Vec<layout::Arrow> = scene
+        .arrows
+        .iter()
+        .zip(&labels)
+        .map(|(arrow, label)| layout::Arrow {
+            from: arrow.from,
+            to: arrow.to,
+            label: label.as_ref().map(|label| {
+                map.abstracted(Size { width: text::width(label, SMALL_FONT_SIZE) + 6.0, height: SMALL_LINE_HEIGHT })
+            }),
+        })
+        .collect();
+    let extents: Vec<Point> = sizes.iter().map(|&size| map.abstracted(size)).collect();
+    let layout = layout::layout(&extents, &arrows);
+
+    let legend = Legend::of(picture, scene);
+    let title = picture.title.as_deref().map(text::in_one_line);
+    let drawing = map.size(layout.extent);
+    let title_width = title.as_ref().map_or(0.0, |title| text::width(title, TITLE_SIZE).min(600.0));
+    let width = drawing.width.max(title_width).max(legend.least_width()) + 2.0 * MARGIN;
+    let top = MARGIN + if title.is_some() { TITLE_SIZE + 14.0 } else { 0.0 };
+    let legend_top = top + drawing.height + 22.0;
+    let height = legend_top + legend.height(width - 2.0 * MARGIN) + MARGIN - 6.0;
+
+    let mut out = Out(String::new());
+    let (w, h) = (number(width.ceil()), number(height.ceil()));
+    out.put(format_args!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"sprang-picture\" role=\"img\" width=\"{w}\" height=\"{h}\" \
+         viewBox=\"0 0 {w} {h}\" font-family=\"Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif\" \
+         font-size=\"{FONT_SIZE}\" text-anchor=\"middle\">\n"
+    ));
+    out.element("title", title.as_deref().unwrap_or("A graph of tasks"));
+    out.element("desc", &description(picture, scene));
+    out.0.push_str(STYLE);
+    out.put(format_args!("<rect class=\"page\" width=\"100%\" height=\"100%\"/>\n"));
+    if let Some(title) = &title {
+        let short = text::cut(title, TITLE_SIZE, width - 2.0 * MARGIN);
+        let at = (number(width / 2.0), number(MARGIN + TITLE_SIZE * 0.8));
+        out.put(format_args!("<text class=\"title\" x=\"{}\" y=\"{}\" font-size=\"{TITLE_SIZE}\">", at.0, at.1));
+        out.text(&short);
+        out.put(format_args!("</text>\n"));
+    }
+    let left = (width - drawing.width) / 2.0;
+    out.put(format_args!("<g transform=\"translate({} {})\">\n", number(left), number(top)));
+    out.arrows(&map, scene, &layout);
+    for (((shown, lines), &size), &centre) in scene.boxes.iter().zip(&lines).zip(&sizes).zip(&layout.boxes) {
+        out.task(shown, lines, size, map.place(centre));
+    }
+    for (route, label) in layout.routes.iter().zip(&labels) {
+        if let (Some(at), Some(label)) = (route.label, label) {
+            let at = map.place(at);
+            out.put(format_args!("<text class=\"count\" x=\"{}\" y=\"{}\">", number(at.x), number(at.y + 3.5)));
+            out.text(label);
+            out.put(format_args!("</text>\n"));
+        }
+    }
+    out.put(format_args!("</g>\n"));
+    legend.write(&mut out, legend_top, width - 2.0 * MARGIN);
+    out.put(format_args!("</svg>\n"));
+    out.0
+}
+
+const STYLE: &str = "<style>\
+.sprang-picture .page{fill:#ffffff}\
+.sprang-picture .line{fill:none;stroke:#7a8594;stroke-width:1.2}\
+.sprang-picture .head{fill:#7a8594}\
+.sprang-picture .order{stroke-dasharray:5 3}\
+.sprang-picture .path{stroke:#cf3a2b;stroke-width:2.2}\
+.sprang-picture .path-head{fill:#cf3a2b}\
+.sprang-picture text{fill:#1b2330}\
+.sprang-picture .on-dark{fill:#ffffff}\
+.sprang-picture .title{font-weight:bold}\
+.sprang-picture .note{font-size:10px}\
+.sprang-picture .count{font-size:10px;fill:#465162;stroke:#ffffff;stroke-width:3px;stroke-linejoin:round;paint-order:stroke}\
+.sprang-picture .legend{font-size:10px;fill:#566172;text-anchor:start}\
+.sprang-picture .sample{fill:none;stroke:#566172}\
+@media (prefers-color-scheme:dark){\
+.sprang-picture .page{fill:#14181e}\
+.sprang-picture .line{stroke:#8e99a8}\
+.sprang-picture .head{fill:#8e99a8}\
+.sprang-picture .path{stroke:#ff7464}\
+.sprang-picture .path-head{fill:#ff7464}\
+.sprang-picture .title{fill:#e8ecf2}\
+.sprang-picture .count{fill:#ccd4de;stroke:#14181e}\
+.sprang-picture .legend{fill:#a9b3c0}\
+.sprang-picture .sample{stroke:#a9b3c0}\
+}</style>\n";
+
+fn description(picture: &Picture, scene: &Scene) -> String {
+    let mut description = picture.summary(scene);
+    let mut outputs = scene.boxes.iter().filter(|shown| shown.is_output).map(|shown| shown.name.as_str());
+    if let Some(first) = outputs.next() {
+        let _ = write!(description, "; output: {first}");
+        match outputs.count() {
+            0 => {}
+            more => _ = write!(description, " and {} more", text::number(more)),
+        }
+    }
+    if scene.path_len > 0 {
+        let _ = write!(description, "; {}", picture.path_summary(scene));
+    }
+    description
+}
+
+#[derive(Clone, Copy)]
+struct Size {
+    width: f64,
+    height: f64,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    x: f64,
+    y: f64,
+}
+
+/// From along and across to the page.
+struct Map {
+    direction: Direction,
+}
+
+impl Map {
+    fn abstracted(&self, Size { width, height }: Size) -> Point {
+        match self.direction {
+            Direction::Down => Point::new(width, height),
+            Direction::Right => Point::new(height, width),
+        }
+    }
+
+    fn place(&self, Point { across, along }: Point) -> Place {
+        match self.direction {
+            Direction::Down => Place { x: across, y: along },
+            Direction::Right => Place { x: along, y: across },
+        }
+    }
+
+    fn size(&self, extent: Point) -> Size {
+        let Place { x, y } = self.place(extent);
+        Size { width: x, height: y }
+    }
+}
+
+fn size_of_box<T: AsRef<str>>(lines: &[T]) -> Size {
+    let font_size = |i: usize| if i == 0 { FONT_SIZE } else { SMALL_FONT_SIZE };
+    let widest = lines.iter().enumerate().map(|(i, line)| text::width(line.as_ref(), font_size(i))).fold(0.0, f64::max);
+    let height = LINE_HEIGHT + (lines.len() - 1) as f64 * SMALL_LINE_HEIGHT + 12.0;
+    Size { width: (widest + 2.0 * PADDING).max(LEAST_WIDTH).ceil(), height }
+}
+
+/// Gives boxes of one family one width where theirs are close, so that `step 9` and `step 10` stand in columns.
+fn align(scene: &Scene, sizes: &mut [Size]) {
+    const CLOSE: f64 = 32.0;
+    let mut widest: HashMap<u32, f64> = HashMap::new();
+    for (shown, size) in scene.boxes.iter().zip(&*sizes) {
+        let widest = widest.entry(shown.family).or_default();
+        *widest = widest.max(size.width);
+    }
+    for (shown, size) in scene.boxes.iter().zip(sizes) {
+        let widest = widest[&shown.family];
+        if widest - size.width < CLOSE {
+            size.width = widest;
+        }
+    }
+}
+
+/// With one digit after the point, and no more than is needed.
+fn number(number: f64) -> String {
+    let tenths = (number * 10.0).round() as i64;
+    match tenths % 10 {
+        0 => (tenths / 10).to_string(),
+        _ => format!("{}{}.{}", if tenths < 0 { "-" } else { "" }, tenths.abs() / 10, tenths.abs() % 10),
+    }
+}
+
+struct Out(String);
+
+impl Out {
+    fn put(&mut self, arguments: std::fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = self.0.write_fmt(arguments);
+    }
+
+    fn text(&mut self, text: &str) {
+        for c in text.chars() {
+            match c {
+                '<' => self.0.push_str("&lt;"),
+                '>' => self.0.push_str("&gt;"),
+                '&' => self.0.push_str("&amp;"),
+                c if text::is_character(c) => self.0.push(c),
+                _ => self.0.push('\u{fffd}'),
+            }
+        }
+    }
+
+    fn element(&mut self, name: &str, content: &str) {
+        self.put(format_args!("<{name}>"));
+        self.text(content);
+        self.put(format_args!("</{name}>\n"));
+    }
+
+    /// The critical path comes last and so lies above the others; all heads of a kind are one path.
+    fn arrows(&mut self, map: &Map, scene: &Scene, layout: &Layout) {
+        for is_critical in [false, true] {
+            let mut heads = String::new();
+            for (arrow, route) in scene.arrows.iter().zip(&layout.routes) {
+                if arrow.is_critical == is_critical {
+                    self.arrow(map, arrow, &route.way, &mut heads);
+                }
+            }
+            if !heads.is_empty() {
+                let class = if is_critical { "path-head" } else { "head" };
+                self.put(format_args!("<path class=\"{class}\" d=\"{heads}\"/>\n"));
+            }
+        }
+    }
+
+    fn arrow(&mut self, map: &Map, arrow: &Arrow, way: &Way, heads: &mut String) {
+        let head = if arrow.is_critical { Head { length: 8.5, half: 4.3 } } else { Head { length: 7.0, half: 3.2 } };
+        let mut d = String::new();
+        let mut put = |letter: &str, points: &[Point]| {
+            d.push_str(letter);
+            for (i, &point) in points.iter().enumerate() {
+                let Place { x, y } = map.place(point);
+                let _ = write!(d, "{}{} {}", if i == 0 { "" } else { " " }, number(x), number(y));
+            }
+        };
+        match way {
+            Way::Through(points) => {
+                let [first, .., tip] = points[..] else { return };
+                let forward = if tip.along < first.along { -1.0 } else { 1.0 };
+                let end = head.put(heads, map, tip, Point::new(0.0, forward));
+                let mut points = points.clone();
+                points.pop();
+                // Where less than a head is left from the last turn, the turn ends at the head.
+                while points.len() > 1 && points.last().is_some_and(|last| (last.along - end.along) * forward > 0.0) {
+                    points.pop();
+                }
+                points.push(end);
+                put("M", &points[..1]);
+                points.windows(2).for_each(|ends| piece(&mut put, ends[0], ends[1]));
+            }
+            Way::Loop([start, end, farthest]) => {
+                let reach = (farthest.across - start.across) * 4.0 / 3.0;
+                let tip = head.put(heads, map, *end, Point::new(-1.0, 0.0));
+                put("M", &[*start]);
+                put(
+                    "C",
+                    &[
+                        Point::new(start.across + reach, start.along - 7.0),
+                        Point::new(end.across + reach, end.along + 5.0),
+                        tip,
+                    ],
+                );
+            }
+        }
+        self.line(arrow, &d);
+    }
+
+    fn line(&mut self, arrow: &Arrow, d: &str) {
+        let path = if arrow.is_critical { " path" } else { "" };
+        let order = if arrow.has_values { "" } else { " order" };
+        self.put(format_args!("<path class=\"line{path}{order}\" d=\"{d}\"/>\n"));
+    }
+
+    fn task<T: AsRef<str>>(&mut self, shown: &Shown, lines: &[T], size: Size, centre: Place) {
+        self.put(format_args!("<g>"));
+        self.put(format_args!("<title>"));
+        self.text(&tooltip(shown));
+        self.put(format_args!("</title>"));
+        let color = shown.color;
+        let border = color.darker();
+        self.rect(shown, size, centre, 0.0);
+        self.put(format_args!(" fill=\"{color}\""));
+        match shown.is_critical {
+            true => self.put(format_args!(" stroke=\"{CRITICAL}\" stroke-width=\"2.2\"")),
+            false => self.put(format_args!(" stroke=\"{border}\"")),
+        }
+        if shown.sort == Sort::Local {
+            self.put(format_args!(" stroke-dasharray=\"5 3\""));
+        }
+        self.put(format_args!("/>"));
+        if shown.is_output {
+            self.rect(shown, size, centre, 3.5);
+            self.put(format_args!(" fill=\"none\" stroke=\"{}\"/>", color.line_on()));
+        }
+        let on_dark = if color.is_dark() { "on-dark" } else { "" };
+        let mut y = centre.y - (size.height - 12.0) / 2.0;
+        for (i, line) in lines.iter().enumerate() {
+            let (class, line_height, font_size) =
+                if i == 0 { ("", LINE_HEIGHT, FONT_SIZE) } else { ("note", SMALL_LINE_HEIGHT, SMALL_FONT_SIZE) };
+            let class = [class, on_dark].join(" ");
+            let class = class.trim();
+            let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
+            let baseline = y + line_height / 2.0 + font_size * 0.35;
+            self.put(format_args!("<text{class} x=\"{}\" y=\"{}\">", number(centre.x), number(baseline)));
+            self.text(line.as_ref());
+            self.put(format_args!("</text>"));
+            y += line_height;
+        }
+        self.put(format_args!("</g>\n"));
+    }
+
+    fn rect(&mut self, shown: &Shown, size: Size, centre: Place, inset: f64) {
+        let (width, height) = (size.width - 2.0 * inset, size.height - 2.0 * inset);
+        let radius = if shown.sort == Sort::Value { height / 2.0 } else { 6.0 - inset / 2.0 };
+        self.put(format_args!(
+            "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"{}\"",
+            number(centre.x - width / 2.0),
+            number(centre.y - height / 2.0),
+            number(width),
+            number(height),
+            number(radius)
+        ));
+    }
+}
+
+fn tooltip(shown: &Shown) -> String {
+    let mut tooltip = shown.name.clone();
+    for note in &shown.notes {
+        let _ = write!(tooltip, "\n{note}");
+    }
+    let marks = [
+        (shown.is_output, "an output"),
+        (shown.sort == Sort::Local, "stays in this process"),
+        (shown.sort == Sort::Value, "a value that is there already"),
+        (shown.is_critical, "on the critical path"),
+    ];
+    for (_, mark) in marks.iter().filter(|(is_so, _)| *is_so) {
+        let _ = write!(tooltip, "\n{mark}");
+    }
+    tooltip
+}
+
+/// From one point of a way to the next.
+fn piece(put: &mut impl FnMut(&str, &[Point]), from: Point, to: Point) {
+    if (from.across - to.across).abs() < 0.05 {
+        put("L", &[to]);
+    } else {
+        let middle = (from.along + to.along) / 2.0;
+        put("C", &[Point::new(from.across, middle), Point::new(to.across, middle), to]);
+    }
+}
+
+struct Head {
+    length: f64,
+    half: f64,
+}
+
+impl Head {
+    /// Adds a head with this tip that points in this direction, and returns where the line to it ends.
+    fn put(&self, heads: &mut String, map: &Map, tip: Point, direction: Point) -> Point {
+        let base = Point::new(tip.across - direction.across * self.length, tip.along - direction.along * self.length);
+        let aside = Point::new(direction.along * self.half, direction.across * self.half);
+        let corners = [
+            tip,
+            Point::new(base.across + aside.across, base.along + aside.along),
+            Point::new(base.across - aside.across, base.along - aside.along),
+        ];
+        for (letter, corner) in ["M", "L", "L"].iter().zip(corners) {
+            let Place { x, y } = map.place(corner);
+            let _ = write!(heads, "{letter}{} {}", number(x), number(y));
+        }
+        heads.push('Z');
+        Point::new(
+            tip.across - direction.across * (self.length - 1.0),
+            tip.along - direction.along * (self.length - 1.0),
+        )
+    }
+}
+
+/// What the marks mean, of those that there are.
+struct Legend {
+    entries: Vec<(Sample, String)>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Sample {
+    None,
+    Output,
+    Local,
+    Value,
+    Path,
+    Order,
+    Scale,
+}
+
+impl Legend {
+    const ENTRY_GAP: f64 = 18.0;
+    const ROW: f64 = 16.0;
+
+    fn of(picture: &Picture, scene: &Scene) -> Legend {
+        let mut entries = vec![(Sample::None, picture.summary(scene))];
+        let mut add = |is_there: bool, sample: Sample, words: &str| {
+            if is_there {
+                entries.push((sample, words.to_owned()));
+            }
+        };
+        add(scene.boxes.iter().any(|shown| shown.is_output), Sample::Output, "output");
+        add(scene.path_len > 0, Sample::Path, &picture.path_summary(scene));
+        add(scene.boxes.iter().any(|shown| shown.sort == Sort::Local), Sample::Local, "stays in this process");
+        add(scene.boxes.iter().any(|shown| shown.sort == Sort::Value), Sample::Value, "value");
+        add(scene.arrows.iter().any(|arrow| !arrow.has_values), Sample::Order, "order only");
+        let by_rank = picture.paint.is_none() && picture.color_by == ColorBy::Rank;
+        add(by_rank && scene.boxes.len() > 1, Sample::Scale, "first to last");
+        Legend { entries }
+    }
+
+    fn width_of(sample: Sample, words: &str) -> f64 {
+        let sample_width = match sample {
+            Sample::None => 0.0,
+            Sample::Scale => 62.0,
+            _ => 27.0,
+        };
+        sample_width + text::width(words, SMALL_FONT_SIZE)
+    }
+
+    fn least_width(&self) -> f64 {
+        self.entries.iter().map(|(sample, words)| Legend::width_of(*sample, words)).fold(0.0, f64::max)
+    }
+
+    /// The place of each entry, from the left and in rows.
+    fn places(&self, width: f64) -> Vec<(f64, usize)> {
+        let (mut x, mut row) = (0.0, 0);
+        let mut places = Vec::with_capacity(self.entries.len());
+        for (sample, words) in &self.entries {
+            let entry = Legend::width_of(*sample, words);
+            if x > 0.0 && x + entry > width {
+                (x, row) = (0.0, row + 1);
+            }
+            places.push((x, row));
+            x += entry + Legend::ENTRY_GAP;
+        }
+        places
+    }
+
+    fn height(&self, width: f64) -> f64 {
+        (self.places(width).last().map_or(0, |&(_, row)| row) + 1) as f64 * Legend::ROW
+    }
+
+    fn write(&self, out: &mut Out, top: f64, width: f64) {
+        for ((sample, words), (x, row)) in self.entries.iter().zip(self.places(width)) {
+            let (x, y) = (MARGIN + x, top + row as f64 * Legend::ROW);
+            let middle = number(y + 5.5);
+            let rect = |inset: f64, more: &str| {
+                format!(
+                    "<rect class=\"sample\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" {more}/>",
+                    number(x + inset),
+                    number(y + inset),
+                    number(21.0 - 2.0 * inset),
+                    number(11.0 - 2.0 * inset)
+                )
+            };
+            let line = |class: &str| {
+                format!("<path class=\"line {class}\" d=\"M{} {middle}L{} {middle}\"/>", number(x), number(x + 21.0))
+            };
+            out.0.push_str(&match sample {
+                Sample::None => String::new(),
+                Sample::Output => rect(0.0, "rx=\"3\"") + &rect(2.5, "rx=\"1.5\""),
+                Sample::Local => rect(0.0, "rx=\"3\" stroke-dasharray=\"4 2\""),
+                Sample::Value => rect(0.0, "rx=\"5.5\""),
+                Sample::Path => line("path"),
+                Sample::Order => line("order"),
+                Sample::Scale => (0..8).fold(String::new(), |mut bar, i| {
+                    let (x, color) = (number(x + f64::from(i) * 7.0), Color::scale(f64::from(i) / 7.0));
+                    let _ =
+                        write!(bar, "<rect x=\"{x}\" y=\"{}\" width=\"7\" height=\"11\" fill=\"{color}\"/>", number(y));
+                    bar
+                }),
+            });
+            let words_at = x + Legend::width_of(*sample, "");
+            out.put(format_args!("<text class=\"legend\" x=\"{}\" y=\"{}\">", number(words_at), number(y + 9.0)));
+            out.text(words);
+            out.put(format_args!("</text>\n"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_have_one_digit_after_the_point() {
+        assert_eq!(number(12.0), "12");
+        assert_eq!(number(12.34), "12.3");
+        assert_eq!(number(-0.26), "-0.3");
+        assert_eq!(number(-0.01), "0");
+        assert_eq!(number(-3.0), "-3");
+    }
+}

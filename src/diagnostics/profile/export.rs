@@ -1,0 +1,246 @@
+//! A profile for other programs: CSV, JSON, and the trace format of Chrome and Perfetto.
+
+use super::json::{self, quoted};
+use super::{Outcome, Profile};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// More arrows than this make a trace that no viewer opens.
+const MAX_FLOWS: usize = 200_000;
+
+impl Profile {
+    /// One line for each call that is recorded, after a head: run, task, name, process, thread, start and duration in seconds, the time it
+    /// was queued and the time its result took, both in seconds and empty for tasks of this process, attempt, and outcome.
+    ///
+    /// # Examples
+    /// ```
+    /// let (_, profile) = sprang::profile(|| sprang::delayed(|| 1, ()).name("a, \"b\"").compute());
+    /// let csv = profile.to_csv();
+    /// assert!(csv.starts_with("run,task,name,process,thread,start_s,duration_s,queued_s,returned_s,attempt,outcome\n"));
+    /// assert!(csv.lines().nth(1).unwrap().contains(r#",0,"a, ""b""","#));
+    /// ```
+    pub fn to_csv(&self) -> String {
+        let mut out =
+            "run,task,name,process,thread,start_s,duration_s,queued_s,returned_s,attempt,outcome\n".to_owned();
+        for task in self.tasks() {
+            let seconds =
+                |time: Option<Duration>| time.map_or_else(String::new, |it| format!("{:.6}", it.as_secs_f64()));
+            let name = match task.name.contains([',', '"', '\n', '\r']) {
+                true => format!("\"{}\"", task.name.replace('"', "\"\"")),
+                false => task.name.to_string(),
+            };
+            let _infallible = writeln!(
+                out,
+                "{},{},{name},{},{},{:.9},{:.9},{},{},{},{}",
+                task.run,
+                task.id,
+                task.worker.pid(),
+                task.worker.thread(),
+                task.started.as_secs_f64(),
+                task.duration().as_secs_f64(),
+                seconds(task.queued),
+                seconds(task.returned),
+                task.attempt,
+                task.outcome.word()
+            );
+        }
+        out
+    }
+
+    /// All of it as one JSON object: `duration_s`, `num_tasks`, `sampling`, and the lists `runs`, `names`, `tasks`, `failures` and
+    /// `resources`. Times are in seconds.
+    ///
+    /// # Examples
+    /// ```
+    /// let (_, profile) = sprang::profile(|| sprang::delayed(|| 1, ()).name("one").compute());
+    /// let json = profile.to_json();
+    /// assert!(json.starts_with(r#"{"duration_s":"#) && json.contains(r#""name":"one""#));
+    /// ```
+    pub fn to_json(&self) -> String {
+        let mut out = String::new();
+        let seconds = |time: Duration| format!("{:.9}", time.as_secs_f64());
+        let maybe = |time: Option<Duration>| time.map_or_else(|| "null".to_owned(), seconds);
+        let _infallible = write!(
+            out,
+            "{{\"duration_s\":{},\"num_tasks\":{},\"sampling\":{:.3},\"num_runs_left_out\":{},\"runs\":",
+            seconds(self.duration()),
+            self.num_tasks(),
+            self.sampling(),
+            self.num_runs_left_out()
+        );
+        json::list(&mut out, self.runs(), |out, run| {
+            let _infallible = write!(
+                out,
+                "{{\"run\":{},\"parent\":{},\"title\":{},\"scheduler\":{},\"started_s\":{},\"ended_s\":{},\"num_tasks\":{},\"num_skipped\":{},\
+                 \"error\":{},\"critical_path\":",
+                run.id(),
+                run.parent().map_or_else(|| "null".to_owned(), |parent| parent.to_string()),
+                quoted(&run.title()),
+                quoted(run.scheduler()),
+                seconds(run.started()),
+                maybe(run.ended()),
+                run.num_tasks(),
+                run.num_skipped(),
+                run.error().map_or_else(|| "null".to_owned(), |error| quoted(&error.to_string()))
+            );
+            json::list(out, run.critical_path(), |out, task| {
+                let (name, duration) = (quoted(&task.name), seconds(task.duration));
+                let _infallible = write!(out, "{{\"task\":{},\"name\":{name},\"duration_s\":{duration}}}", task.id);
+            });
+            out.push('}');
+        });
+        out.push_str(",\"names\":");
+        json::list(&mut out, self.by_name(), |out, row| {
+            let _infallible = write!(
+                out,
+                "{{\"name\":{},\"count\":{},\"num_failed\":{},\"total_s\":{},\"mean_s\":{},\"p50_s\":{},\"p99_s\":{},\"max_s\":{}}}",
+                quoted(&row.name),
+                row.count,
+                row.num_failed,
+                seconds(row.total),
+                seconds(row.mean),
+                seconds(row.p50),
+                seconds(row.p99),
+                seconds(row.max)
+            );
+        });
+        out.push_str(",\"tasks\":");
+        json::list(&mut out, self.tasks(), |out, task| {
+            let _infallible = write!(
+                out,
+                "{{\"run\":{},\"task\":{},\"name\":{},\"process\":{},\"thread\":{},\"started_s\":{},\"duration_s\":{},\"queued_s\":{},\
+                 \"returned_s\":{},\"attempt\":{},\"outcome\":\"{}\"}}",
+                task.run,
+                task.id,
+                quoted(&task.name),
+                task.worker.pid(),
+                task.worker.thread(),
+                seconds(task.started),
+                seconds(task.duration()),
+                maybe(task.queued),
+                maybe(task.returned),
+                task.attempt,
+                task.outcome.word()
+            );
+        });
+        out.push_str(",\"failures\":");
+        json::list(&mut out, self.failures(), |out, failure| {
+            let _infallible = write!(
+                out,
+                "{{\"run\":{},\"task\":{},\"at_s\":{},\"was_retried\":{},\"error\":{}}}",
+                failure.run,
+                failure.id,
+                seconds(failure.at),
+                failure.was_retried,
+                quoted(&failure.error.to_string())
+            );
+        });
+        out.push_str(",\"resources\":");
+        json::list(&mut out, self.resources(), |out, sample| {
+            let _infallible = write!(
+                out,
+                "{{\"at_s\":{},\"cpus\":{:.3},\"memory_bytes\":{},\"num_processes\":{}}}",
+                seconds(sample.at),
+                sample.cpus,
+                sample.memory_bytes,
+                sample.num_processes
+            );
+        });
+        out.push('}');
+        out
+    }
+
+    /// A trace for `ui.perfetto.dev` and `chrome://tracing`: a track for each worker, an arrow along each dependency, and counters for
+    /// memory and busy processors. Above 200 000 arrows the others are left out.
+    ///
+    /// # Examples
+    /// ```
+    /// let (_, profile) = sprang::profile(|| sprang::delayed(|| 1, ()).name("one").compute());
+    /// let trace = profile.to_chrome_trace();
+    /// assert!(trace.contains(r#""ph":"X","name":"one""#));
+    /// ```
+    pub fn to_chrome_trace(&self) -> String {
+        let mut out = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[".to_owned();
+        let workers: BTreeSet<_> = self.records.iter().map(|record| record.worker).collect();
+        let mut processes: BTreeMap<u32, &str> = BTreeMap::new();
+        processes.insert(std::process::id(), "this process");
+        workers.iter().filter(|worker| !worker.is_here()).for_each(|worker| {
+            processes.insert(worker.pid(), "worker process");
+        });
+        for (pid, what) in processes {
+            let _infallible = write!(
+                out,
+                "{{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":{pid},\"args\":{{\"name\":\"{what}\"}}}},"
+            );
+        }
+        for worker in &workers {
+            let (pid, thread) = (worker.pid(), worker.thread());
+            let _infallible = write!(
+                out,
+                "{{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":{pid},\"tid\":{thread},\"args\":{{\"name\":\"thread {thread}\"}}}},"
+            );
+        }
+        let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
+        let mut num_flows = 0;
+        for run in self.runs() {
+            for task in run.tasks() {
+                let family = run.graph.family_name(run.graph.family(task.id as u32));
+                let _infallible = write!(
+                    out,
+                    "{{\"ph\":\"X\",\"name\":{},\"cat\":{},\"pid\":{},\"tid\":{},\"ts\":{:.3},\"dur\":{:.3},\"args\":{{\"run\":{},\
+                     \"task\":{},\"attempt\":{},\"outcome\":\"{}\"}}}},",
+                    quoted(&task.name),
+                    quoted(family),
+                    task.worker.pid(),
+                    task.worker.thread(),
+                    micros(task.started),
+                    micros(task.duration()),
+                    run.id(),
+                    task.id,
+                    task.attempt,
+                    task.outcome.word()
+                );
+            }
+            let finished = run.records.iter().filter(|record| record.outcome == Outcome::Finished);
+            let by_id: HashMap<u32, _> = finished.map(|record| (record.id, record)).collect();
+            for to in run.records.iter().filter(|record| record.attempt == 1) {
+                let (read, after) = run.graph.inputs(to.id);
+                for from in read.iter().chain(after).filter_map(|input| by_id.get(input)) {
+                    if num_flows == MAX_FLOWS {
+                        break;
+                    }
+                    num_flows += 1;
+                    // An arrow starts and ends within the calls that it joins.
+                    let (left, arrived) = (from.started_ns + from.ran_ns.saturating_sub(1), to.started_ns);
+                    for (phase, worker, at) in
+                        [("s\",\"bp\":\"e", from.worker, left), ("f\",\"bp\":\"e", to.worker, arrived)]
+                    {
+                        let _infallible = write!(
+                            out,
+                            "{{\"ph\":\"{phase}\",\"id\":{num_flows},\"name\":\"needs\",\"cat\":\"needs\",\"pid\":{},\"tid\":{},\"ts\":{:.3}}},",
+                            worker.pid(),
+                            worker.thread(),
+                            at as f64 / 1e3
+                        );
+                    }
+                }
+            }
+        }
+        let pid = std::process::id();
+        for sample in self.resources() {
+            let at = micros(sample.at);
+            let _infallible = write!(
+                out,
+                "{{\"ph\":\"C\",\"name\":\"memory\",\"pid\":{pid},\"ts\":{at:.3},\"args\":{{\"MB\":{:.1}}}}},\
+                 {{\"ph\":\"C\",\"name\":\"busy processors\",\"pid\":{pid},\"ts\":{at:.3},\"args\":{{\"processors\":{:.2}}}}},",
+                sample.memory_bytes as f64 / 1e6,
+                sample.cpus
+            );
+        }
+        // There is at least the name of this process.
+        out.pop();
+        out.push_str("]}");
+        out
+    }
+}

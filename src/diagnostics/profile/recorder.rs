@@ -1,0 +1,348 @@
+//! The callback that collects records.
+//!
+//! # How it stays cheap
+//!
+//! A record goes into the shard of its worker, under a lock that hardly anybody else takes. What has to be looked up, such as names, is
+//! copied from the plan once, when the run begins.
+//!
+//! # How it stays small
+//!
+//! Once there are more records than allowed, only those are kept whose task's number, mixed, ends in a zero bit; then two, and so on. So a
+//! task is kept or left out for itself, whoever runs it, and one look at the number tells whether it is. Shards throw out what is too much
+//! when they next get a record, and when the profile is taken.
+
+use super::resources::Sampler;
+use super::{Failure, Graph, Outcome, Profile, RunProfile};
+use crate::engine::callback::{
+    Callback, Crossing, RunFinished, RunId, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried,
+    TaskSkipped, WorkerId,
+};
+use crate::error::Error;
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+const NUM_SHARDS: usize = 32;
+/// How many records a shard adds before it counts them for all.
+const COUNTED_AT_ONCE: usize = 1024;
+/// Of failures no more are kept.
+const MAX_FAILURES: usize = 10_000;
+/// Of how many tasks, in all runs together, the graphs are kept.
+const MAX_TASKS: usize = 1 << 24;
+
+/// One attempt of a task, in 48 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    pub(super) run: u64,
+    pub(super) started_ns: u64,
+    pub(super) ran_ns: u64,
+    pub(super) worker: WorkerId,
+    pub(super) id: u32,
+    /// What does not fit is as long as can be; `u32::MAX` for tasks that did not cross.
+    queued_us: u32,
+    returned_us: u32,
+    pub(super) attempt: u16,
+    pub(super) outcome: Outcome,
+}
+
+impl Record {
+    pub(super) fn ended(&self) -> Duration {
+        Duration::from_nanos(self.started_ns + self.ran_ns)
+    }
+
+    pub(super) fn queued(&self) -> Option<Duration> {
+        (self.queued_us != u32::MAX).then(|| Duration::from_micros(self.queued_us.into()))
+    }
+
+    pub(super) fn returned(&self) -> Option<Duration> {
+        (self.returned_us != u32::MAX).then(|| Duration::from_micros(self.returned_us.into()))
+    }
+}
+
+/// Collects what is needed for a [`Profile`].
+///
+/// # Examples
+/// ```
+/// use sprang::{Profiler, callback, delayed};
+/// use std::sync::Arc;
+///
+/// let profiler = Arc::new(Profiler::new());
+/// let _registration = callback::register(profiler.clone()); // all runs of the process
+/// let one = delayed(|| 1, ()).name("one");
+/// std::thread::spawn(move || one.compute().unwrap()).join().unwrap();
+/// let profile = profiler.profile();
+/// assert_eq!(&*profile.tasks().next().unwrap().name, "one");
+/// ```
+pub struct Profiler {
+    max_records: usize,
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    num_kept: AtomicUsize,
+    /// How many bits of a mixed number must be zero.
+    level: AtomicU32,
+    origin: OnceLock<Instant>,
+    others: Mutex<Others>,
+    sampler: Option<Arc<Sampler>>,
+}
+
+#[derive(Default)]
+struct Shard {
+    records: Vec<Record>,
+    /// Tasks that were left out.
+    num_left_out: u64,
+    level: u32,
+}
+
+#[derive(Default)]
+struct Others {
+    runs: Vec<RunProfile>,
+    by_id: HashMap<RunId, usize>,
+    failures: Vec<Failure>,
+    num_tasks: usize,
+    num_runs_left_out: usize,
+}
+
+impl fmt::Debug for Profiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profiler").field("max_records", &self.max_records).finish_non_exhaustive()
+    }
+}
+
+impl Default for Profiler {
+    fn default() -> Self {
+        Profiler::new()
+    }
+}
+
+impl Profiler {
+    /// One that keeps a million records, and looks at the use of processors and memory every 50 ms.
+    pub fn new() -> Self {
+        Profiler {
+            max_records: 1_000_000,
+            shards: (0..NUM_SHARDS).map(|_| CachePadded::default()).collect(),
+            num_kept: AtomicUsize::new(0),
+            level: AtomicU32::new(0),
+            origin: OnceLock::new(),
+            others: Mutex::default(),
+            sampler: Some(Arc::new(Sampler::new(Duration::from_millis(50)))),
+        }
+    }
+
+    /// Keeps about so many records at most, of 48 bytes each; of more tasks an even sample.
+    #[must_use]
+    pub fn max_records(mut self, max_records: usize) -> Self {
+        self.max_records = max_records.max(COUNTED_AT_ONCE);
+        self
+    }
+
+    /// Looks at the use of processors and memory so often, not more than a thousand times in a second; `None` for never.
+    #[must_use]
+    pub fn resources_every(mut self, interval: Option<Duration>) -> Self {
+        self.sampler = interval.map(|interval| Arc::new(Sampler::new(interval)));
+        self
+    }
+
+    /// What was collected so far.
+    pub fn profile(&self) -> Profile {
+        let mut records = Vec::new();
+        let mut num_seen = 0;
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.thin_out(self.level.load(Relaxed));
+            num_seen += shard.num_left_out + shard.records.len() as u64;
+            records.extend_from_slice(&shard.records);
+        }
+        let others = self.others.lock();
+        let (mut runs, failures) = (others.runs.clone(), others.failures.clone());
+        let num_runs_left_out = others.num_runs_left_out;
+        let by_id = others.by_id.clone();
+        drop(others);
+        records.sort_unstable_by_key(|record| (record.run, record.started_ns, record.id));
+        // A run that began after the records were taken has none here, and one that is left out has no place.
+        for group in records.chunk_by(|a, b| a.run == b.run) {
+            if let Some(&index) = by_id.iter().find(|(id, _)| id.get() == group[0].run).map(|(_, index)| index) {
+                runs[index].records = group.to_vec();
+            }
+        }
+        let samples = self.sampler.as_ref().map_or_else(Vec::new, |sampler| sampler.samples());
+        Profile { runs, records, failures, samples, num_seen, num_runs_left_out }
+    }
+
+    fn since_origin(&self, instant: Instant) -> u64 {
+        let origin = self.origin.get_or_init(|| instant);
+        instant.saturating_duration_since(*origin).as_nanos() as u64
+    }
+
+    #[inline]
+    fn add(
+        &self,
+        task: TaskInfo<'_>,
+        worker: WorkerId,
+        (started, ended): (Instant, Instant),
+        crossing: Option<Crossing>,
+        (outcome, attempt): (Outcome, u32),
+    ) {
+        if task.is_value() {
+            return;
+        }
+        let started_ns = self.since_origin(started);
+        let ran_ns = ended.saturating_duration_since(started).as_nanos() as u64;
+        let (queued_us, returned_us) = crossing.map_or((u32::MAX, u32::MAX), |crossing| {
+            let micros = |from: Instant, to: Instant| {
+                u32::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u32::MAX - 1)
+            };
+            (micros(crossing.sent, started), micros(ended, crossing.received))
+        });
+        let id = task.id() as u32;
+        let run = task.run().get();
+        let attempt = u16::try_from(attempt).unwrap_or(u16::MAX);
+        let record = Record { run, started_ns, ran_ns, worker, id, queued_us, returned_us, attempt, outcome };
+        let index = if worker.is_here() { worker.thread() } else { worker.pid() } as usize % NUM_SHARDS;
+        let mut shard = self.shards[index].lock();
+        let level = self.level.load(Relaxed);
+        if level > 0 {
+            shard.thin_out(level);
+            if !is_kept(run, id, level) {
+                shard.num_left_out += 1;
+                return;
+            }
+        }
+        shard.records.push(record);
+        if shard.records.len().is_multiple_of(COUNTED_AT_ONCE) {
+            drop(shard);
+            self.count();
+        }
+    }
+
+    /// So many records have been added somewhere.
+    #[cold]
+    fn count(&self) {
+        let _one_at_a_time = self.others.lock();
+        let num_kept = self.num_kept.load(Relaxed) + COUNTED_AT_ONCE;
+        let is_too_much = num_kept > self.max_records;
+        // About half will go. What is counted is what was added, so this need not be exact.
+        self.num_kept.store(if is_too_much { num_kept / 2 } else { num_kept }, Relaxed);
+        self.level.fetch_add(u32::from(is_too_much), Relaxed);
+    }
+
+    fn fail(&self, task: TaskInfo<'_>, at: Instant, was_retried: bool, error: Error) {
+        let at = Duration::from_nanos(self.since_origin(at));
+        let mut others = self.others.lock();
+        if others.failures.len() < MAX_FAILURES {
+            others.failures.push(Failure { run: task.run(), id: task.id(), at, was_retried, error });
+        }
+    }
+
+    fn with_run(&self, run: RunId, body: impl FnOnce(&mut RunProfile)) {
+        let mut others = self.others.lock();
+        if let Some(&index) = others.by_id.get(&run) {
+            body(&mut others.runs[index]);
+        }
+    }
+}
+
+impl Shard {
+    fn thin_out(&mut self, level: u32) {
+        if self.level < level {
+            self.level = level;
+            let before = self.records.len();
+            self.records.retain(|record| is_kept(record.run, record.id, level));
+            self.num_left_out += (before - self.records.len()) as u64;
+        }
+    }
+}
+
+/// Whether a task is in a sample of one in `2^level`.
+fn is_kept(run: u64, id: u32, level: u32) -> bool {
+    let mixed = (run << 32 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed >> 32 & ((1 << level.min(31)) - 1) == 0
+}
+
+impl Callback for Profiler {
+    fn on_run_started(&self, event: &RunStarted<'_>) {
+        let started = Duration::from_nanos(self.since_origin(event.started));
+        let (id, parent) = (event.run.id(), event.run.parent());
+        let is_kept = {
+            let mut others = self.others.lock();
+            let is_kept = others.num_tasks + event.run.num_tasks() <= MAX_TASKS || others.runs.is_empty();
+            others.num_runs_left_out += usize::from(!is_kept);
+            others.num_tasks += if is_kept { event.run.num_tasks() } else { 0 };
+            is_kept
+        };
+        if is_kept {
+            let graph = Arc::new(Graph::without_arguments(event.run.plan()));
+            let scheduler = event.scheduler.to_owned();
+            let (ended, error, num_skipped, records) = (None, None, 0, Vec::new());
+            let run = RunProfile { id, parent, scheduler, started, ended, error, num_skipped, graph, records };
+            let mut others = self.others.lock();
+            let index = others.runs.len();
+            others.by_id.insert(id, index);
+            others.runs.push(run);
+        }
+        if let Some(sampler) = &self.sampler {
+            sampler.begin(*self.origin.get_or_init(|| event.started));
+        }
+    }
+
+    fn on_task_finished(&self, event: &TaskFinished<'_>) {
+        let how = (Outcome::Finished, event.attempt);
+        self.add(event.task, event.worker, (event.started, event.ended), event.crossing, how);
+    }
+
+    fn on_task_failed(&self, event: &TaskFailed<'_>) {
+        let how = (Outcome::Failed, event.attempt);
+        self.add(event.task, event.worker, (event.started, event.ended), event.crossing, how);
+        self.fail(event.task, event.ended, false, event.error.clone());
+    }
+
+    fn on_task_retried(&self, event: &TaskRetried<'_>) {
+        let how = (Outcome::Retried, event.attempt);
+        self.add(event.task, event.worker, (event.started, event.ended), event.crossing, how);
+        if let Some(error) = &event.error {
+            self.fail(event.task, event.ended, true, error.clone());
+        }
+    }
+
+    fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {
+        self.add(event.task, event.worker, (event.started, event.ended), None, (Outcome::Cancelled, 1));
+    }
+
+    fn on_task_skipped(&self, event: &TaskSkipped<'_>) {
+        self.with_run(event.task.run(), |run| run.num_skipped += 1);
+    }
+
+    fn on_run_finished(&self, event: &RunFinished<'_>) {
+        let ended = Duration::from_nanos(self.since_origin(event.ended));
+        self.with_run(event.run.id(), |run| {
+            run.ended = Some(ended);
+            run.error = event.error.clone();
+        });
+        if let Some(sampler) = &self.sampler {
+            sampler.end();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, is_kept};
+
+    #[test]
+    fn a_record_has_48_bytes() {
+        assert_eq!(size_of::<Record>(), 48);
+    }
+
+    #[test]
+    fn each_level_keeps_half_of_the_one_before() {
+        for level in 1..8 {
+            let kept: Vec<u32> = (0..100_000).filter(|&id| is_kept(3, id, level)).collect();
+            let expected = 100_000.0 / f64::from(1 << level);
+            assert!((kept.len() as f64 - expected).abs() < 5.0 * expected.sqrt(), "{} at {level}", kept.len());
+            assert!(kept.iter().all(|&id| is_kept(3, id, level - 1)));
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Use of processors and memory by this process and those below it, over time.
+//!
+//! A thread of its own looks while there are runs. When there are many looks it throws every second one away, and looks half as often.
+
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const MAX_SAMPLES: usize = 4_000;
+
+/// What this process and its worker processes used at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ResourceSample {
+    /// When, counted as in the profile.
+    pub at: Duration,
+    /// How many processors were busy on average since the sample before.
+    pub cpus: f64,
+    /// Resident memory in bytes. What processes share is counted with each.
+    pub memory_bytes: u64,
+    /// How many processes there were.
+    pub num_processes: usize,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Sampler {
+    interval: Duration,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    num_runs: usize,
+    has_thread: bool,
+    samples: Vec<ResourceSample>,
+    /// How many looks there are for one that is kept.
+    stride: u32,
+}
+
+impl Sampler {
+    pub(super) fn new(interval: Duration) -> Self {
+        let interval = interval.max(Duration::from_millis(1));
+        Sampler { interval, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    pub(super) fn samples(&self) -> Vec<ResourceSample> {
+        self.state.lock().samples.clone()
+    }
+
+    /// A run has begun.
+    pub(super) fn begin(self: &Arc<Self>, origin: Instant) {
+        let mut state = self.state.lock();
+        state.num_runs += 1;
+        if !state.has_thread && system::is_known() {
+            let sampler = Arc::clone(self);
+            let thread = std::thread::Builder::new().name("sprang-resources".into());
+            // Without a thread there are no samples.
+            state.has_thread = thread.spawn(move || sampler.keep_looking(origin)).is_ok();
+        }
+    }
+
+    /// A run has ended.
+    pub(super) fn end(&self) {
+        let mut state = self.state.lock();
+        state.num_runs -= 1;
+        if state.num_runs == 0 {
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    fn keep_looking(&self, origin: Instant) {
+        let mut look = system::Look::default();
+        look.take();
+        let mut seen = Instant::now();
+        let mut state = self.state.lock();
+        while state.num_runs > 0 {
+            let interval = self.interval * state.stride.max(1);
+            self.changed.wait_for(&mut state, interval);
+            // Programs that start many short runs do not make it look more often than it should.
+            let elapsed = seen.elapsed();
+            if elapsed < interval / 2 {
+                continue;
+            }
+            drop(state);
+            let (cpu_time, memory_bytes, num_processes) = look.take();
+            seen = Instant::now();
+            let cpus = cpu_time.as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
+            let at = seen.saturating_duration_since(origin);
+            state = self.state.lock();
+            state.samples.push(ResourceSample { at, cpus, memory_bytes, num_processes });
+            if state.samples.len() >= MAX_SAMPLES {
+                let mut index = 0;
+                state.samples.retain(|_| {
+                    index += 1;
+                    index % 2 == 0
+                });
+                state.stride = state.stride.max(1) * 2;
+            }
+        }
+        state.has_thread = false;
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::collections::HashMap;
+    use std::fs;
+    use std::time::Duration;
+
+    pub(super) fn is_known() -> bool {
+        true
+    }
+
+    /// Remembers how much processor time each process has used.
+    #[derive(Debug, Default)]
+    pub(super) struct Look {
+        ticks: Option<HashMap<u32, u64>>,
+    }
+
+    impl Look {
+        /// Processor time since the last look, resident bytes, and number of processes.
+        pub(super) fn take(&mut self) -> (Duration, u64, usize) {
+            let (mut used, mut memory_bytes) = (0, 0);
+            let mut now = HashMap::new();
+            let mut rest = vec![std::process::id()];
+            while let Some(pid) = rest.pop() {
+                let (Some(ticks), Some(pages)) = (ticks(pid), resident_pages(pid)) else { continue };
+                if now.insert(pid, ticks).is_some() {
+                    continue;
+                }
+                // A process that was not there at the last look has used all of it since; at the first look nothing counts.
+                let before = self.ticks.as_ref().map_or(ticks, |before| before.get(&pid).copied().unwrap_or(0));
+                used += ticks.saturating_sub(before);
+                memory_bytes += pages * rustix::param::page_size() as u64;
+                children(pid, &mut rest);
+            }
+            let num_processes = now.len();
+            self.ticks = Some(now);
+            let per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
+            (Duration::from_secs_f64(used as f64 / per_second), memory_bytes, num_processes)
+        }
+    }
+
+    fn ticks(pid: u32) -> Option<u64> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name is in parentheses and may hold anything, also a parenthesis.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let user: u64 = fields.nth(11)?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some(user + system)
+    }
+
+    fn resident_pages(pid: u32) -> Option<u64> {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        statm.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// Adds the children of all threads of a process, where the system tells.
+    fn children(pid: u32, to: &mut Vec<u32>) {
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return };
+        for thread in threads.flatten() {
+            if let Ok(children) = fs::read_to_string(thread.path().join("children")) {
+                to.extend(children.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::time::Duration;
+
+    pub(super) fn is_known() -> bool {
+        false
+    }
+
+    #[derive(Debug, Default)]
+    pub(super) struct Look;
+
+    impl Look {
+        pub(super) fn take(&mut self) -> (Duration, u64, usize) {
+            (Duration::ZERO, 0, 0)
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::system::Look;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_look_sees_what_this_process_uses() {
+        let mut look = Look::default();
+        let (first, memory_bytes, num_processes) = look.take();
+        assert_eq!(first, Duration::ZERO);
+        assert!(memory_bytes > 100_000 && num_processes >= 1);
+        let start = Instant::now();
+        let mut used = Duration::ZERO;
+        while used.is_zero() {
+            assert!(start.elapsed() < Duration::from_secs(30), "this loop uses a processor");
+            used = look.take().0;
+        }
+        assert!(used >= Duration::from_millis(1));
+    }
+}

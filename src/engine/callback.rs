@@ -1,0 +1,887 @@
+//! Watching runs: what a [`Callback`] is told, and how it is attached.
+//!
+//! Callbacks are told of a run by the thread that did, or that learned, what they are told of. They see events, which borrow what they show
+//! of the plan, and never the state of the run.
+//!
+//! # What is attached to what
+//!
+//! A callback watches the process ([`register`]) or what one thread computes ([`scoped`], [`with`]). A run looks at both when it is made,
+//! and keeps to that. Its tasks find the scoped callbacks of the run in force, as they find its configuration; so nested computes are
+//! watched too, as runs of their own that know [the one around them](RunInfo::parent).
+//!
+//! # What is told
+//!
+//! 1. [`RunStarted`] comes first and [`RunFinished`] last, once each, also if the run fails, is cancelled, or the executor panics.
+//! 2. Each [`TaskStarted`] is followed by exactly one of [`TaskFinished`], [`TaskFailed`], [`TaskRetried`] and [`TaskCancelled`] for the same
+//!    task; only after a `TaskRetried` is it started again. The other tasks are skipped, or their run has stopped before.
+//! 3. Events of one task come in order. Those of different tasks come from several threads at once.
+//! 4. What a callback computes itself is not watched, or it would be told of that without end.
+//! 5. A callback that panics is not called any more. The run goes on.
+//!
+//! # What it costs
+//!
+//! Nothing, for a run without callbacks, beside a look around when it is made: the run's status tells its workers to take care, as it does for
+//! the options of tasks, and only then is a clock looked at.
+
+use super::panics;
+use crate::error::Error;
+use crate::graph::name;
+use crate::graph::plan::Plan;
+use parking_lot::Mutex;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// An observer of runs. Every method has a body that does nothing.
+///
+/// Methods are called by the threads that run tasks, several at once, and the tasks wait meanwhile: what takes long belongs on a thread of
+/// the callback's own. The module says [what is told when](self).
+///
+/// # Examples
+/// ```
+/// use sprang::callback::{self, Callback, TaskFinished};
+/// use sprang::delayed;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use std::sync::Arc;
+///
+/// #[derive(Default)]
+/// struct Count(AtomicUsize);
+///
+/// impl Callback for Count {
+///     fn on_task_finished(&self, event: &TaskFinished<'_>) {
+///         assert!(event.started <= event.ended);
+///         self.0.fetch_add(1, Ordering::Relaxed);
+///     }
+/// }
+///
+/// let count = Arc::new(Count::default());
+/// let two = delayed(|| 2, ());
+/// let four = delayed(|two| two * 2, (&two,));
+/// assert_eq!(callback::with(count.clone(), || four.compute())?, 4);
+/// assert_eq!(four.compute()?, 4); // not watched
+/// assert_eq!(count.0.load(Ordering::Relaxed), 2);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+pub trait Callback: Send + Sync {
+    /// A run is about to start its first task.
+    fn on_run_started(&self, event: &RunStarted<'_>) {
+        let _ = event;
+    }
+
+    /// A task is about to be called.
+    fn on_task_started(&self, event: &TaskStarted<'_>) {
+        let _ = event;
+    }
+
+    /// A task has given a value.
+    fn on_task_finished(&self, event: &TaskFinished<'_>) {
+        let _ = event;
+    }
+
+    /// A task has failed for good.
+    fn on_task_failed(&self, event: &TaskFailed<'_>) {
+        let _ = event;
+    }
+
+    /// A task has given no value and is going to be called again.
+    fn on_task_retried(&self, event: &TaskRetried<'_>) {
+        let _ = event;
+    }
+
+    /// A task that was started has been given up, because its run has ended.
+    fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {
+        let _ = event;
+    }
+
+    /// A task will not be called, because one that it needs has failed.
+    fn on_task_skipped(&self, event: &TaskSkipped<'_>) {
+        let _ = event;
+    }
+
+    /// A worker process has been started for a run.
+    fn on_worker_started(&self, event: &WorkerStarted<'_>) {
+        let _ = event;
+    }
+
+    /// A worker process has ended while it had tasks of a run.
+    fn on_worker_lost(&self, event: &WorkerLost<'_>) {
+        let _ = event;
+    }
+
+    /// A run has ended; nothing more will be told of it.
+    fn on_run_finished(&self, event: &RunFinished<'_>) {
+        let _ = event;
+    }
+}
+
+// ---- events ----
+
+/// A number for each run that is watched, in the order in which they were started; unique in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(u64);
+
+impl RunId {
+    fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        RunId(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The number: 1 for the first run.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which thread of which process runs a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId {
+    /// `None` for this process: to ask for it is a system call.
+    pid: Option<NonZeroU32>,
+    thread: u32,
+}
+
+impl WorkerId {
+    /// This thread.
+    #[inline]
+    pub(crate) fn here() -> Self {
+        thread_local! {
+            static NUMBER: Cell<u32> = const { Cell::new(u32::MAX) };
+        }
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        // A thread that is about to end has no number any more.
+        let number = NUMBER.try_with(|number| {
+            if number.get() == u32::MAX {
+                number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+            }
+            number.get()
+        });
+        WorkerId { pid: None, thread: number.unwrap_or(u32::MAX) }
+    }
+
+    /// A thread of a worker process.
+    #[cfg_attr(not(all(target_os = "linux", not(miri))), expect(dead_code, reason = "worker processes need Linux"))]
+    pub(crate) fn of_process(pid: u32, thread: u32) -> Self {
+        WorkerId { pid: NonZeroU32::new(pid), thread }
+    }
+
+    /// The process. That of a worker that has ended may have been given to another since.
+    pub fn pid(self) -> u32 {
+        self.pid.map_or_else(std::process::id, NonZeroU32::get)
+    }
+
+    /// The number of the thread: of this process in the order in which threads have run watched tasks, of a worker process from 0.
+    pub fn thread(self) -> u32 {
+        self.thread
+    }
+
+    /// Whether it is a thread of this process.
+    pub fn is_here(self) -> bool {
+        self.pid.is_none()
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pid, self.thread) {
+            (None, thread) => write!(f, "thread {thread}"),
+            (Some(pid), 0) => write!(f, "process {pid}"),
+            (Some(pid), thread) => write!(f, "process {pid}, thread {thread}"),
+        }
+    }
+}
+
+/// A run, as far as an event shows it.
+#[derive(Clone, Copy)]
+pub struct RunInfo<'e> {
+    id: RunId,
+    parent: Option<RunId>,
+    plan: &'e Plan,
+}
+
+impl<'e> RunInfo<'e> {
+    /// Its number.
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// The run of the task that computes this one, if that is watched and in the same process.
+    pub fn parent(&self) -> Option<RunId> {
+        self.parent
+    }
+
+    /// How many tasks it has. Their ids are `0..num_tasks`, in the order in which one careful worker would run them.
+    pub fn num_tasks(&self) -> usize {
+        self.plan.num_tasks()
+    }
+
+    /// One of its tasks.
+    ///
+    /// # Panics
+    /// If there is no task with this id.
+    #[track_caller]
+    pub fn task(&self, id: usize) -> TaskInfo<'e> {
+        assert!(id < self.num_tasks(), "there is no task {id} in a run of {}", self.num_tasks());
+        TaskInfo { run: self.id, id: id as u32, plan: self.plan }
+    }
+
+    pub(crate) fn plan(&self) -> &'e Plan {
+        self.plan
+    }
+}
+
+impl fmt::Debug for RunInfo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunInfo")
+            .field("id", &self.id)
+            .field("parent", &self.parent)
+            .field("num_tasks", &self.num_tasks())
+            .finish()
+    }
+}
+
+/// A task, as far as an event shows it. It is looked up in the plan when it is asked for, so that an event costs little.
+#[derive(Clone, Copy)]
+pub struct TaskInfo<'e> {
+    run: RunId,
+    id: u32,
+    plan: &'e Plan,
+}
+
+impl TaskInfo<'_> {
+    /// The run it belongs to.
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// Its number in the run, which is its rank.
+    pub fn id(&self) -> usize {
+        self.id as usize
+    }
+
+    /// The name that it was given, or that of its function.
+    pub fn name(&self) -> Arc<str> {
+        self.plan.name(self.id)
+    }
+
+    /// The name that it was given. Unlike [`name`](TaskInfo::name) it is never made.
+    #[expect(dead_code, reason = "for the dashboard")]
+    pub(crate) fn given_name(&self) -> Option<&Arc<str>> {
+        self.plan.tasks()[self.id()].options().and_then(|options| options.name.as_ref())
+    }
+
+    /// The ids of the tasks it needs, in the order of its arguments.
+    pub fn inputs(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.plan.inputs(self.id).iter().map(|&id| id as usize)
+    }
+
+    /// Whether it is only a value that was put into the graph.
+    pub fn is_value(&self) -> bool {
+        self.plan.tasks()[self.id()].kind().is_value
+    }
+}
+
+impl fmt::Debug for TaskInfo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = name::of_task(self.plan.tasks()[self.id()]);
+        f.debug_struct("TaskInfo").field("run", &self.run).field("id", &self.id).field("name", &name).finish()
+    }
+}
+
+/// What it took to have a task run in another process.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Crossing {
+    /// When this process sent the task. Until it was started it waited for tasks that were sent with it or before.
+    pub sent: Instant,
+    /// When this process had the result.
+    pub received: Instant,
+}
+
+/// See [`Callback::on_run_started`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunStarted<'e> {
+    /// The run.
+    pub run: RunInfo<'e>,
+    /// The scheduler that carries it.
+    pub scheduler: &'e str,
+    /// When it was started.
+    pub started: Instant,
+}
+
+/// See [`Callback::on_task_started`]. Tasks for worker processes are sent in batches that take up to a third of a millisecond; all of a batch
+/// count as started when it is sent, and the event that follows says when it was in truth.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskStarted<'e> {
+    /// The task.
+    pub task: TaskInfo<'e>,
+    /// Who runs it.
+    pub worker: WorkerId,
+    /// When it was started.
+    pub started: Instant,
+    /// How many times it has been started, with this one.
+    pub attempt: u32,
+}
+
+/// See [`Callback::on_task_finished`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskFinished<'e> {
+    /// The task.
+    pub task: TaskInfo<'e>,
+    /// Who ran it.
+    pub worker: WorkerId,
+    /// When the call began, by the clock of who made it.
+    pub started: Instant,
+    /// When the call ended.
+    pub ended: Instant,
+    /// How many times it was started.
+    pub attempt: u32,
+    /// If it ran in another process.
+    pub crossing: Option<Crossing>,
+}
+
+/// See [`Callback::on_task_failed`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskFailed<'e> {
+    /// The task.
+    pub task: TaskInfo<'e>,
+    /// Who ran it.
+    pub worker: WorkerId,
+    /// When the last attempt began.
+    pub started: Instant,
+    /// When it ended, or was given up.
+    pub ended: Instant,
+    /// How many times it was started.
+    pub attempt: u32,
+    /// What went wrong.
+    pub error: Error,
+    /// If it ran in another process.
+    pub crossing: Option<Crossing>,
+}
+
+/// See [`Callback::on_task_retried`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskRetried<'e> {
+    /// The task.
+    pub task: TaskInfo<'e>,
+    /// Who ran it.
+    pub worker: WorkerId,
+    /// When the attempt began.
+    pub started: Instant,
+    /// When it ended.
+    pub ended: Instant,
+    /// Which attempt it was, from 1.
+    pub attempt: u32,
+    /// What went wrong; `None` if it is not the task's fault, as when its worker died of another one.
+    pub error: Option<Error>,
+    /// If it ran in another process.
+    pub crossing: Option<Crossing>,
+}
+
+/// See [`Callback::on_task_cancelled`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskCancelled<'e> {
+    /// The task.
+    pub task: TaskInfo<'e>,
+    /// Who was running it.
+    pub worker: WorkerId,
+    /// When it was started.
+    pub started: Instant,
+    /// When it was given up.
+    pub ended: Instant,
+}
+
+/// See [`Callback::on_task_skipped`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskSkipped<'e> {
+    /// The task.
+    pub task: TaskInfo<'e>,
+    /// The task whose failure is the cause.
+    pub cause: TaskInfo<'e>,
+}
+
+/// See [`Callback::on_worker_started`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorkerStarted<'e> {
+    /// The run that needed it.
+    pub run: RunInfo<'e>,
+    /// The worker.
+    pub worker: WorkerId,
+}
+
+/// See [`Callback::on_worker_lost`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorkerLost<'e> {
+    /// The run.
+    pub run: RunInfo<'e>,
+    /// The worker.
+    pub worker: WorkerId,
+    /// How it ended.
+    pub error: Error,
+}
+
+/// See [`Callback::on_run_finished`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunFinished<'e> {
+    /// The run.
+    pub run: RunInfo<'e>,
+    /// When it was started.
+    pub started: Instant,
+    /// When it ended.
+    pub ended: Instant,
+    /// Why it gave no results, if so. Failures that were collected are not such a reason.
+    pub error: Option<Error>,
+}
+
+// ---- attaching ----
+
+/// A callback that is attached somewhere.
+struct Attached {
+    callback: Arc<dyn Callback>,
+    /// It has panicked.
+    is_off: AtomicBool,
+}
+
+impl Attached {
+    #[inline]
+    fn tell(&self, tell: impl Fn(&dyn Callback)) {
+        if self.is_off.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tell(&*self.callback))) {
+            self.panicked(payload);
+        }
+    }
+
+    #[cold]
+    fn panicked(&self, payload: Box<dyn Any + Send>) {
+        let message = panics::describe(payload);
+        if !self.is_off.swap(true, Ordering::Relaxed) {
+            log::error!("a callback panicked and is not called any more: {message}");
+        }
+    }
+
+    fn is(&self, other: &Attached) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.callback), Arc::as_ptr(&other.callback))
+    }
+}
+
+/// Each with the number of its guard.
+type List = Vec<(u64, Arc<Attached>)>;
+
+/// Those that watch the process.
+static REGISTERED: Mutex<List> = Mutex::new(Vec::new());
+/// How many there are. Relaxed: who has learned of one, has learned it by something that orders the two threads.
+static NUM_REGISTERED: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static FRAME: RefCell<Frame> = const { RefCell::new(Frame { scoped: Vec::new(), run: None }) };
+    /// This thread is in a callback.
+    static IS_TELLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What is in force on a thread.
+#[derive(Default)]
+struct Frame {
+    scoped: List,
+    /// The watched run that the thread works on.
+    run: Option<RunId>,
+}
+
+fn attached(callback: Arc<dyn Callback>) -> (u64, Arc<Attached>) {
+    static GUARDS: AtomicU64 = AtomicU64::new(0);
+    (GUARDS.fetch_add(1, Ordering::Relaxed), Arc::new(Attached { callback, is_off: AtomicBool::new(false) }))
+}
+
+/// Takes the one with this number out, for the caller to drop.
+fn take(list: &mut List, guard: u64) -> Option<(u64, Arc<Attached>)> {
+    let position = list.iter().position(|(number, _)| *number == guard)?;
+    Some(list.remove(position))
+}
+
+/// Has a callback watch what this thread computes, and what is computed in the tasks of that, until the guard is dropped.
+///
+/// Several callbacks may watch at once; each is told once, however often it is attached. Guards may be dropped in any order.
+///
+/// # Examples
+/// ```
+/// use sprang::callback::{self, Callback, RunStarted};
+/// use std::sync::{Arc, Mutex};
+///
+/// #[derive(Default)]
+/// struct Sizes(Mutex<Vec<usize>>);
+///
+/// impl Callback for Sizes {
+///     fn on_run_started(&self, event: &RunStarted<'_>) {
+///         self.0.lock().unwrap().push(event.run.num_tasks());
+///     }
+/// }
+///
+/// let sizes = Arc::new(Sizes::default());
+/// let watched = callback::scoped(sizes.clone());
+/// sprang::delayed(|| (), ()).compute()?;
+/// drop(watched);
+/// assert_eq!(*sizes.0.lock().unwrap(), [1]);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+pub fn scoped(callback: Arc<dyn Callback>) -> Scope {
+    let new = attached(callback);
+    let guard = new.0;
+    let mut new = Some(new);
+    // A thread that is about to end computes nothing any more; then `new` is dropped here.
+    let _ended = FRAME.try_with(|frame| frame.borrow_mut().scoped.extend(new.take()));
+    Scope { guard, of_this_thread: PhantomData }
+}
+
+/// Has a callback watch what `body` computes on this thread. See [`scoped`].
+pub fn with<R>(callback: Arc<dyn Callback>, body: impl FnOnce() -> R) -> R {
+    let _scope = scoped(callback);
+    body()
+}
+
+/// Keeps a callback attached to this thread until it is dropped.
+#[must_use = "the callback watches until this guard is dropped: bind it, `let _scope = ...`"]
+#[derive(Debug)]
+pub struct Scope {
+    guard: u64,
+    of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        // Dropped after the borrow: it may be the last handle of something of the program's.
+        let _taken = FRAME.try_with(|frame| take(&mut frame.borrow_mut().scoped, self.guard));
+    }
+}
+
+/// Has a callback watch all runs of this process that start from now on, until the guard is dropped.
+///
+/// # Examples
+/// ```
+/// use sprang::callback::{self, Callback, TaskFailed};
+/// use std::sync::{Arc, Mutex};
+///
+/// #[derive(Default)]
+/// struct Failures(Mutex<Vec<String>>);
+///
+/// impl Callback for Failures {
+///     fn on_task_failed(&self, event: &TaskFailed<'_>) {
+///         self.0.lock().unwrap().push(event.error.message().to_owned());
+///     }
+/// }
+///
+/// let failures = Arc::new(Failures::default());
+/// let _registration = callback::register(failures.clone());
+/// let bad = sprang::try_delayed(|| "x".parse::<i32>(), ());
+/// std::thread::spawn(move || bad.compute().unwrap_err()).join().unwrap();
+/// assert_eq!(*failures.0.lock().unwrap(), ["invalid digit found in string"]);
+/// ```
+pub fn register(callback: Arc<dyn Callback>) -> Registration {
+    let new = attached(callback);
+    let guard = new.0;
+    let mut registered = REGISTERED.lock();
+    registered.push(new);
+    NUM_REGISTERED.store(registered.len(), Ordering::Relaxed);
+    Registration { guard }
+}
+
+/// Keeps a callback attached to the process until it is dropped. [`std::mem::forget`] keeps it for ever.
+#[must_use = "the callback watches until this guard is dropped: bind it, `let _registration = ...`"]
+#[derive(Debug)]
+pub struct Registration {
+    guard: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut registered = REGISTERED.lock();
+        let taken = take(&mut registered, self.guard);
+        NUM_REGISTERED.store(registered.len(), Ordering::Relaxed);
+        drop(registered);
+        drop(taken);
+    }
+}
+
+/// Puts a frame in force on this thread until it is dropped.
+pub(super) struct Entered {
+    before: Frame,
+}
+
+impl Entered {
+    pub(super) fn new(watch: Option<&Watch>) -> Self {
+        let frame =
+            watch.map_or_else(Frame::default, |watch| Frame { scoped: watch.scoped.clone(), run: Some(watch.run) });
+        Entered { before: FRAME.try_with(|current| current.replace(frame)).unwrap_or_default() }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let _inner = FRAME.try_with(|frame| frame.replace(std::mem::take(&mut self.before)));
+    }
+}
+
+// ---- telling ----
+
+/// Those who watch one run.
+pub(super) struct Watch {
+    run: RunId,
+    parent: Option<RunId>,
+    started: Instant,
+    /// To be in force in the run's tasks.
+    scoped: List,
+    all: Box<[Arc<Attached>]>,
+    /// Tasks whose end will be told by another thread than that which told their start, or not in the same breath.
+    open: Mutex<HashMap<u32, Open>>,
+    has_ended: AtomicBool,
+}
+
+/// How far a task has got that runs elsewhere.
+#[derive(Clone, Debug)]
+struct Open {
+    worker: WorkerId,
+    sent: Instant,
+    /// When it ran, and when that was known here.
+    ran: Option<(Instant, Instant, Instant)>,
+    attempt: u32,
+    is_running: bool,
+    /// It was run by this process.
+    is_here: bool,
+}
+
+/// An attempt that a thread of this process has begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    worker: WorkerId,
+    started: Instant,
+    number: u32,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("run", &self.run).field("num_callbacks", &self.all.len()).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Those who watch a run that this thread is about to start, if anybody does.
+    pub(super) fn of_this_thread() -> Option<Box<Watch>> {
+        let is_telling = IS_TELLING.try_with(Cell::get).unwrap_or(false);
+        let has_scoped = FRAME.try_with(|frame| !frame.borrow().scoped.is_empty()).unwrap_or(false);
+        let has_any = has_scoped || NUM_REGISTERED.load(Ordering::Relaxed) > 0;
+        if has_any && !is_telling { Watch::new() } else { None }
+    }
+
+    #[cold]
+    fn new() -> Option<Box<Watch>> {
+        let current = FRAME.try_with(|frame| {
+            let frame = frame.borrow();
+            (frame.scoped.clone(), frame.run)
+        });
+        let (scoped, parent) = current.unwrap_or_default();
+        let registered = REGISTERED.lock().clone();
+        let mut all: Vec<Arc<Attached>> = Vec::new();
+        for (_, attached) in registered.iter().chain(&scoped) {
+            if !all.iter().any(|other| other.is(attached)) {
+                all.push(Arc::clone(attached));
+            }
+        }
+        // The last registration may have been dropped in this moment.
+        (!all.is_empty()).then(|| {
+            let (run, started) = (RunId::next(), Instant::now());
+            let (all, open) = (all.into(), Mutex::default());
+            Box::new(Watch { run, parent, started, scoped, all, open, has_ended: AtomicBool::new(false) })
+        })
+    }
+
+    #[inline]
+    fn tell(&self, tell: impl Fn(&dyn Callback)) {
+        let was_telling = IS_TELLING.try_with(|it| it.replace(true)).unwrap_or(true);
+        self.all.iter().for_each(|attached| attached.tell(&tell));
+        let _ended = IS_TELLING.try_with(|it| it.set(was_telling));
+    }
+
+    fn task<'e>(&self, plan: &'e Plan, id: u32) -> TaskInfo<'e> {
+        TaskInfo { run: self.run, id, plan }
+    }
+
+    fn run_info<'e>(&self, plan: &'e Plan) -> RunInfo<'e> {
+        RunInfo { id: self.run, parent: self.parent, plan }
+    }
+
+    pub(super) fn run_started(&self, plan: &Plan, scheduler: &str) {
+        let event = RunStarted { run: self.run_info(plan), scheduler, started: self.started };
+        self.tell(|callback| callback.on_run_started(&event));
+    }
+
+    /// The run is closed. Tells the end of all that has none yet.
+    pub(super) fn run_finished(&self, plan: &Plan, error: Option<Error>) {
+        if self.has_ended.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let ended = Instant::now();
+        let open = std::mem::take(&mut *self.open.lock());
+        for (id, open) in open.into_iter().filter(|(_, open)| open.is_running) {
+            let (task, worker, started) = (self.task(plan, id), open.worker, open.sent);
+            let event = TaskCancelled { task, worker, started, ended };
+            self.tell(|callback| callback.on_task_cancelled(&event));
+        }
+        let event = RunFinished { run: self.run_info(plan), started: self.started, ended: Instant::now(), error };
+        self.tell(|callback| callback.on_run_finished(&event));
+    }
+
+    pub(super) fn task_skipped(&self, plan: &Plan, id: u32, cause: u32) {
+        let event = TaskSkipped { task: self.task(plan, id), cause: self.task(plan, cause) };
+        self.tell(|callback| callback.on_task_skipped(&event));
+    }
+
+    pub(super) fn worker_started(&self, plan: &Plan, worker: WorkerId) {
+        let event = WorkerStarted { run: self.run_info(plan), worker };
+        self.tell(|callback| callback.on_worker_started(&event));
+    }
+
+    pub(super) fn worker_lost(&self, plan: &Plan, worker: WorkerId, error: Error) {
+        let event = WorkerLost { run: self.run_info(plan), worker, error };
+        self.tell(|callback| callback.on_worker_lost(&event));
+    }
+
+    // ---- tasks that this thread runs ----
+
+    pub(super) fn begin(&self, plan: &Plan, id: u32, number: u32) -> Attempt {
+        let attempt = Attempt { worker: WorkerId::here(), started: Instant::now(), number };
+        let Attempt { worker, started, number } = attempt;
+        let event = TaskStarted { task: self.task(plan, id), worker, started, attempt: number };
+        self.tell(|callback| callback.on_task_started(&event));
+        attempt
+    }
+
+    /// The call of an attempt ended at `ended` with a value.
+    pub(super) fn finished(&self, plan: &Plan, id: u32, attempt: Attempt, ended: Instant) {
+        let Attempt { worker, started, number } = attempt;
+        let task = self.task(plan, id);
+        let event = TaskFinished { task, worker, started, ended, attempt: number, crossing: None };
+        self.tell(|callback| callback.on_task_finished(&event));
+    }
+
+    /// As [`Watch::finished`], but the executor will say whether the value can be used.
+    pub(super) fn hold_back(&self, id: u32, attempt: Attempt, ended: Instant) {
+        let ran = Some((attempt.started, ended, ended));
+        let Attempt { worker, started: sent, number: attempt } = attempt;
+        let open = Open { worker, sent, ran, attempt, is_running: true, is_here: true };
+        self.open.lock().insert(id, open);
+    }
+
+    pub(super) fn failed(&self, plan: &Plan, id: u32, attempt: Attempt, ended: Instant, error: Error) {
+        let Attempt { worker, started, number } = attempt;
+        let task = self.task(plan, id);
+        let event = TaskFailed { task, worker, started, ended, attempt: number, error, crossing: None };
+        self.tell(|callback| callback.on_task_failed(&event));
+    }
+
+    pub(super) fn retried(&self, plan: &Plan, id: u32, attempt: Attempt, ended: Instant, error: Option<Error>) {
+        let Attempt { worker, started, number } = attempt;
+        let task = self.task(plan, id);
+        let event = TaskRetried { task, worker, started, ended, attempt: number, error, crossing: None };
+        self.tell(|callback| callback.on_task_retried(&event));
+    }
+
+    // ---- tasks that run elsewhere ----
+
+    /// A task was sent to a worker.
+    pub(super) fn sent(&self, plan: &Plan, id: u32, worker: WorkerId) {
+        let started = Instant::now();
+        let attempt = {
+            let mut open = self.open.lock();
+            let attempt = open.get(&id).map_or(0, |open| open.attempt) + 1;
+            open.insert(id, Open { worker, sent: started, ran: None, attempt, is_running: true, is_here: false });
+            attempt
+        };
+        let event = TaskStarted { task: self.task(plan, id), worker, started, attempt };
+        self.tell(|callback| callback.on_task_started(&event));
+    }
+
+    /// The worker has run it, from and until when is said. What comes of it is told later.
+    pub(super) fn ran(&self, id: u32, started: Instant, ended: Instant) {
+        let received = Instant::now();
+        if let Some(open) = self.open.lock().get_mut(&id) {
+            let started = started.clamp(open.sent, received);
+            open.ran = Some((started, ended.clamp(started, received), received));
+        }
+    }
+
+    /// The last attempt of a task that was sent, or held back, is over.
+    fn close(&self, plan: &Plan, id: u32) -> Open {
+        let is_running = self.open.lock().get(&id).is_some_and(|open| open.is_running);
+        if !is_running {
+            // It has failed on its way to the worker.
+            self.sent(plan, id, WorkerId::here());
+        }
+        self.open.lock().remove(&id).expect("a task is settled by one thread")
+    }
+
+    pub(super) fn open_finished(&self, plan: &Plan, id: u32) {
+        let open = self.close(plan, id);
+        let (started, ended) = open.span();
+        let Open { worker, attempt, .. } = open;
+        let event =
+            TaskFinished { task: self.task(plan, id), worker, started, ended, attempt, crossing: open.crossing() };
+        self.tell(|callback| callback.on_task_finished(&event));
+    }
+
+    pub(super) fn open_failed(&self, plan: &Plan, id: u32, error: Error) {
+        let open = self.close(plan, id);
+        let (started, ended) = open.span();
+        let Open { worker, attempt, .. } = open;
+        let (task, crossing) = (self.task(plan, id), open.crossing());
+        let event = TaskFailed { task, worker, started, ended, attempt, error, crossing };
+        self.tell(|callback| callback.on_task_failed(&event));
+    }
+
+    /// The attempt of a task that was sent is over, and there will be another. Nothing, if it was not sent.
+    pub(super) fn open_retried(&self, plan: &Plan, id: u32, error: Option<Error>) {
+        let open = {
+            let mut open = self.open.lock();
+            let Some(open) = open.get_mut(&id).filter(|open| open.is_running) else { return };
+            open.is_running = false;
+            open.clone()
+        };
+        let (started, ended) = open.span();
+        let Open { worker, attempt, .. } = open;
+        let (task, crossing) = (self.task(plan, id), open.crossing());
+        let event = TaskRetried { task, worker, started, ended, attempt, error, crossing };
+        self.tell(|callback| callback.on_task_retried(&event));
+    }
+}
+
+impl Open {
+    fn span(&self) -> (Instant, Instant) {
+        self.ran.map_or_else(|| (self.sent, Instant::now()), |(started, ended, _)| (started, ended))
+    }
+
+    fn crossing(&self) -> Option<Crossing> {
+        let received = self.ran.map_or_else(Instant::now, |(.., received)| received);
+        (!self.is_here).then_some(Crossing { sent: self.sent, received })
+    }
+}

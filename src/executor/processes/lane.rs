@@ -1,0 +1,155 @@
+//! The tasks that cannot leave this process, and the waiting for the end of the run.
+//!
+//! The thread that started the run takes them itself; when there are more, others help it, up to the number of workers. So tasks that wait
+//! for each other find each other here as on the other executors.
+
+#![expect(unsafe_code, reason = "it runs tasks through the engine, and encodes what they have left in their cells")]
+
+use super::host::Doom;
+use super::pool::Core;
+use super::schedule::{Schedule, local_task_refused};
+use super::settings::LocalTasks;
+use crate::engine::{Run, Timer, Worker, describe_panic};
+use crate::error::{Error, ErrorKind};
+use crate::executor::threads::helpers::Helpers;
+use crate::executor::timer::TimerThread;
+use crate::graph::crossing::ValueCode;
+use crate::portable::code::Described;
+use crate::portable::codec::Encoder;
+use crate::portable::region::Region;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How often a token from outside is looked at while nothing else happens.
+const LOOK_AT_TOKEN: Duration = Duration::from_millis(5);
+
+/// Takes a run to its end.
+pub(super) fn execute(core: &Arc<Core>, run: &Arc<Run>, num_workers: usize) {
+    if !run.claim() {
+        return;
+    }
+    run.enter(|worker| {
+        let settings = core.settings();
+        let schedule = Schedule::new(run, worker, core.num_slots(), settings.max_attempts.get(), core.inheritance(run));
+        if settings.local_tasks == LocalTasks::Error
+            && let Some(id) = schedule.first_local(worker)
+        {
+            return run.stop(local_task_refused(worker, id));
+        }
+        // A value that is asked for elsewhere has to be encoded before the task can be said to have finished.
+        run.hold_back();
+        core.add(&schedule);
+        serve(worker, core, &schedule, num_workers);
+        // Nothing is handed out any more. Tasks that run are told, and their workers killed if that does not help.
+        schedule.stop();
+        let _deadline = (!schedule.is_quiet()).then(|| {
+            schedule.hosts().iter().for_each(|host| host.cancel(schedule.number));
+            let schedule = Arc::downgrade(&schedule);
+            let kill = move || {
+                if let Some(schedule) = schedule.upgrade() {
+                    schedule.hosts().iter().for_each(|host| host.kill(Doom::Cancelled));
+                }
+            };
+            TimerThread::shared().start(settings.cancel_grace, Box::new(kill))
+        });
+        worker.wait_until(None, || schedule.is_quiet());
+        core.remove(&schedule);
+        Helpers::Own.withdraw(Arc::as_ptr(&schedule).addr());
+        schedule.clear();
+    });
+}
+
+/// Runs local tasks until the run has ended or was stopped.
+fn serve(worker: &Worker<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, max_threads: usize) {
+    let run = schedule.run();
+    let num_helpers = Arc::new(AtomicUsize::new(0));
+    let look = run.has_outer_token().then_some(LOOK_AT_TOKEN);
+    while !worker.is_finished() && !worker.is_stopped() {
+        let Some(id) = schedule.take_local() else {
+            worker.wait_until(look, || schedule.has_local() || worker.is_finished() || worker.is_stopped());
+            worker.check_token();
+            continue;
+        };
+        // What else there is needs another thread: this task may wait for it.
+        if schedule.has_local() && num_helpers.load(Ordering::Relaxed) + 1 < max_threads {
+            call_helper(core, schedule, &num_helpers, max_threads);
+        }
+        run_local(worker, core, schedule, id);
+    }
+}
+
+fn call_helper(core: &Arc<Core>, schedule: &Arc<Schedule>, num_helpers: &Arc<AtomicUsize>, max_threads: usize) {
+    num_helpers.fetch_add(1, Ordering::Relaxed);
+    let (core, schedule, num_helpers) = (Arc::clone(core), Arc::clone(schedule), Arc::clone(num_helpers));
+    let team = Arc::as_ptr(&schedule).addr();
+    let help = move || {
+        let run = Arc::clone(schedule.run());
+        run.enter(|worker| {
+            while let Some(id) = schedule.take_local() {
+                if schedule.has_local() && num_helpers.load(Ordering::Relaxed) + 1 < max_threads {
+                    call_helper(&core, &schedule, &num_helpers, max_threads);
+                }
+                run_local(worker, &core, &schedule, id);
+            }
+        });
+        num_helpers.fetch_sub(1, Ordering::Relaxed);
+    };
+    Helpers::Own.call(usize::MAX, team, help);
+}
+
+fn run_local(worker: &Worker<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, id: u32) {
+    // SAFETY: the task was ready, and `take_local` gives it once.
+    let goes_on = catch_unwind(AssertUnwindSafe(|| unsafe { worker.run(id) }))
+        .unwrap_or_else(|payload| worker.panicked(id, payload));
+    if goes_on {
+        let value = match encode(worker, core, schedule, id) {
+            Ok(None) => {
+                finished(worker, id);
+                Some(None)
+            }
+            Ok(Some((bytes, regions, code))) => {
+                finished(worker, id);
+                Some(schedule.value(id, &bytes, regions, code))
+            }
+            // SAFETY: the task has run and its dependents have not been told.
+            Err(error) => unsafe { worker.fail_afterwards(id, error) }.then_some(None),
+        };
+        if let Some(value) = value {
+            schedule.settle(worker, [(id, value)]);
+            core.announce(schedule.num_ready());
+        }
+    }
+    schedule.local_is_over();
+}
+
+/// Tells those who watch, unless the task has failed.
+fn finished(worker: &Worker<'_>, id: u32) {
+    if worker.cell(id).failure().is_none() {
+        worker.finished_after_all(id);
+    }
+}
+
+type Encoded = (Vec<u8>, Vec<Region>, &'static Described<ValueCode>);
+
+/// The value that a task has left in its cell, for tasks elsewhere; `None` if there are none that ask for it.
+fn encode(worker: &Worker<'_>, core: &Core, schedule: &Schedule, id: u32) -> Result<Option<Encoded>, Error> {
+    let cell = worker.cell(id);
+    let Some(code) = worker.task(id).kind().value_code else { return Ok(None) };
+    if cell.failure().is_some() || !schedule.is_read_remotely(id) {
+        return Ok(None);
+    }
+    let mut encoder = Encoder::new(core.settings().codec, Some(&core.memory));
+    // SAFETY: the task has just filled the cell with a value of its type, and those that ask for it have not let go of it.
+    let problem = match catch_unwind(AssertUnwindSafe(|| unsafe { (code.item.encode)(cell, &mut encoder) })) {
+        Ok(Ok(())) => {
+            let (bytes, regions) = encoder.finish();
+            return Ok(Some((bytes, regions, code)));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(payload) => format!("encoding panicked: {}", describe_panic(payload)),
+    };
+    let type_name = (code.item.type_name)();
+    Err(Error::new(ErrorKind::NotPortable, format!("cannot encode its value, a `{type_name}`: {problem}")))
+}

@@ -1,0 +1,172 @@
+//! One end of the channel pair between a slot and a thread of a worker.
+//!
+//! A thin layer over ipc-channel, the same on both sides. It makes up for what ipc-channel leaves to its users: an interrupted `recv`
+//! is repeated, a panic inside (it asserts that system calls work) becomes an error, and the handles of regions are spread over several
+//! messages where there are too many for one.
+
+use super::protocol::{Down, Encoding, Housekeeping, Up, Writer};
+use crate::portable::codec::CodecError;
+use crate::portable::exchange::{Exchange, MAX_HANDLES, RegionRef};
+use crate::portable::region::{Handle, Region};
+use ipc_channel::IpcError;
+use ipc_channel::ipc::{IpcReceiver, IpcSender};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The other side is gone, or what it sent is not a message.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Gone,
+    Nonsense(String),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::Gone => f.write_str("the other side is gone"),
+            Broken::Nonsense(what) => write!(f, "it sent a message that cannot be read: {what}"),
+        }
+    }
+}
+
+/// Receives, repeating what a signal interrupts.
+pub(super) fn receive<T: for<'de> Deserialize<'de> + Serialize>(from: &IpcReceiver<T>) -> Result<T, Broken> {
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| from.recv())) {
+            Ok(Ok(message)) => return Ok(message),
+            Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(Err(IpcError::Disconnected | IpcError::Io(_))) => return Err(Broken::Gone),
+            Ok(Err(error)) => return Err(Broken::Nonsense(error.to_string())),
+            Err(_) => return Err(Broken::Nonsense("its parts do not fit".into())),
+        }
+    }
+}
+
+/// Sends. A send that a signal interrupts counts as broken: the message is gone.
+pub(super) fn send<T: Serialize>(to: &IpcSender<T>, message: T) -> Result<(), Broken> {
+    match catch_unwind(AssertUnwindSafe(|| to.send(message))) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(IpcError::SerializationError(error))) => Err(Broken::Nonsense(error.to_string())),
+        Ok(Err(_)) => Err(Broken::Gone),
+        Err(_) => Err(Broken::Nonsense("ipc-channel panicked".into())),
+    }
+}
+
+/// A message that can carry housekeeping.
+pub(super) trait Message: Serialize {
+    fn of_housekeeping(housekeeping: Housekeeping) -> Self;
+}
+
+impl Message for Down {
+    fn of_housekeeping(housekeeping: Housekeeping) -> Self {
+        Down::Housekeeping(housekeeping)
+    }
+}
+
+impl Message for Up {
+    fn of_housekeeping(housekeeping: Housekeeping) -> Self {
+        Up::Housekeeping(housekeeping)
+    }
+}
+
+/// Sends messages and the regions they refer to.
+pub(super) struct Outgoing<M> {
+    to: IpcSender<M>,
+    /// Regions of the message that is being written.
+    offered: HashMap<u64, RegionRef>,
+    attached: Vec<(RegionRef, Handle)>,
+}
+
+impl<M> fmt::Debug for Outgoing<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").field("offered", &self.offered).finish_non_exhaustive()
+    }
+}
+
+impl<M: Message> Outgoing<M> {
+    pub(super) fn new(to: IpcSender<M>) -> Self {
+        Outgoing { to, offered: HashMap::new(), attached: Vec::new() }
+    }
+
+    /// Writes an encoding whose regions the next message will make known.
+    pub(super) fn encoding(&mut self, writer: &mut Writer, bytes: &[u8], regions: &[Region], exchange: &mut Exchange) {
+        let offered: Vec<RegionRef> = regions.iter().map(|region| self.offer(region, exchange)).collect();
+        writer.encoding(bytes, offered.into_iter());
+    }
+
+    fn offer(&mut self, region: &Region, exchange: &mut Exchange) -> RegionRef {
+        if let Some(&reference) = self.offered.get(&region.id()) {
+            return reference;
+        }
+        let (reference, handle) = exchange.send(region);
+        self.offered.insert(region.id(), reference);
+        self.attached.extend(handle.map(|handle| (reference, handle)));
+        reference
+    }
+
+    /// Sends a message made of what is to be told beside it.
+    pub(super) fn send(
+        &mut self,
+        mut housekeeping: Housekeeping,
+        exchange: &mut Exchange,
+        message: impl FnOnce(Housekeeping) -> M,
+    ) -> Result<(), Broken> {
+        self.offered.clear();
+        while self.attached.len() > MAX_HANDLES {
+            let attached = self.attached.split_off(self.attached.len() - MAX_HANDLES);
+            send(&self.to, M::of_housekeeping(Housekeeping { attached, ..Housekeeping::default() }))?;
+        }
+        housekeeping.attached = std::mem::take(&mut self.attached);
+        housekeeping.released = exchange.take_released();
+        housekeeping.forgotten = exchange.take_forgotten();
+        send(&self.to, message(housekeeping))
+    }
+
+    pub(super) fn send_plain(&self, message: M) -> Result<(), Broken> {
+        send(&self.to, message)
+    }
+}
+
+/// The regions that have come with messages and that the next calls or results refer to.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    arrived: HashMap<u64, Region>,
+}
+
+impl Incoming {
+    /// Takes in what came beside a message.
+    pub(super) fn keep_house(&mut self, housekeeping: Housekeeping, exchange: &mut Exchange) -> Result<(), CodecError> {
+        exchange.on_released(&housekeeping.released)?;
+        exchange.on_forgotten(&housekeeping.forgotten);
+        for (reference, handle) in housekeeping.attached {
+            let region = exchange.receive(reference, Some(handle))?;
+            self.arrived.insert(reference.id, region);
+        }
+        Ok(())
+    }
+
+    /// The regions of an encoding, in its order.
+    pub(super) fn regions(
+        &mut self,
+        encoding: &Encoding<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Vec<Region>, CodecError> {
+        let region = |&reference: &RegionRef| match self.arrived.get(&reference.id) {
+            Some(region) => Ok(region.clone()),
+            None => {
+                let region = exchange.receive(reference, None)?;
+                self.arrived.insert(reference.id, region.clone());
+                Ok(region)
+            }
+        };
+        encoding.regions.iter().map(region).collect()
+    }
+
+    /// The message has been dealt with.
+    pub(super) fn clear(&mut self) {
+        self.arrived.clear();
+    }
+}

@@ -1,0 +1,163 @@
+//! Worker processes: the same executable, started again, so that what a task does to its process is done to nobody else.
+//!
+//! # Who does what
+//!
+//! A run is turned into a [`schedule`]: which tasks can be run, and the encoded values they may ask for. A [`pool`] has a [`slot`] for each
+//! worker, a thread that takes batches of tasks from the schedules, sends them through its [`link`], and takes back the results. The
+//! worker's process, its limits and its end belong to a [`host`]; one [`monitor`] sleeps until a process ends. Tasks that cannot leave this
+//! process run on the [`lane`]. On the other side, [`hook`] makes a worker of a process before `main`, and [`worker`] runs the calls.
+//! What crosses, and when, is in [`protocol`].
+
+pub(crate) mod boot;
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod bootstrap;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod clock;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod hook;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod host;
+pub(crate) mod initializer;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod lane;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod lifeline;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod link;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod monitor;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod page;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod pool;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod protocol;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod schedule;
+pub(crate) mod settings;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod slot;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod spawn;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod worker;
+
+use super::Executor;
+use super::sync::SyncExecutor;
+use super::threads::num_cores;
+use crate::engine::Run;
+use crate::error::{Error, ErrorKind};
+use parking_lot::Mutex;
+use settings::ProcessSettings;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// Runs tasks in worker processes.
+///
+/// A worker is this program's own executable, started again; nothing has to be set up for it. Workers are started when there is
+/// something to do, kept for the next run, and end after [`idle_timeout`](ProcessSettings::idle_timeout), with the executor, or with this
+/// process, however that ends. A task that crashes its worker, is too slow or takes too much memory costs one attempt of that task;
+/// everything else goes on.
+///
+/// `scheduler = "processes"` uses executors that are shared by all runs with the same [settings](ProcessSettings); make one of your own to
+/// have workers of your own.
+///
+/// In a worker, graphs are run by the thread that computes them.
+///
+/// # Examples
+/// ```
+/// use sprang::{ProcessExecutor, delayed};
+/// use std::num::NonZeroUsize;
+///
+/// let executor = ProcessExecutor::new(NonZeroUsize::new(2).unwrap());
+/// let here = std::process::id();
+/// let there = delayed(std::process::id, ());
+/// assert_ne!(there.compute_with(executor)?, here);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+pub struct ProcessExecutor {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    core: Arc<pool::Core>,
+    num_workers: NonZeroUsize,
+    settings: ProcessSettings,
+}
+
+impl fmt::Debug for ProcessExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("ProcessExecutor");
+        out.field("num_workers", &self.num_workers).field("settings", &self.settings);
+        #[cfg(all(target_os = "linux", not(miri)))]
+        out.field("core", &self.core);
+        out.finish()
+    }
+}
+
+impl ProcessExecutor {
+    /// An executor with so many workers, and the default settings.
+    pub fn new(num_workers: NonZeroUsize) -> Self {
+        ProcessExecutor::with_settings(num_workers, ProcessSettings::default())
+    }
+
+    /// An executor with workers of its own kind; the example is with [`ProcessSettings`].
+    pub fn with_settings(num_workers: NonZeroUsize, settings: ProcessSettings) -> Self {
+        ProcessExecutor {
+            #[cfg(all(target_os = "linux", not(miri)))]
+            core: pool::Core::new(settings.clone(), num_workers),
+            num_workers,
+            settings,
+        }
+    }
+
+    /// The executor of all runs with these settings.
+    pub(crate) fn shared(settings: &ProcessSettings, num_workers: Option<NonZeroUsize>) -> Arc<ProcessExecutor> {
+        static SHARED: Mutex<Vec<Arc<ProcessExecutor>>> = Mutex::new(Vec::new());
+        let num_workers = num_workers.or(NonZeroUsize::new(num_cores())).unwrap_or(NonZeroUsize::MIN);
+        let mut shared = SHARED.lock();
+        let mut unused = Vec::new();
+        let executor = match shared.iter().find(|it| it.num_workers == num_workers && it.settings == *settings) {
+            Some(executor) => Arc::clone(executor),
+            None => {
+                // Executors without workers that nobody uses make room, so that their number does not grow with that of settings.
+                unused.extend(shared.extract_if(.., |it| Arc::strong_count(it) == 1 && it.is_without_workers()));
+                let executor = Arc::new(ProcessExecutor::with_settings(num_workers, settings.clone()));
+                shared.push(Arc::clone(&executor));
+                executor
+            }
+        };
+        drop(shared);
+        drop(unused);
+        executor
+    }
+
+    fn is_without_workers(&self) -> bool {
+        #[cfg(all(target_os = "linux", not(miri)))]
+        return self.core.is_without_workers();
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        true
+    }
+}
+
+impl Executor for ProcessExecutor {
+    fn name(&self) -> &str {
+        "processes"
+    }
+
+    fn execute(&self, run: &Arc<Run>) {
+        if boot::is_worker() {
+            return SyncExecutor.execute(run);
+        }
+        if let Some(refusal) = boot::refusal() {
+            return run.stop(Error::new(ErrorKind::NoWorker, refusal));
+        }
+        #[cfg(all(target_os = "linux", not(miri)))]
+        lane::execute(&self.core, run, self.num_workers.get());
+    }
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+impl Drop for ProcessExecutor {
+    fn drop(&mut self) {
+        self.core.close();
+    }
+}

@@ -1,0 +1,399 @@
+//! The slots, and what they share: settings, runs that want workers, and who sleeps.
+
+use super::host::{Channel, Host};
+use super::schedule::{Batch, Schedule};
+use super::settings::ProcessSettings;
+use super::slot::Slot;
+use crate::engine::Run;
+use crate::error::{Error, ErrorKind};
+use crate::portable::budget::Budget;
+use crate::portable::region::Memory;
+use parking_lot::{Condvar, Mutex};
+use std::ffi::OsStr;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often in a row a worker may fail to start before the runs that wait for it fail.
+const START_ATTEMPTS: u32 = 5;
+/// How long to wait after the first failure; twice as long after each further one, up to a second or so.
+const START_BACKOFF: Duration = Duration::from_millis(10);
+const MAX_DOUBLINGS: u32 = 7;
+
+/// What all slots of a pool share.
+pub(super) struct Core {
+    settings: ProcessSettings,
+    /// One for each thread of each worker.
+    num_slots: usize,
+    pub(super) memory: Memory,
+    state: Mutex<State>,
+    places: Box<[Place]>,
+    stations: Box<[Mutex<Station>]>,
+}
+
+/// What others know of a slot.
+#[derive(Debug, Default)]
+struct Place {
+    /// Rung when the slot has been taken off the stack of those that sleep.
+    bell: Condvar,
+    /// Whether it has a batch, or is about something else that takes time. One that is not, and does not sleep, is going to look for work
+    /// before it sleeps.
+    is_engaged: AtomicBool,
+}
+
+struct State {
+    /// Grows with every change: there is work, a worker has ended, the pool is closed.
+    version: u64,
+    /// The slots that sleep. The last to come is the first to be woken: what it needs is warm, and those below come to their end.
+    sleeping: Vec<usize>,
+    schedules: Vec<Arc<Schedule>>,
+    /// Where to look first, so that no run waits for another.
+    first: usize,
+    slots: Vec<JoinHandle<()>>,
+    num_failed_starts: u32,
+    is_closed: bool,
+}
+
+/// The place of one worker, used by the slots of its threads.
+#[derive(Default)]
+struct Station {
+    host: Option<Arc<Host>>,
+    /// Channels that their slots have not fetched yet.
+    channels: Vec<Option<Channel>>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Core")
+            .field("num_slots", &self.num_slots)
+            .field("sleeping", &state.sleeping)
+            .field("schedules", &state.schedules)
+            .field("is_closed", &state.is_closed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a slot that has nothing to do is woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    Changed,
+    /// It has waited for as long as a worker may be idle.
+    Idle,
+    Closed,
+}
+
+impl Core {
+    pub(super) fn new(settings: ProcessSettings, num_workers: NonZeroUsize) -> Arc<Core> {
+        let num_slots = num_workers.get() * settings.threads_per_worker.get();
+        // A worker that some threads of are about to leave may be there beside the one in its place, for each slot at most.
+        let budget = Budget::for_members(shared_memory_limit(&settings), num_workers.get() + num_slots);
+        Arc::new(Core {
+            num_slots,
+            memory: Memory::within(next_origin(), budget),
+            state: Mutex::new(State {
+                version: 0,
+                sleeping: Vec::new(),
+                schedules: Vec::new(),
+                first: 0,
+                slots: Vec::new(),
+                num_failed_starts: 0,
+                is_closed: false,
+            }),
+            places: (0..num_slots).map(|_| Place::default()).collect(),
+            stations: (0..num_workers.get()).map(|_| Mutex::default()).collect(),
+            settings,
+        })
+    }
+
+    pub(super) fn settings(&self) -> &ProcessSettings {
+        &self.settings
+    }
+
+    pub(super) fn num_slots(&self) -> usize {
+        self.num_slots
+    }
+
+    /// A number that changes with what workers inherit from this process when they start: its environment and working directory, as far
+    /// as the settings do not name others.
+    pub(super) fn inheritance(&self, run: &Run) -> u64 {
+        let settings = &self.settings;
+        let is_overridden = |name: &OsStr| name.to_str().is_some_and(|name| settings.environment.contains_key(name));
+        let environment = run.surroundings().environment(&is_overridden);
+        let folder = match &settings.working_directory {
+            Some(folder) if folder.is_absolute() => None,
+            _ => std::env::current_dir().ok(),
+        };
+        let mut hasher = DefaultHasher::new();
+        (environment, folder).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    // ---- runs come and go ----
+
+    /// Offers a run's tasks to the slots.
+    pub(super) fn add(self: &Arc<Self>, schedule: &Arc<Schedule>) {
+        let mut state = self.state.lock();
+        state.schedules.push(Arc::clone(schedule));
+        state.num_failed_starts = 0;
+        drop(state);
+        self.announce(schedule.num_ready());
+    }
+
+    fn start_slots(self: &Arc<Self>, state: &mut State, num_wanted: usize) {
+        while state.slots.len() < num_wanted.min(self.num_slots) && !state.is_closed {
+            let index = state.slots.len();
+            let core = Arc::clone(self);
+            let thread = std::thread::Builder::new().name(format!("sprang-slot-{index}"));
+            match thread.spawn(move || Slot::new(core, index).serve()) {
+                Ok(thread) => state.slots.push(thread),
+                Err(error) if index == 0 => {
+                    let error = Error::new(ErrorKind::NoWorker, format!("there is no thread for a worker: {error}"));
+                    state.schedules.iter().for_each(|schedule| schedule.run().stop(error.clone()));
+                    return;
+                }
+                // Those that there are must do.
+                Err(_) => return,
+            }
+        }
+    }
+
+    pub(super) fn remove(&self, schedule: &Arc<Schedule>) {
+        let mut state = self.state.lock();
+        state.schedules.retain(|other| !Arc::ptr_eq(other, schedule));
+    }
+
+    pub(super) fn is_active(&self, run: u64) -> bool {
+        self.state.lock().schedules.iter().any(|schedule| schedule.number == run)
+    }
+
+    /// There are tasks to take, so many as far as is known.
+    pub(super) fn announce(self: &Arc<Self>, num_ready: usize) {
+        if num_ready == 0 {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.version += 1;
+        let num_slots = state.slots.len();
+        // SeqCst pairs with `is_engaged`: who is told of an end finds the slot that brought it free.
+        let num_free = self.places[..num_slots].iter().filter(|place| !place.is_engaged.load(SeqCst)).count();
+        // Those will find that the version has changed.
+        let num_looking = num_free.saturating_sub(state.sleeping.len());
+        self.start_slots(&mut state, num_slots + num_ready.saturating_sub(num_free));
+        let first = state.sleeping.len().saturating_sub(num_ready.saturating_sub(num_looking));
+        let woken = state.sleeping.split_off(first);
+        drop(state);
+        self.ring(&woken);
+    }
+
+    pub(super) fn wake_all(&self) {
+        let mut state = self.state.lock();
+        state.version += 1;
+        let woken = std::mem::take(&mut state.sleeping);
+        drop(state);
+        self.ring(&woken);
+    }
+
+    /// Wakes the slots of a worker: others have nothing to do with what has become of it, and might start one of their own.
+    pub(super) fn wake_slots_of(&self, worker: u32) {
+        let num_threads = self.settings.threads_per_worker.get();
+        let mut state = self.state.lock();
+        state.version += 1;
+        let woken: Vec<usize> = state.sleeping.extract_if(.., |slot| *slot / num_threads == worker as usize).collect();
+        drop(state);
+        self.ring(&woken);
+    }
+
+    fn ring(&self, slots: &[usize]) {
+        slots.iter().rev().for_each(|&slot| {
+            self.places[slot].bell.notify_one();
+        });
+    }
+
+    // ---- for slots ----
+
+    /// What changes are known so far; to be given to [`Core::wait`] when a look around has found nothing.
+    pub(super) fn version(&self) -> u64 {
+        self.state.lock().version
+    }
+
+    /// Says whether a slot can be counted on to look for work soon.
+    pub(super) fn is_engaged(&self, slot: usize, is_engaged: bool) {
+        self.places[slot].is_engaged.store(is_engaged, SeqCst);
+    }
+
+    /// Waits for a change, for no longer than `time`.
+    pub(super) fn wait(&self, slot: usize, seen: u64, time: Option<Duration>) -> Woken {
+        let deadline = time.and_then(|time| Instant::now().checked_add(time));
+        let mut state = self.state.lock();
+        self.is_engaged(slot, false);
+        if !state.is_closed && state.version == seen {
+            state.sleeping.push(slot);
+            while state.sleeping.contains(&slot) {
+                let bell = &self.places[slot].bell;
+                let Some(deadline) = deadline else {
+                    bell.wait(&mut state);
+                    continue;
+                };
+                if bell.wait_until(&mut state, deadline).timed_out() && state.sleeping.contains(&slot) {
+                    state.sleeping.retain(|&other| other != slot);
+                    return Woken::Idle;
+                }
+            }
+        }
+        if state.is_closed { Woken::Closed } else { Woken::Changed }
+    }
+
+    /// How many tasks are ready, in all runs.
+    pub(super) fn num_ready(&self) -> usize {
+        self.state.lock().schedules.iter().map(|schedule| schedule.num_ready()).sum()
+    }
+
+    /// A batch for a slot that has so many under way, which will take `busy_ns`; only of runs that the slot's worker will do for, if
+    /// `inheritance` says what that is.
+    pub(super) fn take_batch(
+        &self,
+        num_under_way: usize,
+        busy_ns: Option<f64>,
+        inheritance: Option<u64>,
+    ) -> Option<Batch> {
+        let schedules: Vec<Arc<Schedule>> = {
+            let mut state = self.state.lock();
+            let num_schedules = state.schedules.len();
+            state.first = if num_schedules == 0 { 0 } else { (state.first + 1) % num_schedules };
+            let first = state.first;
+            (0..num_schedules)
+                .map(|i| &state.schedules[(first + i) % num_schedules])
+                .filter(|schedule| schedule.has_ready())
+                .filter(|schedule| inheritance.is_none_or(|inheritance| inheritance == schedule.inheritance))
+                .map(Arc::clone)
+                .collect()
+        };
+        schedules.iter().find_map(|schedule| {
+            schedule.run().enter(|worker| schedule.take_batch(worker, num_under_way, busy_ns)).flatten()
+        })
+    }
+
+    /// The channel of a slot to its thread of a worker, which is started if need be.
+    ///
+    /// A worker that has inherited something else makes room for a new one, and ends when its other threads have come to the end of what
+    /// they do.
+    pub(super) fn connect(
+        self: &Arc<Self>,
+        slot: usize,
+        inheritance: u64,
+    ) -> Result<(Arc<Host>, usize, Channel), Error> {
+        let num_threads = self.settings.threads_per_worker.get();
+        let (number, thread) = (slot / num_threads, slot % num_threads);
+        let mut station = self.stations[number].lock();
+        let fits = |host: &&Arc<Host>| !host.has_ended() && !host.is_retired() && host.inheritance() == inheritance;
+        if let Some(host) = station.host.as_ref().filter(fits).map(Arc::clone)
+            && let Some(channel) = station.channels[thread].take()
+        {
+            return Ok((host, thread, channel));
+        }
+        if let Some(host) = station.host.take() {
+            host.retire();
+            station.channels.drain(..).flatten().for_each(|_| host.leave());
+        }
+        let (host, channels) = Host::start(self, number as u32, inheritance)?;
+        station.channels = channels.into_iter().map(Some).collect();
+        station.host = Some(Arc::clone(&host));
+        let channel = station.channels[thread].take().expect("a worker has a channel for each thread");
+        drop(station);
+        self.state.lock().num_failed_starts = 0;
+        Ok((host, thread, channel))
+    }
+
+    /// A worker that was to be closed: channels that nobody has fetched are closed as well.
+    pub(super) fn disconnect(&self, host: &Arc<Host>) {
+        host.retire();
+        if self.settings.threads_per_worker.get() > 1 {
+            // Slots of its other threads may sleep.
+            self.wake_slots_of(host.number());
+        }
+        let mut station = self.stations[host.number() as usize].lock();
+        if !station.host.as_ref().is_some_and(|other| Arc::ptr_eq(other, host)) {
+            return;
+        }
+        station.host = None;
+        for _ in station.channels.drain(..).flatten() {
+            host.leave();
+        }
+    }
+
+    /// A worker did not start. Returns how long to wait before the next attempt, or fails the runs that wait: not while another worker is
+    /// there, or is being started, which can do all that there is to do.
+    pub(super) fn start_failed(&self, error: &Error) -> Option<Duration> {
+        let num_failed_starts = {
+            let mut state = self.state.lock();
+            state.num_failed_starts += 1;
+            state.num_failed_starts
+        };
+        if num_failed_starts < START_ATTEMPTS || !self.is_without_workers() {
+            return Some(START_BACKOFF * 2_u32.pow((num_failed_starts - 1).min(MAX_DOUBLINGS)));
+        }
+        self.stop_all(error);
+        None
+    }
+
+    /// Fails the runs that there are.
+    pub(super) fn stop_all(&self, error: &Error) {
+        let schedules = self.state.lock().schedules.clone();
+        schedules.iter().for_each(|schedule| schedule.run().stop(error.clone()));
+    }
+
+    /// Gives back memory that is kept for the next tasks, unless some are run.
+    pub(super) fn trim(&self) {
+        if self.state.lock().schedules.is_empty() {
+            self.memory.trim();
+        }
+    }
+
+    pub(super) fn is_without_workers(&self) -> bool {
+        // A station that is in use may be starting a worker, which nobody should wait for here.
+        let is_there = |station: &Mutex<Station>| {
+            station.try_lock().is_none_or(|station| station.host.as_ref().is_some_and(|host| !host.has_ended()))
+        };
+        !self.stations.iter().any(is_there)
+    }
+
+    /// Lets the workers end and waits for them.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        let slots = std::mem::take(&mut state.slots);
+        drop(state);
+        self.wake_all();
+        // A run keeps its executor, and so the last to let go of both may be a slot that has just brought back a result.
+        let here = std::thread::current().id();
+        let is_slot = slots.iter().any(|slot| slot.thread().id() == here);
+        for slot in slots.into_iter().filter(|_| !is_slot) {
+            // A slot that panicked has a bug that was reported; its worker ends with it.
+            let _ = slot.join();
+        }
+        // Values that the program still has do not keep the rest.
+        self.memory.close();
+    }
+}
+
+/// A number for those who make regions, this process and its workers; each gets one of its own.
+pub(super) fn next_origin() -> u32 {
+    static ORIGIN: AtomicU32 = AtomicU32::new(0);
+    ORIGIN.fetch_add(1, Ordering::Relaxed)
+}
+
+fn shared_memory_limit(settings: &ProcessSettings) -> u64 {
+    settings.shared_memory_limit.unwrap_or_else(|| total_memory() / 4)
+}
+
+/// The memory of the machine in bytes, as far as the system tells.
+fn total_memory() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB"));
+    total.and_then(|kib| kib.trim().parse::<u64>().ok()).map_or(4 << 30, |kib| kib * 1024)
+}

@@ -1,0 +1,700 @@
+//! The inside of a worker process: a few threads that run the calls they are sent.
+//!
+//! A call is run as a task is in any run, on cells that its inputs were decoded into; see [`crossing`](crate::graph::crossing). What can go
+//! wrong with one call, a panic among it, is its result; what is wrong with the conversation itself ends the process, and the parent
+//! sees to the rest.
+
+#![expect(unsafe_code, reason = "it calls tasks on cells of its own making, whose types the parent vouches for")]
+
+use super::boot;
+use super::clock;
+use super::hook::{EXIT_PANICKED, WorkerStart};
+use super::host::CANCEL;
+use super::initializer::InitializerCode;
+use super::link::{Broken, Incoming, Outgoing, receive, send};
+use super::page::{Page, Phase};
+use super::protocol::{
+    Body, Bytes, Call, Code, Down, Garbage, Hello, Housekeeping, Input, Ran, Reader, Setup, Up, Work, Writer,
+};
+use super::spawn::exe_id;
+use crate::engine::{CancelToken, InRun, Restore, Surroundings, describe_panic, quietly};
+use crate::error::texts_of;
+use crate::graph::crossing::{TaskCode, ValueCode};
+use crate::graph::name;
+use crate::graph::value::Cell;
+use crate::portable::code::Described;
+use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
+use crate::portable::exchange::Exchange;
+use crate::portable::region::{Memory, Region};
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Results are sent on the way when the batch has taken this long since the last were.
+const FLUSH_AFTER: Duration = Duration::from_millis(1);
+/// Or when they have grown to this size.
+const FLUSH_BYTES: usize = 64 << 10;
+/// Smaller values are sent again rather than kept.
+pub(super) const KEEP_MIN_BYTES: usize = 4 << 10;
+
+/// Serves the parent until it says goodbye. Returns the status for the process to exit with.
+pub(super) fn worker_main(start: WorkerStart) -> i32 {
+    match begin(start) {
+        Ok(()) => 0,
+        // There is nobody to tell: the parent sees the status.
+        Err(_) => EXIT_BROKEN,
+    }
+}
+
+/// The status of a worker that could not make sense of its parent.
+pub(super) const EXIT_BROKEN: i32 = 115;
+
+/// The threads of this process share it.
+struct Shared {
+    codec: Codec,
+    memory: Memory,
+    page: Page,
+    kept: Mutex<HashMap<u64, SharedValue>>,
+    runs: Mutex<Runs>,
+}
+
+#[derive(Default)]
+struct Runs {
+    by_number: HashMap<u64, Arc<WorkerRun>>,
+    /// Runs that were cancelled, some of them before this process heard of them.
+    cancelled: HashSet<u64>,
+}
+
+/// A run, as far as it concerns the tasks of this process.
+struct WorkerRun {
+    surroundings: Box<dyn Surroundings>,
+    token: CancelToken,
+}
+
+/// A decoded value that calls may borrow.
+struct KeptValue {
+    cell: Cell,
+    code: &'static Described<ValueCode>,
+}
+
+impl Drop for KeptValue {
+    fn drop(&mut self) {
+        sweep(&self.cell, self.code);
+    }
+}
+
+/// A kept value, or why it could not be decoded, once one thread has seen to that.
+type SharedValue = Arc<OnceLock<Result<KeptValue, String>>>;
+
+/// Drops the value in a cell if there is still one.
+fn sweep(cell: &Cell, code: &Described<ValueCode>) {
+    if let Some(drop_value) = code.item.drop_value {
+        // SAFETY: the cell belongs to one call or one kept value, nobody reads it any more, and its value was made by this code.
+        quietly(|| unsafe { cell.sweep(drop_value) });
+    }
+}
+
+fn begin(start: WorkerStart) -> Result<(), String> {
+    let hello = IpcSender::connect(start.server.clone()).map_err(|error| error.to_string())?;
+    let (setup_sender, setup) = ipc::channel::<Setup>().map_err(|error| error.to_string())?;
+    let executable = exe_id().map_err(|error| error.to_string())?;
+    send(&hello, Hello::Worker { version: boot::VERSION.into(), executable, setup: setup_sender })
+        .map_err(|broken| broken.to_string())?;
+    drop(hello);
+    let setup = receive(&setup).map_err(|broken| broken.to_string())?;
+    let shared = Arc::new(Shared {
+        codec: setup.codec,
+        memory: Memory::within(setup.origin, setup.budget.into_budget()?),
+        page: Page::received(setup.page),
+        kept: Mutex::default(),
+        runs: Mutex::default(),
+    });
+    watch_panics(setup.worker);
+    watch_forks();
+    start.control.on_control({
+        let shared = Arc::clone(&shared);
+        move |kind, number| {
+            if kind == CANCEL {
+                shared.cancel(number);
+            }
+        }
+    });
+    let ready = match &setup.initializer {
+        None => Ok(()),
+        Some(code) => code
+            .resolve::<InitializerCode>()
+            .map_err(|error| error.to_string())
+            .and_then(|initializer| {
+                catch_unwind(initializer.item.call)
+                    .unwrap_or_else(|payload| Err(format!("it panicked: {}", describe_panic(payload))))
+            })
+            .map_err(|error| format!("the initializer failed: {error}")),
+    };
+    let mut threads = Vec::new();
+    let mut links = setup.links.into_iter().enumerate();
+    let first = links.next();
+    for (index, (from, to)) in links {
+        let (shared, ready) = (Arc::clone(&shared), ready.clone());
+        let thread = std::thread::Builder::new().name(format!("sprang-worker-{index}")).stack_size(8 << 20);
+        threads.push(
+            thread
+                .spawn(move || {
+                    // The parent learns of the end of the process, and not of that of a thread.
+                    let serve = || Thread::new(shared, index, to).serve(&from, ready);
+                    catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| std::process::exit(EXIT_PANICKED));
+                })
+                .map_err(|error| error.to_string())?,
+        );
+    }
+    if let Some((index, (from, to))) = first {
+        Thread::new(shared, index, to).serve(&from, ready);
+    }
+    threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread panicked".to_owned()))
+}
+
+impl Shared {
+    fn cancel(&self, run: u64) {
+        let mut runs = self.runs.lock();
+        runs.cancelled.insert(run);
+        if let Some(run) = runs.by_number.get(&run) {
+            run.token.cancel();
+        }
+    }
+
+    fn run(
+        &self,
+        number: u64,
+        surroundings: Option<(crate::portable::code::CodeRef, Bytes)>,
+    ) -> Result<Arc<WorkerRun>, String> {
+        if let Some(run) = self.runs.lock().by_number.get(&number) {
+            return Ok(Arc::clone(run));
+        }
+        let (restore, bytes) = surroundings.ok_or("the run is unknown")?;
+        let restore = restore.resolve::<Restore>().map_err(|error| error.to_string())?;
+        let run = Arc::new(WorkerRun { surroundings: (restore.item)(&bytes.0)?, token: CancelToken::new() });
+        let mut runs = self.runs.lock();
+        if runs.cancelled.contains(&number) {
+            run.token.cancel();
+        }
+        Ok(Arc::clone(runs.by_number.entry(number).or_insert(run)))
+    }
+
+    fn end_runs(&self, ended: &[u64]) {
+        let mut runs = self.runs.lock();
+        let over: Vec<_> =
+            ended.iter().map(|number| (runs.by_number.remove(number), runs.cancelled.remove(number))).collect();
+        drop(runs);
+        drop(over);
+    }
+
+    fn drop_kept(&self, keys: &[u64]) {
+        let mut kept = self.kept.lock();
+        let dropped: Vec<_> = keys.iter().map(|key| kept.remove(key)).collect();
+        drop(kept);
+        drop(dropped);
+    }
+}
+
+/// This is not the process that the parent started, but a copy that a task has made of it.
+static HAS_FORKED: AtomicBool = AtomicBool::new(false);
+
+fn watch_forks() {
+    extern "C" fn in_child() {
+        HAS_FORKED.store(true, Ordering::Relaxed);
+    }
+    // SAFETY: the handler does nothing but to store to an atomic.
+    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+}
+
+enum Known {
+    Task(&'static Described<TaskCode>),
+    Value(&'static Described<ValueCode>),
+}
+
+/// A thread that serves one slot of the parent.
+struct Thread {
+    shared: Arc<Shared>,
+    index: usize,
+    outgoing: Outgoing<Up>,
+    incoming: Incoming,
+    exchange: Exchange,
+    codes: Vec<Result<Known, String>>,
+}
+
+/// Results that have not been sent yet.
+struct Results {
+    batch: u32,
+    writer: Writer,
+    num_results: u32,
+    last_sent: Instant,
+}
+
+/// A value that was made in this batch.
+enum Made {
+    /// The call gave none.
+    Nothing,
+    Own(Own),
+    Kept(SharedValue),
+}
+
+struct Own {
+    cell: Cell,
+    code: &'static Described<ValueCode>,
+    /// How many arguments of later calls are this value.
+    num_uses: u32,
+    /// The call that was last shown it.
+    last_shown: Option<u32>,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        sweep(&self.cell, self.code);
+    }
+}
+
+impl Thread {
+    fn new(shared: Arc<Shared>, index: usize, to: IpcSender<Up>) -> Self {
+        let exchange = Exchange::new();
+        Thread {
+            shared,
+            index,
+            outgoing: Outgoing::new(to),
+            incoming: Incoming::default(),
+            exchange,
+            codes: Vec::new(),
+        }
+    }
+
+    fn serve(mut self, from: &IpcReceiver<Down>, ready: Result<(), String>) {
+        let _memory = self.shared.memory.enter();
+        let is_ready = ready.is_ok();
+        if self.outgoing.send_plain(Up::Ready(ready)).is_err() || !is_ready {
+            return;
+        }
+        loop {
+            let done = match receive(from) {
+                Ok(Down::Work(work)) => self.work(work),
+                Ok(Down::Codes(codes)) => {
+                    self.learn(codes);
+                    Ok(())
+                }
+                Ok(Down::Housekeeping(housekeeping)) => {
+                    self.keep_house(housekeeping).and_then(|()| self.report_releases())
+                }
+                Ok(Down::Trim(housekeeping)) => self.trim(housekeeping),
+                Ok(Down::Bye) | Err(Broken::Gone) => return,
+                Err(Broken::Nonsense(what)) => Err(what),
+            };
+            // What cannot be understood or answered: the parent finds this process gone and says what it was. At once, whatever other
+            // threads do: the parent has no other way to learn of it.
+            if done.is_err() {
+                std::process::exit(EXIT_BROKEN);
+            }
+        }
+    }
+
+    fn keep_house(&mut self, housekeeping: Housekeeping) -> Result<(), String> {
+        self.shared.drop_kept(&housekeeping.dropped);
+        self.shared.end_runs(&housekeeping.ended);
+        self.incoming.keep_house(housekeeping, &mut self.exchange).map_err(|error| error.to_string())
+    }
+
+    /// Says, while there is nothing else to say, which regions are not used here any more.
+    fn report_releases(&mut self) -> Result<(), String> {
+        if !self.exchange.has_released() {
+            return Ok(());
+        }
+        let sent = self.outgoing.send(Housekeeping::default(), &mut self.exchange, Up::Housekeeping);
+        sent.map_err(|broken| broken.to_string())
+    }
+
+    fn trim(&mut self, housekeeping: Housekeeping) -> Result<(), String> {
+        self.keep_house(housekeeping)?;
+        self.shared.memory.trim();
+        let sent = self.outgoing.send(Housekeeping::default(), &mut self.exchange, Up::Trimmed);
+        sent.map_err(|broken| broken.to_string())
+    }
+
+    fn learn(&mut self, codes: Vec<Code>) {
+        self.codes.extend(codes.into_iter().map(|code| {
+            match code {
+                Code::Task(code) => code.resolve().map(Known::Task),
+                Code::Value(code) => code.resolve().map(Known::Value),
+            }
+            .map_err(|error| error.to_string())
+        }));
+    }
+
+    fn work(&mut self, work: Work) -> Result<(), String> {
+        let Work { batch, run, surroundings, codes, num_calls, calls, housekeeping } = work;
+        self.keep_house(housekeeping)?;
+        self.learn(codes);
+        let run = self.shared.run(run, surroundings)?;
+        let calls = calls.into_bytes();
+        let mut reader = Reader::new(&calls);
+        let calls = (0..num_calls)
+            .map(|_| reader.call())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|garbage| garbage.to_string())?;
+        if !reader.is_at_end() {
+            return Err(Garbage.to_string());
+        }
+        let mut results = Results { batch, writer: Writer::default(), num_results: 0, last_sent: Instant::now() };
+        let mut outcome = Ok(());
+        run.surroundings.enter(&mut || {
+            let _in_run = InRun::new();
+            let _token = run.token.enter();
+            outcome = self.calls(&calls, &mut results);
+        });
+        outcome?;
+        let sent = self.report(results, true);
+        self.shared.page.set_sent(self.index, batch);
+        self.incoming.clear();
+        sent
+    }
+
+    fn calls(&mut self, calls: &[Call<'_>], results: &mut Results) -> Result<(), String> {
+        let mut uses = vec![0_u32; calls.len()];
+        for input in calls.iter().flat_map(|call| &call.inputs) {
+            if let Input::Earlier(index) = input {
+                *uses.get_mut(*index as usize).ok_or("an input comes from a call that is not there")? += 1;
+            }
+        }
+        let mut made: Vec<Made> = Vec::with_capacity(calls.len());
+        for (index, call) in calls.iter().enumerate() {
+            let value = self.call(index as u32, call, uses[index], &mut made, results)?;
+            made.push(value);
+            results.num_results += 1;
+            let is_last = index + 1 == calls.len();
+            if !is_last && (results.writer.len() > FLUSH_BYTES || results.last_sent.elapsed() > FLUSH_AFTER) {
+                let next = Results { writer: Writer::default(), num_results: 0, last_sent: Instant::now(), ..*results };
+                self.report(std::mem::replace(results, next), false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, results: Results, is_last: bool) -> Result<(), String> {
+        let Results { batch, writer, num_results, .. } = results;
+        let results = Body::new(writer.finish());
+        let message = |housekeeping| Up::Results { batch, is_last, num_results, results, housekeeping };
+        let sent = self.outgoing.send(Housekeeping::default(), &mut self.exchange, message);
+        sent.map_err(|broken| broken.to_string())
+    }
+
+    /// Runs one call, writes its result, and gives the value if later calls of the batch ask for it, which `num_uses` do.
+    ///
+    /// An error is one of the conversation, not of the call.
+    fn call(
+        &mut self,
+        index: u32,
+        call: &Call<'_>,
+        num_uses: u32,
+        made: &mut [Made],
+        results: &mut Results,
+    ) -> Result<Made, String> {
+        let batch = results.batch;
+        self.shared.page.set(self.index, batch, index, Phase::Busy);
+        let made = self.call_busily(index, call, num_uses, made, results);
+        // A task that forks and returns in both processes leaves a second worker on the same channel.
+        if HAS_FORKED.load(Ordering::Relaxed) {
+            // Without anything that the real worker will do at its end.
+            // SAFETY: it takes no pointers and does not return.
+            unsafe { libc::_exit(0) };
+        }
+        self.shared.page.set(self.index, batch, index, Phase::Idle);
+        made
+    }
+
+    fn call_busily(
+        &mut self,
+        index: u32,
+        call: &Call<'_>,
+        num_uses: u32,
+        made: &mut [Made],
+        results: &mut Results,
+    ) -> Result<Made, String> {
+        let task = match self.codes.get(call.code as usize) {
+            Some(Ok(Known::Task(task))) => *task,
+            Some(Err(error)) => {
+                results.writer.result_not_portable(index, &format!("its code was not found in the worker: {error}"));
+                return Ok(Made::Nothing);
+            }
+            _ => return Err("a call refers to code that was not sent".into()),
+        };
+        let value_code = task.item.value.ok_or("a call refers to code without a value")?;
+        // Regions are counted as they come, so all are taken, whatever becomes of the call.
+        let regions = call.inputs.iter().map(|input| match input {
+            Input::Value { value, .. } => self.incoming.regions(value, &mut self.exchange),
+            _ => Ok(Vec::new()),
+        });
+        let regions = regions.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        let args_regions = self.incoming.regions(&call.args, &mut self.exchange).map_err(|error| error.to_string())?;
+        TASK.with(|task_now| task_now.borrow_mut().set(task, call.name));
+
+        // Kept values that are borrowed: they outlive the cells that show them.
+        let mut borrowed = Vec::new();
+        let mut cells = Cells {
+            cells: Vec::with_capacity(call.inputs.len() + 1),
+            codes: Vec::with_capacity(call.inputs.len() + 1),
+        };
+        for (position, (input, regions)) in call.inputs.iter().zip(&regions).enumerate() {
+            match self.input(input, regions, index, made, &mut borrowed) {
+                Ok(Some((cell, code))) => cells.push(cell, code),
+                Ok(None) => {
+                    results.writer.result_skipped(index);
+                    return Ok(Made::Nothing);
+                }
+                Err(message) => {
+                    results.writer.result_not_portable(index, &format!("input {}: {message}", position + 1));
+                    return Ok(Made::Nothing);
+                }
+            }
+        }
+        let num_inputs = cells.cells.len() as u32;
+        cells.push(Cell::new(1), value_code);
+        let ids: Vec<u32> = (0..num_inputs).collect();
+
+        let mut decoder = Decoder::new(self.shared.codec, call.args.bytes, &args_regions);
+        let before = Instant::now();
+        // SAFETY: the parent wrote the arguments with the kind that this code belongs to, and one input of the right type for each of
+        // the task's; both were checked to be the same executable.
+        let called = || unsafe { (task.item.call)(&mut decoder, &cells.cells, ids.as_ptr(), num_inputs) };
+        let outcome = catch_unwind(AssertUnwindSafe(called));
+        let ran = Ran { ns: before.elapsed().as_nanos() as u64, started_ns: clock::shared_ns(before) };
+        let writer = &mut results.writer;
+        match outcome {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(error))) => {
+                // What it does is the program's, too.
+                let texts = catch_unwind(AssertUnwindSafe(|| texts_of(&**error))).unwrap_or_else(|payload| {
+                    vec![format!("an error that cannot be displayed: {}", describe_panic(payload))]
+                });
+                quietly(|| drop(error));
+                writer.result_returned(index, ran, &texts);
+                return Ok(Made::Nothing);
+            }
+            Ok(Err(error)) => {
+                writer.result_not_portable(index, &format!("cannot decode its arguments: {error}"));
+                return Ok(Made::Nothing);
+            }
+            Err(payload) => {
+                writer.result_panicked(index, ran, &describe_panic(payload));
+                return Ok(Made::Nothing);
+            }
+        }
+
+        let (value, _) = cells.pop();
+        let mut value = Made::Own(Own { cell: value, code: value_code, num_uses, last_shown: None });
+        if call.ship {
+            let mut encoder = Encoder::new(self.shared.codec, Some(&self.shared.memory));
+            let Made::Own(Own { cell, .. }) = &value else { unreachable!("it was just made") };
+            // SAFETY: the call has filled the cell with a value of this code's type, and nobody has taken it.
+            let encoded = catch_unwind(AssertUnwindSafe(|| unsafe { (value_code.item.encode)(cell, &mut encoder) }));
+            let encoded = match encoded {
+                Ok(Ok(())) => {
+                    let (bytes, regions) = encoder.finish();
+                    self.made_own(regions).map(|regions| (bytes, regions)).map_err(|error| error.to_string())
+                }
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(payload) => Err(format!("encoding panicked: {}", describe_panic(payload))),
+            };
+            let (bytes, regions) = match encoded {
+                Ok(encoded) => encoded,
+                Err(problem) => {
+                    let type_name = (value_code.item.type_name)();
+                    writer.result_not_portable(index, &format!("cannot encode its value, a `{type_name}`: {problem}"));
+                    return Ok(Made::Nothing);
+                }
+            };
+            let size = bytes.len() + regions.iter().map(|region| region.len()).sum::<usize>();
+            let keep = call.keep != 0 && size >= KEEP_MIN_BYTES;
+            writer.result_value(index, ran, keep);
+            self.outgoing.encoding(writer, &bytes, &regions, &mut self.exchange);
+            if keep {
+                value = Made::Kept(self.keep(call.keep, value, value_code));
+            }
+        } else {
+            writer.result_unsent(index, ran, false);
+        }
+        Ok(if num_uses == 0 { Made::Nothing } else { value })
+    }
+
+    /// The regions, with copies in the place of those that came to another thread: the parent gets them back only from that one.
+    fn made_own(&self, regions: Vec<Region>) -> Result<Vec<Region>, CodecError> {
+        let own = |region: Region| {
+            if !self.exchange.is_foreign(&region) {
+                return Ok(region);
+            }
+            let mut copy = self.shared.memory.allocate(region.len())?;
+            copy.copy_from_slice(&region);
+            Ok(copy.freeze())
+        };
+        regions.into_iter().map(own).collect()
+    }
+
+    fn keep(&self, key: u64, mut value: Made, code: &'static Described<ValueCode>) -> SharedValue {
+        let kept = Arc::new(OnceLock::new());
+        if let Made::Own(Own { cell, .. }) = &mut value {
+            let cell = std::mem::replace(cell, Cell::new(0));
+            let _ = kept.set(Ok(KeptValue { cell, code }));
+        }
+        self.shared.kept.lock().insert(key, Arc::clone(&kept));
+        kept
+    }
+
+    /// A cell with the value of an input; `None` if the call that should have made it gave none.
+    fn input(
+        &self,
+        input: &Input<'_>,
+        regions: &[Region],
+        index: u32,
+        made: &mut [Made],
+        borrowed: &mut Vec<SharedValue>,
+    ) -> Result<Option<(Cell, &'static Described<ValueCode>)>, String> {
+        match *input {
+            Input::Earlier(earlier) if earlier >= index => Err("it comes from a later call".into()),
+            Input::Earlier(earlier) => match &mut made[earlier as usize] {
+                Made::Nothing => Ok(None),
+                Made::Own(own) => {
+                    own.num_uses -= 1;
+                    // The last one to ask gets the value itself, if it has not been shown it as another of its arguments.
+                    if own.num_uses == 0 && own.last_shown != Some(index) {
+                        return Ok(Some((std::mem::replace(&mut own.cell, Cell::new(0)), own.code)));
+                    }
+                    own.last_shown = Some(index);
+                    let shared = Cell::new(1);
+                    // SAFETY: the cell holds a value of this code's type. It stays there until after this call: it is taken out only above,
+                    // which no other argument of this call can come to any more.
+                    unsafe { (own.code.item.share)(&own.cell, &shared) };
+                    Ok(Some((shared, own.code)))
+                }
+                Made::Kept(kept) => {
+                    let kept = Arc::clone(kept);
+                    borrow(kept, borrowed).map(Some)
+                }
+            },
+            Input::Kept(key) => {
+                let kept = self.shared.kept.lock().get(&key).cloned();
+                borrow(kept.ok_or("it was to be kept here and was not")?, borrowed).map(Some)
+            }
+            Input::Value { code, keep, ref value } => {
+                let code = match self.codes.get(code as usize) {
+                    Some(Ok(Known::Value(code))) => *code,
+                    Some(Err(error)) => return Err(format!("its code was not found in the worker: {error}")),
+                    _ => return Err("it refers to code that was not sent".into()),
+                };
+                let decode = || decode(code, self.shared.codec, value.bytes, regions);
+                if keep == 0 {
+                    return decode().map(|cell| Some((cell, code)));
+                }
+                // Of several threads that are sent the same value one decodes it.
+                let kept = Arc::clone(self.shared.kept.lock().entry(keep).or_default());
+                kept.get_or_init(|| decode().map(|cell| KeptValue { cell, code }));
+                borrow(kept, borrowed).map(Some)
+            }
+        }
+    }
+}
+
+fn decode(code: &'static Described<ValueCode>, codec: Codec, bytes: &[u8], regions: &[Region]) -> Result<Cell, String> {
+    let cell = Cell::new(1);
+    let mut decoder = Decoder::new(codec, bytes, regions);
+    // SAFETY: a new cell.
+    let decoded = catch_unwind(AssertUnwindSafe(|| unsafe { (code.item.decode)(&mut decoder, &cell) }));
+    let problem = match decoded {
+        Ok(Ok(())) => match decoder.finish() {
+            Ok(()) => return Ok(cell),
+            Err(error) => {
+                sweep(&cell, code);
+                error.to_string()
+            }
+        },
+        Ok(Err(error)) => error.to_string(),
+        Err(payload) => format!("decoding panicked: {}", describe_panic(payload)),
+    };
+    Err(format!("cannot decode a `{}`: {problem}", (code.item.type_name)()))
+}
+
+/// A cell that shows a kept value, which is put on the list of those that the call borrows.
+fn borrow(kept: SharedValue, borrowed: &mut Vec<SharedValue>) -> Result<(Cell, &'static Described<ValueCode>), String> {
+    let cell = Cell::new(1);
+    let code = match kept.get() {
+        Some(Ok(value)) => {
+            // SAFETY: the cell holds a value of this code's type, and lives until the list of borrowed values is dropped after the call.
+            unsafe { (value.code.item.share)(&value.cell, &cell) };
+            value.code
+        }
+        Some(Err(error)) => return Err(error.clone()),
+        None => return Err("it was to be kept here and was not".into()),
+    };
+    borrowed.push(kept);
+    Ok((cell, code))
+}
+
+/// The cells of one call. What is left in them is dropped with them.
+struct Cells {
+    cells: Vec<Cell>,
+    codes: Vec<&'static Described<ValueCode>>,
+}
+
+impl Cells {
+    fn push(&mut self, cell: Cell, code: &'static Described<ValueCode>) {
+        self.cells.push(cell);
+        self.codes.push(code);
+    }
+
+    fn pop(&mut self) -> (Cell, &'static Described<ValueCode>) {
+        let last = (self.cells.pop(), self.codes.pop());
+        (last.0.expect("a call has a cell for its value"), last.1.expect("each cell has a code"))
+    }
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        self.cells.iter().zip(&self.codes).for_each(|(cell, code)| sweep(cell, code));
+    }
+}
+
+thread_local! {
+    static TASK: RefCell<TaskNow> = const { RefCell::new(TaskNow { code: None, name: String::new() }) };
+}
+
+/// The task that this thread runs.
+struct TaskNow {
+    code: Option<&'static Described<TaskCode>>,
+    name: String,
+}
+
+impl TaskNow {
+    fn set(&mut self, code: &'static Described<TaskCode>, name: Option<&str>) {
+        self.code = Some(code);
+        self.name.clear();
+        self.name.push_str(name.unwrap_or_default());
+    }
+}
+
+/// Says whose panic it is before it is reported.
+fn watch_panics(worker: u32) {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let _ = TASK.try_with(|task| {
+            let Ok(task) = task.try_borrow() else { return };
+            let Some(code) = task.code else { return };
+            let name = match task.name.as_str() {
+                "" => name::of_function((code.item.function)()),
+                name => name.to_owned(),
+            };
+            let pid = std::process::id();
+            // If it cannot be written there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "\nsprang worker {worker} (process {pid}), task {name:?}:");
+        });
+        before(info);
+    }));
+}

@@ -1,0 +1,112 @@
+//! The typed functions by which calls and values cross to another process.
+//!
+//! In the sending process a task's arguments and the values of its inputs are encoded one by one; in the receiving one they are decoded
+//! into cells, and the task is called with these as if it stood in a graph there. The receiver finds the functions by a reference to
+//! their static: [`TaskCode`] for the call, [`ValueCode`] for a value, which may come from a task with another function.
+
+#![expect(unsafe_code, reason = "typed values in untyped cells")]
+
+use super::node::CallError;
+use super::value::{Cell, drop_value_of, needs_release};
+use crate::portable::Portable;
+use crate::portable::code::Described;
+use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
+use std::any::type_name;
+use std::marker::PhantomData;
+
+/// Calls a task whose encoded arguments come from the decoder.
+///
+/// The other arguments are the cells of the call, where the ids of the inputs start, and the id of the cell for the value, which stays
+/// empty if the call gives none.
+///
+/// # Safety
+/// The arguments were encoded by the task's kind. There are as many ids as the task has inputs, each below the number of cells and
+/// with a value of the input's type in its cell; the task's own cell is empty.
+pub(crate) type CallEncodedFn =
+    unsafe fn(&mut Decoder<'_>, &[Cell], *const u32, u32) -> Result<Option<Box<CallError>>, CodecError>;
+
+/// How another process calls a task.
+#[derive(Debug)]
+pub(crate) struct TaskCode {
+    /// The name of the function's type.
+    pub(crate) function: fn() -> &'static str,
+    pub(crate) call: CallEncodedFn,
+    /// `None` where there is no code either.
+    pub(crate) value: Option<&'static Described<ValueCode>>,
+}
+
+/// How values of one type cross.
+#[derive(Debug)]
+pub struct ValueCode {
+    pub(crate) type_name: fn() -> &'static str,
+    /// # Safety
+    /// As [`Cell::peek`].
+    pub(crate) encode: unsafe fn(&Cell, &mut Encoder<'_>) -> Result<(), CodecError>,
+    /// # Safety
+    /// As [`Cell::put`].
+    pub(crate) decode: unsafe fn(&mut Decoder<'_>, &Cell) -> Result<(), CodecError>,
+    /// Lets the readers of the second cell see the value of the first.
+    ///
+    /// # Safety
+    /// As [`Cell::peek`] for the first and [`Cell::put_external`] for the second.
+    pub(crate) share: unsafe fn(&Cell, &Cell),
+    /// `None` if there is nothing to do.
+    pub(crate) drop_value: Option<unsafe fn(&Cell)>,
+    /// Puts what the value decodes to in its place.
+    ///
+    /// # Safety
+    /// As [`Cell::take`] and then [`Cell::put`].
+    pub(crate) round_trip: unsafe fn(&Cell, Codec) -> Result<(), String>,
+}
+
+/// The functions for one type of value.
+pub(super) struct Crossing<T>(PhantomData<T>);
+
+impl<T: Portable> Crossing<T> {
+    pub(super) const CODE: &'static Described<ValueCode> = &Described::new(
+        type_name::<T>,
+        ValueCode {
+            type_name: type_name::<T>,
+            encode: Self::encode,
+            decode: Self::decode,
+            share: Self::share,
+            drop_value: if needs_release::<T>() { Some(drop_value_of::<T>) } else { None },
+            round_trip: Self::round_trip,
+        },
+    );
+
+    unsafe fn encode(cell: &Cell, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
+        // SAFETY: the caller's contract.
+        encoder.write(unsafe { cell.peek::<T>() })
+    }
+
+    unsafe fn decode(decoder: &mut Decoder<'_>, cell: &Cell) -> Result<(), CodecError> {
+        let value = decoder.read::<T>()?;
+        // SAFETY: the caller's contract.
+        unsafe { cell.put(value) };
+        Ok(())
+    }
+
+    unsafe fn share(from: &Cell, to: &Cell) {
+        // SAFETY: the caller's contract.
+        unsafe { to.put_external::<T>(from.peek()) };
+    }
+
+    unsafe fn round_trip(cell: &Cell, codec: Codec) -> Result<(), String> {
+        let type_name = type_name::<T>();
+        let mut encoder = Encoder::new(codec, None);
+        // SAFETY: the caller's contract.
+        unsafe { Self::encode(cell, &mut encoder) }.map_err(|error| format!("cannot encode `{type_name}`: {error}"))?;
+        let (bytes, regions) = encoder.finish();
+        let copy: T = Decoder::new(codec, &bytes, &regions)
+            .read()
+            .map_err(|error| format!("cannot decode `{type_name}`: {error}"))?;
+        // SAFETY: the caller is the cell's task; the new value is in place before dropping the old one can panic.
+        let _old = unsafe {
+            let old = cell.take::<T>();
+            cell.put(copy);
+            old
+        };
+        Ok(())
+    }
+}

@@ -1,0 +1,378 @@
+//! References to code that another process of the same executable can follow.
+//!
+//! What is referred to is a static, [`Described`]. A reference says in which module (the executable or a library) it lies, how far from the
+//! module's start, and what it is; all of that is checked before the reference is followed.
+//!
+//! # What the unsafe code rests on
+//!
+//! 1. Before anything is read at the address that a reference leads to, all of the struct lies in one readable segment of the module
+//!    that the reference names, at the alignment of the type.
+//! 2. Until it is known that the struct is there, only its magic number and the addresses of its functions are looked at, as integers,
+//!    and atomically, for the memory may be a variable of somebody else.
+//! 3. The functions are called only if the number is right and the addresses are those of code. The number has 128 bits, some of them
+//!    made from the version of this crate, so that in a program of the same executable it stands in a `Described` alone.
+//! 4. The reference is followed only if the struct says that its item is of the expected type, and if its two names have the hash that
+//!    the sender took from the original. Two types of one name do not lie at the same place of the same executable.
+
+#![cfg_attr(all(target_os = "linux", not(miri)), expect(unsafe_code, reason = "makes references from integers"))]
+
+use serde::{Deserialize, Serialize};
+use std::any::type_name;
+use std::fmt;
+
+/// A static that other processes may be pointed at.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Described<T: 'static> {
+    magic: [u32; 4],
+    type_name: fn() -> &'static str,
+    signature: fn() -> &'static str,
+    pub(crate) item: T,
+}
+
+/// No text, and none of it zero: says that a [`Described`] of this version of the crate begins here.
+const MAGIC: [u32; 4] = {
+    let version = hash(&[env!("CARGO_PKG_VERSION")]);
+    [0x9e1d_53a7, 0xd28b_f4c3, version as u32 | 1, (version >> 32) as u32 | 1]
+};
+
+impl<T> Described<T> {
+    /// `signature` tells statics of the same type apart.
+    pub(crate) const fn new(signature: fn() -> &'static str, item: T) -> Self {
+        Described { magic: MAGIC, type_name: type_name::<T>, signature, item }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        (self.signature)()
+    }
+}
+
+/// Where a [`Described`] static lies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct CodeRef {
+    /// The path of a library; empty for the program.
+    module: String,
+    /// From the module's base.
+    offset: u64,
+    /// Of the signature and the name of the item's type.
+    signature: u64,
+}
+
+/// Why a reference cannot be made or followed.
+#[derive(Clone, Debug)]
+pub(crate) struct CodeError(pub(crate) String);
+
+impl fmt::Display for CodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CodeError {}
+
+/// FNV-1a of the texts and of where they end.
+const fn hash(texts: &[&str]) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut i = 0;
+    while i < texts.len() {
+        let bytes = texts[i].as_bytes();
+        let mut k = 0;
+        while k < bytes.len() {
+            hash = (hash ^ bytes[k] as u64).wrapping_mul(PRIME);
+            k += 1;
+        }
+        hash = (hash ^ 0xff).wrapping_mul(PRIME); // in no UTF-8
+        i += 1;
+    }
+    hash
+}
+
+fn signature_of<T>(name: &str) -> u64 {
+    hash(&[type_name::<T>(), name])
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+mod modules {
+    use super::{CodeError, CodeRef, Described, MAGIC, signature_of};
+    use crate::portable::module::{Access, Module, find};
+    use std::ffi::{CStr, CString};
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+
+    impl CodeRef {
+        /// Says where `item` lies.
+        ///
+        /// # Errors
+        /// If it is not part of the program or of a library but was allocated.
+        ///
+        /// # Complexity
+        /// O(modules of the process); for what lies in a library, also the look-up of its path in the file system.
+        pub(crate) fn to<T>(item: &'static Described<T>) -> Result<CodeRef, CodeError> {
+            let start = std::ptr::from_ref(item) as usize;
+            let range = start..start + size_of::<Described<T>>();
+            let (base, path) = find(|module| {
+                let path = || if module.is_program() { PathBuf::new() } else { module.path() };
+                module.has(&range, Access::Read).then(|| (module.base(), path()))
+            })
+            .ok_or_else(|| CodeError(format!("`{}` lies in no module of this process", item.name())))?;
+            // The path may start at the directory that was the current one when the library was loaded.
+            let path = if path.as_os_str().is_empty() { path } else { path.canonicalize().unwrap_or(path) };
+            let module = path.into_os_string().into_string().map_err(|path| {
+                CodeError(format!("the path of the library {path:?}, which has `{}`, is not UTF-8", item.name()))
+            })?;
+            Ok(CodeRef { module, offset: (start - base) as u64, signature: signature_of::<T>(item.name()) })
+        }
+
+        /// Follows the reference. A library that is not loaded yet is loaded.
+        ///
+        /// # Errors
+        /// If there is no such module, or nothing of that description at that place of it.
+        pub(crate) fn resolve<T>(&self) -> Result<&'static Described<T>, CodeError> {
+            let missing = |why: &str| CodeError(format!("{self} leads to no function of this process: {why}"));
+            let size = size_of::<Described<T>>();
+            let offset = usize::try_from(self.offset).map_err(|_| missing("the offset is too large"))?;
+            let start_in = |module: &Module<'_>| {
+                let start = module.base().checked_add(offset)?;
+                start.checked_add(size).filter(|&end| module.has(&(start..end), Access::Read)).map(|_| start)
+            };
+            let found = match find(|module| self.is_in(module).then(|| start_in(module))) {
+                Some(found) => found,
+                None => {
+                    load(&self.module).map_err(|why| missing(&why))?;
+                    find(|module| self.is_in(module).then(|| start_in(module)))
+                        .ok_or_else(|| missing("the module is not there after loading it"))?
+                }
+            };
+            let start = found.ok_or_else(|| missing("the module ends before it"))?;
+            if !start.is_multiple_of(align_of::<Described<T>>()) {
+                return Err(missing("the offset is not aligned"));
+            }
+            let described = start as *const Described<T>;
+            // SAFETY: all of the struct can be read, and is aligned (rule 1); integers of these sizes are read at once (rule 2).
+            let (magic, functions) = unsafe {
+                let magic = (&raw const (*described).magic).cast::<u32>().cast_mut();
+                let functions = [&raw const (*described).type_name, &raw const (*described).signature];
+                (
+                    [0, 1, 2, 3].map(|i| AtomicU32::from_ptr(magic.add(i)).load(Relaxed)),
+                    functions.map(|function| AtomicUsize::from_ptr(function.cast::<usize>().cast_mut()).load(Relaxed)),
+                )
+            };
+            if magic != MAGIC {
+                return Err(missing("nothing that can be referred to lies there; is this another executable?"));
+            }
+            let is_code = |start: usize| {
+                let range = start..start.saturating_add(1);
+                find(|module| module.has(&range, Access::Execute).then_some(())).is_some()
+            };
+            if !functions.into_iter().all(is_code) {
+                return Err(missing("its description is damaged"));
+            }
+            // SAFETY: the number says that these are the functions of a `Described` (rule 3).
+            let (type_name, name) = unsafe { (((*described).type_name)(), ((*described).signature)()) };
+            if type_name != std::any::type_name::<T>() || signature_of::<T>(name) != self.signature {
+                return Err(missing(&format!("`{name}`, `{type_name}`, lies there; is this another executable?")));
+            }
+            // SAFETY: the hash says that this is the static which the reference was made to (rule 4). Modules are not unloaded: of those
+            // that were there before, the program refers to its own, and what `load` loaded stays.
+            Ok(unsafe { &*described })
+        }
+
+        fn is_in(&self, module: &Module<'_>) -> bool {
+            if self.module.is_empty() || module.is_program() {
+                return self.module.is_empty() && module.is_program();
+            }
+            let path = module.path();
+            path == Path::new(&self.module)
+                || (path.file_name() == Path::new(&self.module).file_name()
+                    && path.canonicalize().is_ok_and(|path| path == Path::new(&self.module)))
+        }
+    }
+
+    /// For good: what is in it may be referred to from now on.
+    fn load(path: &str) -> Result<(), String> {
+        // Else the loader would look for it in the folders of the system.
+        if !Path::new(path).is_absolute() {
+            return Err("there is no such module".into());
+        }
+        let path = CString::new(path).map_err(|_| "its path has a zero in it".to_owned())?;
+        // SAFETY: a C string. The library was loaded by the process that made the reference, so its constructors are part of the program.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+        if !handle.is_null() {
+            return Ok(());
+        }
+        // SAFETY: what it returns is this thread's, until the next call of its kind.
+        let why = unsafe {
+            let why = libc::dlerror();
+            if why.is_null() { "no reason is given".into() } else { CStr::from_ptr(why).to_string_lossy().into_owned() }
+        };
+        Err(format!("the library cannot be loaded: {why}"))
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+impl CodeRef {
+    /// # Errors
+    /// Always.
+    pub(crate) fn to<T>(item: &'static Described<T>) -> Result<CodeRef, CodeError> {
+        Err(unsupported(item.name()))
+    }
+
+    /// # Errors
+    /// Always.
+    pub(crate) fn resolve<T>(&self) -> Result<&'static Described<T>, CodeError> {
+        Err(unsupported(&self.to_string()))
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn unsupported(what: &str) -> CodeError {
+    CodeError(format!("{what} cannot be referred to from another process on {}", std::env::consts::OS))
+}
+
+impl fmt::Display for CodeRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let module = if self.module.is_empty() { "the program" } else { &self.module };
+        write!(f, "the reference to {module} + {:#x}", self.offset)
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    static ONE: Described<u64> = Described::new(|| "one", 1);
+    static TWO: Described<u64> = Described::new(|| "two", 2);
+    static SMALL: Described<u8> = Described::new(|| "one", 3);
+    /// Outside the read-only segments.
+    static VARIABLE: Described<std::sync::atomic::AtomicU64> =
+        Described::new(|| "variable", std::sync::atomic::AtomicU64::new(4));
+
+    struct Generic<T>(T);
+
+    impl<T: 'static> Generic<T> {
+        const CODE: &'static Described<fn() -> &'static str> = &Described::new(type_name::<T>, type_name::<T>);
+    }
+
+    fn error<T: fmt::Debug + 'static>(reference: &CodeRef) -> String {
+        reference.resolve::<T>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_reference_leads_back() {
+        let back = CodeRef::to(&ONE).unwrap().resolve::<u64>().unwrap();
+        assert!(std::ptr::eq(back, &ONE));
+        assert_eq!((back.item, back.name()), (1, "one"));
+        assert_eq!(
+            CodeRef::to(&VARIABLE)
+                .unwrap()
+                .resolve::<std::sync::atomic::AtomicU64>()
+                .unwrap()
+                .item
+                .load(std::sync::atomic::Ordering::Relaxed),
+            4
+        );
+        let generic = CodeRef::to(Generic::<Vec<i8>>::CODE).unwrap().resolve::<fn() -> &'static str>().unwrap();
+        assert_eq!((generic.item)(), type_name::<Vec<i8>>());
+    }
+
+    #[test]
+    fn a_reference_crosses() {
+        let bytes = postcard::to_stdvec(&CodeRef::to(&TWO).unwrap()).unwrap();
+        assert!(bytes.len() < 20, "{} bytes", bytes.len());
+        let back: CodeRef = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(back.resolve::<u64>().unwrap().item, 2);
+    }
+
+    #[test]
+    fn a_damaged_description_is_refused() {
+        #[repr(C)]
+        struct Damaged {
+            magic: [u32; 4],
+            functions: [usize; 2],
+            item: u64,
+        }
+        static DAMAGED: Damaged = Damaged { magic: MAGIC, functions: [16, usize::MAX], item: 1 };
+
+        let one = CodeRef::to(&ONE).unwrap();
+        let distance = (&raw const DAMAGED as u64).wrapping_sub(&raw const ONE as u64);
+        let damaged = CodeRef { offset: one.offset.wrapping_add(distance), ..one };
+        assert_eq!(DAMAGED.item + DAMAGED.functions[0] as u64 + u64::from(DAMAGED.magic[0]), 17 + u64::from(MAGIC[0]));
+        assert!(error::<u64>(&damaged).contains("its description is damaged"));
+    }
+
+    #[test]
+    fn what_was_allocated_cannot_be_referred_to() {
+        let item = Box::leak(Box::new(Described::new(|| "leaked", 1_u8)));
+        assert_eq!(CodeRef::to(item).unwrap_err().to_string(), "`leaked` lies in no module of this process");
+    }
+
+    #[test]
+    fn another_static_or_another_type_is_refused() {
+        let (one, two) = (CodeRef::to(&ONE).unwrap(), CodeRef::to(&TWO).unwrap());
+        let crossed = CodeRef { offset: two.offset, ..one.clone() };
+        assert!(error::<u64>(&crossed).contains("`two`, `u64`, lies there"), "{}", error::<u64>(&crossed));
+        assert!(error::<i64>(&one).contains("`one`, `u64`, lies there"), "{}", error::<i64>(&one));
+        assert!(
+            error::<u64>(&CodeRef { offset: CodeRef::to(&SMALL).unwrap().offset, ..one.clone() })
+                .contains("`one`, `u8`, lies there")
+        );
+        assert!(error::<u64>(&CodeRef { signature: one.signature ^ 1, ..one }).contains("another executable"));
+    }
+
+    #[test]
+    fn a_wrong_place_is_refused() {
+        let one = CodeRef::to(&ONE).unwrap();
+        let at = |offset| CodeRef { offset, ..one.clone() };
+        assert!(error::<u64>(&at(one.offset + 1)).contains("not aligned"));
+        assert!(error::<u64>(&at(one.offset + 8)).contains("nothing that can be referred to"));
+        assert!(error::<u64>(&at(u64::MAX)).contains("the module ends"));
+        assert!(error::<u64>(&at(u64::MAX - 64)).contains("the module ends"));
+    }
+
+    #[test]
+    fn a_wrong_module_is_refused() {
+        let one = CodeRef::to(&ONE).unwrap();
+        let within = |module: &str| CodeRef { module: module.into(), ..one.clone() };
+        assert!(error::<u64>(&within("libm.so.6")).contains("there is no such module"));
+        assert!(error::<u64>(&within("/nowhere/lib.so")).contains("cannot be loaded"));
+        assert!(error::<u64>(&within("/no\0where")).contains("a zero"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_offset_does_harm(near in -(1_i64 << 24)..(1 << 24), far in any::<u64>(), is_near: bool, signature: u64) {
+            let one = CodeRef::to(&ONE).unwrap();
+            let offset = if is_near { one.offset.wrapping_add_signed(near & !7) } else { far };
+            prop_assume!(offset != one.offset);
+            for reference in [CodeRef { offset, ..one.clone() }, CodeRef { offset, signature, ..one }] {
+                prop_assert!(reference.resolve::<u64>().is_err(), "{}", reference);
+            }
+        }
+
+        #[test]
+        fn no_offset_into_a_library_does_harm(offset in 0_u64..(1 << 22)) {
+            let reference = CodeRef { module: find_library(), offset, signature: 0 };
+            prop_assert!(reference.resolve::<u64>().is_err(), "{}", reference);
+        }
+    }
+
+    fn find_library() -> String {
+        let path = crate::portable::module::find(|module| {
+            (!module.is_program() && module.path().is_absolute()).then(|| module.path())
+        });
+        path.map_or_else(String::new, |path| path.canonicalize().unwrap().into_os_string().into_string().unwrap())
+    }
+
+    #[test]
+    fn every_place_of_the_program_but_those_of_its_statics_is_refused() {
+        let one = CodeRef::to(&ONE).unwrap();
+        let ends = (one.offset.saturating_sub(1 << 18), one.offset + (1 << 18));
+        let found: Vec<u64> =
+            (ends.0..ends.1).filter(|&offset| CodeRef { offset, ..one.clone() }.resolve::<u64>().is_ok()).collect();
+        assert_eq!(found, [one.offset]);
+    }
+}
