@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -42,6 +42,15 @@ impl Room {
 ///
 /// A child that does not end within a minute is aborted: no test waits that long for anything.
 pub(crate) fn alone<F: FnOnce()>(furnish: impl FnOnce(&mut Room), body: F) {
+    alone_with_output(furnish, body, |_| {});
+}
+
+/// As [`alone`], with a look at what the child has written.
+pub(crate) fn alone_with_output<F: FnOnce()>(
+    furnish: impl FnOnce(&mut Room),
+    body: F,
+    check_output: impl FnOnce(&Output),
+) {
     #[expect(clippy::disallowed_methods, reason = "tells the child from its parent")]
     let is_child = std::env::var_os(MARK).is_some();
     if is_child {
@@ -84,6 +93,7 @@ pub(crate) fn alone<F: FnOnce()>(furnish: impl FnOnce(&mut Room), body: F) {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
+    check_output(&output);
 }
 
 /// In the child: a path from the folder that has `work` and `home` in it, as messages show it.

@@ -4,6 +4,7 @@ mod child;
 mod docs;
 mod layers;
 mod mistakes;
+mod processes;
 mod scopes;
 
 use sprang::config;

@@ -27,7 +27,51 @@ refused_files! {
     an_unknown_key_that_is_near_to_none_is_refused_with_all_that_are_known:
         "frobnicate = 4"
         => "@:1: unknown setting \"frobnicate\"; known are \"scheduler\", \"num_workers\", \"errors\", \"order\", \
-            \"check_portable\"; rename it, or remove it";
+            \"check_portable\", \"processes.max_attempts\", \"processes.start_timeout\", \"processes.idle_timeout\", \
+            \"processes.memory_limit\", \"processes.max_tasks_per_worker\", \"processes.stdio\", \"processes.environment\", \
+            \"processes.working_directory\", \"processes.initializer\", \"processes.local_tasks\", \"processes.codec\", \
+            \"processes.core_dumps\", \"processes.cancel_grace\", \"processes.shared_memory_limit\", \
+            \"processes.threads_per_worker\"; rename it, or remove it";
+    a_key_without_its_table_is_refused_with_the_whole_name:
+        "memory-limit = '1 GiB'"
+        => "@:1: unknown setting \"memory-limit\"; the nearest is \"processes.memory_limit\"; rename it, or remove it";
+    an_unknown_key_in_a_table_is_refused_with_its_line:
+        "[processes]\nmax_attempts = 1\nstdout = 'null'"
+        => "@:3: unknown setting \"processes.stdout\"; the nearest is \"processes.stdio\"; rename it, or remove it";
+    a_duration_without_a_unit_is_refused:
+        "processes.cancel_grace = '5'"
+        => "@:1: \"processes.cancel_grace\" cannot be \"5\"; give a duration such as \"500ms\", or a whole number of seconds";
+    a_duration_in_an_unknown_unit_is_refused:
+        "processes.cancel_grace = '5 blinks'"
+        => "@:1: \"processes.cancel_grace\" cannot be \"5 blinks\"; give a duration such as \"500ms\", or a whole number of \
+            seconds";
+    no_time_to_start_is_refused:
+        "processes.start_timeout = 0"
+        => "@:1: \"processes.start_timeout\" cannot be 0; give a duration above 0, such as \"30s\", or a whole number of seconds";
+    a_size_that_is_none_is_refused:
+        "processes.memory_limit = 'much'"
+        => "@:1: \"processes.memory_limit\" cannot be \"much\"; give a size above 0, such as \"512 MiB\", a whole number of bytes, \
+            or \"none\"";
+    a_negative_size_is_refused:
+        "processes.memory_limit = -1"
+        => "@:1: \"processes.memory_limit\" cannot be -1; give a size above 0, such as \"512 MiB\", a whole number of bytes, or \
+            \"none\"";
+    an_initializer_is_not_given_as_text:
+        "[processes]\ninitializer = 'setup'"
+        => "@:2: \"processes.initializer\" cannot be \"setup\"; give a `config::Initializer`, which can be given from code only, \
+            or \"none\"";
+    an_environment_that_is_no_list_of_names_and_texts_is_refused:
+        "processes.environment = 'LANG'"
+        => "@:1: \"processes.environment\" cannot be \"LANG\"; give a table of texts, a text such as \
+            \"NAME=VALUE,OTHER=VALUE\" with `\\,` for a comma and `\\\\` for a backslash, or \"none\"";
+    a_variable_that_is_no_text_is_refused:
+        "[processes.environment]\nLANG = 'C'\nTHREADS = 1"
+        => "@:1: \"processes.environment\" cannot be a TOML table; give a table of texts, a text such as \
+            \"NAME=VALUE,OTHER=VALUE\" with `\\,` for a comma and `\\\\` for a backslash, or \"none\"";
+    a_variable_with_a_name_that_cannot_be_is_refused:
+        "[processes.environment]\n'A B' = 'C'"
+        => "@:1: \"processes.environment\" cannot be the texts {\"A B\": \"C\"}; give a table of texts, a text such as \
+            \"NAME=VALUE,OTHER=VALUE\" with `\\,` for a comma and `\\\\` for a backslash, or \"none\"";
     a_key_in_an_unknown_table_is_refused_with_its_line:
         "[sched]\n\nuler = 'sync'"
         => "@:3: unknown setting \"sched.uler\"; the nearest is \"scheduler\"; rename it, or remove it";
@@ -39,10 +83,10 @@ refused_files! {
         => "@:2: \"num_workers\" cannot be \"4\"; give a whole number from 1, or \"auto\" for one per core";
     a_number_is_no_scheduler:
         "scheduler = 3"
-        => "@:1: \"scheduler\" cannot be 3; give \"threads\" or \"sync\"";
+        => "@:1: \"scheduler\" cannot be 3; give \"threads\", \"processes\" or \"sync\"";
     an_unknown_scheduler_is_refused_with_those_known:
         "scheduler = 'thread'"
-        => "@:1: \"scheduler\" cannot be \"thread\"; give \"threads\" or \"sync\"";
+        => "@:1: \"scheduler\" cannot be \"thread\"; give \"threads\", \"processes\" or \"sync\"";
     text_is_no_truth_value_in_a_file:
         "check_portable = 'true'"
         => "@:1: \"check_portable\" cannot be \"true\"; give true or false";

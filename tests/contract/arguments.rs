@@ -1,6 +1,6 @@
 //! What reaches a function, and how often functions are called.
 
-use super::{Check, Subject, Tally, check};
+use super::{Check, Subject, Tally, check, check_here};
 use sprang::{Delayed, ErrorKind, Refs, compute, delayed, delayed_local, lit, local, prepare};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,7 +21,7 @@ pub(crate) fn checks() -> Vec<Check> {
         check(tasks_that_are_not_pure_are_never_merged),
         check(a_local_value_is_shared_by_all_tasks_and_runs),
         check(a_local_value_cannot_be_computed),
-        check(a_literal_is_borrowed_by_every_run),
+        check_here(a_literal_is_borrowed_by_every_run),
         check(a_grid_where_every_task_needs_three_others_is_right),
         check(ten_thousand_tasks_that_need_nothing_are_all_run_once),
         check(a_tree_is_added_up),

@@ -1,7 +1,7 @@
 //! What a failure says, whom it reaches, and whom it does not.
 
 use super::ledger::{Counted, Ledger};
-use super::{Check, Subject, Tally, check, rendezvous};
+use super::{Check, Subject, Tally, check, check_here, rendezvous};
 use sprang::{
     Delayed, Error, ErrorKind, Refs, compute, compute_each, config, delayed, delayed_local, persist, try_delayed,
     try_delayed_local,
@@ -13,7 +13,7 @@ use std::thread;
 
 pub(crate) fn checks() -> Vec<Check> {
     vec![
-        check(an_err_fails_the_run_and_is_kept_as_the_source),
+        check_here(an_err_fails_the_run_and_is_kept_as_the_source),
         check(a_panic_fails_the_run_with_its_message_and_place),
         check(a_failure_tells_its_way_to_the_output),
         check(the_first_failure_stops_the_run),
@@ -24,7 +24,7 @@ pub(crate) fn checks() -> Vec<Check> {
         check(each_of_many_failures_reaches_its_own_outputs),
         check(a_task_is_tried_as_often_as_it_may_be),
         check(a_task_that_panics_is_tried_again),
-        check(owned_inputs_are_there_for_every_attempt_and_moved_for_the_last),
+        check_here(owned_inputs_are_there_for_every_attempt_and_moved_for_the_last),
         check(a_retry_leaks_nothing),
         check(the_executor_is_usable_at_once_after_a_failure),
         check(a_failure_harms_no_other_run),

@@ -1,6 +1,6 @@
 //! Computes within tasks, from many threads, and the configuration that goes with them.
 
-use super::{Check, Subject, Tally, check};
+use super::{Check, Subject, Tally, check, check_here};
 use rayon::prelude::*;
 use sprang::{Delayed, Refs, compute, config, delayed, delayed_local, try_delayed, try_delayed_local};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(crate) fn checks() -> Vec<Check> {
         check(a_scoped_setting_is_gone_from_the_workers_afterwards),
         check(threads_that_compute_at_once_see_their_own_settings),
         check(a_scope_opened_in_a_task_ends_with_the_task),
-        check(the_scheduler_of_a_call_is_that_of_its_nested_computes),
+        check_here(the_scheduler_of_a_call_is_that_of_its_nested_computes),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! What comes back: shapes, persisted handles, nothing at all.
 
 use super::ledger::Ledger;
-use super::{Check, Subject, Tally, check};
+use super::{Check, Subject, Tally, check, check_here};
 use serde::{Deserialize, Deserializer, Serialize};
 use sprang::{Delayed, ErrorKind, compute, compute_each, config, delayed, delayed_local, persist};
 use std::collections::{BTreeMap, HashMap};
@@ -16,9 +16,9 @@ pub(crate) fn checks() -> Vec<Check> {
         check(a_persisted_value_is_dropped_with_its_last_handle),
         check(persist_keeps_the_shape),
         check(check_portable_passes_values_that_survive),
-        check(check_portable_names_the_task_whose_value_cannot_be_decoded),
+        check_here(check_portable_names_the_task_whose_value_cannot_be_decoded),
         check(check_portable_names_the_task_whose_value_cannot_be_encoded),
-        check(check_portable_shows_what_would_be_lost_on_the_way),
+        check_here(check_portable_shows_what_would_be_lost_on_the_way),
     ]
 }
 

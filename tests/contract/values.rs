@@ -1,7 +1,7 @@
 //! How long values live, and who gets them.
 
 use super::ledger::{Counted, Ledger, Temper};
-use super::{Check, Subject, check};
+use super::{Check, Subject, check, check_here};
 use sprang::{Delayed, ErrorKind, Refs, compute, compute_each, delayed, delayed_local, prepare, try_delayed_local};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicIsize, Ordering};
@@ -13,8 +13,8 @@ pub(crate) fn checks() -> Vec<Check> {
         check(a_value_is_dropped_before_the_dependents_of_its_last_reader_start),
         check(a_value_that_nobody_reads_is_dropped_at_once),
         check(outputs_live_until_they_are_taken_and_nothing_else_does),
-        check(a_value_is_moved_into_its_last_reader),
-        check(a_value_is_moved_out_of_the_run),
+        check_here(a_value_is_moved_into_its_last_reader),
+        check_here(a_value_is_moved_out_of_the_run),
         check(a_value_that_another_still_reads_is_cloned),
         check(an_owned_input_that_is_an_output_is_cloned),
         check(of_two_owners_the_last_gets_the_value_itself),

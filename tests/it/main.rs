@@ -55,6 +55,16 @@ fn the_scheduler_called_threads_keeps_the_contract() {
 }
 
 #[test]
+fn the_process_executor_keeps_the_contract_with_one_worker() {
+    keeps_the_contract(&subjects::processes(1));
+}
+
+#[test]
+fn the_process_executor_keeps_the_contract_with_two_workers() {
+    keeps_the_contract(&subjects::processes(2));
+}
+
+#[test]
 fn an_executor_of_a_programs_own_keeps_the_contract() {
     keeps_the_contract(&subjects::own(2));
 }

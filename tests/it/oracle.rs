@@ -5,7 +5,7 @@
 
 use crate::contract::Subject;
 use crate::contract::ledger::{Counted, Ledger};
-use crate::contract::watchdog::watched;
+use crate::contract::watchdog::{watched, watched_with_stack};
 use crate::subjects;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -401,7 +401,8 @@ fn check_on<V: Value>(on: &Subject, expected: &Expected<'_>, order: &str) -> Res
 fn check_case(seed: u64, num_tasks: usize, trouble: Trouble) -> Result<(), TestCaseError> {
     static SUBJECTS: LazyLock<Vec<Subject>> = LazyLock::new(subjects::all);
     let graph = random_graph(seed, num_tasks, trouble);
-    let expected = Expected::new(&graph, seed);
+    // The evaluator recurses as deep as the graph is.
+    let expected = watched_with_stack("the evaluator", Some(64 << 20), || Expected::new(&graph, seed));
     for on in &*SUBJECTS {
         let what = format!("seed {seed}, {num_tasks} tasks, trouble {trouble:?}, {on:?}");
         let order = if seed.is_multiple_of(2) { "memory" } else { "fast" };

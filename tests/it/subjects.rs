@@ -3,7 +3,8 @@
 use crate::contract::Subject;
 use crate::pool::FixedPool;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use sprang::{Scheduler, SyncExecutor, ThreadExecutor};
+use sprang::{ProcessExecutor, Scheduler, SyncExecutor, ThreadExecutor};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 pub(crate) fn sync() -> Subject {
@@ -31,11 +32,16 @@ pub(crate) fn default() -> Subject {
     Subject::named(Scheduler::Threads, rayon::current_num_threads())
 }
 
+pub(crate) fn processes(num_workers: usize) -> Subject {
+    let executor = ProcessExecutor::new(NonZeroUsize::new(num_workers).unwrap());
+    Subject::new(format!("the process executor with {num_workers} workers"), num_workers, executor).elsewhere()
+}
+
 pub(crate) fn own(num_threads: usize) -> Subject {
     Subject::new(format!("a program's own pool of {num_threads}"), num_threads, FixedPool::new(num_threads))
 }
 
 /// One of each kind.
 pub(crate) fn all() -> Vec<Subject> {
-    vec![sync(), threads(1), threads(2), threads(3), threads(8), pool(1), pool(2), default(), own(2)]
+    vec![sync(), threads(1), threads(2), threads(3), threads(8), pool(1), pool(2), default(), processes(2), own(2)]
 }

@@ -1,0 +1,89 @@
+//! Tasks that write to what does not belong to them.
+
+use crate::deeds::{open_files, write_to};
+use crate::room::*;
+use sprang::{compute_with, config, delayed, lit};
+use std::sync::Arc;
+
+/// What is written.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+enum Junk {
+    /// So many bytes of anything.
+    Noise(usize),
+    /// In the frame that ipc-channel expects, of so many bytes, with a true or a false length.
+    Framed(usize, bool),
+    /// A message that is one, and that only this process may send: `Up::Doorbell`.
+    Impostor,
+    /// Results of the first batch: that its call was skipped, and one of a call that it does not have.
+    OneTooMany,
+    /// Results of the first batch: that its call has run, without the value that was to be sent.
+    WithoutValue,
+}
+
+/// `Up::Results` of the first batch, which these are not the last of, or are, with nothing beside them.
+fn results(is_last: bool, results: &[(u32, u8)]) -> Vec<u8> {
+    // The index, how long it took, and how it ended.
+    let bodies: Vec<u8> =
+        results.iter().flat_map(|(index, tag)| [&index.to_le_bytes()[..], &[0; 8], &[*tag]].concat()).collect();
+    [&[1, 1, u8::from(is_last), results.len() as u8, 0, bodies.len() as u8][..], &bodies, &[0; 5]].concat()
+}
+
+impl Junk {
+    fn bytes(self) -> Vec<u8> {
+        let noise = |len: usize| {
+            let mut dice = Dice(len as u64);
+            (0..len).map(|_| dice.below(256) as u8).collect::<Vec<u8>>()
+        };
+        let framed = |content: &[u8], len: usize| {
+            [&(16 + content.len() as u64).to_ne_bytes(), &(len as u64).to_ne_bytes(), content].concat()
+        };
+        match self {
+            Junk::Noise(len) => noise(len),
+            Junk::Framed(len, is_true) => framed(&noise(len), if is_true { len } else { usize::MAX / 4 }),
+            Junk::Impostor => framed(&[4], 1),
+            Junk::OneTooMany => {
+                let content = results(false, &[(0, 7), (9, 7)]);
+                framed(&content, content.len())
+            }
+            Junk::WithoutValue => {
+                let content = results(true, &[(0, 2)]);
+                framed(&content, content.len())
+            }
+        }
+    }
+}
+
+/// Writes junk to all sockets of the process. Gives how many took it.
+fn scribble(junk: Junk) -> usize {
+    let bytes = junk.bytes();
+    let sockets = open_files().into_iter().filter(|(_, target)| target.starts_with("socket:"));
+    sockets.filter(|&(number, _)| write_to(number, &bytes)).count()
+}
+
+#[test]
+fn a_task_that_writes_to_the_channels_of_its_worker_costs_the_worker() {
+    let noise = [1, 17, 60_000].map(Junk::Noise);
+    let framed = [(1, true), (8, true), (500, true), (8, false)].map(|(len, is_true)| Junk::Framed(len, is_true));
+    for junk in noise.into_iter().chain(framed).chain([Junk::Impostor, Junk::OneTooMany, Junk::WithoutValue]) {
+        let room = Room::new();
+        faults(&format!("{junk:?}"), 2, attempts(3), |executor| {
+            let task = delayed(
+                |room: String, junk: &Junk| {
+                    if note_attempt(&room) == 0 {
+                        assert!(scribble(*junk) > 0);
+                    }
+                    std::process::id()
+                },
+                (room.name(), lit(junk)),
+            );
+            let others: Vec<_> = (0..200_u64).map(|n| delayed(|n: u64| 2 * n, (n,))).collect();
+            let _scope = config::scoped("errors", "collect").unwrap();
+            let (pid, others) = compute_with(Arc::clone(executor), (task, others)).unwrap();
+            assert!(others.into_iter().enumerate().all(|(n, value)| value == 2 * n as u64));
+            // The worker that did it is gone, at the latest when the next run finds it so.
+            assert_eq!(pid, room.pid("attempt-1"));
+            wait_until_gone(room.pid("attempt-0"));
+            assert!(delayed(std::process::id, ()).compute_with(Arc::clone(executor)).is_ok());
+        });
+    }
+}

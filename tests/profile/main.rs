@@ -1,0 +1,247 @@
+//! What a profile tells, and the files made of it.
+
+#[path = "../contract/watchdog.rs"]
+#[allow(dead_code, reason = "shared with the contract")]
+mod watchdog;
+
+use serde_json::Value;
+use sprang::profile::{Outcome, Profile};
+use sprang::{
+    Delayed, ErrorKind, Profiler, Refs, callback, compute_each, delayed, delayed_local, profile, try_delayed,
+};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn busy(millis: u64) -> u64 {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(millis) {}
+    millis
+}
+
+fn sum(parts: Refs<'_, u64>) -> u64 {
+    parts.iter().sum()
+}
+
+/// Tasks of 1, 2 and 3 ms, and their sum.
+fn graph() -> Delayed<u64> {
+    let parts: Vec<_> = (1..=3_u64).map(|i| delayed(busy, (i,)).name(format!("busy {i}"))).collect();
+    delayed(sum, (&parts,)).name("sum")
+}
+
+fn profile_of(scheduler: &str) -> Profile {
+    let (result, profile) = profile(|| graph().compute_with(scheduler));
+    assert_eq!(result.unwrap(), 6);
+    profile
+}
+
+#[test]
+fn every_scheduler_gives_the_same_account() {
+    watchdog::watched("every_scheduler_gives_the_same_account", || {
+        for scheduler in ["sync", "threads", "processes"] {
+            let profile = profile_of(scheduler);
+            assert_eq!((profile.num_tasks(), profile.sampling(), profile.runs().len()), (4, 1.0, 1));
+            let run = &profile.runs()[0];
+            assert_eq!((run.scheduler(), run.title(), run.num_tasks()), (scheduler, "sum".to_owned(), 4));
+            assert!(run.error().is_none() && run.parent().is_none() && run.ended().is_some());
+            for task in profile.tasks() {
+                assert_eq!((task.outcome, task.attempt), (Outcome::Finished, 1));
+                assert!(task.ended <= run.ended().unwrap());
+                assert_eq!(task.queued.is_some(), scheduler == "processes");
+                assert_eq!(task.worker.is_here(), scheduler != "processes");
+                if let Some(millis) = task.name.strip_prefix("busy ") {
+                    assert!(task.duration() >= Duration::from_millis(millis.parse().unwrap()), "{task:?}");
+                }
+            }
+            let rows = profile.by_name();
+            assert_eq!((&*rows[0].name, rows[0].count, rows[0].num_failed), ("busy #", 3, 0));
+            assert!(rows[0].total >= Duration::from_millis(6) && rows[0].max >= Duration::from_millis(3));
+            assert!(rows[0].p50 >= Duration::from_millis(2) && rows[0].p99 == rows[0].max);
+            let path: Vec<_> = run.critical_path().into_iter().map(|task| task.name.to_string()).collect();
+            assert_eq!(path.len(), 2, "{path:?}");
+            assert_eq!(path[1], "sum");
+            let table = profile.to_string();
+            assert!(table.starts_with("4 tasks in ") && table.contains("busy #"), "{table}");
+        }
+    });
+}
+
+#[test]
+fn values_live_from_their_task_to_their_last_reader() {
+    let steps: Vec<usize> =
+        profile_of("sync").runs()[0].live_values().into_iter().map(|(_, num_live)| num_live).collect();
+    assert_eq!(steps, [1, 2, 3, 4, 3, 2, 1, 0]);
+}
+
+#[test]
+fn parallelism_adds_up_to_the_time_of_all_tasks() {
+    let profile = profile_of("threads");
+    let total: Duration = profile.tasks().map(|task| task.duration()).sum();
+    let parts = profile.parallelism(16);
+    let area = parts.iter().sum::<f64>() / 16.0 * profile.duration().as_secs_f64();
+    assert!((area - total.as_secs_f64()).abs() < 1e-6, "{area} {total:?}");
+}
+
+#[test]
+fn a_trace_has_every_task_and_an_arrow_for_every_dependency() {
+    let profile = profile_of("threads");
+    let trace: Value = serde_json::from_str(&profile.to_chrome_trace()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let phase = |phase: &str| events.iter().filter(|event| event["ph"] == phase).collect::<Vec<_>>();
+    let names: HashSet<_> = phase("X").iter().map(|event| event["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names, ["busy 1", "busy 2", "busy 3", "sum"].map(str::to_owned).into());
+    let (starts, ends) = (phase("s"), phase("f"));
+    assert_eq!((starts.len(), ends.len()), (3, 3));
+    for (start, end) in starts.iter().zip(ends) {
+        assert_eq!(start["id"], end["id"]);
+        assert!(start["ts"].as_f64() <= end["ts"].as_f64());
+        let lies_in = |flow: &Value| {
+            phase("X").iter().any(|task| {
+                let (from, at) = (task["ts"].as_f64().unwrap(), flow["ts"].as_f64().unwrap());
+                task["tid"] == flow["tid"] && from <= at + 2e-3 && at <= from + task["dur"].as_f64().unwrap() + 2e-3
+            })
+        };
+        assert!(lies_in(start) && lies_in(end));
+    }
+    assert!(!phase("M").is_empty());
+}
+
+#[test]
+fn json_and_csv_tell_the_same() {
+    let profile = profile_of("sync");
+    let json: Value = serde_json::from_str(&profile.to_json()).unwrap();
+    assert_eq!(json["num_tasks"], 4);
+    assert_eq!(json["runs"][0]["critical_path"].as_array().unwrap().len(), 2);
+    let tasks = json["tasks"].as_array().unwrap();
+    let csv = profile.to_csv();
+    assert_eq!(csv.lines().count(), 1 + tasks.len());
+    for (line, task) in csv.lines().skip(1).zip(tasks) {
+        let fields: Vec<_> = line.split(',').collect();
+        assert_eq!(fields[2], task["name"].as_str().unwrap());
+        assert_eq!(fields[6].parse::<f64>().unwrap(), task["duration_s"].as_f64().unwrap());
+        assert_eq!(fields[10], "finished");
+    }
+}
+
+#[test]
+fn failures_are_kept_with_their_attempts() {
+    let bad = try_delayed(|text: &str| text.parse::<u64>(), ("x",)).name("bad").retries(1);
+    let reader = delayed(|n: &u64| *n, (&bad,)).name("reader");
+    let (results, profile) = profile(|| compute_each(&[&reader]).unwrap());
+    assert!(results[0].is_err());
+    let outcomes: Vec<_> = profile.tasks().map(|task| (task.attempt, task.outcome)).collect();
+    assert_eq!(outcomes, [(1, Outcome::Retried), (2, Outcome::Failed)]);
+    let failures: Vec<_> = profile.failures().iter().map(|it| (it.was_retried, it.error.kind())).collect();
+    assert_eq!(failures, [(true, ErrorKind::Failed), (false, ErrorKind::Failed)]);
+    assert_eq!(profile.runs()[0].num_skipped(), 1);
+    assert_eq!(profile.by_name()[0].num_failed, 2);
+}
+
+#[test]
+fn nested_runs_are_runs_of_their_own() {
+    let outer = delayed_local(|| graph().compute_with("sync").unwrap(), ()).name("outer");
+    let (result, profile) = profile(|| outer.compute());
+    assert_eq!(result.unwrap(), 6);
+    let [outer, inner] = profile.runs() else { panic!("two runs") };
+    assert_eq!(inner.parent(), Some(outer.id()));
+    let around = outer.tasks().next().unwrap();
+    assert!(inner.tasks().all(|task| around.started <= task.started && task.ended <= around.ended));
+}
+
+#[test]
+fn a_large_run_becomes_a_sample_and_says_so() {
+    let profiler = Arc::new(Profiler::new().max_records(4_096).resources_every(None));
+    let parts: Vec<_> = (0..50_000_u64).map(|i| delayed(|i: u64| i, (i,))).collect();
+    let total = delayed(sum, (&parts,));
+    let result = callback::with(profiler.clone(), || total.compute_with("threads"));
+    assert_eq!(result.unwrap(), 50_000 * 49_999 / 2);
+    let profile = profiler.profile();
+    assert_eq!(profile.num_tasks(), 50_001);
+    let num_kept = profile.tasks().count();
+    assert!((1_000..=8_000).contains(&num_kept), "{num_kept}");
+    assert!((profile.sampling() - 50_001.0 / num_kept as f64).abs() < 1e-9);
+    let estimate: u64 = profile.by_name().iter().map(|row| row.count).sum();
+    assert!(estimate.abs_diff(50_001) < 10, "{estimate}");
+    assert!(profile.to_string().contains("are estimates"));
+    assert!(profile.resources().is_empty());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn resources_are_looked_at_while_a_run_goes_on() {
+    let profiler = Arc::new(Profiler::new().resources_every(Some(Duration::from_millis(2))));
+    let watched = Arc::clone(&profiler);
+    let until_seen = delayed_local(
+        move || {
+            while watched.profile().resources().len() < 3 {
+                busy(1);
+            }
+        },
+        (),
+    );
+    callback::with(profiler.clone(), || until_seen.compute()).unwrap();
+    for sample in profiler.profile().resources() {
+        assert!(sample.memory_bytes > 100_000 && sample.num_processes >= 1 && sample.cpus >= 0.0);
+    }
+}
+
+#[test]
+fn a_picture_says_how_long_tasks_took() {
+    let profile = profile_of("sync");
+    let svg = profile.runs()[0].picture().to_svg();
+    assert!(svg.contains("busy 3") && svg.contains(" ms"), "{svg}");
+}
+
+#[test]
+fn what_cannot_be_saved_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = profile_of("sync");
+    let error = profile.save(folder.path().join("profile.txt")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotSaved);
+    assert!(error.message().ends_with("give one of .html, .csv and .json"), "{error}");
+    assert_eq!(profile.save(folder.path().join("no/such/folder.csv")).unwrap_err().kind(), ErrorKind::NotSaved);
+    let json = folder.path().join("run.profile.json");
+    profile.save(&json).unwrap();
+    assert_eq!(std::fs::read_to_string(json).unwrap(), profile.to_json());
+}
+
+/// The data at the end of a page.
+fn data_of(page: &str) -> Value {
+    let (_, rest) = page.split_once("<script type=\"application/json\" id=\"data\">").unwrap();
+    serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
+}
+
+#[test]
+fn a_report_is_one_page_with_all_of_it() {
+    let bad = try_delayed(|text: &str| text.parse::<u64>(), ("x",)).name("<b>bad</b> & \"worse\"");
+    let (results, profile) = profile(|| compute_each(&[&graph(), &bad]).unwrap());
+    assert!(results[1].is_err());
+    let page = profile.to_html();
+    for text in ["Task stream", "By name", "Critical path", "Failures", "busy #", "<svg ", "invalid digit"] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(page.contains("&lt;b&gt;bad&lt;/b&gt; &amp; ") && !page.contains("<b>bad</b>"));
+    assert!(!page.contains("https:") && !page.replace("http://www.w3.org/2000/svg", "").contains("http:"));
+    let data = data_of(&page);
+    let column = |name: &str| data["tasks"][name].as_array().unwrap().clone();
+    assert_eq!(column("start").len(), 5);
+    assert!(["lane", "name", "dur", "outcome", "label"].iter().all(|name| column(name).len() == 5));
+    assert_eq!(column("outcome").iter().filter(|outcome| **outcome == 1).count(), 1);
+    assert_eq!(data["charts"][0]["x"].as_array().unwrap().len(), data["charts"][0]["y"].as_array().unwrap().len());
+}
+
+#[test]
+fn a_report_of_nothing_and_one_of_very_much_can_be_opened() {
+    let nothing = Profiler::new().profile().to_html();
+    assert_eq!(data_of(&nothing)["tasks"]["start"].as_array().unwrap().len(), 0);
+    let profiler = Arc::new(Profiler::new().max_records(100_000).resources_every(None));
+    let parts: Vec<_> = (0..300_000_u64).map(|i| delayed(|i: u64| i, (i,))).collect();
+    callback::with(profiler.clone(), || delayed(sum, (&parts,)).compute()).unwrap();
+    let page = profiler.profile().to_html();
+    assert!(
+        page.contains("This is an even sample, one of ") && page.contains("The stream shows the "),
+        "both are said"
+    );
+    assert_eq!(data_of(&page)["tasks"]["start"].as_array().unwrap().len(), 40_000);
+    assert!(page.len() < 4 << 20, "{} bytes", page.len());
+}
