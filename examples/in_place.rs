@@ -3,7 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
 use serde::{Deserialize, Serialize};
-use sprang::delayed;
+use sprang::{config, delayed};
 
 /// A large value that remembers where in memory it was made.
 #[derive(Clone, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ fn add(mut sum: Field, other: &Field) -> Field {
 }
 
 fn main() -> sprang::Result<()> {
+    // Values that go to worker processes are copied on the way; this is about one process.
+    config::set("scheduler", "threads")?;
+
     // The handle itself as the argument: the task owns the value.
     let doubled = delayed(double, (delayed(ramp, (1_000_000_usize,)),));
     let field = delayed(double, (doubled,)).compute()?;

@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
-use sprang::delayed;
+use sprang::{delayed, delayed_local};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 static LOADS: AtomicU32 = AtomicU32::new(0);
@@ -14,7 +14,8 @@ fn load(len: u64) -> Vec<u64> {
 }
 
 fn main() -> sprang::Result<()> {
-    let data = delayed(load, (1_000_u64,));
+    // Local, because it counts its calls in a static, of which each worker process would have its own.
+    let data = delayed_local(load, (1_000_u64,));
 
     // A handle is a recipe: nothing is remembered from one compute to the next.
     let sum = delayed(|data| data.iter().sum::<u64>(), (&data,));

@@ -32,6 +32,7 @@ pub(crate) fn reset_peak() {
     PEAK.store(0, Relaxed);
 }
 
-pub(crate) fn peak() -> usize {
-    PEAK.load(Relaxed)
+/// `None` if all results were made elsewhere: worker processes count their own, and what this one holds of them is encoded.
+pub(crate) fn peak() -> Option<usize> {
+    Some(PEAK.load(Relaxed)).filter(|&peak| peak > 0)
 }

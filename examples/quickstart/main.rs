@@ -161,7 +161,7 @@ fn tree<T: Portable + Clone>(
 struct Measurement {
     scheduler: String,
     wall_time: Duration,
-    peak_live: usize,
+    peak_live: Option<usize>,
     peak_memory_bytes: Option<u64>,
 }
 
@@ -190,6 +190,7 @@ fn run() -> Result<(), Box<dyn error::Error>> {
 
     print_summary(&summary.expect("every build has a scheduler"));
     print_table(&measurements, plan.num_tasks(), files.bytes);
+    println!("peak memory is that of this process and its workers together; results that workers hold are not counted");
     println!("all results are equal");
     Ok(())
 }
@@ -208,9 +209,10 @@ fn print_table(measurements: &[Measurement], num_tasks: usize, num_bytes: u64) {
     for Measurement { scheduler, wall_time, peak_live, peak_memory_bytes } in measurements {
         let seconds = wall_time.as_secs_f64();
         let (tasks_per_s, mb_per_s) = (num_tasks as f64 / seconds, num_bytes as f64 / 1e6 / seconds);
+        let live = peak_live.map_or("-".into(), |count| count.to_string());
         let memory = peak_memory_bytes.map_or("-".into(), |bytes| format!("{:.1} MB", bytes as f64 / 1e6));
         print!("{scheduler:<11} {num_tasks:>8} {seconds:>9.3} s {tasks_per_s:>10.0} {mb_per_s:>8.1}");
-        println!(" {peak_live:>18} {memory:>12}");
+        println!(" {live:>18} {memory:>12}");
     }
 }
 

@@ -1,0 +1,47 @@
+//! Progress on a terminal: bars with counts by name and the time left, also of a compute within a task.
+//!
+//! `cargo run --example progress --features progress`; with `2>log` there are plain lines in the place of bars.
+
+#![expect(clippy::print_stdout, reason = "a program for the terminal")]
+
+use sprang::{Delayed, Refs, delayed, try_delayed};
+use std::thread::sleep;
+use std::time::Duration;
+
+fn load(i: u64) -> u64 {
+    sleep(Duration::from_millis(20 + i % 5 * 10));
+    i
+}
+
+fn clean(value: &u64) -> u64 {
+    sleep(Duration::from_millis(60));
+    value * 2
+}
+
+/// Computes a graph of its own.
+fn model(value: &u64) -> sprang::Result<u64> {
+    let steps = (0..8).fold(delayed(|v: u64| v, (*value,)), |before, _| {
+        delayed(
+            |v: &u64| {
+                sleep(Duration::from_millis(120));
+                v + 1
+            },
+            (&before,),
+        )
+    });
+    steps.name("steps").compute()
+}
+
+fn main() -> sprang::Result<()> {
+    let _shown = sprang::progress();
+    let cleaned: Vec<Delayed<u64>> = (0..60_u64)
+        .map(|i| {
+            let raw = delayed(load, (i,)).name(format!("load {i}"));
+            delayed(clean, (&raw,)).name(format!("clean {i}"))
+        })
+        .collect();
+    let total = delayed(|parts: Refs<'_, u64>| parts.iter().sum::<u64>(), (&cleaned,)).name("total");
+    let modelled = try_delayed(model, (&total,)).name("model");
+    println!("the model says {}", modelled.compute()?);
+    Ok(())
+}

@@ -1,0 +1,4 @@
+fn main() {
+    program::run();
+    println!("checked");
+}

@@ -1,0 +1,4 @@
+#[test]
+fn integration_test() {
+    program::run();
+}
