@@ -51,7 +51,7 @@
 //! - Worker processes: [`ProcessExecutor`] and `docs/processes.md` beside the source; [`SharedArray`] for large numeric values, [`WorkerExit`] for
 //!   how one ended, [`init`] where the start-up hook does not run.
 //! - Watching: a [`callback`] is told what happens in a run; [`profile()`] says where the time went; with the feature `progress`, `progress`
-//!   shows how far a run is; [`visualize`] draws a graph,
+//!   shows how far a run is; with the feature `dashboard`, `dashboard::serve` shows it live in a browser; [`visualize`] draws a graph,
 //!   [`picture`] says what is drawn.
 //! - What can go wrong: [`Error`], [`ErrorKind`].
 //!
@@ -82,6 +82,8 @@ mod primitives;
 pub use api::compute::{IntoScheduler, Outputs, Prepared, compute, compute_each, compute_with, persist, prepare};
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
+#[cfg(feature = "dashboard")]
+pub use diagnostics::dashboard;
 pub use diagnostics::picture;
 pub use diagnostics::picture::visualize;
 pub use diagnostics::profile::{self, Profile, Profiler, profile};
@@ -110,3 +112,8 @@ struct Readme;
 #[cfg(all(doctest, target_os = "linux"))]
 #[doc = include_str!("../docs/processes.md")]
 struct Processes;
+
+/// And of that about the dashboard.
+#[cfg(all(doctest, feature = "dashboard"))]
+#[doc = include_str!("../docs/dashboard.md")]
+struct DashboardPage;

@@ -3,9 +3,11 @@
 //! A leaf: it uses the rooms above, and none of them uses it. A method that belongs here, such as
 //! [`Delayed::visualize`](crate::Delayed::visualize), is an `impl` block here.
 //!
-//! [`picture`] draws graphs. `progress` shows on a terminal how far runs have got, [`profile`] tells
+//! [`picture`] draws graphs. `progress` shows on a terminal how far runs have got, `dashboard` in a browser what is going on. [`profile`] tells
 //! where the time went. How durations are written is in [`units`].
 
+#[cfg(feature = "dashboard")]
+pub mod dashboard;
 pub mod picture;
 pub mod profile;
 #[cfg(feature = "progress")]

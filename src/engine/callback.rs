@@ -277,7 +277,7 @@ impl TaskInfo<'_> {
     }
 
     /// The name that it was given. Unlike [`name`](TaskInfo::name) it is never made.
-    #[expect(dead_code, reason = "for the dashboard")]
+    #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard asks"))]
     pub(crate) fn given_name(&self) -> Option<&Arc<str>> {
         self.plan.tasks()[self.id()].options().and_then(|options| options.name.as_ref())
     }

@@ -1,0 +1,605 @@
+//! What the dashboard remembers of runs.
+//!
+//! # What an event costs
+//!
+//! Each worker has a shard, as a rule of its own. An event of a task takes the lock of its worker's shard, which nobody else wants but a
+//! reader for some microseconds a few times per second, counts, and writes one record into a ring. Nothing is allocated, but when a worker,
+//! or a run, is new to the shard. What belongs to a whole run is done when it starts and ends, under the lock of the store.
+//!
+//! # What is always true
+//!
+//! 1. Locks are taken in the order store, shard, live runs; a thread that has one takes none before it.
+//! 2. Memory is bounded, whatever happens: each list has a limit in the constants below, names beyond [`MAX_NAMES`] are counted as
+//!    [`OTHER`], and texts are cut at [`MAX_TEXT`]. Only what a run needs while it goes on, two bytes for each task, grows with it.
+//! 3. Counts miss nothing, also where records have been overwritten. They are those of the runs that have ended, in the store, and those of
+//!    the live runs, in the shards; a run goes from here to there under the lock of the store.
+
+use crate::diagnostics::picture::Graph;
+use crate::engine::callback::{
+    Callback, RunFinished, RunInfo, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried,
+    TaskSkipped, TaskStarted, WorkerId, WorkerLost, WorkerStarted,
+};
+use crate::error::{Error, ErrorKind};
+use crossbeam_utils::CachePadded;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// Ended tasks that a shard keeps until they are read.
+pub(super) const MAX_FRESH: usize = 1_024;
+/// Ended tasks that are kept.
+pub(super) const MAX_TASKS: usize = 5_000;
+/// Ended runs that are kept.
+pub(super) const MAX_RUNS: usize = 500;
+/// Lines of the log that are kept.
+pub(super) const MAX_EVENTS: usize = 1_000;
+/// Names that are told apart.
+pub(super) const MAX_NAMES: usize = 100;
+/// Running tasks of a shard that are known by name; the others are only counted.
+const MAX_RUNNING: usize = 256;
+/// Workers of a shard that are known; when there are more, the one that has been idle for longest is forgotten.
+const MAX_WORKERS: usize = 32;
+/// Bytes of a name or a message that are kept.
+const MAX_TEXT: usize = 400;
+
+/// The number of the name for those that have none of their own.
+pub(super) const OTHER: u16 = 0;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Finished,
+    Failed,
+    Retried,
+    Cancelled,
+}
+
+impl State {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            State::Finished => "finished",
+            State::Failed => "failed",
+            State::Retried => "retried",
+            State::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// An attempt that has ended. Times are nanoseconds since the dashboard was made.
+#[derive(Clone, Debug)]
+pub(super) struct TaskRecord {
+    /// Only where the task was given one.
+    pub(super) name: Option<Arc<str>>,
+    pub(super) run: u64,
+    pub(super) started_ns: u64,
+    pub(super) ended_ns: u64,
+    pub(super) worker: WorkerId,
+    pub(super) task: u32,
+    pub(super) attempt: u32,
+    pub(super) group: u16,
+    pub(super) state: State,
+}
+
+/// An attempt that goes on.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    pub(super) name: Option<Arc<str>>,
+    pub(super) run: u64,
+    pub(super) started_ns: u64,
+    pub(super) worker: WorkerId,
+    pub(super) task: u32,
+    pub(super) attempt: u32,
+    pub(super) group: u16,
+}
+
+/// How many attempts, or tasks, ended in which way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) finished: u64,
+    pub(super) failed: u64,
+    pub(super) retried: u64,
+    pub(super) cancelled: u64,
+    pub(super) skipped: u64,
+    pub(super) running: i64,
+    pub(super) busy_ns: u64,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, other: &Counts) {
+        self.finished += other.finished;
+        self.failed += other.failed;
+        self.retried += other.retried;
+        self.cancelled += other.cancelled;
+        self.skipped += other.skipped;
+        self.running += other.running;
+        self.busy_ns += other.busy_ns;
+    }
+
+    fn count(&mut self, state: State, busy_ns: u64) {
+        self.running -= 1;
+        self.busy_ns += busy_ns;
+        *match state {
+            State::Finished => &mut self.finished,
+            State::Failed => &mut self.failed,
+            State::Retried => &mut self.retried,
+            State::Cancelled => &mut self.cancelled,
+        } += 1;
+    }
+}
+
+/// A run that goes on.
+#[derive(Debug)]
+pub(super) struct LiveRun {
+    pub(super) id: u64,
+    pub(super) parent: Option<u64>,
+    pub(super) title: Arc<str>,
+    pub(super) scheduler: Arc<str>,
+    pub(super) num_tasks: usize,
+    pub(super) started_ns: u64,
+    /// For each task the place of its name in `groups`.
+    slots: Vec<u16>,
+    /// Numbers of names, with how many tasks have each.
+    pub(super) groups: Vec<(u16, u64)>,
+}
+
+/// What a shard has counted of one run, by slot.
+struct Tally {
+    run: Arc<LiveRun>,
+    counts: Vec<Counts>,
+}
+
+/// A worker, as far as it has been seen.
+#[derive(Clone, Debug)]
+pub(super) struct WorkerTally {
+    pub(super) worker: WorkerId,
+    pub(super) counts: Counts,
+    pub(super) first_ns: u64,
+    pub(super) last_ns: u64,
+    pub(super) lost: Option<Arc<str>>,
+}
+
+#[derive(Default)]
+struct Shard {
+    /// A ring once it is full.
+    fresh: Vec<TaskRecord>,
+    /// The oldest of a full ring.
+    oldest: usize,
+    overwritten: u64,
+    running: VecDeque<Running>,
+    tallies: Vec<Tally>,
+    workers: Vec<WorkerTally>,
+    num_forgotten: u64,
+}
+
+impl Shard {
+    fn tally(&mut self, run: u64, find: impl FnOnce() -> Option<Arc<LiveRun>>) -> Option<&mut Tally> {
+        // The last is the innermost, and as a rule the only one.
+        let position = match self.tallies.iter().rposition(|tally| tally.run.id == run) {
+            Some(position) => position,
+            None => {
+                let run = find()?;
+                let counts = vec![Counts::default(); run.groups.len()];
+                self.tallies.push(Tally { run, counts });
+                self.tallies.len() - 1
+            }
+        };
+        Some(&mut self.tallies[position])
+    }
+
+    fn worker(&mut self, worker: WorkerId, now_ns: u64) -> &mut WorkerTally {
+        let position = match self.workers.iter().position(|tally| tally.worker == worker) {
+            Some(position) => position,
+            None => {
+                if self.workers.len() >= MAX_WORKERS {
+                    let idle = (0..self.workers.len()).filter(|&index| self.workers[index].counts.running <= 0);
+                    if let Some(index) = idle.min_by_key(|&index| self.workers[index].last_ns).or(Some(0)) {
+                        self.workers.swap_remove(index);
+                        self.num_forgotten += 1;
+                    }
+                }
+                let (counts, lost) = (Counts::default(), None);
+                self.workers.push(WorkerTally { worker, counts, first_ns: now_ns, last_ns: now_ns, lost });
+                self.workers.len() - 1
+            }
+        };
+        let tally = &mut self.workers[position];
+        tally.last_ns = tally.last_ns.max(now_ns);
+        tally
+    }
+
+    fn keep(&mut self, record: TaskRecord) {
+        if self.fresh.len() < MAX_FRESH {
+            self.fresh.push(record);
+            return;
+        }
+        self.fresh[self.oldest] = record;
+        self.oldest = (self.oldest + 1) % MAX_FRESH;
+        self.overwritten += 1;
+    }
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug)]
+pub(super) struct RunRecord {
+    pub(super) id: u64,
+    pub(super) parent: Option<u64>,
+    pub(super) title: Arc<str>,
+    pub(super) scheduler: Arc<str>,
+    pub(super) num_tasks: usize,
+    pub(super) started_ns: u64,
+    pub(super) ended_ns: u64,
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<Arc<str>>,
+    pub(super) counts: Counts,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Finished,
+    Failed,
+    Cancelled,
+}
+
+impl Outcome {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Finished => "finished",
+            Outcome::Failed => "failed",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A line of the log.
+#[derive(Clone, Debug)]
+pub(super) struct EventRecord {
+    pub(super) seq: u64,
+    pub(super) at_ns: u64,
+    pub(super) kind: &'static str,
+    pub(super) run: Option<u64>,
+    pub(super) text: Arc<str>,
+}
+
+/// All that is remembered beside what the shards have.
+pub(super) struct Store {
+    /// The first is for [`OTHER`].
+    pub(super) names: Vec<Arc<str>>,
+    by_name: HashMap<Arc<str>, u16>,
+    /// By name, of the runs that have ended.
+    pub(super) totals: Vec<Counts>,
+    pub(super) runs: VecDeque<RunRecord>,
+    /// Runs that have ended, by outcome.
+    pub(super) num_runs: [u64; 3],
+    /// Ended tasks with their numbers, which count up from 1.
+    pub(super) tasks: VecDeque<(u64, TaskRecord)>,
+    pub(super) num_seen: u64,
+    pub(super) overwritten: u64,
+    pub(super) events: VecDeque<EventRecord>,
+    pub(super) num_events: u64,
+}
+
+impl Store {
+    /// The number of a name.
+    fn intern(&mut self, name: &Arc<str>) -> u16 {
+        if let Some(&number) = self.by_name.get(name) {
+            return number;
+        }
+        if self.names.len() > MAX_NAMES || name.len() > MAX_TEXT {
+            return OTHER;
+        }
+        let number = self.names.len() as u16;
+        self.names.push(Arc::clone(name));
+        self.totals.push(Counts::default());
+        self.by_name.insert(Arc::clone(name), number);
+        number
+    }
+
+    fn log(&mut self, at_ns: u64, kind: &'static str, run: Option<u64>, text: &str) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.num_events += 1;
+        self.events.push_back(EventRecord { seq: self.num_events, at_ns, kind, run, text: cut(text).into() });
+    }
+
+    pub(super) fn name_of(&self, name: Option<&Arc<str>>, group: u16) -> Arc<str> {
+        Arc::clone(name.unwrap_or(&self.names[group as usize]))
+    }
+}
+
+/// The observer.
+pub(super) struct Collector {
+    epoch: Instant,
+    pub(super) started: SystemTime,
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    live: RwLock<Vec<Arc<LiveRun>>>,
+    store: Mutex<Store>,
+}
+
+/// What the shards say at one moment.
+#[derive(Default)]
+pub(super) struct Now {
+    pub(super) now_ns: u64,
+    /// Of each live run, by slot.
+    pub(super) live: Vec<(Arc<LiveRun>, Vec<Counts>)>,
+    pub(super) running: Vec<Running>,
+    pub(super) workers: Vec<WorkerTally>,
+    pub(super) num_forgotten: u64,
+}
+
+impl Collector {
+    pub(super) fn new() -> Self {
+        let num_shards = std::thread::available_parallelism().map_or(8, |n| n.get().next_power_of_two().clamp(8, 64));
+        let other: Arc<str> = "other".into();
+        let store = Store {
+            names: vec![other],
+            by_name: HashMap::new(),
+            totals: vec![Counts::default()],
+            runs: VecDeque::new(),
+            num_runs: [0; 3],
+            tasks: VecDeque::new(),
+            num_seen: 0,
+            overwritten: 0,
+            events: VecDeque::new(),
+            num_events: 0,
+        };
+        Collector {
+            epoch: Instant::now(),
+            started: SystemTime::now(),
+            shards: (0..num_shards).map(|_| CachePadded::default()).collect(),
+            live: RwLock::default(),
+            store: Mutex::new(store),
+        }
+    }
+
+    pub(super) fn now_ns(&self) -> u64 {
+        self.ns(Instant::now())
+    }
+
+    fn ns(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.epoch).as_nanos() as u64
+    }
+
+    pub(super) fn log(&self, kind: &'static str, text: &str) {
+        let now_ns = self.now_ns();
+        self.store.lock().log(now_ns, kind, None, text);
+    }
+
+    fn shard(&self, worker: WorkerId) -> MutexGuard<'_, Shard> {
+        let process = if worker.is_here() { 0 } else { worker.pid() };
+        let index = process.wrapping_add(worker.thread()) as usize & (self.shards.len() - 1);
+        self.shards[index].lock()
+    }
+
+    fn find(&self, run: u64) -> Option<Arc<LiveRun>> {
+        self.live.read().iter().rev().find(|live| live.id == run).cloned()
+    }
+
+    fn began(&self, task: TaskInfo<'_>, worker: WorkerId, started: Instant, attempt: u32) {
+        let (run, started_ns) = (task.run().get(), self.ns(started));
+        let mut shard = self.shard(worker);
+        let Some(tally) = shard.tally(run, || self.find(run)) else { return };
+        let slot = tally.run.slots[task.id()] as usize;
+        tally.counts[slot].running += 1;
+        let group = tally.run.groups[slot].0;
+        shard.worker(worker, started_ns).counts.running += 1;
+        if shard.running.len() < MAX_RUNNING {
+            let (name, task) = (name_of(task), task.id() as u32);
+            shard.running.push_back(Running { name, run, started_ns, worker, task, attempt, group });
+        }
+    }
+
+    fn ended(&self, task: TaskInfo<'_>, worker: WorkerId, span: (Instant, Instant), attempt: u32, state: State) {
+        let (run, id) = (task.run().get(), task.id() as u32);
+        let (started_ns, ended_ns) = (self.ns(span.0), self.ns(span.1));
+        let busy_ns = ended_ns.saturating_sub(started_ns);
+        let mut shard = self.shard(worker);
+        let Some(tally) = shard.tally(run, || self.find(run)) else { return };
+        let slot = tally.run.slots[task.id()] as usize;
+        tally.counts[slot].count(state, busy_ns);
+        let group = tally.run.groups[slot].0;
+        shard.worker(worker, ended_ns).counts.count(state, busy_ns);
+        // A batch of a worker process ends in the order in which it was sent.
+        let known = shard.running.iter().position(|running| running.task == id && running.run == run);
+        let (name, attempt) = match known.and_then(|index| shard.running.remove(index)) {
+            Some(running) => (running.name, running.attempt),
+            None => (name_of(task), attempt),
+        };
+        shard.keep(TaskRecord { name, run, started_ns, ended_ns, worker, task: id, attempt, group, state });
+    }
+
+    fn trouble(&self, kind: &'static str, task: TaskInfo<'_>, at: Instant, error: Option<&Error>) {
+        let text = match error {
+            Some(error) => format!("{}: {}", cut(&task.name()), error.message()),
+            None => format!("{}: its worker was lost", cut(&task.name())),
+        };
+        let at_ns = self.ns(at);
+        self.store.lock().log(at_ns, kind, Some(task.run().get()), &text);
+    }
+
+    /// Takes what is new from the shards to the store, and says what goes on; then `body` looks at both.
+    pub(super) fn look<R>(&self, body: impl FnOnce(&Store, Now) -> R) -> R {
+        let mut store = self.store.lock();
+        let live = self.live.read().clone();
+        let mut now = Now { now_ns: self.now_ns(), ..Now::default() };
+        now.live = live.into_iter().map(|run| (Arc::clone(&run), vec![Counts::default(); run.groups.len()])).collect();
+        let mut fresh: Vec<TaskRecord> = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let taken = if shard.fresh.is_empty() { Vec::new() } else { Vec::with_capacity(MAX_FRESH) };
+            fresh.append(&mut std::mem::replace(&mut shard.fresh, taken));
+            shard.oldest = 0;
+            store.overwritten += std::mem::take(&mut shard.overwritten);
+            for tally in &shard.tallies {
+                if let Some((_, counts)) = now.live.iter_mut().find(|(run, _)| run.id == tally.run.id) {
+                    counts.iter_mut().zip(&tally.counts).for_each(|(sum, counts)| sum.add(counts));
+                }
+            }
+            now.running.extend(shard.running.iter().cloned());
+            now.workers.extend(shard.workers.iter().cloned());
+            now.num_forgotten += shard.num_forgotten;
+        }
+        fresh.sort_unstable_by_key(|record| record.ended_ns);
+        for record in fresh {
+            store.num_seen += 1;
+            if store.tasks.len() == MAX_TASKS {
+                store.tasks.pop_front();
+            }
+            let number = store.num_seen;
+            store.tasks.push_back((number, record));
+        }
+        now.running.sort_unstable_by_key(|running| running.started_ns);
+        now.workers.sort_by_key(|tally| (!tally.worker.is_here(), tally.first_ns, tally.worker.thread()));
+        body(&store, now)
+    }
+
+    fn live_run(&self, run: RunInfo<'_>, scheduler: &str, started: Instant) -> LiveRun {
+        let graph = Graph::without_arguments(run.plan());
+        let mut groups: Vec<(u16, u64)> = Vec::new();
+        let mut slot_of_number: HashMap<u16, u16> = HashMap::new();
+        let slot_of_family: Vec<u16> = {
+            let mut store = self.store.lock();
+            let numbers = (0..graph.num_families() as u32).map(|family| store.intern(graph.family_name(family)));
+            let slot_of = |number| {
+                *slot_of_number.entry(number).or_insert_with(|| {
+                    groups.push((number, 0));
+                    (groups.len() - 1) as u16
+                })
+            };
+            numbers.map(slot_of).collect()
+        };
+        let slots: Vec<u16> =
+            (0..graph.num_tasks() as u32).map(|id| slot_of_family[graph.family(id) as usize]).collect();
+        slots.iter().for_each(|&slot| groups[slot as usize].1 += 1);
+        let title = match graph.outputs() {
+            [] => "nothing".to_owned(),
+            [output] => cut(graph.name(*output)).to_owned(),
+            [first, others @ ..] => format!("{} and {} more", cut(graph.name(*first)), others.len()),
+        };
+        LiveRun {
+            id: run.id().get(),
+            parent: run.parent().map(|parent| parent.get()),
+            title: title.into(),
+            scheduler: cut(scheduler).into(),
+            num_tasks: run.num_tasks(),
+            started_ns: self.ns(started),
+            slots,
+            groups,
+        }
+    }
+}
+
+impl Callback for Collector {
+    fn on_run_started(&self, event: &RunStarted<'_>) {
+        let run = Arc::new(self.live_run(event.run, event.scheduler, event.started));
+        let text = format!("{}: {} tasks on {}", run.title, run.num_tasks, run.scheduler);
+        let mut store = self.store.lock();
+        store.log(run.started_ns, "run started", Some(run.id), &text);
+        self.live.write().push(run);
+    }
+
+    fn on_task_started(&self, event: &TaskStarted<'_>) {
+        self.began(event.task, event.worker, event.started, event.attempt);
+    }
+
+    fn on_task_finished(&self, event: &TaskFinished<'_>) {
+        self.ended(event.task, event.worker, (event.started, event.ended), event.attempt, State::Finished);
+    }
+
+    fn on_task_failed(&self, event: &TaskFailed<'_>) {
+        self.ended(event.task, event.worker, (event.started, event.ended), event.attempt, State::Failed);
+        self.trouble("task failed", event.task, event.ended, Some(&event.error));
+    }
+
+    fn on_task_retried(&self, event: &TaskRetried<'_>) {
+        self.ended(event.task, event.worker, (event.started, event.ended), event.attempt, State::Retried);
+        self.trouble("task retried", event.task, event.ended, event.error.as_ref());
+    }
+
+    fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {
+        self.ended(event.task, event.worker, (event.started, event.ended), 0, State::Cancelled);
+    }
+
+    fn on_task_skipped(&self, event: &TaskSkipped<'_>) {
+        let run = event.task.run().get();
+        let mut shard = self.shard(WorkerId::here());
+        if let Some(tally) = shard.tally(run, || self.find(run)) {
+            let slot = tally.run.slots[event.task.id()] as usize;
+            tally.counts[slot].skipped += 1;
+        }
+    }
+
+    fn on_worker_started(&self, event: &WorkerStarted<'_>) {
+        let now_ns = self.now_ns();
+        self.shard(event.worker).worker(event.worker, now_ns).lost = None;
+        self.store.lock().log(now_ns, "worker started", Some(event.run.id().get()), &event.worker.to_string());
+    }
+
+    fn on_worker_lost(&self, event: &WorkerLost<'_>) {
+        let (now_ns, message) = (self.now_ns(), cut(event.error.message()));
+        self.shard(event.worker).worker(event.worker, now_ns).lost = Some(message.into());
+        let text = format!("{}: {message}", event.worker);
+        self.store.lock().log(now_ns, "worker lost", Some(event.run.id().get()), &text);
+    }
+
+    fn on_run_finished(&self, event: &RunFinished<'_>) {
+        let id = event.run.id().get();
+        let mut store = self.store.lock();
+        let run = {
+            let mut live = self.live.write();
+            let Some(position) = live.iter().position(|run| run.id == id) else { return };
+            live.remove(position)
+        };
+        let mut sum = Counts::default();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let Some(position) = shard.tallies.iter().position(|tally| tally.run.id == id) else { continue };
+            let tally = shard.tallies.swap_remove(position);
+            drop(shard);
+            for (&(number, _), counts) in run.groups.iter().zip(&tally.counts) {
+                sum.add(counts);
+                store.totals[number as usize].add(counts);
+            }
+        }
+        let outcome = match &event.error {
+            None => Outcome::Finished,
+            Some(error) if error.kind() == ErrorKind::Cancelled => Outcome::Cancelled,
+            Some(_) => Outcome::Failed,
+        };
+        let ended_ns = self.ns(event.ended);
+        let error = event.error.as_ref().map(|error| Arc::from(cut(&error.to_string())));
+        let text = error.as_ref().map_or_else(|| run.title.to_string(), |error| format!("{}: {error}", run.title));
+        let kind = ["run finished", "run failed", "run cancelled"][outcome as usize];
+        store.log(ended_ns, kind, Some(id), &text);
+        store.num_runs[outcome as usize] += 1;
+        if store.runs.len() == MAX_RUNS {
+            store.runs.pop_front();
+        }
+        store.runs.push_back(RunRecord {
+            id,
+            parent: run.parent,
+            title: Arc::clone(&run.title),
+            scheduler: Arc::clone(&run.scheduler),
+            num_tasks: run.num_tasks,
+            started_ns: run.started_ns,
+            ended_ns,
+            outcome,
+            error,
+            counts: sum,
+        });
+    }
+}
+
+/// The name that a task was given. A long one is copied in part, so that the records stay small.
+fn name_of(task: TaskInfo<'_>) -> Option<Arc<str>> {
+    let given = task.given_name()?;
+    Some(if given.len() > MAX_TEXT { cut(given).into() } else { Arc::clone(given) })
+}
+
+/// The beginning of a text.
+fn cut(text: &str) -> &str {
+    let end = (0..=text.len().min(MAX_TEXT)).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}

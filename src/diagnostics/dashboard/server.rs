@@ -1,0 +1,396 @@
+//! How the dashboard is asked: a thread of its own with an async runtime, which serves pages, JSON and a stream of updates.
+//!
+//! # What is always true
+//!
+//! 1. Nothing here is waited for by a thread that runs tasks. An update is made once for all pages, at most every [`TICK`], and only while there
+//!    are pages.
+//! 2. A page that does not read misses updates, and is sent the whole state when it reads again. At most [`MAX_MISSED`] updates wait for it.
+//! 3. Who asks under a name that is not this machine's gets nothing: a page of another site can make its own name mean this address, but its
+//!    requests carry that name.
+//! 4. There are only reads.
+
+use super::collector::Collector;
+use super::view::{self, Filter, Told};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::stream;
+use std::convert::Infallible;
+use std::future::IntoFuture;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, oneshot};
+
+/// Four times per second looks live and costs little.
+const TICK: Duration = Duration::from_millis(250);
+/// Ticks between two updates when nothing happens: so that pages know that somebody is there, and gone ones are noticed.
+const IDLE_TICKS: u32 = 8;
+const MAX_MISSED: usize = 4;
+/// Pages that are kept up to date at once.
+const MAX_PAGES: usize = 256;
+const MAX_LISTED: usize = super::collector::MAX_TASKS;
+
+const ASSETS: [(&str, &str, &str); 5] = [
+    ("/", "text/html; charset=utf-8", include_str!("assets/index.html")),
+    ("/style.css", "text/css; charset=utf-8", include_str!("assets/style.css")),
+    ("/app.js", "text/javascript; charset=utf-8", include_str!("assets/app.js")),
+    ("/stream.js", "text/javascript; charset=utf-8", include_str!("assets/stream.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
+];
+
+/// What all pages are sent.
+struct Update {
+    from: Told,
+    to: Told,
+    frame: Bytes,
+}
+
+struct Site {
+    collector: Arc<Collector>,
+    program: String,
+    bound: IpAddr,
+    updates: broadcast::Sender<Arc<Update>>,
+    has_pages: Notify,
+    pages: Arc<Semaphore>,
+}
+
+/// The thread, until it is dropped.
+pub(super) struct Server {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub(super) fn start(listener: TcpListener, collector: Arc<Collector>, program: String) -> io::Result<Server> {
+        let bound = listener.local_addr()?.ip();
+        listener.set_nonblocking(true)?;
+        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (updates, _) = broadcast::channel(MAX_MISSED);
+        let pages = Arc::new(Semaphore::new(MAX_PAGES));
+        let site = Arc::new(Site { collector, program, bound, updates, has_pages: Notify::new(), pages });
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("sprang dashboard".to_owned())
+            .spawn(move || run(runtime, listener, site, stopped))?;
+        Ok(Server { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Dropping the sender says as much as sending.
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the dashboard had panicked");
+        }
+    }
+}
+
+fn run(runtime: Runtime, listener: TcpListener, site: Arc<Site>, stopped: oneshot::Receiver<()>) {
+    let _stopped = runtime.block_on(async move {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => {
+                // What panics in these ends with them, not with this thread.
+                tokio::spawn(axum::serve(listener, router(Arc::clone(&site))).into_future());
+                tokio::spawn(tell_pages(site));
+            }
+            Err(error) => log::error!("the dashboard cannot serve: {error}"),
+        }
+        stopped.await
+    });
+    // Dropping the runtime closes every connection.
+}
+
+fn router(site: Arc<Site>) -> Router {
+    let mut router = Router::new()
+        .route(
+            "/api/status",
+            get(async |State(site): State<Arc<Site>>| json(view::status_json(&site.collector, &site.program))),
+        )
+        .route("/api/runs", get(async |State(site): State<Arc<Site>>| json(view::runs_json(&site.collector))))
+        .route("/api/tasks", get(tasks))
+        .route("/api/workers", get(async |State(site): State<Arc<Site>>| json(view::workers_json(&site.collector))))
+        .route("/api/log", get(async |State(site): State<Arc<Site>>| json(view::log_json(&site.collector))))
+        .route("/api/events", get(events))
+        .route("/metrics", get(metrics))
+        .route("/health", get(async || typed("text/plain; charset=utf-8", "ok\n")));
+    for (path, kind, text) in ASSETS {
+        router = router.route(path, get(async move || typed(kind, text)));
+    }
+    router.layer(middleware::from_fn_with_state(Arc::clone(&site), guard)).with_state(site)
+}
+
+fn typed(kind: &'static str, body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], body.into()).into_response()
+}
+
+fn json(text: String) -> Response {
+    typed("application/json", text)
+}
+
+async fn metrics(State(site): State<Arc<Site>>) -> Response {
+    typed("application/openmetrics-text; version=1.0.0; charset=utf-8", view::metrics(&site.collector))
+}
+
+async fn tasks(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Response {
+    match filter(query.as_deref().unwrap_or("")) {
+        Ok(filter) => json(view::tasks_json(&site.collector, &filter)),
+        Err(message) => (StatusCode::BAD_REQUEST, message).into_response(),
+    }
+}
+
+fn filter(query: &str) -> Result<Filter, String> {
+    let mut filter = Filter { limit: 100, ..Filter::default() };
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decoded(value);
+        let number = || value.parse::<u64>().map_err(|_| format!("{key} is a whole number, not {value:?}\n"));
+        match key {
+            "limit" => filter.limit = number()?.min(MAX_LISTED as u64) as usize,
+            "run" => filter.run = Some(number()?),
+            "search" => filter.search = Some(value.to_lowercase()).filter(|search| !search.is_empty()),
+            "state" => match value.as_str() {
+                "" => {}
+                "finished" | "failed" | "retried" | "cancelled" => filter.state = Some(value),
+                _ => return Err(format!("state is finished, failed, retried or cancelled, not {value:?}\n")),
+            },
+            _ => return Err(format!("there is no {key:?}: give limit, run, search or state\n")),
+        }
+    }
+    Ok(filter)
+}
+
+/// A value of a query as it was before it was escaped.
+fn decoded(value: &str) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let [first, others @ ..] = rest {
+        let escaped = match (first, others) {
+            (b'%', [high, low, ..]) => char::from(*high)
+                .to_digit(16)
+                .zip(char::from(*low).to_digit(16))
+                .map(|(high, low)| (high * 16 + low) as u8),
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+        rest = if escaped.is_some() { &others[2..] } else { others };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+// ---- updates ----
+
+/// Makes updates while there are pages.
+async fn tell_pages(site: Arc<Site>) {
+    let mut told = Told::default();
+    let mut num_idle: u32 = 0;
+    let mut had_runs = false;
+    loop {
+        while site.updates.receiver_count() == 0 {
+            site.has_pages.notified().await;
+        }
+        tokio::time::sleep(TICK).await;
+        let (text, to, has_runs) = view::update_json(&site.collector, &site.program, Some(told));
+        num_idle = if to == told && !has_runs && !had_runs { num_idle + 1 } else { 0 };
+        had_runs = has_runs;
+        if !num_idle.is_multiple_of(IDLE_TICKS) {
+            continue;
+        }
+        // Nobody may be there any more.
+        let _told = site.updates.send(Arc::new(Update { from: told, to, frame: frame(&text) }));
+        told = to;
+    }
+}
+
+fn frame(text: &str) -> Bytes {
+    // JSON has no line breaks but in strings, where they are escaped.
+    format!("event: update\ndata: {text}\n\n").into()
+}
+
+/// One page that is kept up to date.
+struct Page {
+    site: Arc<Site>,
+    updates: broadcast::Receiver<Arc<Update>>,
+    told: Option<Told>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Page {
+    async fn next(&mut self) -> Option<Bytes> {
+        let Some(mut told) = self.told else { return Some(self.whole()) };
+        loop {
+            match self.updates.recv().await {
+                // It was made before the page was told everything.
+                Ok(update) if update.to.task < told.task || update.to.event < told.event => {}
+                Ok(update) if update.from.task > told.task || update.from.event > told.event => {
+                    return Some(self.whole());
+                }
+                Ok(update) => {
+                    told = update.to;
+                    self.told = Some(told);
+                    return Some(update.frame.clone());
+                }
+                Err(RecvError::Lagged(_)) => return Some(self.whole()),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    fn whole(&mut self) -> Bytes {
+        // What waits is older.
+        self.updates = self.site.updates.subscribe();
+        let (text, told, _) = view::update_json(&self.site.collector, &self.site.program, None);
+        self.told = Some(told);
+        frame(&text)
+    }
+}
+
+async fn events(State(site): State<Arc<Site>>) -> Response {
+    let Ok(permit) = Arc::clone(&site.pages).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
+    };
+    let updates = site.updates.subscribe();
+    site.has_pages.notify_one();
+    let page = Page { site, updates, told: None, _permit: permit };
+    let frames = stream::unfold(page, async |mut page| {
+        let frame = page.next().await?;
+        Some((Ok::<_, Infallible>(frame), page))
+    });
+    typed("text/event-stream", Body::from_stream(frames))
+}
+
+// ---- who may ask ----
+
+async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    let is_known = |host: &str| is_this_machine(host, site.bound);
+    if !request.uri().host().is_none_or(is_known) || !may_ask(request.headers(), &is_known) {
+        let message = "the dashboard answers only to the address it listens on, and to pages of its own\n";
+        return (StatusCode::FORBIDDEN, message).into_response();
+    }
+    let mut response = next.run(request).await;
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                  base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response.headers_mut().insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
+}
+
+fn may_ask(headers: &HeaderMap, is_known: &impl Fn(&str) -> bool) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let has_known_host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().is_ok_and(is_known),
+        _ => false,
+    };
+    let has_known_origin = match headers.get(header::ORIGIN) {
+        None => true,
+        Some(origin) => {
+            let host = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+            // Not any page of this machine: one of the dashboard's own.
+            host.is_some_and(|host| is_known(host) && Some(host) == text("host"))
+        }
+    };
+    // A link from elsewhere may lead here; a page elsewhere may not use what is here.
+    let is_from_elsewhere = matches!(text("sec-fetch-site"), Some("cross-site" | "same-site"));
+    has_known_host && has_known_origin && (!is_from_elsewhere || text("sec-fetch-mode") == Some("navigate"))
+}
+
+/// Whether a host, perhaps with a port, is a name of this machine that no one else can give away. The port is not looked at: it may be
+/// forwarded.
+fn is_this_machine(host: &str, bound: IpAddr) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    let name = name.trim_end_matches('.');
+    match name.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback() || address == bound || bound.is_unspecified(),
+        Err(_) => name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost"),
+    }
+}
+
+/// Binds the first free port from that of the address on.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    /// Ports that are tried.
+    const NUM_PORTS: u16 = 100;
+    let mut port = address.port();
+    loop {
+        match TcpListener::bind(SocketAddr::new(address.ip(), port)) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && port - address.port() + 1 < NUM_PORTS
+                    && port < u16::MAX =>
+            {
+                port += 1;
+            }
+            bound => return bound,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn names_of_this_machine_are_told_from_those_of_others() {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "localhost.",
+            "a.localhost:1",
+            "127.0.0.1:8787",
+            "127.9.9.9",
+            "[::1]:8787",
+            "[::1]",
+        ] {
+            assert!(is_this_machine(host, loopback), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example:8787",
+            "10.0.0.1",
+            "0.0.0.0",
+            "127.0.0.1.evil.example",
+            "[::2]:1",
+        ] {
+            assert!(!is_this_machine(host, loopback), "{host}");
+        }
+        assert!(is_this_machine("10.0.0.1:8787", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))));
+        assert!(is_this_machine("10.0.0.1:8787", IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+        assert!(!is_this_machine("evil.example", IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+    }
+
+    #[test]
+    fn queries_are_read_or_refused() {
+        let wanted = filter("limit=7&search=Load+%231%&state=failed&run=3").unwrap();
+        assert_eq!((wanted.limit, wanted.search.as_deref(), wanted.run), (7, Some("load #1%"), Some(3)));
+        assert_eq!(wanted.state.as_deref(), Some("failed"));
+        assert_eq!(filter("limit=99999999").unwrap().limit, MAX_LISTED);
+        assert_eq!(filter("").unwrap().limit, 100);
+        assert!(filter("limit=-1").unwrap_err().starts_with("limit is a whole number"));
+        assert!(filter("state=odd").is_err() && filter("what=1").is_err());
+        assert_eq!(decoded("%e2%9c%93%f"), "✓%f");
+    }
+}

@@ -1,0 +1,528 @@
+//! What the dashboard says: JSON of the collector's state, as `docs/dashboard.md` has it, and metrics as text.
+
+use super::collector::{Collector, Counts, EventRecord, LiveRun, Now, OTHER, RunRecord, Store, TaskRecord};
+use super::json::to_string as json;
+use serde::{Serialize, Serializer};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+/// Live runs that are shown with their names.
+const MAX_LIVE: usize = 20;
+/// Running tasks that are listed.
+const MAX_RUNNING: usize = 200;
+/// Ended tasks in one update. When there are more, the longest are sent: they are what can be seen.
+const MAX_STREAM: usize = 300;
+/// Ended tasks in the first update of a page.
+const MAX_WHOLE: usize = 1_500;
+/// Lines of the log in one update.
+const MAX_LOG: usize = 100;
+
+#[derive(Serialize)]
+struct Tasks<'a> {
+    running: i64,
+    waiting: i64,
+    #[serde(flatten)]
+    ended: Ended,
+    names: Vec<Name<'a>>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct Ended {
+    finished: u64,
+    failed: u64,
+    retried: u64,
+    cancelled: u64,
+    skipped: u64,
+}
+
+impl From<&Counts> for Ended {
+    fn from(counts: &Counts) -> Self {
+        let &Counts { finished, failed, retried, cancelled, skipped, .. } = counts;
+        Ended { finished, failed, retried, cancelled, skipped }
+    }
+}
+
+#[derive(Serialize)]
+struct Name<'a> {
+    name: &'a str,
+    running: i64,
+    #[serde(flatten)]
+    ended: Ended,
+    busy: f64,
+}
+
+#[derive(Serialize)]
+struct Group<'a> {
+    name: &'a str,
+    total: u64,
+    running: i64,
+    #[serde(flatten)]
+    ended: Ended,
+    busy: f64,
+}
+
+#[derive(Serialize)]
+struct Run<'a> {
+    id: u64,
+    parent: Option<u64>,
+    title: &'a str,
+    scheduler: &'a str,
+    state: &'static str,
+    num_tasks: usize,
+    started: f64,
+    ended: Option<f64>,
+    running: i64,
+    #[serde(flatten)]
+    counts: Ended,
+    busy: f64,
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<Group<'a>>,
+}
+
+#[derive(Serialize)]
+struct RunningTask {
+    run: u64,
+    task: u32,
+    #[serde(serialize_with = "shared_text")]
+    name: Arc<str>,
+    #[serde(serialize_with = "shared_text")]
+    group: Arc<str>,
+    worker: String,
+    started: f64,
+    attempt: u32,
+}
+
+/// One ended attempt.
+#[derive(Serialize)]
+struct Task {
+    seq: u64,
+    run: u64,
+    task: u32,
+    #[serde(serialize_with = "shared_text")]
+    name: Arc<str>,
+    #[serde(serialize_with = "shared_text")]
+    group: Arc<str>,
+    worker: String,
+    state: &'static str,
+    started: f64,
+    ended: f64,
+    attempt: u32,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    seq: u64,
+    at: f64,
+    kind: &'a str,
+    run: Option<u64>,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct Worker<'a> {
+    name: String,
+    pid: u32,
+    thread: u32,
+    kind: &'static str,
+    running: i64,
+    #[serde(flatten)]
+    ended: Ended,
+    busy: f64,
+    first_seen: f64,
+    last_seen: f64,
+    lost: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct NumRuns {
+    running: usize,
+    finished: u64,
+    failed: u64,
+    cancelled: u64,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: u32,
+    program: &'a str,
+    pid: u32,
+    started: f64,
+    now: f64,
+    runs: NumRuns,
+    tasks: Tasks<'a>,
+    live: Vec<Run<'a>>,
+    running: Vec<RunningTask>,
+    workers: Vec<Worker<'a>>,
+}
+
+/// What a page is sent: the state, and what has happened since the update before.
+#[derive(Serialize)]
+struct Update<'a> {
+    #[serde(flatten)]
+    status: Status<'a>,
+    /// Everything that is kept is in it, not only what is new.
+    reset: bool,
+    /// The number of the last ended task.
+    last_task: u64,
+    last_event: u64,
+    /// Ended tasks that are new and not in `ended`.
+    omitted: u64,
+    ended: Vec<Task>,
+    log: Vec<Event<'a>>,
+}
+
+/// How far somebody has been told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) task: u64,
+    pub(super) event: u64,
+}
+
+/// Microseconds are as exact as anybody needs.
+fn seconds(ns: u64) -> f64 {
+    (ns / 1_000) as f64 / 1e6
+}
+
+/// Not by a feature of serde, which would let programs send what is counted to other processes.
+fn shared_text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+fn sum(counts: &[Counts]) -> Counts {
+    let mut sum = Counts::default();
+    counts.iter().for_each(|counts| sum.add(counts));
+    sum
+}
+
+fn live_run<'a>(store: &'a Store, run: &'a LiveRun, counts: &[Counts]) -> Run<'a> {
+    let total = sum(counts);
+    let group = |(&(number, total), counts): (&(u16, u64), &Counts)| Group {
+        name: &store.names[number as usize],
+        total,
+        running: counts.running,
+        ended: counts.into(),
+        busy: seconds(counts.busy_ns),
+    };
+    Run {
+        id: run.id,
+        parent: run.parent,
+        title: &run.title,
+        scheduler: &run.scheduler,
+        state: "running",
+        num_tasks: run.num_tasks,
+        started: seconds(run.started_ns),
+        ended: None,
+        running: total.running,
+        counts: (&total).into(),
+        busy: seconds(total.busy_ns),
+        error: None,
+        names: run.groups.iter().zip(counts).map(group).collect(),
+    }
+}
+
+fn ended_run(run: &RunRecord) -> Run<'_> {
+    Run {
+        id: run.id,
+        parent: run.parent,
+        title: &run.title,
+        scheduler: &run.scheduler,
+        state: run.outcome.as_str(),
+        num_tasks: run.num_tasks,
+        started: seconds(run.started_ns),
+        ended: Some(seconds(run.ended_ns)),
+        running: 0,
+        counts: (&run.counts).into(),
+        busy: seconds(run.counts.busy_ns),
+        error: run.error.as_deref(),
+        names: Vec::new(),
+    }
+}
+
+fn task(store: &Store, (seq, record): &(u64, TaskRecord)) -> Task {
+    Task {
+        seq: *seq,
+        run: record.run,
+        task: record.task,
+        name: store.name_of(record.name.as_ref(), record.group),
+        group: Arc::clone(&store.names[record.group as usize]),
+        worker: record.worker.to_string(),
+        state: record.state.as_str(),
+        started: seconds(record.started_ns),
+        ended: seconds(record.ended_ns),
+        attempt: record.attempt,
+    }
+}
+
+fn event(record: &EventRecord) -> Event<'_> {
+    Event { seq: record.seq, at: seconds(record.at_ns), kind: record.kind, run: record.run, text: &record.text }
+}
+
+fn workers(now: &Now) -> Vec<Worker<'_>> {
+    now.workers
+        .iter()
+        .map(|tally| {
+            let (id, counts) = (tally.worker, &tally.counts);
+            Worker {
+                name: id.to_string(),
+                pid: id.pid(),
+                thread: id.thread(),
+                kind: if id.is_here() { "thread" } else { "process" },
+                running: counts.running.max(0),
+                ended: counts.into(),
+                busy: seconds(counts.busy_ns),
+                first_seen: seconds(tally.first_ns),
+                last_seen: seconds(tally.last_ns),
+                lost: tally.lost.as_deref(),
+            }
+        })
+        .collect()
+}
+
+/// Counts by name over all runs, ended and live.
+fn by_name(store: &Store, now: &Now) -> Vec<Counts> {
+    let mut totals = store.totals.clone();
+    for (run, counts) in &now.live {
+        for (&(number, _), counts) in run.groups.iter().zip(counts) {
+            totals[number as usize].add(counts);
+        }
+    }
+    totals
+}
+
+fn num_runs(store: &Store, now: &Now) -> NumRuns {
+    let [finished, failed, cancelled] = store.num_runs;
+    NumRuns { running: now.live.len(), finished, failed, cancelled }
+}
+
+fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'a Now) -> Status<'a> {
+    let totals = by_name(store, now);
+    let all = sum(&totals);
+    let mut names: Vec<Name<'_>> = (totals.iter().enumerate())
+        .filter(|(_, counts)| {
+            counts.running > 0 || counts.finished + counts.failed + counts.retried + counts.skipped > 0
+        })
+        .map(|(number, counts)| Name {
+            name: &store.names[number],
+            running: counts.running,
+            ended: counts.into(),
+            busy: seconds(counts.busy_ns),
+        })
+        .collect();
+    names.sort_by(|a, b| b.busy.total_cmp(&a.busy));
+    let waiting = now.live.iter().map(|(run, counts)| {
+        let counts = sum(counts);
+        let known = counts.finished + counts.failed + counts.skipped;
+        run.num_tasks as i64 - known as i64 - counts.running.max(0)
+    });
+    let running = now.running.iter().take(MAX_RUNNING).map(|running| RunningTask {
+        run: running.run,
+        task: running.task,
+        name: store.name_of(running.name.as_ref(), running.group),
+        group: Arc::clone(&store.names[running.group as usize]),
+        worker: running.worker.to_string(),
+        started: seconds(running.started_ns),
+        attempt: running.attempt,
+    });
+    Status {
+        version: 1,
+        program,
+        pid: std::process::id(),
+        started: collector.started.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_millis() as f64 / 1e3),
+        now: seconds(now.now_ns),
+        runs: num_runs(store, now),
+        tasks: Tasks { running: all.running.max(0), waiting: waiting.sum::<i64>().max(0), ended: (&all).into(), names },
+        live: now.live.iter().take(MAX_LIVE).map(|(run, counts)| live_run(store, run, counts)).collect(),
+        running: running.collect(),
+        workers: workers(now),
+    }
+}
+
+/// `/api/status`.
+pub(super) fn status_json(collector: &Collector, program: &str) -> String {
+    collector.look(|store, now| json(&status(collector, program, store, &now)))
+}
+
+/// An update for the pages, how far it tells, and whether there are live runs. Without `since` it has all that fits.
+pub(super) fn update_json(collector: &Collector, program: &str, since: Option<Told>) -> (String, Told, bool) {
+    collector.look(|store, now| {
+        let told = Told { task: store.num_seen, event: store.num_events };
+        let after = since.unwrap_or_default();
+        let mut new: Vec<&(u64, TaskRecord)> = store.tasks.iter().rev().take_while(|it| it.0 > after.task).collect();
+        let most = if since.is_some() { MAX_STREAM } else { MAX_WHOLE };
+        if new.len() > most {
+            if since.is_some() {
+                new.sort_by_key(|(_, record)| std::cmp::Reverse(record.ended_ns.saturating_sub(record.started_ns)));
+            }
+            new.truncate(most);
+        }
+        new.sort_by_key(|(seq, _)| *seq);
+        let omitted = (told.task - after.task).saturating_sub(new.len() as u64);
+        let mut log: Vec<Event<'_>> =
+            store.events.iter().rev().take_while(|it| it.seq > after.event).take(MAX_LOG).map(event).collect();
+        log.reverse();
+        let update = Update {
+            status: status(collector, program, store, &now),
+            reset: since.is_none(),
+            last_task: told.task,
+            last_event: told.event,
+            omitted,
+            ended: new.into_iter().map(|it| task(store, it)).collect(),
+            log,
+        };
+        (json(&update), told, !now.live.is_empty())
+    })
+}
+
+/// `/api/runs`: the newest first.
+pub(super) fn runs_json(collector: &Collector) -> String {
+    #[derive(Serialize)]
+    struct Runs<'a> {
+        now: f64,
+        counts: NumRuns,
+        runs: Vec<Run<'a>>,
+    }
+    collector.look(|store, now| {
+        let live = now.live.iter().rev().map(|(run, counts)| Run { names: Vec::new(), ..live_run(store, run, counts) });
+        let mut runs: Vec<Run<'_>> = live.take(super::collector::MAX_RUNS).collect();
+        runs.extend(store.runs.iter().rev().map(ended_run));
+        json(&Runs { now: seconds(now.now_ns), counts: num_runs(store, &now), runs })
+    })
+}
+
+/// Which tasks are asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    pub(super) limit: usize,
+    pub(super) state: Option<String>,
+    /// In lower case.
+    pub(super) search: Option<String>,
+    pub(super) run: Option<u64>,
+}
+
+/// `/api/tasks`: the newest first.
+pub(super) fn tasks_json(collector: &Collector, filter: &Filter) -> String {
+    #[derive(Serialize)]
+    struct Tasks {
+        now: f64,
+        seen: u64,
+        kept: usize,
+        lost: u64,
+        tasks: Vec<Task>,
+    }
+    // The text is made when the lock is free again.
+    let tasks = collector.look(|store, now| {
+        let is_wanted = |record: &TaskRecord| {
+            filter.state.as_ref().is_none_or(|state| state == record.state.as_str())
+                && filter.run.is_none_or(|run| run == record.run)
+                && filter.search.as_ref().is_none_or(|search| {
+                    store.name_of(record.name.as_ref(), record.group).to_lowercase().contains(search)
+                        || record.worker.to_string().contains(search)
+                })
+        };
+        let wanted = store.tasks.iter().rev().filter(|(_, record)| is_wanted(record)).take(filter.limit);
+        Tasks {
+            now: seconds(now.now_ns),
+            seen: store.num_seen + store.overwritten,
+            kept: store.tasks.len(),
+            lost: store.overwritten,
+            tasks: wanted.map(|it| task(store, it)).collect(),
+        }
+    });
+    json(&tasks)
+}
+
+/// `/api/workers`.
+pub(super) fn workers_json(collector: &Collector) -> String {
+    #[derive(Serialize)]
+    struct Workers<'a> {
+        now: f64,
+        forgotten: u64,
+        workers: Vec<Worker<'a>>,
+    }
+    collector.look(|_, now| {
+        json(&Workers { now: seconds(now.now_ns), forgotten: now.num_forgotten, workers: workers(&now) })
+    })
+}
+
+/// `/api/log`: the newest first.
+pub(super) fn log_json(collector: &Collector) -> String {
+    #[derive(Serialize)]
+    struct Log<'a> {
+        now: f64,
+        seen: u64,
+        events: Vec<Event<'a>>,
+    }
+    collector.look(|store, now| {
+        let events = store.events.iter().rev().map(event).collect();
+        json(&Log { now: seconds(now.now_ns), seen: store.num_events, events })
+    })
+}
+
+/// `/metrics`: OpenMetrics 1.0.
+pub(super) fn metrics(collector: &Collector) -> String {
+    collector.look(|store, now| {
+        let totals = by_name(store, &now);
+        let mut text = String::new();
+        let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, String)]| {
+            let _infallible = writeln!(text, "# TYPE {name} {kind}\n# HELP {name} {help}");
+            for (labels, value) in samples {
+                let suffix = if kind == "counter" { "_total" } else { "" };
+                let _infallible = writeln!(text, "{name}{suffix}{labels} {value}");
+            }
+        };
+        let runs = num_runs(store, &now);
+        let ended = [("finished", runs.finished), ("failed", runs.failed), ("cancelled", runs.cancelled)];
+        let ended = ended.map(|(outcome, count)| (format!("{{outcome=\"{outcome}\"}}"), count.to_string()));
+        family("sprang_runs", "counter", "Runs that have ended.", &ended);
+        family("sprang_runs_running", "gauge", "Runs that go on.", &[(String::new(), runs.running.to_string())]);
+        let mut by_labels: Vec<(String, String)> = Vec::new();
+        let mut busy: Vec<(String, String)> = Vec::new();
+        for (number, counts) in totals.iter().enumerate() {
+            let is_quiet = counts.finished + counts.failed + counts.retried + counts.cancelled + counts.skipped == 0;
+            if is_quiet && number != usize::from(OTHER) {
+                continue;
+            }
+            let name = label(&store.names[number], number == usize::from(OTHER));
+            let states = [
+                ("finished", counts.finished),
+                ("failed", counts.failed),
+                ("retried", counts.retried),
+                ("cancelled", counts.cancelled),
+                ("skipped", counts.skipped),
+            ];
+            let states = states.into_iter().filter(|&(state, count)| count > 0 || state == "finished");
+            by_labels.extend(
+                states.map(|(state, count)| (format!("{{name=\"{name}\",state=\"{state}\"}}"), count.to_string())),
+            );
+            busy.push((format!("{{name=\"{name}\"}}"), seconds(counts.busy_ns).to_string()));
+        }
+        family("sprang_task_attempts", "counter", "Attempts at tasks, and tasks that were skipped.", &by_labels);
+        let all = sum(&totals);
+        family(
+            "sprang_tasks_running",
+            "gauge",
+            "Tasks that go on.",
+            &[(String::new(), all.running.max(0).to_string())],
+        );
+        family("sprang_task_busy_seconds", "counter", "Time that attempts took.", &busy);
+        let mut by_kind: HashMap<&str, u64> = HashMap::from([("thread", 0), ("process", 0)]);
+        for tally in now.workers.iter().filter(|tally| tally.lost.is_none()) {
+            *by_kind.entry(if tally.worker.is_here() { "thread" } else { "process" }).or_default() += 1;
+        }
+        let mut by_kind: Vec<(String, String)> =
+            by_kind.into_iter().map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), count.to_string())).collect();
+        by_kind.sort();
+        family("sprang_workers", "gauge", "Workers that have been seen and not been lost.", &by_kind);
+        text += "# EOF\n";
+        text
+    })
+}
+
+/// A name as the value of a label. A task may be named `other` too.
+fn label(name: &str, is_other: bool) -> String {
+    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    if escaped == "other" && !is_other { "other (a task)".to_owned() } else { escaped }
+}

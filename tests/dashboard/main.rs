@@ -1,0 +1,265 @@
+//! The dashboard, asked as a browser would ask it.
+//!
+//! A dashboard sees all runs of the process, so the tests take turns.
+
+mod client;
+#[path = "../contract/watchdog.rs"]
+mod watchdog;
+
+use client::{ask, get, json, updates};
+use serde_json::Value;
+use sprang::dashboard::{self, Dashboard};
+use sprang::{Delayed, ErrorKind, Refs, compute_each, config, delayed, delayed_local, try_delayed};
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::{Mutex, PoisonError, mpsc};
+use watchdog::watched;
+
+/// A dashboard that no other test disturbs.
+fn with_dashboard(what: &str, body: impl FnOnce(&Dashboard) + Send) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    watched(what, || body(&dashboard::serve("127.0.0.1:0").unwrap()));
+}
+
+fn squares(num_tasks: u64) -> Delayed<u64> {
+    let parts: Vec<_> = (0..num_tasks).map(|i| delayed(|i| i * i, (i,)).name(format!("square {i}"))).collect();
+    delayed(|parts: Refs<'_, u64>| parts.iter().sum::<u64>(), (&parts,)).name("sum")
+}
+
+fn names<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
+    list.as_array().unwrap().iter().map(|item| item[key].as_str().unwrap()).collect()
+}
+
+#[test]
+fn every_endpoint_tells_of_a_run() {
+    with_dashboard("endpoints", |dashboard| {
+        assert_eq!(squares(10).compute_with("threads").unwrap(), 285);
+        let status = json(dashboard, "/api/status");
+        assert_eq!(status["version"], 1);
+        assert_eq!(status["pid"], std::process::id());
+        assert_eq!(status["runs"], serde_json::json!({ "running": 0, "finished": 1, "failed": 0, "cancelled": 0 }));
+        assert_eq!((&status["tasks"]["finished"], &status["tasks"]["running"]), (&11.into(), &0.into()));
+        let mut by_name = names(&status["tasks"]["names"], "name");
+        by_name.sort_unstable();
+        assert_eq!(by_name, ["square #", "sum"]);
+
+        let runs = json(dashboard, "/api/runs");
+        let run = &runs["runs"][0];
+        assert_eq!(
+            (&run["title"], &run["state"], &run["scheduler"]),
+            (&"sum".into(), &"finished".into(), &"threads".into())
+        );
+        assert_eq!((&run["num_tasks"], &run["finished"], &run["error"]), (&11.into(), &11.into(), &Value::Null));
+        assert!(run["started"].as_f64().unwrap() <= run["ended"].as_f64().unwrap());
+
+        let tasks = json(dashboard, "/api/tasks?limit=3");
+        assert_eq!(
+            (tasks["tasks"].as_array().unwrap().len(), &tasks["kept"], &tasks["lost"]),
+            (3, &11.into(), &0.into())
+        );
+        assert_eq!(tasks["tasks"][0]["name"], "sum");
+        let found = json(dashboard, "/api/tasks?search=SQUARE+7&state=finished");
+        assert_eq!(names(&found["tasks"], "name"), ["square 7"]);
+        assert_eq!(json(dashboard, "/api/tasks?state=failed")["tasks"], serde_json::json!([]));
+
+        let workers = json(dashboard, "/api/workers");
+        let done: u64 = workers["workers"].as_array().unwrap().iter().map(|it| it["finished"].as_u64().unwrap()).sum();
+        assert_eq!(done, 11);
+        let log = json(dashboard, "/api/log");
+        assert_eq!(names(&log["events"], "kind"), ["run finished", "run started", "dashboard started"]);
+
+        let metrics = get(dashboard, "/metrics");
+        assert!(metrics.head.contains("content-type: application/openmetrics-text"), "{}", metrics.head);
+        let expected = "sprang_task_attempts_total{name=\"square #\",state=\"finished\"} 10\n";
+        assert!(metrics.body.contains(expected) && metrics.body.ends_with("# EOF\n"), "{}", metrics.body);
+        assert_eq!(get(dashboard, "/health").body, "ok\n");
+    });
+}
+
+#[test]
+fn the_pages_are_all_there_and_ask_for_nothing_elsewhere() {
+    with_dashboard("pages", |dashboard| {
+        for (path, kind) in [
+            ("/", "text/html"),
+            ("/style.css", "text/css"),
+            ("/app.js", "text/javascript"),
+            ("/stream.js", "text/javascript"),
+            ("/icon.svg", "image/svg"),
+        ] {
+            let answer = get(dashboard, path);
+            assert_eq!(answer.status, 200, "{path}");
+            assert!(answer.head.contains(&format!("content-type: {kind}")), "{path}: {}", answer.head);
+            assert!(answer.head.contains("content-security-policy: default-src 'none'"), "{path}: {}", answer.head);
+            let links = answer.body.replace("http://www.w3.org/2000/svg", "");
+            assert!(!links.contains("http://") && !links.contains("https://"), "{path}");
+        }
+        assert_eq!(get(dashboard, "/no/such/page").status, 404);
+        assert_eq!(get(dashboard, "/api/tasks?limit=many").status, 400);
+    });
+}
+
+#[test]
+fn failures_are_shown_with_their_messages() {
+    with_dashboard("failures", |dashboard| {
+        let bad = try_delayed(|text: &str| text.parse::<u64>(), ("x",)).name("bad");
+        let after = delayed(|bad: &u64| *bad, (&bad,)).name("after");
+        let fine = delayed(|| 1_u64, ()).name("fine");
+        let _errors = config::scoped("errors", "collect").unwrap();
+        assert!(compute_each(&vec![after, fine]).unwrap()[0].is_err());
+        let status = json(dashboard, "/api/status");
+        let tasks = &status["tasks"];
+        assert_eq!((&tasks["finished"], &tasks["failed"], &tasks["skipped"]), (&1.into(), &1.into(), &1.into()));
+        let log = json(dashboard, "/api/log");
+        let failed = log["events"].as_array().unwrap().iter().find(|event| event["kind"] == "task failed").unwrap();
+        assert_eq!(failed["text"], "bad: invalid digit found in string");
+        assert_eq!(names(&json(dashboard, "/api/tasks?state=failed")["tasks"], "name"), ["bad"]);
+    });
+}
+
+#[test]
+fn a_page_sees_a_run_while_it_goes_on() {
+    with_dashboard("updates", |dashboard| {
+        let mut updates = updates(dashboard);
+        let first = updates.next().unwrap();
+        assert_eq!((&first["reset"], &first["runs"]["running"]), (&true.into(), &0.into()));
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = Mutex::new(gone);
+        let wait = delayed_local(move || gone.lock().unwrap().recv().unwrap(), ()).name("wait");
+        let after = delayed(|_: &(), sum: &u64| *sum, (&wait, &squares(20))).name("after");
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| after.compute_with("threads").unwrap());
+            let running = updates.find(|update| !update["running"].as_array().unwrap().is_empty()).unwrap();
+            assert_eq!(
+                (&running["running"][0]["name"], &running["live"][0]["title"]),
+                (&"wait".into(), &"after".into())
+            );
+            let progress = running["live"][0]["names"].as_array().unwrap();
+            let squares = progress.iter().find(|name| name["name"] == "square #").unwrap();
+            assert_eq!(squares["total"], 20);
+            go.send(()).unwrap();
+            assert_eq!(run.join().unwrap(), 2_470);
+        });
+        let mut num_ended = 0;
+        let last = updates.by_ref().find(|update| {
+            num_ended += update["ended"].as_array().unwrap().len();
+            update["runs"]["finished"] == 1 && update["tasks"]["finished"] == 23
+        });
+        assert_eq!((&last.unwrap()["last_task"], num_ended <= 23), (&23.into(), true));
+    });
+}
+
+#[test]
+fn who_asks_by_a_foreign_name_gets_nothing() {
+    with_dashboard("hosts", |dashboard| {
+        let address = dashboard.address();
+        let status = |headers: &str| ask(address, &format!("GET /api/status HTTP/1.1\r\n{headers}")).status;
+        assert_eq!(status("Host: localhost:9999"), 200);
+        assert_eq!(status("Host: [::1]"), 200);
+        assert_eq!(status("Host: evil.example"), 403);
+        assert_eq!(status(&format!("Host: 127.0.0.1.evil.example:{}", address.port())), 403);
+        assert_eq!(status("Host: localhost\r\nHost: evil.example"), 403);
+        assert_eq!(status("X-Nothing: 1"), 403);
+        assert_eq!(status("Host: localhost\r\nOrigin: http://evil.example"), 403);
+        assert_eq!(status("Host: localhost\r\nOrigin: http://localhost"), 200);
+        assert_eq!(status("Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors"), 403);
+        assert_eq!(status("Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate"), 200);
+        assert_eq!(ask(address, "GET http://evil.example/api/status HTTP/1.1\r\nHost: localhost").status, 403);
+        let refused = ask(address, "GET /api/status HTTP/1.1\r\nHost: evil.example");
+        assert!(!refused.body.contains("version"), "{}", refused.body);
+        for method in ["POST", "PUT", "DELETE"] {
+            assert_eq!(
+                ask(address, &format!("{method} /api/status HTTP/1.1\r\nHost: localhost")).status,
+                405,
+                "{method}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_taken_port_moves_on_and_dropping_frees_it() {
+    with_dashboard("ports", |_| {
+        // A port with at least one free one behind it.
+        let taken = (0..100)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .find(|it| it.local_addr().unwrap().port() < 65_000);
+        let taken = taken.unwrap();
+        let address = taken.local_addr().unwrap();
+        let dashboard = dashboard::serve(address.to_string()).unwrap();
+        assert!(dashboard.address().port() > address.port(), "{dashboard:?}");
+        assert_eq!(get(&dashboard, "/health").status, 200);
+        let address = dashboard.address();
+        let mut page = updates(&dashboard);
+        assert!(page.next().is_some());
+        drop(dashboard);
+        assert!(page.next().is_none(), "open pages are closed");
+        let again = dashboard::serve(address.to_string()).unwrap();
+        assert_eq!(again.address(), address);
+    });
+}
+
+#[test]
+fn what_is_no_address_is_an_error() {
+    for bad in ["", "here", "127.0.0.1", "127.0.0.1:99999", ":x"] {
+        let error = dashboard::serve(bad).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
+        assert!(error.message().contains("is no address for the dashboard"), "{error}");
+    }
+    // An address for documents, which no machine has.
+    let error = dashboard::serve("192.0.2.1:8787").unwrap_err();
+    assert!(error.message().starts_with("the dashboard cannot listen on 192.0.2.1:8787: "), "{error}");
+}
+
+#[test]
+fn pages_that_do_not_read_hold_nothing_up() {
+    with_dashboard("slow pages", |dashboard| {
+        let mut slow: Vec<_> = (0..100).map(|_| updates(dashboard)).collect();
+        // One request that never ends, too.
+        let mut half = client::connect(dashboard.address());
+        half.write_all(b"GET / HTTP/1.1\r\nHost:").unwrap();
+        for _ in 0..3 {
+            assert_eq!(squares(100_000).compute_with("threads").unwrap(), 333_328_333_350_000);
+        }
+        assert_eq!(json(dashboard, "/api/status")["tasks"]["finished"], 300_003);
+        // When it reads at last, it learns how things stand.
+        let now = slow[99].find(|update| update["tasks"]["finished"] == 300_003).unwrap();
+        assert_eq!(now["runs"]["finished"], 3);
+    });
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    with_dashboard("bounds", |dashboard| {
+        // More names, runs, tasks, failures and lines of the log than are kept; and one name that is very long.
+        let word = |i: u64| (0..4).map(|at| char::from(b'a' + (i / 7_u64.pow(at) % 7) as u8)).collect::<String>();
+        let long = "long ".repeat(100_000);
+        let mut tasks: Vec<_> = (0..2_000_u64)
+            .map(|i| try_delayed(|i: u64| Err::<u64, _>(format!("no {i}")), (i,)).name(word(i)))
+            .collect();
+        tasks.push(try_delayed(|i: u64| Ok::<_, String>(i), (1_u64,)).name(long));
+        let _errors = config::scoped("errors", "collect").unwrap();
+        assert_eq!(compute_each(&tasks).unwrap().iter().filter(|it| it.is_err()).count(), 2_000);
+        assert_eq!(squares(20_000).compute_with("sync").unwrap(), 2_666_466_670_000);
+        for i in 0..600_u64 {
+            assert_eq!(delayed(|i| i, (i,)).compute_with("sync").unwrap(), i);
+        }
+        let status = json(dashboard, "/api/status");
+        assert_eq!((&status["tasks"]["finished"], &status["tasks"]["failed"]), (&20_602.into(), &2_000.into()));
+        let by_name = status["tasks"]["names"].as_array().unwrap();
+        assert!(by_name.len() <= 101, "{}", by_name.len());
+        let other = by_name.iter().find(|name| name["name"] == "other").unwrap();
+        assert!(other["failed"].as_u64().unwrap() >= 1_900, "{other}");
+        assert_eq!(json(dashboard, "/api/runs")["runs"].as_array().unwrap().len(), 500);
+        assert_eq!(json(dashboard, "/api/log")["events"].as_array().unwrap().len(), 1_000);
+        let tasks = json(dashboard, "/api/tasks?limit=1000000");
+        assert!(tasks["tasks"].as_array().unwrap().len() <= 5_000);
+        assert_eq!(tasks["seen"], 22_602);
+        assert!(tasks["lost"].as_u64().unwrap() > 10_000, "{}", tasks["lost"]);
+        let longest = names(&tasks["tasks"], "name").iter().map(|name| name.len()).max();
+        assert!(longest.unwrap() <= 400, "{longest:?}");
+        for path in ["/api/status", "/api/log", "/metrics"] {
+            assert!(get(dashboard, path).body.len() < 1_000_000, "{path}");
+        }
+    });
+}
