@@ -20,8 +20,9 @@ const LOOK_AT_MEMORY: Duration = Duration::from_millis(100);
 /// How often busy workers are asked whether something was lost on the way from them.
 const LOOK_FOR_LOST: Duration = Duration::from_secs(1);
 
-/// How much of what a worker writes is kept for errors.
-const TAIL_BYTES: usize = 4 << 10;
+/// How much of what a worker writes is kept for errors. What says why it ended may have a backtrace after it, of some 7 KiB without
+/// optimisation.
+const TAIL_BYTES: usize = 16 << 10;
 
 /// What the monitor tells a worker's owner.
 pub(super) trait Watched: Send + Sync {
