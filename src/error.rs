@@ -44,8 +44,12 @@ pub enum ErrorKind {
     WorkerDied,
     /// The worker process that ran the task used more memory than `processes.memory_limit`.
     MemoryLimit,
-    /// Worker processes cannot be started.
+    /// Worker processes cannot be started, or a cluster has no worker that may run the task.
     NoWorker,
+    /// The cluster was closed.
+    Closed,
+    /// As many tasks wait in a cluster as may.
+    Full,
     /// A picture has a file name of an unknown kind, or its file cannot be written.
     NotSaved,
 }
@@ -132,6 +136,21 @@ impl Error {
     /// The names of the tasks from the failed one to the output that needed it, both included.
     pub(crate) fn with_path(mut self, path: Vec<Arc<str>>) -> Self {
         self.inner_mut().path = path;
+        self
+    }
+
+    /// As a task of this name sees it, which needs what has failed.
+    pub(crate) fn needed_by(mut self, name: &Arc<str>) -> Self {
+        /// Of a longer path the middle is left out.
+        const MOST: usize = 16;
+        let inner = self.inner_mut();
+        if inner.path.is_empty() {
+            inner.path.extend(inner.task.clone());
+        }
+        if inner.path.len() == MOST {
+            inner.path.remove(MOST / 2);
+        }
+        inner.path.push(Arc::clone(name));
         self
     }
 

@@ -71,6 +71,7 @@
 mod arity;
 
 mod api;
+mod client;
 mod diagnostics;
 mod engine;
 mod error;
@@ -82,6 +83,10 @@ mod primitives;
 pub use api::compute::{IntoScheduler, Outputs, Prepared, compute, compute_each, compute_with, persist, prepare};
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
+pub use client::{
+    AsCompleted, Client, ClusterBuilder, Computable, DefaultClient, LocalCluster, Status, TaskFuture, WaitFor,
+    WhenFull, WithResults, WorkerInfo, WorkerState, as_completed, wait, wait_timeout,
+};
 #[cfg(feature = "dashboard")]
 pub use diagnostics::dashboard;
 pub use diagnostics::picture;

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "it owns runs, and takes typed values from untyped cells")]
 
 use super::config::{self, Errors, Order, Snapshot};
-use crate::engine::{Restore, Run, RunSettings, Surroundings};
+use crate::engine::{Restore, Run, RunSettings, Sink, Surroundings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::timer::TimerThread;
 use crate::executor::{Executor, Scheduler};
@@ -239,7 +239,7 @@ impl<O: Outputs> Prepared<O> {
         self.take::<Handles>(config::snapshot()?, false)
     }
 
-    fn take<L: Leaf>(&self, snapshot: Snapshot, each: bool) -> Result<O::Shape<L>> {
+    pub(crate) fn take<L: Leaf>(&self, snapshot: Snapshot, each: bool) -> Result<O::Shape<L>> {
         let run = OwnedRun::execute(&self.plan, snapshot, each)?;
         // SAFETY: the plan was made from these outputs.
         let values = unsafe { self.outputs.take::<L>(&mut run.results()) };
@@ -322,7 +322,7 @@ impl Surroundings for Snapshot {
 }
 
 /// A run, what it works with, and the duty to leave nothing of it behind.
-struct OwnedRun<'p> {
+pub(crate) struct OwnedRun<'p> {
     run: Arc<Run>,
     plan: &'p Plan,
     cells: Vec<Cell>,
@@ -334,6 +334,20 @@ impl<'p> OwnedRun<'p> {
     /// Runs the plan; comes back with a run that has outputs to take.
     fn execute(plan: &'p Plan, snapshot: Snapshot, each: bool) -> Result<Self> {
         let settings = Arc::clone(snapshot.settings());
+        settings.scheduler.with_executor(&settings.processes, settings.num_workers, |executor| {
+            OwnedRun::execute_on(executor, plan, snapshot, each, None)
+        })
+    }
+
+    /// As [`OwnedRun::execute`], on this executor. What the `sink` wants is not among the outputs afterwards.
+    pub(crate) fn execute_on(
+        executor: &dyn Executor,
+        plan: &'p Plan,
+        snapshot: Snapshot,
+        each: bool,
+        sink: Option<Arc<dyn Sink>>,
+    ) -> Result<Self> {
+        let settings = snapshot.settings();
         let run_settings = RunSettings {
             collect_errors: each || matches!(settings.errors, Errors::Collect),
             check_portable: settings.check_portable,
@@ -342,16 +356,16 @@ impl<'p> OwnedRun<'p> {
         };
         let cells = plan.take_cells();
         // SAFETY: `OwnedRun` closes the run before it gives the cells back, and the plan outlives it.
-        let run = unsafe { Run::new(plan, &cells, run_settings, Box::new(snapshot), TimerThread::shared()) };
+        let run = unsafe { Run::new(plan, &cells, run_settings, Box::new(snapshot), TimerThread::shared(), sink) };
         let owned = OwnedRun { run, plan, cells, num_taken: StdCell::new(0) };
-        let name = settings.scheduler.with_executor(&settings.processes, settings.num_workers, |executor| {
-            owned.run.announce(plan, executor.name());
-            executor.execute(&owned.run);
-            executor.name().to_owned()
-        });
+        owned.run.announce(plan, executor.name());
+        executor.execute(&owned.run);
         owned.run.close();
         if owned.run.stop_reason().is_none() && !owned.run.is_finished() {
-            let message = format!("the executor {name:?} returned before all tasks had run; it must call `Run::wait`");
+            let message = format!(
+                "the executor {:?} returned before all tasks had run; it must call `Run::wait`",
+                executor.name()
+            );
             // Whoever still waits for the run is told.
             owned.run.stop(Error::new(ErrorKind::Executor, message));
         }

@@ -210,6 +210,22 @@ impl<T> Delayed<T> {
         self.with_options(|options| options.after.push(other.task_ref().to_task()))
     }
 
+    /// Takes so much of a resource of the worker that runs the task, for as long as it runs: `.resource("gpu", 1.0)`.
+    ///
+    /// What a worker has is said where a [`LocalCluster`](crate::LocalCluster) is made; the names mean what the program has them mean.
+    /// Tasks of a [`Client`](crate::Client) obey it; other computes have no such workers and do not look at it.
+    #[track_caller]
+    pub fn resource(self, name: &str, amount: f64) -> Self {
+        self.with_options(|options| options.resources.push((name.into(), amount)))
+    }
+
+    /// Lets only the workers with these names run the task. Tasks of a [`Client`](crate::Client) obey it, as with
+    /// [`resource`](Delayed::resource).
+    #[track_caller]
+    pub fn workers<N: AsRef<str>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        self.with_options(|options| options.workers.extend(names.into_iter().map(|name| name.as_ref().into())))
+    }
+
     /// Says that the task's value depends on its arguments alone: tasks of one graph with the same function, equal arguments and this
     /// mark are run once.
     ///

@@ -15,4 +15,4 @@ pub use cancel::{CancelToken, EnteredToken};
 pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};
 pub use ready::ReadyTask;
 pub use run::Run;
-pub(crate) use run::{Deadline, ParallelRef, Restore, RunSettings, Surroundings, Timer, Worker};
+pub(crate) use run::{Deadline, ParallelRef, Restore, RunSettings, Sink, Surroundings, Timer, Worker};

@@ -33,6 +33,7 @@ use super::countdown::Countdown;
 use super::gate::Gate;
 use super::panics::{self, InRun};
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::crossing::Encoded;
 use crate::graph::node::{CallError, TaskRef};
 use crate::graph::plan::{Dependents, Plan};
 use crate::graph::value::Cell;
@@ -79,6 +80,24 @@ pub(crate) trait Surroundings: Send + Sync {
 /// Makes surroundings of what [`Surroundings::to_portable`] gave in another process.
 pub(crate) type Restore = fn(&[u8]) -> Result<Box<dyn Surroundings>, String>;
 
+/// Is told the outcome of each task of a run as soon as it is there, for those that do not wait for the run's end.
+pub(crate) trait Sink: Send + Sync {
+    /// Whether it wants the value of a task. Such a task counts as an output.
+    fn wants(&self, id: u32) -> bool;
+
+    /// A task that is [wanted](Sink::wants) has left its value in its cell, where other readers may look at it.
+    ///
+    /// # Safety
+    /// The cell holds a value of the task's type, and the sink has not let go of it before.
+    unsafe fn finished(&self, id: u32, cell: &Cell);
+
+    /// A task that is wanted has a value, which is not in its cell.
+    fn finished_elsewhere(&self, id: u32, value: Arc<dyn Encoded>);
+
+    /// A task has failed for good.
+    fn failed(&self, id: u32, error: &Error);
+}
+
 /// Something that can tell when time is up.
 pub(crate) trait Timer: Send + Sync {
     /// Calls `action` after a time, unless the deadline is dropped before.
@@ -89,7 +108,7 @@ pub(crate) trait Timer: Send + Sync {
 pub(crate) trait Deadline {}
 
 // Bits of `Run::status`. With none set a worker has nothing to look at but its task.
-/// Tasks need care before or after the call: options, a token from outside, the check that values are portable, callbacks.
+/// Tasks need care before or after the call: options, a token from outside, the check that values are portable, callbacks, a sink.
 const CAREFUL: u32 = 1;
 /// A task has failed and errors are collected, so inputs may be missing.
 const FAILURES: u32 = 2;
@@ -114,6 +133,7 @@ pub struct Run {
     token: CancelToken,
     has_outer_token: bool,
     watch: Option<Box<Watch>>,
+    sink: Option<Arc<dyn Sink>>,
     /// The executor says what becomes of the values of tasks that have run.
     is_held_back: AtomicBool,
     parallel: OnceLock<Parallel>,
@@ -196,11 +216,16 @@ impl Run {
         settings: RunSettings,
         surroundings: Box<dyn Surroundings>,
         timer: &'static dyn Timer,
+        sink: Option<Arc<dyn Sink>>,
     ) -> Arc<Run> {
         let outer = CancelToken::in_force();
         let has_outer_token = outer.is_some();
         let watch = Watch::of_this_thread();
-        let careful = watch.is_some() || has_outer_token || settings.check_portable || !plan.special().is_empty();
+        let careful = watch.is_some()
+            || sink.is_some()
+            || has_outer_token
+            || settings.check_portable
+            || !plan.special().is_empty();
         debug_assert_eq!(cells.len(), plan.num_tasks());
         Arc::new_cyclic(|this| Run {
             num_unfinished: AtomicUsize::new(plan.num_tasks()),
@@ -213,6 +238,7 @@ impl Run {
             token: CancelToken::within(outer),
             has_outer_token,
             watch,
+            sink,
             is_held_back: AtomicBool::new(false),
             parallel: OnceLock::new(),
             status: AtomicU32::new(if careful { CAREFUL } else { 0 }),
@@ -392,7 +418,7 @@ impl Run {
     /// The failure of the task `cause`, as `id` sees it.
     pub(crate) fn failure(&self, plan: &Plan, cause: u32, id: u32) -> Error {
         let error = self.failures.lock().by_task.get(&cause).cloned().expect("a failed task has an error");
-        error.with_path(plan.path_to_output(cause, Some(id)))
+        with_path(error, plan, cause, Some(id))
     }
 
     /// Whether a task has failed or was never run. Then values may be left that nobody has taken or dropped.
@@ -605,7 +631,33 @@ impl<'r> Worker<'r> {
         if let Some(watch) = &self.run.watch {
             watch.task_skipped(self.plan(), id, cause);
         }
+        if let Some(sink) = &self.run.sink {
+            sink.failed(id, &self.run.failure(self.plan(), cause, id));
+        }
         true
+    }
+
+    /// Lets the sink have the value of a task.
+    ///
+    /// # Safety
+    /// The task has left a value in its cell, and the sink has not been told.
+    unsafe fn tell_sink(&self, id: u32) {
+        if let Some(sink) = self.run.sink.as_ref().filter(|sink| sink.wants(id)) {
+            // SAFETY: the caller's contract.
+            unsafe { sink.finished(id, self.cell(id)) };
+        }
+    }
+
+    /// Whether somebody takes the value of a task as soon as it is there, in whatever form.
+    pub(crate) fn is_sunk(&self, id: u32) -> bool {
+        self.run.sink.as_ref().is_some_and(|sink| sink.wants(id))
+    }
+
+    /// Hands on the value of a task that [is sunk](Worker::is_sunk) and that was run elsewhere.
+    pub(crate) fn sink_encoded(&self, id: u32, value: Arc<dyn Encoded>) {
+        if let Some(sink) = &self.run.sink {
+            sink.finished_elsewhere(id, value);
+        }
     }
 
     /// Stops the run if a token from outside has been pulled.
@@ -648,6 +700,10 @@ impl<'r> Worker<'r> {
                         self.check_token();
                         if let (Some(watching), Some(ended)) = (watching, ended) {
                             watching.finished(self, id, ended);
+                        }
+                        if !self.run.is_stopped() && !self.run.is_held_back.load(Ordering::Relaxed) {
+                            // SAFETY: the call has left a value, and nobody else tells the sink of it.
+                            unsafe { self.tell_sink(id) };
                         }
                         return !self.run.is_stopped();
                     }
@@ -739,8 +795,13 @@ impl<'r> Worker<'r> {
     }
 
     /// The value of a task that was [held back](Run::hold_back) is good.
-    pub(crate) fn finished_after_all(&self, id: u32) {
+    ///
+    /// # Safety
+    /// It is in the task's cell, and its dependents have not been told.
+    pub(crate) unsafe fn finished_after_all(&self, id: u32) {
         self.finished_elsewhere(id);
+        // SAFETY: the caller's contract.
+        unsafe { self.tell_sink(id) };
     }
 
     // ---- telling of tasks that run elsewhere ----
@@ -835,11 +896,14 @@ impl<'r> Worker<'r> {
     }
 
     fn record_failure(&self, id: u32, error: Error) {
+        if let Some(sink) = &self.run.sink {
+            sink.failed(id, &error);
+        }
         if self.run.settings.collect_errors {
             let _before = self.run.failures.lock().by_task.insert(id, error);
             self.run.status.fetch_or(FAILURES, Ordering::SeqCst);
         } else {
-            self.run.stop(error.with_path(self.plan().path_to_output(id, None)));
+            self.run.stop(with_path(error, self.plan(), id, None));
         }
     }
 
@@ -871,6 +935,16 @@ impl<'r> Worker<'r> {
         let task = self.task(id);
         // SAFETY: the caller's contract; the kind is the task's own.
         unsafe { (task.kind().release_inputs)(task, self.cells(), self.inputs_ptr(id)) };
+    }
+}
+
+/// The failure of a task as an output sees it that needs it.
+fn with_path(error: Error, plan: &Plan, cause: u32, output: Option<u32>) -> Error {
+    let path = plan.path_to_output(cause, output);
+    match plan.tasks()[cause as usize].awaited() {
+        // What has failed is elsewhere, and the path leads from there.
+        Some(_) => path[1..].iter().fold(error, Error::needed_by),
+        None => error.with_path(path),
     }
 }
 
@@ -922,6 +996,10 @@ enum Failure {
 impl Failure {
     fn into_error(self, plan: &Plan, id: u32, attempts: u32) -> Error {
         let error = match self {
+            // What an awaited value has failed of is told already, with the name of the task that did.
+            Failure::Returned(cause) if plan.tasks()[id as usize].awaited().is_some() && cause.is::<Error>() => {
+                return *cause.downcast::<Error>().expect("it was just looked at");
+            }
             Failure::Returned(cause) => Error::new(ErrorKind::Failed, cause.to_string()).with_source(cause),
             Failure::Panicked(payload) => Error::new(ErrorKind::Panicked, panics::describe(payload)),
             Failure::TimedOut(timeout) => Error::new(ErrorKind::TimedOut, format!("it did not end within {timeout:?}")),

@@ -11,8 +11,9 @@ use super::value::{Cell, drop_value_of, needs_release};
 use crate::portable::Portable;
 use crate::portable::code::Described;
 use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
-use std::any::type_name;
+use std::any::{Any, type_name};
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// Calls a task whose encoded arguments come from the decoder.
 ///
@@ -59,11 +60,27 @@ pub struct ValueCode {
     pub(crate) round_trip: unsafe fn(&Cell, Codec) -> Result<(), String>,
 }
 
+/// A value that is kept as it crosses, to be sent on or to be decoded when it is asked for here.
+pub(crate) trait Encoded: Send + Sync {
+    /// # Errors
+    /// If it cannot be decoded.
+    ///
+    /// # Safety
+    /// As [`Cell::put`]; the readers of the cell know the type of the value.
+    unsafe fn decode(&self, cell: &Cell) -> Result<(), CodecError>;
+
+    /// How much memory it takes up.
+    fn num_bytes(&self) -> usize;
+
+    /// For the executor that made it.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
 /// The functions for one type of value.
-pub(super) struct Crossing<T>(PhantomData<T>);
+pub(crate) struct Crossing<T>(PhantomData<T>);
 
 impl<T: Portable> Crossing<T> {
-    pub(super) const CODE: &'static Described<ValueCode> = &Described::new(
+    pub(crate) const CODE: &'static Described<ValueCode> = &Described::new(
         type_name::<T>,
         ValueCode {
             type_name: type_name::<T>,

@@ -22,12 +22,12 @@
 )]
 
 use super::chunk::{self, Freed, Place};
-use super::crossing::{TaskCode, ValueCode};
+use super::crossing::{Encoded, TaskCode, ValueCode};
 use super::value::Cell;
 use crate::portable::code::Described;
 use crate::portable::codec::{CodecError, Encoder};
 use std::alloc::Layout;
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::cell::Cell as StdCell;
 use std::error::Error as StdError;
 use std::fmt;
@@ -78,10 +78,24 @@ pub(crate) struct Kind {
     pub(crate) type_name: fn() -> &'static str,
     /// Whether the task has no function but a value.
     pub(crate) is_value: bool,
+    /// What is behind a value that comes from elsewhere and may not be there yet; `None` for all others.
+    pub(crate) awaited: Option<for<'a> unsafe fn(&'a TaskRef) -> &'a dyn Awaited>,
     /// Whether the function captures state, which cannot be compared.
     pub(crate) captures: bool,
     /// Whether this is the private copy of a task with [`Options`].
     pub(crate) has_options: bool,
+}
+
+/// A value that comes from elsewhere, such as the result of a future.
+pub(crate) trait Awaited: Send + Sync {
+    /// The value as it crosses to another process, if that is how it is kept.
+    fn encoded(&self) -> Option<Arc<dyn Encoded>>;
+
+    /// Keeps it in that form too, for the next time.
+    fn keep(&self, value: Arc<dyn Encoded>);
+
+    /// Lends what the value comes from to those who know its type.
+    fn with_source(&self, look: &mut dyn FnMut(&dyn Any));
 }
 
 // SAFETY: `clone_value` is the address of a function.
@@ -100,12 +114,21 @@ pub(crate) struct Options {
     pub(crate) after: Vec<Task>,
     /// The encoding of the plain arguments of a pure task.
     pub(crate) pure: Option<Box<[u8]>>,
+    /// What it takes of its worker while it runs, and how much. This and the next are for clusters.
+    pub(crate) resources: Vec<(Arc<str>, f64)>,
+    /// The names of the workers that may run it; any, if there are none.
+    pub(crate) workers: Vec<Arc<str>>,
 }
 
 impl Options {
     /// Whether the engine has to do more than call the function once.
     pub(crate) fn changes_the_call(&self) -> bool {
         self.retries > 0 || self.timeout.is_some()
+    }
+
+    /// Whether not every worker of a cluster may run it.
+    pub(crate) fn needs_a_certain_worker(&self) -> bool {
+        !(self.resources.is_empty() && self.workers.is_empty())
     }
 }
 
@@ -170,6 +193,12 @@ impl TaskRef {
     pub(crate) unsafe fn body<'a, B>(self) -> &'a B {
         // SAFETY: the caller's contract; `Node` is `repr(C)`, so the header is at its start.
         unsafe { &self.0.cast::<Node<B>>().as_ref().body }
+    }
+
+    /// What is behind the value of a task that comes from elsewhere.
+    pub(crate) fn awaited(&self) -> Option<&dyn Awaited> {
+        // SAFETY: the kind is the task's own, and whoever keeps a `TaskRef` keeps the node alive (rule 1).
+        self.kind().awaited.map(|awaited| unsafe { awaited(self) })
     }
 
     pub(crate) fn options(&self) -> Option<&Options> {

@@ -65,8 +65,23 @@ impl Plan {
     /// # Safety
     /// The caller keeps handles of the outputs for as long as the plan lives.
     pub(crate) unsafe fn new(outputs: &[TaskRef], for_memory: bool) -> Result<Plan> {
-        let mut graph = gather(outputs)?;
+        let graph = gather(outputs)?;
         check_names(&graph)?;
+        Ok(Plan::of(graph, for_memory))
+    }
+
+    /// As [`Plan::new`], of outputs that have nothing to do with each other: tasks of different ones may have the same name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`].
+    ///
+    /// # Safety
+    /// As [`Plan::new`].
+    pub(crate) unsafe fn of_strangers(outputs: &[TaskRef]) -> Result<Plan> {
+        gather(outputs).map(|graph| Plan::of(graph, false))
+    }
+
+    fn of(mut graph: Gathered, for_memory: bool) -> Plan {
         let priority = priorities(&graph);
         // A user's priorities are obeyed by any order.
         if for_memory || !priority.is_empty() {
@@ -80,7 +95,7 @@ impl Plan {
         let special = graph.with_options.iter().copied().filter(changes_the_call).collect();
         let cells = new_cells(&num_readers);
         let Gathered { tasks, calls, row, inputs, outputs: output_ids, is_chain, .. } = graph;
-        Ok(Plan {
+        Plan {
             tasks,
             calls,
             is_chain,
@@ -91,7 +106,7 @@ impl Plan {
             spare: Mutex::new(Some((cells, false))),
             dependents: OnceLock::new(),
             special,
-        })
+        }
     }
 
     #[inline(always)]

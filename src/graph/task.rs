@@ -136,6 +136,7 @@ macro_rules! task_args {
                     type_id: TypeId::of::<(F, ($($A::Stored,)*), M)>,
                     type_name: std::any::type_name::<F>,
                     is_value: false,
+                    awaited: None,
                     captures: size_of::<F>() != 0,
                     has_options: false,
                 };
@@ -255,6 +256,7 @@ impl<T: Send + Sync + 'static> ValueOf<T> {
         type_id: TypeId::of::<Self>,
         type_name: || "value",
         is_value: true,
+        awaited: None,
         captures: true,
         has_options: false,
     };

@@ -31,7 +31,7 @@ pub(super) fn hook_ran() -> bool {
 }
 
 /// Whether this process is a worker.
-pub(super) fn is_worker() -> bool {
+pub(crate) fn is_worker() -> bool {
     depth() > 0
 }
 
@@ -41,7 +41,7 @@ pub(super) fn depth() -> u32 {
 }
 
 /// Why this process may not start workers; `None` if it may.
-pub(super) fn refusal() -> Option<String> {
+pub(crate) fn refusal() -> Option<String> {
     if depth() >= MAX_DEPTH {
         return Some(format!(
             "worker processes are nested {MAX_DEPTH} deep already; inside tasks set scheduler = \"threads\" or \"sync\""

@@ -59,6 +59,8 @@ pub(super) enum Doom {
     },
     /// The run was over and a task went on.
     Cancelled,
+    /// It was asked for; what it runs is run again.
+    Replaced,
     /// It broke the protocol.
     Breach(String),
 }

@@ -7,13 +7,14 @@
 
 use super::host::Doom;
 use super::pool::Core;
-use super::schedule::{Schedule, local_task_refused};
+use super::schedule::{Schedule, Value, local_task_refused};
 use super::settings::LocalTasks;
+use super::worker::KEEP_MIN_BYTES;
 use crate::engine::{Run, Timer, Worker, describe_panic};
 use crate::error::{Error, ErrorKind};
 use crate::executor::threads::helpers::Helpers;
 use crate::executor::timer::TimerThread;
-use crate::graph::crossing::ValueCode;
+use crate::graph::crossing::{Encoded, ValueCode};
 use crate::portable::code::Described;
 use crate::portable::codec::Encoder;
 use crate::portable::region::Region;
@@ -25,14 +26,14 @@ use std::time::Duration;
 /// How often a token from outside is looked at while nothing else happens.
 const LOOK_AT_TOKEN: Duration = Duration::from_millis(5);
 
-/// Takes a run to its end.
-pub(super) fn execute(core: &Arc<Core>, run: &Arc<Run>, num_workers: usize) {
+/// Takes a run to its end, on all workers or on one of them.
+pub(super) fn execute(core: &Arc<Core>, run: &Arc<Run>, num_workers: usize, pin: Option<u32>) {
     if !run.claim() {
         return;
     }
     run.enter(|worker| {
         let settings = core.settings();
-        let schedule = Schedule::new(run, worker, core.num_slots(), settings.max_attempts.get(), core.inheritance(run));
+        let schedule = Schedule::new(core, run, worker, pin);
         if settings.local_tasks == LocalTasks::Error
             && let Some(id) = schedule.first_local(worker)
         {
@@ -100,6 +101,11 @@ fn call_helper(core: &Arc<Core>, schedule: &Arc<Schedule>, num_helpers: &Arc<Ato
 }
 
 fn run_local(worker: &Worker<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, id: u32) {
+    if let Some(value) = kept_value(worker, core, schedule, id) {
+        schedule.settle(worker, [(id, Some(value))]);
+        core.announce_of(schedule);
+        return schedule.local_is_over();
+    }
     // SAFETY: the task was ready, and `take_local` gives it once.
     let goes_on = catch_unwind(AssertUnwindSafe(|| unsafe { worker.run(id) }))
         .unwrap_or_else(|payload| worker.panicked(id, payload));
@@ -111,30 +117,47 @@ fn run_local(worker: &Worker<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, id
             }
             Ok(Some((bytes, regions, code))) => {
                 finished(worker, id);
-                Some(schedule.value(id, &bytes, regions, code))
+                // Of a value that other runs may ask for, too, the encoding is kept.
+                let size = bytes.len() + regions.iter().map(|region| region.len()).sum::<usize>();
+                let awaited = worker.task(id);
+                let awaited = awaited.awaited().filter(|_| size >= KEEP_MIN_BYTES);
+                let value = schedule.value(core, id, &bytes, regions, code, awaited.is_some());
+                if let (Some(awaited), Some(value)) = (awaited, &value) {
+                    awaited.keep(Arc::clone(value) as Arc<dyn Encoded>);
+                }
+                Some(value)
             }
             // SAFETY: the task has run and its dependents have not been told.
             Err(error) => unsafe { worker.fail_afterwards(id, error) }.then_some(None),
         };
         if let Some(value) = value {
             schedule.settle(worker, [(id, value)]);
-            core.announce(schedule.num_ready());
+            core.announce_of(schedule);
         }
     }
     schedule.local_is_over();
 }
 
+/// The value of a task that is kept as it crosses, by an earlier run on these workers, if only tasks elsewhere ask for it.
+fn kept_value(worker: &Worker<'_>, core: &Core, schedule: &Schedule, id: u32) -> Option<Arc<Value>> {
+    let task = worker.task(id);
+    let awaited = task.awaited().filter(|_| !schedule.is_read_here(id) && !schedule.is_sunk(id))?;
+    let value = awaited.encoded()?.into_any().downcast::<Value>().ok()?;
+    (value.origin == core.origin()).then_some(value)
+}
+
 /// Tells those who watch, unless the task has failed.
 fn finished(worker: &Worker<'_>, id: u32) {
     if worker.cell(id).failure().is_none() {
-        worker.finished_after_all(id);
+        // SAFETY: the task has run, and its dependents have not been told.
+        unsafe { worker.finished_after_all(id) };
     }
 }
 
-type Encoded = (Vec<u8>, Vec<Region>, &'static Described<ValueCode>);
+type Encoding = (Vec<u8>, Vec<Region>, &'static Described<ValueCode>);
 
 /// The value that a task has left in its cell, for tasks elsewhere; `None` if there are none that ask for it.
-fn encode(worker: &Worker<'_>, core: &Core, schedule: &Schedule, id: u32) -> Result<Option<Encoded>, Error> {
+fn encode(worker: &Worker<'_>, core: &Core, schedule: &Schedule, id: u32) -> Result<Option<Encoding>, Error> {
     let cell = worker.cell(id);
     let Some(code) = worker.task(id).kind().value_code else { return Ok(None) };
     if cell.failure().is_some() || !schedule.is_read_remotely(id) {

@@ -42,6 +42,8 @@ mod spawn;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod worker;
 
+pub(crate) use boot::{is_worker, refusal};
+
 use super::Executor;
 use super::sync::SyncExecutor;
 use super::threads::num_cores;
@@ -130,6 +132,46 @@ impl ProcessExecutor {
         executor
     }
 
+    /// Takes a run to its end, on all workers or on this one.
+    pub(crate) fn execute_on(&self, run: &Arc<Run>, worker: Option<u32>) {
+        if boot::is_worker() {
+            return SyncExecutor.execute(run);
+        }
+        if let Some(refusal) = boot::refusal() {
+            return run.stop(Error::new(ErrorKind::NoWorker, refusal));
+        }
+        #[cfg(all(target_os = "linux", not(miri)))]
+        lane::execute(&self.core, run, if worker.is_some() { 1 } else { self.num_workers.get() }, worker);
+    }
+
+    /// The process id of a worker, if it has been started.
+    pub(crate) fn worker_pid(&self, worker: u32) -> Option<u32> {
+        #[cfg(all(target_os = "linux", not(miri)))]
+        return self.core.host(worker).map(|host| host.pid());
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        None
+    }
+
+    /// How much memory of its own a worker uses, in bytes, where the system tells.
+    pub(crate) fn worker_memory(&self, worker: u32) -> Option<u64> {
+        #[cfg(all(target_os = "linux", not(miri)))]
+        return monitor::private_bytes(self.worker_pid(worker)?);
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        None
+    }
+
+    /// Ends a worker: `at_once`, and what it was running is run again, or when it has come to the end of that. Another takes its place when
+    /// there is something to do.
+    pub(crate) fn end_worker(&self, worker: u32, at_once: bool) {
+        #[cfg(all(target_os = "linux", not(miri)))]
+        if let Some(host) = self.core.host(worker) {
+            match at_once {
+                true => host.kill(host::Doom::Replaced),
+                false => self.core.disconnect(&host),
+            }
+        }
+    }
+
     fn is_without_workers(&self) -> bool {
         #[cfg(all(target_os = "linux", not(miri)))]
         return self.core.is_without_workers();
@@ -144,14 +186,7 @@ impl Executor for ProcessExecutor {
     }
 
     fn execute(&self, run: &Arc<Run>) {
-        if boot::is_worker() {
-            return SyncExecutor.execute(run);
-        }
-        if let Some(refusal) = boot::refusal() {
-            return run.stop(Error::new(ErrorKind::NoWorker, refusal));
-        }
-        #[cfg(all(target_os = "linux", not(miri)))]
-        lane::execute(&self.core, run, self.num_workers.get());
+        self.execute_on(run, None);
     }
 }
 

@@ -171,7 +171,7 @@ impl Monitor {
 }
 
 /// The memory that belongs to a process alone, in bytes, shared memory and files not among it.
-fn private_bytes(pid: u32) -> Option<u64> {
+pub(super) fn private_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -6,9 +6,12 @@ use super::settings::ProcessSettings;
 use super::slot::Slot;
 use crate::engine::Run;
 use crate::error::{Error, ErrorKind};
+use crate::graph::crossing::TaskCode;
 use crate::portable::budget::Budget;
+use crate::portable::code::Described;
 use crate::portable::region::Memory;
 use parking_lot::{Condvar, Mutex};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -30,6 +33,9 @@ pub(super) struct Core {
     /// One for each thread of each worker.
     num_slots: usize,
     pub(super) memory: Memory,
+    origin: u32,
+    /// How long calls of each code have taken on average in the runs before.
+    means: Mutex<HashMap<usize, f64>>,
     state: Mutex<State>,
     places: Box<[Place]>,
     stations: Box<[Mutex<Station>]>,
@@ -64,6 +70,8 @@ struct Station {
     host: Option<Arc<Host>>,
     /// Channels that their slots have not fetched yet.
     channels: Vec<Option<Channel>>,
+    /// How often in a row it could not be started.
+    num_failed_starts: u32,
 }
 
 impl fmt::Debug for Core {
@@ -92,9 +100,12 @@ impl Core {
         let num_slots = num_workers.get() * settings.threads_per_worker.get();
         // A worker that some threads of are about to leave may be there beside the one in its place, for each slot at most.
         let budget = Budget::for_members(shared_memory_limit(&settings), num_workers.get() + num_slots);
+        let origin = next_origin();
         Arc::new(Core {
             num_slots,
-            memory: Memory::within(next_origin(), budget),
+            memory: Memory::within(origin, budget),
+            origin,
+            means: Mutex::default(),
             state: Mutex::new(State {
                 version: 0,
                 sleeping: Vec::new(),
@@ -116,6 +127,16 @@ impl Core {
 
     pub(super) fn num_slots(&self) -> usize {
         self.num_slots
+    }
+
+    /// What tells its memory from that of others.
+    pub(super) fn origin(&self) -> u32 {
+        self.origin
+    }
+
+    /// How long a call of this code takes on average, as far as is known; NaN if it is not.
+    pub(super) fn mean_ns(&self, code: &'static Described<TaskCode>) -> f64 {
+        self.means.lock().get(&std::ptr::from_ref(code).addr()).copied().unwrap_or(f64::NAN)
     }
 
     /// A number that changes with what workers inherit from this process when they start: its environment and working directory, as far
@@ -140,6 +161,17 @@ impl Core {
         let mut state = self.state.lock();
         state.schedules.push(Arc::clone(schedule));
         state.num_failed_starts = 0;
+        if let Some(worker) = schedule.pin() {
+            let num_threads = self.settings.threads_per_worker.get();
+            self.start_slots(&mut state, (worker as usize + 1) * num_threads);
+            let has_slot = state.slots.len() > worker as usize * num_threads;
+            drop(state);
+            if !has_slot {
+                let error = Error::new(ErrorKind::NoWorker, format!("there is no thread for worker {worker}"));
+                schedule.run().stop(error);
+            }
+            return self.wake_slots_of(worker);
+        }
         drop(state);
         self.announce(schedule.num_ready());
     }
@@ -163,12 +195,22 @@ impl Core {
     }
 
     pub(super) fn remove(&self, schedule: &Arc<Schedule>) {
-        let mut state = self.state.lock();
-        state.schedules.retain(|other| !Arc::ptr_eq(other, schedule));
+        self.state.lock().schedules.retain(|other| !Arc::ptr_eq(other, schedule));
+        let mut means = self.means.lock();
+        means.extend(schedule.means().map(|(code, mean)| (std::ptr::from_ref(code).addr(), mean)));
     }
 
     pub(super) fn is_active(&self, run: u64) -> bool {
         self.state.lock().schedules.iter().any(|schedule| schedule.number == run)
+    }
+
+    /// There are tasks of a run to take.
+    pub(super) fn announce_of(self: &Arc<Self>, schedule: &Schedule) {
+        match schedule.pin() {
+            Some(worker) if schedule.has_ready() => self.wake_slots_of(worker),
+            Some(_) => {}
+            None => self.announce(schedule.num_ready()),
+        }
     }
 
     /// There are tasks to take, so many as far as is known.
@@ -248,19 +290,29 @@ impl Core {
         if state.is_closed { Woken::Closed } else { Woken::Changed }
     }
 
-    /// How many tasks are ready, in all runs.
+    /// How many tasks are ready that any worker may have, in all runs.
     pub(super) fn num_ready(&self) -> usize {
-        self.state.lock().schedules.iter().map(|schedule| schedule.num_ready()).sum()
+        let state = self.state.lock();
+        state.schedules.iter().filter(|schedule| schedule.pin().is_none()).map(|schedule| schedule.num_ready()).sum()
     }
 
-    /// A batch for a slot that has so many under way, which will take `busy_ns`; only of runs that the slot's worker will do for, if
+    /// The process of a worker, if there is one.
+    pub(super) fn host(&self, worker: u32) -> Option<Arc<Host>> {
+        // Not while it is being started.
+        let station = self.stations.get(worker as usize)?.try_lock()?;
+        station.host.as_ref().filter(|host| !host.has_ended()).map(Arc::clone)
+    }
+
+    /// A batch for this slot, which has so many under way, which will take `busy_ns`; only of runs that the slot's worker will do for, if
     /// `inheritance` says what that is.
     pub(super) fn take_batch(
         &self,
+        slot: usize,
         num_under_way: usize,
         busy_ns: Option<f64>,
         inheritance: Option<u64>,
     ) -> Option<Batch> {
+        let worker = (slot / self.settings.threads_per_worker.get()) as u32;
         let schedules: Vec<Arc<Schedule>> = {
             let mut state = self.state.lock();
             let num_schedules = state.schedules.len();
@@ -268,7 +320,7 @@ impl Core {
             let first = state.first;
             (0..num_schedules)
                 .map(|i| &state.schedules[(first + i) % num_schedules])
-                .filter(|schedule| schedule.has_ready())
+                .filter(|schedule| schedule.has_ready() && schedule.is_for(worker))
                 .filter(|schedule| inheritance.is_none_or(|inheritance| inheritance == schedule.inheritance))
                 .map(Arc::clone)
                 .collect()
@@ -300,7 +352,10 @@ impl Core {
             host.retire();
             station.channels.drain(..).flatten().for_each(|_| host.leave());
         }
-        let (host, channels) = Host::start(self, number as u32, inheritance)?;
+        let (host, channels) = Host::start(self, number as u32, inheritance).inspect_err(|_| {
+            station.num_failed_starts += 1;
+        })?;
+        station.num_failed_starts = 0;
         station.channels = channels.into_iter().map(Some).collect();
         station.host = Some(Arc::clone(&host));
         let channel = station.channels[thread].take().expect("a worker has a channel for each thread");
@@ -328,14 +383,24 @@ impl Core {
 
     /// A worker did not start. Returns how long to wait before the next attempt, or fails the runs that wait: not while another worker is
     /// there, or is being started, which can do all that there is to do.
-    pub(super) fn start_failed(&self, error: &Error) -> Option<Duration> {
+    pub(super) fn start_failed(&self, slot: usize, schedule: &Schedule, error: &Error) -> Option<Duration> {
+        if schedule.pin().is_some() {
+            // No other worker will do.
+            let station = slot / self.settings.threads_per_worker.get();
+            let num_failed_starts = self.stations[station].lock().num_failed_starts;
+            if num_failed_starts >= START_ATTEMPTS {
+                schedule.run().stop(error.clone());
+                return None;
+            }
+            return Some(backoff(num_failed_starts));
+        }
         let num_failed_starts = {
             let mut state = self.state.lock();
             state.num_failed_starts += 1;
             state.num_failed_starts
         };
         if num_failed_starts < START_ATTEMPTS || !self.is_without_workers() {
-            return Some(START_BACKOFF * 2_u32.pow((num_failed_starts - 1).min(MAX_DOUBLINGS)));
+            return Some(backoff(num_failed_starts));
         }
         self.stop_all(error);
         None
@@ -379,6 +444,11 @@ impl Core {
         // Values that the program still has do not keep the rest.
         self.memory.close();
     }
+}
+
+/// How long to wait after so many failures in a row.
+fn backoff(num_failed_starts: u32) -> Duration {
+    START_BACKOFF * 2_u32.pow(num_failed_starts.saturating_sub(1).min(MAX_DOUBLINGS))
 }
 
 /// A number for those who make regions, this process and its workers; each gets one of its own.

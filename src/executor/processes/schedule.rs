@@ -24,13 +24,17 @@
 #![expect(unsafe_code, reason = "it settles tasks through the engine, whose contract it upholds by rule 2")]
 
 use super::host::{Host, Kept};
+use super::pool::Core;
 use crate::engine::{Run, Worker};
 use crate::error::{Error, ErrorKind};
-use crate::graph::crossing::{TaskCode, ValueCode};
+use crate::graph::crossing::{Encoded, TaskCode, ValueCode};
 use crate::graph::name;
+use crate::graph::value::Cell;
 use crate::portable::code::Described;
+use crate::portable::codec::{Codec, CodecError, Decoder};
 use crate::portable::region::Region;
 use parking_lot::Mutex;
+use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
@@ -56,6 +60,8 @@ const TIMED: u8 = 4;
 const HAS_AFTER: u8 = 8;
 /// It may have to be tried again, with the values of its inputs.
 const RETRIES: u8 = 16;
+/// Its value is wanted by the run's sink, in whatever form.
+const SUNK: u8 = 32;
 
 // And what changes.
 const COMPLETE: u8 = 1;
@@ -67,6 +73,9 @@ const SUSPECT: u8 = 8;
 /// An encoded value that tasks in other processes may ask for.
 pub(super) struct Value {
     pub(super) key: u64,
+    /// Which pool's memory the regions are from.
+    pub(super) origin: u32,
+    pub(super) codec: Codec,
     pub(super) bytes: Box<[u8]>,
     pub(super) regions: Vec<Region>,
     pub(super) code: &'static Described<ValueCode>,
@@ -80,6 +89,22 @@ impl Value {
     /// How much memory the encoding takes up.
     pub(super) fn size(&self) -> usize {
         self.bytes.len() + self.regions.iter().map(|region| region.len()).sum::<usize>()
+    }
+}
+
+impl Encoded for Value {
+    unsafe fn decode(&self, cell: &Cell) -> Result<(), CodecError> {
+        let mut decoder = Decoder::new(self.codec, &self.bytes, &self.regions);
+        // SAFETY: the caller's contract.
+        unsafe { (self.code.item.decode)(&mut decoder, cell) }
+    }
+
+    fn num_bytes(&self) -> usize {
+        self.size()
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 
@@ -203,6 +228,8 @@ pub(super) struct Schedule {
     /// What its workers have to have inherited; see [`Core::inheritance`](super::pool::Core::inheritance).
     pub(super) inheritance: u64,
     num_slots: usize,
+    /// The only worker that may have its tasks; any, if there is none.
+    pin: Option<u32>,
     max_attempts: u32,
     traits: Box<[u8]>,
     /// For each portable task the index of its code.
@@ -244,14 +271,8 @@ impl fmt::Debug for Schedule {
 }
 
 impl Schedule {
-    /// The schedule of a run for so many slots.
-    pub(super) fn new(
-        run: &Arc<Run>,
-        worker: &Worker<'_>,
-        num_slots: usize,
-        max_attempts: u32,
-        inheritance: u64,
-    ) -> Arc<Self> {
+    /// The schedule of a run, for the workers of a pool or one of them.
+    pub(super) fn new(core: &Core, run: &Arc<Run>, worker: &Worker<'_>, pin: Option<u32>) -> Arc<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let plan = worker.plan();
         let num_tasks = plan.num_tasks();
@@ -297,7 +318,9 @@ impl Schedule {
                 if code.is_some() { &mut ready } else { &mut local }.push(Reverse(id));
             }
         }
-        plan.outputs().iter().for_each(|&id| traits[id as usize] |= PARENT_READS);
+        for &id in plan.outputs() {
+            traits[id as usize] |= if worker.is_sunk(id) { SUNK } else { PARENT_READS };
+        }
         let num_ready = AtomicUsize::new(ready.len());
         let state = State {
             flags: flags.into(),
@@ -307,7 +330,7 @@ impl Schedule {
             values: (0..num_tasks).map(|_| None).collect(),
             ready,
             local,
-            mean_ns: vec![f64::NAN; codes.len()],
+            mean_ns: codes.iter().map(|code| core.mean_ns(code)).collect(),
             tries: HashMap::new(),
             num_batches: 0,
             num_local: 0,
@@ -317,9 +340,10 @@ impl Schedule {
         Arc::new(Schedule {
             run: Arc::clone(run),
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            inheritance,
-            num_slots,
-            max_attempts,
+            inheritance: core.inheritance(run),
+            num_slots: if pin.is_some() { core.settings().threads_per_worker.get() } else { core.num_slots() },
+            pin,
+            max_attempts: core.settings().max_attempts.get(),
             traits: traits.into(),
             code_of: code_of.into(),
             codes,
@@ -334,6 +358,15 @@ impl Schedule {
 
     pub(super) fn code(&self, index: u32) -> &'static Described<TaskCode> {
         self.codes[index as usize]
+    }
+
+    /// Whether a worker may have tasks of the run.
+    pub(super) fn is_for(&self, worker: u32) -> bool {
+        self.pin.is_none_or(|pin| pin == worker)
+    }
+
+    pub(super) fn pin(&self) -> Option<u32> {
+        self.pin
     }
 
     /// A portable task could be taken, as far as one can say without the lock.
@@ -367,20 +400,36 @@ impl Schedule {
         self.traits[id as usize] & PARENT_READS != 0
     }
 
-    /// An encoded value; `None` if no task elsewhere asks for it.
+    /// Whether the value is wanted by the run's sink.
+    pub(super) fn is_sunk(&self, id: u32) -> bool {
+        self.traits[id as usize] & SUNK != 0
+    }
+
+    /// An encoded value; `None` if no task elsewhere asks for it, in this run or, where it goes `on`, in later ones.
     pub(super) fn value(
         &self,
+        core: &Core,
         id: u32,
         bytes: &[u8],
         regions: Vec<Region>,
         code: &'static Described<ValueCode>,
+        goes_on: bool,
     ) -> Option<Arc<Value>> {
         let num_readers = self.state.lock().remote_readers[id as usize];
-        let is_shared = num_readers > 1;
+        let is_shared = num_readers > 1 || goes_on;
         let make = || {
-            Arc::new(Value { key: self.key(id), bytes: bytes.into(), regions, code, is_shared, kept: Kept::default() })
+            Arc::new(Value {
+                key: self.key(id),
+                origin: core.origin(),
+                codec: core.settings().codec,
+                bytes: bytes.into(),
+                regions,
+                code,
+                is_shared,
+                kept: Kept::default(),
+            })
         };
-        (num_readers > 0).then(make)
+        (num_readers > 0 || goes_on).then(make)
     }
 
     // ---- taking tasks ----
@@ -473,7 +522,7 @@ impl Schedule {
                 code,
                 first_source: batch.sources.len() as u32,
                 num_readers: state.remote_readers[id as usize],
-                parent_reads: self.is_read_here(id),
+                parent_reads: self.is_read_here(id) || self.is_sunk(id),
                 is_shipped: true,
                 state: CallState::Sent,
             });
@@ -748,6 +797,12 @@ impl Schedule {
         state.num_batches == 0 && state.num_local == 0
     }
 
+    /// How long calls of each code have taken on average.
+    pub(super) fn means(&self) -> impl Iterator<Item = (&'static Described<TaskCode>, f64)> {
+        let means = self.state.lock().mean_ns.clone();
+        self.codes.clone().into_iter().zip(means).filter(|(_, mean)| !mean.is_nan())
+    }
+
     /// Lets go of the values that nobody has asked for.
     pub(super) fn clear(&self) {
         // Their places stay: a slot that took no batch because the run was stopped may still be settling tasks that have failed.
@@ -780,7 +835,9 @@ pub(super) fn local_task_refused(worker: &Worker<'_>, id: u32) -> Error {
 mod tests {
     use super::*;
     use crate::executor::Executor;
+    use crate::executor::processes::settings::ProcessSettings;
     use crate::{compute_with, delayed};
+    use std::num::NonZeroUsize;
 
     /// Has the body do with the run what it likes, and stops it.
     struct Body(fn(&Arc<Run>, &Worker<'_>));
@@ -799,10 +856,11 @@ mod tests {
     #[test]
     fn a_task_may_be_settled_after_the_end() {
         let body = |run: &Arc<Run>, worker: &Worker<'_>| {
-            let schedule = Schedule::new(run, worker, 1, 1, 0);
+            let core = Core::new(ProcessSettings::default(), NonZeroUsize::MIN);
+            let schedule = Schedule::new(&core, run, worker, None);
             let batch = schedule.take_batch(worker, 0, None).expect("the first task is ready");
             let code = worker.task(0).kind().value_code.expect("numbers are portable");
-            let value = schedule.value(0, b"value", Vec::new(), code);
+            let value = schedule.value(&core, 0, b"value", Vec::new(), code, false);
             assert!(value.is_some());
             schedule.settle(worker, [(batch.calls[0].id, value)]);
             // Nobody waits for a batch that was not sent.

@@ -37,6 +37,7 @@ use crate::engine::callback::WorkerId;
 use crate::engine::{Deadline, Timer, Worker, describe_panic};
 use crate::error::{Error, ErrorKind, RemoteError};
 use crate::executor::timer::TimerThread;
+use crate::graph::crossing::Encoded;
 use crate::portable::code::{CodeRef, Described};
 use crate::portable::codec::{Decoder, Encoder};
 use crate::portable::exchange::Exchange;
@@ -117,7 +118,7 @@ impl Slot {
                 // A worker that is busy cannot be replaced by one for another run.
                 let link = self.link.as_ref().filter(|_| num_under_way > 0);
                 let inheritance = link.map(|link| link.host.inheritance());
-                if let Some(batch) = self.core.take_batch(num_under_way, busy_ns, inheritance) {
+                if let Some(batch) = self.core.take_batch(self.index, num_under_way, busy_ns, inheritance) {
                     self.core.is_engaged(self.index, true);
                     // Others may have what is left, of any run: those that told of it may have counted on this slot.
                     self.core.announce(self.core.num_ready());
@@ -203,7 +204,7 @@ impl Slot {
                 Ok((host, thread, channel)) => self.link = Some(Link::new(self.index, host, thread, channel)),
                 Err(error) => {
                     schedule.give_back(batch.calls.iter().map(|call| call.id));
-                    if let Some(time) = self.core.start_failed(&error) {
+                    if let Some(time) = self.core.start_failed(self.index, &schedule, &error) {
                         std::thread::sleep(time);
                     }
                     return;
@@ -459,7 +460,8 @@ impl Link {
             });
         }
         let name = task.options().and_then(|options| options.name.as_deref());
-        let keep = if call.num_readers > 0 { batch.schedule.key(call.id) } else { 0 };
+        let keep =
+            if call.num_readers > 0 || batch.schedule.is_sunk(call.id) { batch.schedule.key(call.id) } else { 0 };
         let place = writer.call(code, name, keep, sources.len() as u32);
         for (source, code) in sources.iter().zip(value_codes) {
             match source {
@@ -632,7 +634,7 @@ impl Link {
                 give_back(worker, &mut batch, blame, &host, doom.as_ref());
             });
             schedule.batch_is_over(&host);
-            core.announce(schedule.num_ready());
+            core.announce_of(&schedule);
         }
         self.exchange
     }
@@ -693,8 +695,11 @@ fn take_results(
             }
             Outcome::Value(Some(encoding)) => {
                 let value_code = schedule.code(code).item.value.expect("a task with a code has a portable value");
-                let read_here = schedule.is_read_here(id);
-                let decoded = match read_here {
+                // A small value is kept as it is, for which it takes up less.
+                let size = encoding.bytes.len() + regions.iter().map(|region| region.len()).sum::<usize>();
+                let goes_on = schedule.is_sunk(id) && size >= super::worker::KEEP_MIN_BYTES;
+                let is_put = schedule.is_read_here(id) || schedule.is_sunk(id) && !goes_on;
+                let decoded = match is_put {
                     true => {
                         let mut decoder = Decoder::new(core.settings().codec, encoding.bytes, &regions);
                         // SAFETY: the task is in this batch alone, and has not been settled; so its cell is empty and ours.
@@ -717,8 +722,16 @@ fn take_results(
                             settled.extend(goes_on.then_some((id, None)));
                             continue;
                         }
-                        worker.finished_elsewhere(id);
-                        let value = schedule.value(id, encoding.bytes, regions, value_code);
+                        let value = schedule.value(core, id, encoding.bytes, regions, value_code, goes_on);
+                        if is_put {
+                            // SAFETY: the value was just decoded into the cell, and its dependents have not been told.
+                            unsafe { worker.finished_after_all(id) };
+                        } else {
+                            worker.finished_elsewhere(id);
+                        }
+                        if let Some(value) = value.as_ref().filter(|_| goes_on) {
+                            worker.sink_encoded(id, Arc::clone(value) as Arc<dyn Encoded>);
+                        }
                         match &value {
                             Some(value) if kept => host.keeps(value),
                             None if kept => host.drop_kept(schedule.key(id)),
@@ -811,8 +824,12 @@ fn give_back(worker: &Worker<'_>, batch: &mut Batch, blame: Blame, host: &Arc<Ho
                 let message = format!("it did not end within {limit:?}");
                 schedule.failed(worker, id, Error::new(ErrorKind::TimedOut, message), true);
             }
-            // Nobody is to blame: the run is over.
+            // Nobody is to blame: the run is over, or the worker was to go.
             Some(Doom::Cancelled) => schedule.give_back([id]),
+            Some(Doom::Replaced) => {
+                worker.retried_elsewhere(id, None);
+                schedule.give_back([id]);
+            }
             _ => schedule.died(worker, id, matches!(blame, Blame::Call(_)), || death(host, doom)),
         }
     }

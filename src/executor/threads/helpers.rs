@@ -47,7 +47,7 @@ impl Helpers {
 }
 
 /// How many tasks run at once if nobody says: as many as this process may use cores.
-pub(in crate::executor) fn num_cores() -> usize {
+pub(crate) fn num_cores() -> usize {
     static NUM_CORES: OnceLock<usize> = OnceLock::new();
     *NUM_CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }

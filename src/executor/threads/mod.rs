@@ -25,7 +25,7 @@ mod worker;
 use super::{Executor, sync};
 use crate::engine::Run;
 use helpers::Helpers;
-pub(super) use helpers::num_cores;
+pub(crate) use helpers::num_cores;
 use rayon::ThreadPool;
 use std::fmt;
 use std::sync::Arc;

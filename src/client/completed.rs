@@ -1,0 +1,216 @@
+//! Several futures: waiting for them, and taking them as they come.
+
+use super::core::Place;
+use super::future::TaskFuture;
+use super::promise::{Waiter, Watcher};
+use super::wait::{self, Arrivals, WaitFor, deadline_after};
+use crate::error::Result;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Waits for futures: until all have come to an end, or one has, or one has failed. Returns those that have and those that have not, each in
+/// their order.
+///
+/// # Examples
+/// ```
+/// use sprang::{Client, WaitFor};
+///
+/// let client = Client::threads(2)?;
+/// let futures = client.map(|x: u64| x * x, 0..10_u64);
+/// let (done, open) = sprang::wait(&futures, WaitFor::All);
+/// assert_eq!((done.len(), open.len()), (10, 0));
+/// # Ok::<_, sprang::Error>(())
+/// ```
+pub fn wait<T: Send + Sync + 'static>(
+    futures: &[TaskFuture<T>],
+    until: WaitFor,
+) -> (Vec<TaskFuture<T>>, Vec<TaskFuture<T>>) {
+    wait_until(futures, until, None)
+}
+
+/// As [`wait`](fn@wait), for no longer than this.
+pub fn wait_timeout<T: Send + Sync + 'static>(
+    futures: &[TaskFuture<T>],
+    until: WaitFor,
+    timeout: Duration,
+) -> (Vec<TaskFuture<T>>, Vec<TaskFuture<T>>) {
+    wait_until(futures, until, Some(timeout))
+}
+
+fn wait_until<T: Send + Sync + 'static>(
+    futures: &[TaskFuture<T>],
+    until: WaitFor,
+    timeout: Option<Duration>,
+) -> (Vec<TaskFuture<T>>, Vec<TaskFuture<T>>) {
+    let promises: Vec<_> = futures.iter().map(TaskFuture::promise).collect();
+    wait::settled(&promises, until, timeout.and_then(deadline_after));
+    futures.iter().cloned().partition(TaskFuture::is_done)
+}
+
+/// Iterates over futures in the order in which they come to an end.
+///
+/// # Examples
+/// ```
+/// use sprang::{Client, as_completed};
+///
+/// let client = Client::threads(2)?;
+/// let futures = client.map(|x: u64| x * x, 1..=10_u64);
+/// let mut total = 0;
+/// for (_, square) in as_completed(futures).with_results() {
+///     total += square?;
+/// }
+/// assert_eq!(total, 385);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+///
+/// # Complexity
+/// O(1) for each future.
+pub fn as_completed<T: Send + Sync + 'static>(futures: impl IntoIterator<Item = TaskFuture<T>>) -> AsCompleted<T> {
+    let mut completed = AsCompleted { futures: Vec::new(), arrivals: Arc::default(), num_left: 0, num_tried: 0 };
+    futures.into_iter().for_each(|future| completed.add(future));
+    completed
+}
+
+/// Futures in the order in which they come to an end; made by [`as_completed`].
+///
+/// An iterator, which waits; [`poll_next`](AsCompleted::poll_next) is for async code.
+#[must_use = "iterators are lazy: it waits when it is asked for the next"]
+pub struct AsCompleted<T> {
+    /// Those that were not given out.
+    futures: Vec<Option<TaskFuture<T>>>,
+    arrivals: Arc<Arrivals>,
+    num_left: usize,
+    /// How many a task that waits has tried to run itself.
+    num_tried: usize,
+}
+
+impl<T> fmt::Debug for AsCompleted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsCompleted").field("num_left", &self.num_left).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + Sync + 'static> AsCompleted<T> {
+    /// Waits for one more.
+    pub fn add(&mut self, future: TaskFuture<T>) {
+        let index = self.futures.len();
+        let watcher: Arc<dyn Watcher> = Arc::<Arrivals>::clone(&self.arrivals);
+        if let Err(Waiter::Watcher(watcher, index)) =
+            future.promise().record().wait_with(Waiter::Watcher(watcher, index))
+        {
+            watcher.on_settled(index, future.status());
+        }
+        self.futures.push(Some(future));
+        self.num_left += 1;
+    }
+
+    /// How many were not given out.
+    pub fn num_left(&self) -> usize {
+        self.num_left
+    }
+
+    /// Whether the next is there, so that it need not be waited for.
+    pub fn has_ready(&self) -> bool {
+        self.arrivals.has_any()
+    }
+
+    /// Waits for the next, and gives it with all that have come to an end by then; empty if there are no more.
+    pub fn next_batch(&mut self) -> Vec<TaskFuture<T>> {
+        let first = self.next();
+        let more = self.arrivals.take_arrived().into_iter();
+        let more: Vec<_> = more.map(|index| self.give_out(index)).collect();
+        first.into_iter().chain(more).collect()
+    }
+
+    /// Waits for the next, but for no longer than this.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<TaskFuture<T>> {
+        self.next_until(deadline_after(timeout))
+    }
+
+    /// The next, or the waker of the context is called when it is there; `Ready(None)` if there are no more.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<TaskFuture<T>>> {
+        if self.num_left == 0 {
+            return Poll::Ready(None);
+        }
+        match self.arrivals.poll_next(context.waker()) {
+            Some(index) => Poll::Ready(Some(self.give_out(index))),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The results with the futures.
+    pub fn with_results(self) -> WithResults<T> {
+        WithResults { completed: self }
+    }
+
+    fn next_until(&mut self, deadline: Option<std::time::Instant>) -> Option<TaskFuture<T>> {
+        if self.num_left == 0 {
+            return None;
+        }
+        if !self.arrivals.has_any() {
+            self.try_to_run_one();
+        }
+        let index = self.arrivals.next(deadline)?;
+        Some(self.give_out(index))
+    }
+
+    /// A task that waits runs one itself that nobody has begun.
+    fn try_to_run_one(&mut self) {
+        let Some(place) = Place::of_this_thread() else { return };
+        while self.num_tried < self.futures.len() {
+            self.num_tried += 1;
+            let future = &self.futures[self.num_tried - 1];
+            if future.as_ref().is_some_and(|future| place.run_here(&future.promise())) {
+                return;
+            }
+        }
+    }
+
+    fn give_out(&mut self, index: usize) -> TaskFuture<T> {
+        self.num_left -= 1;
+        self.futures[index].take().expect("a future comes to an end once")
+    }
+}
+
+impl<T: Send + Sync + 'static> Iterator for AsCompleted<T> {
+    type Item = TaskFuture<T>;
+
+    /// `None` also if the task that waits was cancelled.
+    fn next(&mut self) -> Option<TaskFuture<T>> {
+        self.next_until(None)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.num_left))
+    }
+}
+
+/// Futures with their results, in the order in which they come to an end; made by [`AsCompleted::with_results`].
+#[must_use = "iterators are lazy: it waits when it is asked for the next"]
+#[derive(Debug)]
+pub struct WithResults<T> {
+    completed: AsCompleted<T>,
+}
+
+impl<T: Send + Sync + 'static> WithResults<T> {
+    /// Waits for one more.
+    pub fn add(&mut self, future: TaskFuture<T>) {
+        self.completed.add(future);
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Iterator for WithResults<T> {
+    type Item = (TaskFuture<T>, Result<T>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let future = self.completed.next()?;
+        let result = future.result();
+        Some((future, result))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.completed.size_hint()
+    }
+}

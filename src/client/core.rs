@@ -1,0 +1,836 @@
+//! What the parts of a cluster share: its queue, its workers, and who sleeps.
+//!
+//! # Workers
+//!
+//! A worker of a cluster of threads is a group of threads; that of a cluster of processes is a process, and threads here that hand it
+//! tasks, one for each of its own. Both kinds of thread live in [`worker`](super::worker) and sleep in [`Core::take`].
+//!
+//! # What is always true
+//!
+//! 1. A job is in the queue, in the lot of a thread, or with the thread that runs it. From a lot of a thread others may take, so
+//!    that no job waits for the one before it while a thread has nothing to do.
+//! 2. A thread that sleeps is in `idle`, and is taken out by who rings for it. Who puts jobs into the queue rings for as many threads
+//!    as there are jobs, less those that are looking for work.
+//! 3. Of a worker no more threads than it should have are at work or looking for work. One that waits in a task does not count; when it
+//!    has come to the end of its wait there may be one too many, which leaves at the next chance.
+//! 4. The lock is not held while code of the program runs, or a promise is settled.
+
+use super::cluster::{Layout, WhenFull, WorkerState};
+use super::promise::{AnyPromise, Needs, Outcome, settle};
+use super::queue::{Job, Queue};
+use super::wait::{give_up_place, spin_until};
+use super::worker;
+use crate::api::config::Snapshot;
+use crate::engine::{CancelToken, Run};
+use crate::error::{Error, ErrorKind, Result};
+use crate::executor::processes::ProcessExecutor;
+use crate::executor::threads::ThreadExecutor;
+use crate::executor::{Executor, Scheduler};
+use parking_lot::{Condvar, Mutex};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// The share of its memory limit above which a worker is given nothing more and is replaced.
+const PAUSE_AT: f64 = 0.8;
+
+/// Where tasks are run.
+#[derive(Debug)]
+pub(super) enum Plant {
+    Threads(ThreadExecutor),
+    Processes(ProcessExecutor),
+}
+
+/// See the [module](self).
+pub(super) struct Core {
+    pub(super) name: Arc<str>,
+    pub(super) layout: Layout,
+    plant: Plant,
+    snapshot: Snapshot,
+    state: Mutex<State>,
+    /// Rung when a worker has come or gone, or is ready.
+    change: Condvar,
+    /// How many jobs are in the queue, as far as can be said without the lock.
+    num_ready: AtomicUsize,
+    num_unsettled: AtomicUsize,
+    room: Room,
+    is_closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Queue,
+    members: Vec<Arc<Member>>,
+    seats: Vec<Arc<Seat>>,
+    idle: Vec<Arc<Bell>>,
+    /// Threads that have found nothing and look on for a moment.
+    num_looking: usize,
+    num_threads: usize,
+    last_id: u32,
+}
+
+/// What a thread of a worker has before it.
+#[derive(Default)]
+pub(super) struct Seat {
+    /// Jobs that it is going to run, unless others do before.
+    pub(super) lot: Mutex<VecDeque<Job>>,
+    /// Those of the tasks that it runs, one within the other; pulled when the cluster is closed.
+    tokens: Mutex<Vec<CancelToken>>,
+}
+
+impl Seat {
+    /// Puts a token among those that are pulled when the cluster is closed, while `body` runs.
+    pub(super) fn with_token<R>(&self, token: &CancelToken, body: impl FnOnce() -> R) -> R {
+        self.tokens.lock().push(token.clone());
+        let result = body();
+        let _token = self.tokens.lock().pop();
+        result
+    }
+}
+
+#[derive(Default)]
+struct Bell {
+    is_rung: AtomicBool,
+    bell: Condvar,
+}
+
+/// Those who wait until there are fewer tasks.
+#[derive(Default)]
+struct Room {
+    num_waiting: AtomicUsize,
+    lock: Mutex<()>,
+    bell: Condvar,
+}
+
+/// One worker.
+pub(super) struct Member {
+    pub(super) id: u32,
+    pub(super) name: Arc<str>,
+    /// Of its process among those of the cluster.
+    pub(super) index: u32,
+    num_threads: usize,
+    /// Those at work and those looking for work.
+    num_active: AtomicUsize,
+    num_busy: AtomicUsize,
+    pub(super) num_done: AtomicU64,
+    num_restarts: AtomicU64,
+    has_started: AtomicBool,
+    is_paused: AtomicBool,
+    is_leaving: AtomicBool,
+    free: Mutex<BTreeMap<Arc<str>, f64>>,
+    total: BTreeMap<Arc<str>, f64>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Core")
+            .field("name", &self.name)
+            .field("num_workers", &state.members.len())
+            .field("num_queued", &state.queue.len())
+            .field("num_unsettled", &self.num_unsettled)
+            .field("is_closed", &self.is_closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Member {
+    pub(super) fn can_take(&self, needs: &Needs) -> bool {
+        let free = self.free.lock();
+        self.is_named(needs) && needs.resources.iter().all(|(name, n)| free.get(name).is_some_and(|free| free >= n))
+    }
+
+    /// Whether it could take the task, if it had nothing else to do.
+    fn could_take(&self, needs: &Needs) -> bool {
+        let has = |(name, n): &(Arc<str>, f64)| self.total.get(name).is_some_and(|total| total >= n);
+        self.is_named(needs) && needs.resources.iter().all(has)
+    }
+
+    fn is_named(&self, needs: &Needs) -> bool {
+        needs.workers.is_empty() || needs.workers.contains(&self.name)
+    }
+
+    pub(super) fn reserve(&self, needs: &Needs) {
+        let mut free = self.free.lock();
+        needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)).or_default() -= n);
+    }
+
+    fn give_back(&self, needs: &Needs) {
+        let mut free = self.free.lock();
+        needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)).or_default() += n);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn state(&self) -> WorkerState {
+        if self.is_leaving() {
+            WorkerState::Leaving
+        } else if !self.has_started.load(Ordering::Relaxed) {
+            WorkerState::Starting
+        } else if self.is_paused.load(Ordering::Relaxed) {
+            WorkerState::Paused
+        } else if self.num_busy.load(Ordering::Relaxed) > 0 {
+            WorkerState::Busy
+        } else {
+            WorkerState::Idle
+        }
+    }
+
+    pub(super) fn num_restarts(&self) -> u64 {
+        self.num_restarts.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn num_threads(&self) -> usize {
+        self.num_threads
+    }
+
+    /// A thread that is one too many stops being one of the worker's.
+    fn leaves_if_too_many(&self) -> bool {
+        let leave = |active: usize| (active > self.num_threads).then(|| active - 1);
+        self.num_active.fetch_update(Ordering::AcqRel, Ordering::Relaxed, leave).is_ok()
+    }
+}
+
+/// Counts a thread of a worker as busy.
+pub(super) struct Busy<'m>(&'m Member);
+
+impl<'m> Busy<'m> {
+    pub(super) fn new(member: &'m Member) -> Self {
+        member.num_busy.fetch_add(1, Ordering::Relaxed);
+        Busy(member)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.num_busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Core {
+    pub(super) fn new(name: Arc<str>, layout: Layout, plant: Plant, snapshot: &Snapshot) -> Arc<Core> {
+        Arc::new_cyclic(|this: &Weak<Core>| {
+            // So that what tasks compute runs on the same cluster.
+            let scheduler =
+                Scheduler::Custom(Arc::new(ClusterExecutor { core: Weak::clone(this), name: Arc::clone(&name) }));
+            Core {
+                snapshot: snapshot.with_scheduler(scheduler),
+                name,
+                layout,
+                plant,
+                state: Mutex::default(),
+                change: Condvar::new(),
+                num_ready: AtomicUsize::new(0),
+                num_unsettled: AtomicUsize::new(0),
+                room: Room::default(),
+                is_closed: AtomicBool::new(false),
+            }
+        })
+    }
+
+    pub(super) fn plant(&self) -> &Plant {
+        &self.plant
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.snapshot.clone()
+    }
+
+    pub(super) fn scheduler(&self) -> Scheduler {
+        self.snapshot.settings().scheduler.clone()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn closed_error(&self) -> Error {
+        Error::new(ErrorKind::Closed, format!("the cluster {:?} was closed before the task had finished", self.name))
+    }
+
+    // ---- tasks come ----
+
+    /// Makes room for one more task.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed), and [`Full`](ErrorKind::Full) if that was wished for.
+    pub(super) fn admit(self: &Arc<Self>, num_tasks: usize) -> Result<()> {
+        if self.is_closed() {
+            return Err(self.closed_error());
+        }
+        let max = self.layout.max_pending;
+        if self.num_unsettled.fetch_add(num_tasks, Ordering::AcqRel) < max {
+            return Ok(());
+        }
+        // A task must not wait for the end of tasks that may wait for it.
+        if Place::of_this_thread().is_some_and(|place| place.is_in(self)) {
+            return Ok(());
+        }
+        if self.layout.when_full == WhenFull::Error {
+            self.has_settled(num_tasks);
+            return Err(Error::new(
+                ErrorKind::Full,
+                format!(
+                    "{max} tasks wait already in the cluster {:?}; let some finish, or raise `max_pending`",
+                    self.name
+                ),
+            ));
+        }
+        self.num_unsettled.fetch_sub(num_tasks, Ordering::AcqRel);
+        self.room.num_waiting.fetch_add(1, Ordering::SeqCst);
+        give_up_place(self, || {
+            let mut lock = self.room.lock.lock();
+            // SeqCst pairs with `has_settled`: either that sees who waits, or the count is seen here.
+            while self.num_unsettled.load(Ordering::SeqCst) >= max && !self.is_closed() {
+                self.room.bell.wait(&mut lock);
+            }
+        });
+        self.room.num_waiting.fetch_sub(1, Ordering::SeqCst);
+        self.num_unsettled.fetch_add(num_tasks, Ordering::AcqRel);
+        match self.is_closed() {
+            true => {
+                self.has_settled(num_tasks);
+                Err(self.closed_error())
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// A promise has been settled.
+    pub(super) fn is_settled(&self) {
+        self.has_settled(1);
+    }
+
+    fn has_settled(&self, num_tasks: usize) {
+        self.num_unsettled.fetch_sub(num_tasks, Ordering::SeqCst);
+        if self.room.num_waiting.load(Ordering::SeqCst) > 0 {
+            // With the lock: who has just found no room is waiting by now.
+            drop(self.room.lock.lock());
+            self.room.bell.notify_all();
+        }
+    }
+
+    /// A promise that was not admitted is about to be settled.
+    pub(super) fn count_refused(&self) {
+        self.num_unsettled.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn num_unsettled(&self) -> usize {
+        self.num_unsettled.load(Ordering::Relaxed)
+    }
+
+    /// Puts jobs into the queue whose inputs are there.
+    pub(super) fn push_all(&self, jobs: Vec<Job>) {
+        if !jobs.is_empty() {
+            self.push_each(jobs, |queue, job| queue.push(job));
+        }
+    }
+
+    /// Puts jobs back that were taken and not done.
+    pub(super) fn put_back(&self, jobs: impl IntoIterator<Item = Job>) {
+        self.push_each(jobs, |queue, job| queue.push_front(job));
+    }
+
+    pub(super) fn push(&self, job: Job) {
+        self.push_each([job], |queue, job| queue.push(job));
+    }
+
+    fn push_each(&self, jobs: impl IntoIterator<Item = Job>, push: impl Fn(&mut Queue, Job)) {
+        let mut refused = Vec::new();
+        let mut woken = Vec::new();
+        {
+            let mut state = self.state.lock();
+            let State { queue, members, .. } = &mut *state;
+            for job in jobs {
+                let is_possible = |needs: &Needs| members.iter().any(|member| member.could_take(needs));
+                if self.is_closed() || job.needs().is_some_and(|needs| !is_possible(needs)) {
+                    refused.push(job);
+                } else {
+                    push(queue, job);
+                }
+            }
+            self.num_ready.store(state.queue.len(), Ordering::Release);
+            let num_wanted = match state.queue.has_choosy() {
+                true => state.idle.len(),
+                false => state.queue.len().saturating_sub(state.num_looking),
+            };
+            take_bells(&mut state.idle, num_wanted, &mut woken);
+        }
+        ring(woken);
+        refused.iter().for_each(|job| self.refuse(job));
+    }
+
+    /// Settles a job that no worker is ever going to take.
+    fn refuse(&self, job: &Job) {
+        let outcome = match (self.is_closed(), job.needs()) {
+            (true, _) | (_, None) => Outcome::Lost(self.closed_error()),
+            (_, Some(needs)) => Outcome::Failed(self.impossible(needs)),
+        };
+        for promise in job.promises() {
+            settle(promise, outcome.clone());
+        }
+    }
+
+    fn impossible(&self, needs: &Needs) -> Error {
+        let resources: Vec<String> = needs.resources.iter().map(|(name, n)| format!("{n} of {name:?}")).collect();
+        let mut wanted = Vec::new();
+        if !resources.is_empty() {
+            wanted.push(resources.join(", "));
+        }
+        if !needs.workers.is_empty() {
+            wanted.push(format!("to be one of {:?}", needs.workers));
+        }
+        Error::new(
+            ErrorKind::NoWorker,
+            format!("no worker of the cluster {:?} has what the task asks for: {}", self.name, wanted.join(", and ")),
+        )
+    }
+
+    /// Settles jobs that no worker is left for.
+    fn refuse_impossible(&self) {
+        let jobs = {
+            let mut state = self.state.lock();
+            let State { queue, members, .. } = &mut *state;
+            let jobs = queue.take_impossible(|needs| members.iter().any(|member| member.could_take(needs)));
+            self.num_ready.store(state.queue.len(), Ordering::Release);
+            jobs
+        };
+        jobs.iter().for_each(|job| self.refuse(job));
+    }
+
+    // ---- workers take them ----
+
+    /// Jobs for a thread of a worker, which waits until there are some. False if it is to end.
+    pub(super) fn take(&self, member: &Arc<Member>, lot: &mut VecDeque<Job>) -> bool {
+        let is_process = matches!(self.plant, Plant::Processes(_));
+        let mut has_looked = false;
+        let mut state = self.state.lock();
+        loop {
+            if self.is_closed() || member.is_leaving() {
+                member.num_active.fetch_sub(1, Ordering::AcqRel);
+                return false;
+            }
+            if member.leaves_if_too_many() {
+                return false;
+            }
+            let num_threads = state.num_threads;
+            match is_process {
+                true => state.queue.take_for_process(member, num_threads, lot),
+                false => state.queue.take_for_thread(member, num_threads, lot),
+            }
+            if lot.is_empty() && !is_process {
+                steal(&state.seats, lot);
+            }
+            if !lot.is_empty() {
+                self.num_ready.store(state.queue.len(), Ordering::Release);
+                let mut woken = Vec::new();
+                // There may be work for one more; who comes looks for others in turn.
+                let num_wanted = usize::from(state.queue.len() > state.num_looking);
+                take_bells(&mut state.idle, num_wanted, &mut woken);
+                drop(state);
+                ring(woken);
+                return true;
+            }
+            if !has_looked {
+                has_looked = true;
+                state.num_looking += 1;
+                drop(state);
+                spin_until(|| self.num_ready.load(Ordering::Acquire) > 0 || self.is_closed());
+                state = self.state.lock();
+                state.num_looking -= 1;
+                continue;
+            }
+            let bell = Arc::new(Bell::default());
+            state.idle.push(Arc::clone(&bell));
+            while !bell.is_rung.load(Ordering::Relaxed) {
+                bell.bell.wait(&mut state);
+            }
+            has_looked = false;
+        }
+    }
+
+    pub(super) fn add_seat(&self, seat: &Arc<Seat>) {
+        self.state.lock().seats.push(Arc::clone(seat));
+    }
+
+    pub(super) fn remove_seat(&self, seat: &Arc<Seat>) {
+        self.state.lock().seats.retain(|other| !Arc::ptr_eq(other, seat));
+        let left = std::mem::take(&mut *seat.lot.lock());
+        self.put_back(left.into_iter().rev());
+    }
+
+    /// A worker is done with jobs that it was given for what it has.
+    pub(super) fn release(&self, member: &Member, needs: Option<&Needs>) {
+        let Some(needs) = needs else { return };
+        member.give_back(needs);
+        self.wake_all();
+    }
+
+    /// How long tasks of one function have taken.
+    pub(super) fn learn(&self, function: usize, ns: f64) {
+        self.state.lock().queue.learn(function, ns);
+    }
+
+    /// How many workers would be done in this time with what waits, at least one task each.
+    pub(super) fn num_workers_wanted(&self, target: Duration) -> usize {
+        const UNKNOWN_NS: f64 = 500_000_000.0;
+        let num_threads = self.layout.threads_per_worker.get();
+        let state = self.state.lock();
+        let num_busy: usize = state.members.iter().map(|member| member.num_busy.load(Ordering::Relaxed)).sum();
+        let num_queued = state.queue.len() + state.seats.iter().map(|seat| seat.lot.lock().len()).sum::<usize>();
+        let by_time = state.queue.expected_ns(UNKNOWN_NS) / target.as_nanos().max(1) as f64;
+        let num_tasks =
+            num_busy as f64 + by_time.ceil().max(f64::from(u8::from(num_queued > 0))).min(num_queued as f64);
+        (num_tasks / num_threads as f64).ceil() as usize
+    }
+
+    pub(super) fn wake_all(&self) {
+        let mut state = self.state.lock();
+        let woken = std::mem::take(&mut state.idle);
+        drop(state);
+        ring(woken);
+    }
+
+    // ---- workers come and go ----
+
+    pub(super) fn members(&self) -> Vec<Arc<Member>> {
+        self.state.lock().members.clone()
+    }
+
+    pub(super) fn num_workers(&self) -> usize {
+        self.state.lock().members.iter().filter(|member| !member.is_leaving()).count()
+    }
+
+    /// Has so many workers from now on: starts new ones, or lets the youngest go when they have come to the end of what they run.
+    ///
+    /// # Errors
+    /// [`NoWorker`](ErrorKind::NoWorker) if a thread cannot be started, or there would be more processes than the cluster has room for;
+    /// [`Closed`](ErrorKind::Closed).
+    pub(super) fn scale(self: &Arc<Self>, num_workers: usize) -> Result<()> {
+        if self.is_closed() {
+            return Err(self.closed_error());
+        }
+        if let Plant::Processes(_) = self.plant
+            && num_workers > self.layout.max_workers
+        {
+            return Err(Error::new(
+                ErrorKind::NoWorker,
+                format!(
+                    "the cluster {:?} has room for {} worker processes and cannot have {num_workers}; make it with `max_workers`",
+                    self.name, self.layout.max_workers
+                ),
+            ));
+        }
+        loop {
+            let new = {
+                let mut state = self.state.lock();
+                let staying: Vec<_> =
+                    state.members.iter().filter(|member| !member.is_leaving()).map(Arc::clone).collect();
+                if staying.len() >= num_workers {
+                    staying[num_workers..].iter().for_each(|member| member.is_leaving.store(true, Ordering::Relaxed));
+                    break;
+                }
+                // A process that is leaving still has its place.
+                let index = (0..).find(|index| state.members.iter().all(|member| member.index != *index)).unwrap_or(0);
+                if matches!(self.plant, Plant::Processes(_)) && index as usize >= self.layout.max_workers {
+                    let num_members = state.members.len();
+                    self.change.wait_while(&mut state, |state| state.members.len() >= num_members && !self.is_closed());
+                    continue;
+                }
+                let member = self.layout.member(state.last_id, index);
+                state.last_id += 1;
+                state.members.push(Arc::clone(&member));
+                member
+            };
+            for thread in 0..self.layout.threads_per_worker.get() {
+                new.num_active.fetch_add(1, Ordering::AcqRel);
+                if let Err(error) = self.start_thread(&new) {
+                    new.num_active.fetch_sub(1, Ordering::AcqRel);
+                    if thread == 0 {
+                        self.state.lock().members.retain(|other| !Arc::ptr_eq(other, &new));
+                        return Err(Error::new(
+                            ErrorKind::NoWorker,
+                            format!("there is no thread for a worker: {error}"),
+                        ));
+                    }
+                    break;
+                }
+            }
+        }
+        self.wake_all();
+        self.refuse_impossible();
+        Ok(())
+    }
+
+    /// The thread counts as active already.
+    fn start_thread(self: &Arc<Self>, member: &Arc<Member>) -> std::io::Result<()> {
+        self.state.lock().num_threads += 1;
+        let (core, worker) = (Arc::clone(self), Arc::clone(member));
+        let thread = std::thread::Builder::new().name(format!("{}-{}", self.name, member.name));
+        let started = thread.spawn(move || worker::serve(&core, &worker));
+        if started.is_err() {
+            self.state.lock().num_threads -= 1;
+        }
+        started.map(drop)
+    }
+
+    /// A thread of a worker has come to its end.
+    pub(super) fn thread_has_ended(&self, member: &Arc<Member>) {
+        let is_last = {
+            let mut state = self.state.lock();
+            state.num_threads -= 1;
+            let is_last = member.is_leaving() && member.num_active.load(Ordering::Acquire) == 0;
+            if is_last {
+                state.members.retain(|other| !Arc::ptr_eq(other, member));
+            }
+            is_last
+        };
+        if is_last {
+            if let Plant::Processes(executor) = &self.plant {
+                executor.end_worker(member.index, false);
+            }
+            self.refuse_impossible();
+        }
+        self.change.notify_all();
+    }
+
+    pub(super) fn has_started(&self, member: &Member) {
+        member.has_started.store(true, Ordering::Relaxed);
+        // With the lock: who has just looked is waiting by now.
+        drop(self.state.lock());
+        self.change.notify_all();
+    }
+
+    /// Waits until so many workers are ready; false if the time is up before.
+    pub(super) fn wait_for_workers(self: &Arc<Self>, num_workers: usize, deadline: Option<Instant>) -> bool {
+        give_up_place(self, || {
+            let mut state = self.state.lock();
+            loop {
+                let is_there =
+                    |member: &&Arc<Member>| !matches!(member.state(), WorkerState::Starting | WorkerState::Leaving);
+                if state.members.iter().filter(is_there).count() >= num_workers {
+                    return true;
+                }
+                if self.is_closed() {
+                    return false;
+                }
+                match deadline {
+                    None => self.change.wait(&mut state),
+                    Some(deadline) => {
+                        if self.change.wait_until(&mut state, deadline).timed_out() {
+                            return false;
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    /// Replaces a worker: a process at once, what it runs is run again; threads go on with what they run.
+    pub(super) fn restart(&self, member: &Member) {
+        if let Plant::Processes(executor) = &self.plant {
+            member.num_restarts.fetch_add(1, Ordering::Relaxed);
+            executor.end_worker(member.index, true);
+        }
+    }
+
+    /// Replaces the process of a worker that takes up more memory than it should, now that it runs nothing.
+    pub(super) fn relieve(&self, member: &Member) {
+        let (Plant::Processes(executor), Some(limit)) = (&self.plant, self.layout.memory_limit) else { return };
+        let used = executor.worker_memory(member.index).unwrap_or(0);
+        // Others of its threads may be at work.
+        if used as f64 <= limit as f64 * PAUSE_AT || member.num_busy.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        log::info!("{:?} of {:?} uses {used} of {limit} bytes and is replaced", member.name, self.name);
+        member.is_paused.store(true, Ordering::Relaxed);
+        member.num_restarts.fetch_add(1, Ordering::Relaxed);
+        executor.end_worker(member.index, false);
+        member.is_paused.store(false, Ordering::Relaxed);
+    }
+
+    // ---- the end ----
+
+    /// Takes no more tasks, ends those that run as far as they let it, and waits for their end, but not for ever. Every promise of the
+    /// cluster is settled or will be when its task comes to its end. Says whether nothing runs any more.
+    pub(super) fn close(&self, deadline: Option<Instant>) -> bool {
+        self.is_closed.store(true, Ordering::Release);
+        let (jobs, tokens, woken) = {
+            let mut state = self.state.lock();
+            let mut jobs = state.queue.drain();
+            jobs.extend(state.seats.iter().flat_map(|seat| std::mem::take(&mut *seat.lot.lock())));
+            self.num_ready.store(0, Ordering::Release);
+            let tokens: Vec<CancelToken> = state.seats.iter().flat_map(|seat| seat.tokens.lock().clone()).collect();
+            (jobs, tokens, std::mem::take(&mut state.idle))
+        };
+        tokens.iter().for_each(CancelToken::cancel);
+        ring(woken);
+        jobs.iter().for_each(|job| self.refuse(job));
+        drop(self.room.lock.lock());
+        self.room.bell.notify_all();
+        let here = usize::from(Place::of_this_thread().is_some_and(|place| std::ptr::eq(&*place.core, self)));
+        let mut state = self.state.lock();
+        while state.num_threads > here {
+            match deadline {
+                None => self.change.wait(&mut state),
+                Some(deadline) => {
+                    if self.change.wait_until(&mut state, deadline).timed_out() {
+                        return state.num_threads <= here;
+                    }
+                }
+            }
+        }
+        self.change.notify_all();
+        true
+    }
+}
+
+impl Layout {
+    fn member(&self, id: u32, index: u32) -> Arc<Member> {
+        let resources: BTreeMap<Arc<str>, f64> = self.resources.iter().cloned().collect();
+        Arc::new(Member {
+            id,
+            name: format!("worker-{id}").into(),
+            index,
+            num_threads: self.threads_per_worker.get(),
+            num_active: AtomicUsize::new(0),
+            num_busy: AtomicUsize::new(0),
+            num_done: AtomicU64::new(0),
+            num_restarts: AtomicU64::new(0),
+            has_started: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
+            free: Mutex::new(resources.clone()),
+            total: resources,
+        })
+    }
+}
+
+/// Takes half of what another thread has before it.
+fn steal(seats: &[Arc<Seat>], own: &mut VecDeque<Job>) {
+    for seat in seats {
+        let mut lot = seat.lot.lock();
+        let len = lot.len();
+        if len > 0 {
+            own.extend(lot.drain(len / 2..));
+            return;
+        }
+    }
+}
+
+fn take_bells(idle: &mut Vec<Arc<Bell>>, num_wanted: usize, woken: &mut Vec<Arc<Bell>>) {
+    for _ in 0..num_wanted {
+        let Some(bell) = idle.pop() else { return };
+        // Under the lock that its owner sleeps with.
+        bell.is_rung.store(true, Ordering::Relaxed);
+        woken.push(bell);
+    }
+}
+
+fn ring(woken: Vec<Arc<Bell>>) {
+    for bell in woken {
+        bell.is_rung.store(true, Ordering::Relaxed);
+        bell.bell.notify_one();
+    }
+}
+
+// ---- where a thread is ----
+
+/// Where a thread works that belongs to a cluster.
+#[derive(Clone)]
+pub(super) struct Place {
+    core: Arc<Core>,
+    member: Arc<Member>,
+    seat: Arc<Seat>,
+}
+
+thread_local! {
+    static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
+}
+
+impl Place {
+    pub(super) fn of_this_thread() -> Option<Place> {
+        PLACE.try_with(|place| place.borrow().clone()).ok().flatten()
+    }
+
+    /// Makes it that of this thread, which belongs to the worker until it ends.
+    pub(super) fn occupy(core: &Arc<Core>, member: &Arc<Member>, seat: &Arc<Seat>) {
+        let own = Place { core: Arc::clone(core), member: Arc::clone(member), seat: Arc::clone(seat) };
+        PLACE.with(|place| *place.borrow_mut() = Some(own));
+    }
+
+    /// Before the thread ends.
+    pub(super) fn leave() {
+        let _place = PLACE.with(RefCell::take);
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(super) fn is_in(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.core, core)
+    }
+
+    /// Runs a task on this thread that nobody has begun. False if that cannot be.
+    pub(super) fn run_here(&self, promise: &Arc<dyn AnyPromise>) -> bool {
+        let record = promise.record();
+        let may_run = matches!(self.core.plant, Plant::Threads(_))
+            && self.is_in(record.core())
+            && record.needs().is_none()
+            && record.is_alone()
+            && record.missing.load(Ordering::Acquire) == 0;
+        may_run && worker::run_one(&self.core, &self.member, &self.seat, promise)
+    }
+
+    /// Lets another thread work in the place of this one, which waits.
+    pub(super) fn give_up<R>(&self, wait: impl FnOnce() -> R) -> R {
+        struct Back<'p>(&'p Place);
+        impl Drop for Back<'_> {
+            fn drop(&mut self) {
+                self.0.member.num_active.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        let Plant::Threads(_) = self.core.plant else { return wait() };
+        let before = self.member.num_active.fetch_sub(1, Ordering::AcqRel);
+        let back = Back(self);
+        if before <= self.member.num_threads && !self.core.is_closed() {
+            self.member.num_active.fetch_add(1, Ordering::AcqRel);
+            // Without a thread there is one less until this one goes on.
+            if self.core.start_thread(&self.member).is_err() {
+                self.member.num_active.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        let result = wait();
+        drop(back);
+        result
+    }
+}
+
+/// Runs graphs on the workers of a cluster.
+struct ClusterExecutor {
+    core: Weak<Core>,
+    name: Arc<str>,
+}
+
+impl Executor for ClusterExecutor {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn execute(&self, run: &Arc<Run>) {
+        let core = self.core.upgrade().filter(|core| !core.is_closed());
+        let Some(core) = core else {
+            return run.stop(Error::new(ErrorKind::Closed, format!("the cluster {:?} is closed", self.name)));
+        };
+        match &core.plant {
+            Plant::Threads(executor) => executor.execute(run),
+            Plant::Processes(executor) => executor.execute(run),
+        }
+    }
+}

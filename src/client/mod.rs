@@ -1,0 +1,491 @@
+//! WHAT IS ASKED FOR AT ONCE: tasks that are handed in one by one and run as soon as they can, and the workers that run them.
+//!
+//! [`delayed`](crate::delayed) makes a graph that is computed as a whole. Here a graph grows while it runs: a [`Client`] takes a task
+//! ([`submit`]) and gives a [`TaskFuture`], which is an argument of the next. What a future stands for is a [`promise`]. Tasks whose
+//! arguments are there go into the [`queue`] of a cluster ([`core`], [`cluster`]), and its threads ([`worker`]) carry each out as a run
+//! of its own, so that all that runs can do is there for futures too. [`wait`] is how one waits, and why that does not keep workers.
+//!
+//! A room below `api`: it uses that and those above, and only the leaves may use it.
+
+mod cluster;
+mod completed;
+mod core;
+mod future;
+mod promise;
+mod queue;
+mod shapes;
+mod submit;
+mod wait;
+mod worker;
+
+pub use cluster::{ClusterBuilder, LocalCluster, WhenFull, WorkerInfo, WorkerState};
+pub use completed::{AsCompleted, WithResults, as_completed, wait, wait_timeout};
+pub use future::TaskFuture;
+pub use promise::Status;
+pub use shapes::Computable;
+pub use wait::WaitFor;
+
+use self::core::{Core, Place};
+use crate::api::compute::{IntoScheduler, Leaf, Outcomes, Outputs, Values};
+use crate::api::config;
+use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
+use crate::error::Result;
+use crate::executor::Scheduler;
+use crate::graph::Delayed;
+use crate::graph::node::CallError;
+use crate::graph::task::TaskArgs;
+use crate::portable::Portable;
+use cluster::Size;
+use future::promises_of;
+use parking_lot::Mutex;
+use promise::{Promise, portable_ticket, ticket};
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+
+/// Hands tasks to the workers of a cluster, and gives futures for their results.
+///
+/// Several clients may use one cluster; a client is cheap to clone. Tasks run with the [configuration](crate::config) in force where
+/// the cluster was made.
+///
+/// # Examples
+/// ```
+/// use sprang::{Client, TaskFuture};
+///
+/// fn inc(x: i64) -> i64 {
+///     x + 1
+/// }
+///
+/// let client = Client::local()?; // as many worker processes as there are cores; `Client::threads` for threads
+/// let ten: TaskFuture<i64> = client.submit(inc, (9_i64,)); // runs at once, elsewhere
+/// let more: Vec<_> = client.map(inc, 0..5_i64);
+/// let total = client.submit(|more: sprang::Refs<'_, i64>, ten: &i64| more.iter().sum::<i64>() + ten, (&more, &ten));
+/// assert_eq!(total.result()?, 25);
+/// assert_eq!(client.gather(&more)?, [1, 2, 3, 4, 5]);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    core: Arc<Core>,
+    /// The cluster of one that made its own; closed with the last clone.
+    own: Option<Arc<LocalCluster>>,
+    pure: Arc<Mutex<PureCalls>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("core", &self.core)
+            .field("has_own_cluster", &self.own.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({:?}, {})", self.core.name, Size(&self.core))
+    }
+}
+
+impl Client {
+    /// A client of a cluster.
+    pub fn new(cluster: &LocalCluster) -> Self {
+        Client::of(cluster.core())
+    }
+
+    fn of(core: &Arc<Core>) -> Self {
+        Client { core: Arc::clone(core), own: None, pure: Arc::default() }
+    }
+
+    /// A client with a cluster of its own, of worker processes that make use of all cores; it is closed with the client and its last clone.
+    ///
+    /// # Errors
+    /// As [`ClusterBuilder::build`].
+    pub fn local() -> Result<Self> {
+        LocalCluster::builder().build().map(Client::owning)
+    }
+
+    /// A client with so many threads of its own.
+    ///
+    /// # Errors
+    /// As [`ClusterBuilder::build`].
+    pub fn threads(num_threads: usize) -> Result<Self> {
+        LocalCluster::builder().workers(num_threads).threads_per_worker(1).processes(false).build().map(Client::owning)
+    }
+
+    /// A client that closes this cluster when it, and its last clone, is dropped.
+    pub fn owning(cluster: LocalCluster) -> Self {
+        Client { core: Arc::clone(cluster.core()), own: Some(Arc::new(cluster)), pure: Arc::default() }
+    }
+
+    /// The client for what runs on this thread: in a task that a client runs, one of the same cluster; otherwise that which was made the
+    /// default of this thread last. In a worker process tasks that are submitted are run there.
+    pub fn current() -> Option<Self> {
+        if let Some(place) = Place::of_this_thread() {
+            return Some(Client::of(place.core()));
+        }
+        DEFAULTS.with(|defaults| defaults.borrow().last().map(|(_, client)| client.clone())).or_else(in_worker)
+    }
+
+    /// Makes it the scheduler of what this thread computes, and the client that is [current](Client::current), until the guard is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{Client, delayed};
+    ///
+    /// let client = Client::threads(2)?;
+    /// let _default = client.as_default()?;
+    /// assert_eq!(delayed(|| 6 * 7, ()).compute()?, 42); // on the client's workers
+    /// assert!(Client::current().is_some());
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A mistake in the [configuration](crate::config).
+    #[track_caller]
+    pub fn as_default(&self) -> Result<DefaultClient> {
+        let scope = config::scoped("scheduler", self.core.scheduler())?;
+        let number = DEFAULTS.with(|defaults| {
+            let mut defaults = defaults.borrow_mut();
+            let number = defaults.last().map_or(0, |(number, _)| number + 1);
+            defaults.push((number, self.clone()));
+            number
+        });
+        Ok(DefaultClient { number, _scope: scope, of_this_thread: PhantomData })
+    }
+
+    /// Has a function called on a worker. The arguments are those of [`delayed`]; futures among them are waited for there, not here.
+    pub fn submit<F, R, A>(&self, function: F, args: A) -> TaskFuture<R>
+    where
+        R: Portable,
+        A: TaskArgs<F, R>,
+    {
+        self.submit_portable(delayed(function, args))
+    }
+
+    /// As [`submit`](Client::submit), for a function that can fail: an `Err` fails the future.
+    pub fn try_submit<F, T, E, A>(&self, function: F, args: A) -> TaskFuture<T>
+    where
+        T: Portable,
+        E: Into<CallError>,
+        A: TaskArgs<F, Result<T, E>>,
+    {
+        self.submit_portable(try_delayed(function, args))
+    }
+
+    /// As [`submit`](Client::submit), for a task that stays in this process: the function may capture, and the value need not be encodable.
+    pub fn submit_local<F, R, A>(&self, function: F, args: A) -> TaskFuture<R>
+    where
+        R: Send + Sync + 'static,
+        A: TaskArgs<F, R>,
+    {
+        self.compute_one(&delayed_local(function, args), None)
+    }
+
+    /// As [`submit_local`](Client::submit_local), for a function that can fail.
+    pub fn try_submit_local<F, T, E, A>(&self, function: F, args: A) -> TaskFuture<T>
+    where
+        T: Send + Sync + 'static,
+        E: Into<CallError>,
+        A: TaskArgs<F, Result<T, E>>,
+    {
+        self.compute_one(&try_delayed_local(function, args), None)
+    }
+
+    /// As [`submit`](Client::submit), unless the same function was submitted in this way with equal arguments: then its future is given, as long as
+    /// somebody has it. For functions whose value depends on nothing else.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::Client;
+    ///
+    /// let client = Client::threads(1)?;
+    /// let first = client.submit_pure(|x: u64| x * x, (12_u64,));
+    /// let again = client.submit_pure(|x: u64| x + x, (12_u64,));
+    /// assert_eq!((first.result()?, again.result()?), (144, 24)); // two functions
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn submit_pure<F, R, A>(&self, function: F, args: A) -> TaskFuture<R>
+    where
+        R: Portable,
+        A: TaskArgs<F, R>,
+    {
+        self.submit_portable(delayed(function, args).pure())
+    }
+
+    /// Has a function called for each item; the futures are in the order of the items.
+    ///
+    /// An item is an argument as those of [`delayed`]: a plain value, a future, a handle. For functions of several arguments see
+    /// [`map_zipped`](Client::map_zipped).
+    pub fn map<F, R, I>(&self, function: F, items: I) -> Vec<TaskFuture<R>>
+    where
+        F: Clone,
+        R: Portable,
+        I: IntoIterator,
+        (I::Item,): TaskArgs<F, R>,
+    {
+        self.map_zipped(function, items.into_iter().map(|item| (item,)))
+    }
+
+    /// Has a function called for each tuple of arguments: `client.map_zipped(add, xs.into_iter().zip(ys))`.
+    pub fn map_zipped<F, R, I>(&self, function: F, args: I) -> Vec<TaskFuture<R>>
+    where
+        F: Clone,
+        R: Portable,
+        I: IntoIterator,
+        I::Item: TaskArgs<F, R>,
+    {
+        args.into_iter().map(|args| self.submit(function.clone(), args)).collect()
+    }
+
+    /// Has a handle computed, or several in tuples, vectors, arrays, options and nestings of these, in one run; gives a future for each, in
+    /// the same shape. A task with options is submitted in this way: `client.compute(&delayed(load, (path,)).retries(2))`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{Client, delayed};
+    ///
+    /// let client = Client::threads(2)?;
+    /// let data = delayed(|| vec![3.0, 1.0, 2.0], ());
+    /// let sum = delayed(|v: &Vec<f64>| v.iter().sum::<f64>(), (&data,));
+    /// let len = delayed(|v: &Vec<f64>| v.len(), (&data,));
+    /// let (sum, len) = client.compute((&sum, &len)); // `data` is made once
+    /// assert_eq!(sum.result()? / len.result()? as f64, 2.0);
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn compute<C: Computable>(&self, outputs: C) -> C::Futures {
+        outputs.submit(self)
+    }
+
+    /// As [`compute`](Client::compute), for handles: what is built on them waits for the values, which are computed meanwhile and once.
+    pub fn persist<C: Computable>(&self, outputs: C) -> C::Handles {
+        C::handles(outputs.submit(self))
+    }
+
+    /// Waits for futures, in any shape that [`compute`](crate::compute()) takes, and gives clones of their values in the same shape.
+    ///
+    /// # Errors
+    /// As soon as one of them has failed, its error; the first in order, if there are several.
+    pub fn gather<O: Outputs>(&self, futures: O) -> Result<O::Shape<Values>> {
+        self.gather_as::<O, Values>(&futures, WaitFor::FirstFailure)
+    }
+
+    /// As [`gather`](Client::gather), with a `Result` for each.
+    ///
+    /// # Errors
+    /// If the task that waits was cancelled.
+    pub fn gather_each<O: Outputs>(&self, futures: O) -> Result<O::Shape<Outcomes>> {
+        self.gather_as::<O, Outcomes>(&futures, WaitFor::All)
+    }
+
+    /// Waits for futures and gives clones of the values of those that have finished; the others are left out.
+    pub fn gather_finished<T: Clone + Send + Sync + 'static>(&self, futures: &[TaskFuture<T>]) -> Vec<T> {
+        let promises: Vec<_> = futures.iter().map(TaskFuture::promise).collect();
+        wait::settled(&promises, WaitFor::All, None);
+        let finished = futures.iter().filter(|future| future.status() == Status::Finished);
+        finished.filter_map(|future| future.result().ok()).collect()
+    }
+
+    fn gather_as<O: Outputs, L: Leaf>(&self, futures: &O, until: WaitFor) -> Result<O::Shape<L>> {
+        let mut tasks = Vec::new();
+        futures.visit(&mut tasks);
+        let promises = promises_of(&tasks);
+        wait::settled(&promises, until, None);
+        if until == WaitFor::FirstFailure {
+            let failed = promises.iter().find_map(|promise| promise.record().error());
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        let snapshot = self.core.snapshot().with_scheduler(Scheduler::Sync);
+        crate::api::compute::prepare(futures)?.take::<L>(snapshot, until == WaitFor::All)
+    }
+
+    /// Gives a value to the workers: a future that has finished. It is sent to a worker process when a task there first asks for it, and kept
+    /// by both sides, if it is large, for the next one.
+    pub fn scatter<T: Portable>(&self, value: T) -> TaskFuture<T> {
+        let promise = Arc::new(Promise::kept(Arc::clone(&self.core), value));
+        TaskFuture::new(portable_ticket(Arc::clone(&promise)), promise)
+    }
+
+    /// As [`scatter`](Client::scatter), and sends it to each worker that there is, ahead of the tasks that will ask for it.
+    pub fn broadcast<T: Portable>(&self, value: T) -> TaskFuture<T> {
+        let future = self.scatter(value);
+        for member in self.core.members() {
+            let touch = delayed(|_: &T| (), (&future,)).workers([&*member.name]);
+            self.submit_portable(touch).detach();
+        }
+        future
+    }
+
+    /// Calls a function once on every worker that there is, and gives the workers' names and what they returned.
+    pub fn run<F, R>(&self, function: F) -> Vec<(String, Result<R>)>
+    where
+        F: Clone,
+        R: Portable + Clone,
+        (): TaskArgs<F, R>,
+    {
+        let call = |name: &str| self.submit_portable(delayed(function.clone(), ()).workers([name]));
+        let futures: Vec<_> =
+            self.core.members().iter().map(|member| (member.name.to_string(), call(&member.name))).collect();
+        futures.into_iter().map(|(name, future)| (name, future.result())).collect()
+    }
+
+    /// Cancels futures, and the tasks that need them; see [`TaskFuture::cancel`]. Says how many had not come to an end.
+    pub fn cancel<'f, T: Send + Sync + 'static>(&self, futures: impl IntoIterator<Item = &'f TaskFuture<T>>) -> usize {
+        futures.into_iter().filter(|future| future.cancel()).count()
+    }
+
+    /// Where a value is: the names of the workers that have run its task and may keep it, beside this process.
+    pub fn who_has<T: Send + Sync + 'static>(&self, future: &TaskFuture<T>) -> Vec<String> {
+        let is_his = |member: &&Arc<self::core::Member>| future.worker() == Some(member.id);
+        let members = self.core.members();
+        let members = members.iter().filter(|_| future.status() == Status::Finished).filter(is_his);
+        members.map(|member| member.name.to_string()).collect()
+    }
+
+    /// The scheduler that runs graphs on the client's workers, for [`compute_with`](crate::compute_with).
+    pub fn scheduler(&self) -> Scheduler {
+        self.core.scheduler()
+    }
+
+    /// What is known of the workers; see [`LocalCluster::workers`].
+    pub fn workers(&self) -> Vec<WorkerInfo> {
+        self.core.members().iter().map(|member| cluster::info(&self.core, member)).collect()
+    }
+
+    /// How many tasks have been submitted to the cluster and not come to their end.
+    pub fn num_pending(&self) -> usize {
+        self.core.num_unsettled()
+    }
+
+    fn submit_portable<T: Portable>(&self, task: Delayed<T>) -> TaskFuture<T> {
+        if let Some(known) = self.known(&task) {
+            return known;
+        }
+        let promise = Arc::new(Promise::new(Arc::clone(&self.core), Some(task.task_ref().to_task()), None));
+        let future = TaskFuture::new(portable_ticket(Arc::clone(&promise)), promise);
+        self.remember(&task, &future);
+        submit::submit_one(&self.core, task.task_ref(), future.promise());
+        future
+    }
+
+    /// For a task whose type is not known to be portable; `clone` if others may read its value in the same run.
+    fn promise_for<T: Send + Sync + 'static>(&self, task: &Delayed<T>, clone: Option<fn(&T) -> T>) -> TaskFuture<T> {
+        let promise = Arc::new(Promise::new(Arc::clone(&self.core), Some(task.task_ref().to_task()), clone));
+        TaskFuture::new(ticket(Arc::clone(&promise), task.task_ref().kind().value_code), promise)
+    }
+
+    fn compute_one<T: Send + Sync + 'static>(&self, task: &Delayed<T>, clone: Option<fn(&T) -> T>) -> TaskFuture<T> {
+        if let Some(known) = self.known(task) {
+            return known;
+        }
+        let future = self.promise_for(task, clone);
+        self.remember(task, &future);
+        submit::submit_one(&self.core, task.task_ref(), future.promise());
+        future
+    }
+
+    // ---- calls of pure functions ----
+
+    fn known<T: Send + Sync + 'static>(&self, task: &Delayed<T>) -> Option<TaskFuture<T>> {
+        let key = PureKey::of(task)?;
+        let promise = self.pure.lock().by_key.get(&key)?.upgrade()?;
+        let promise = promise.downcast::<Promise<T>>().ok()?;
+        let is_of_use = !promise.record().is_settled() || promise.record().status() == Status::Finished;
+        let handle = ticket(Arc::clone(&promise), task.task_ref().kind().value_code);
+        is_of_use.then(|| TaskFuture::new(handle, promise))
+    }
+
+    fn remember<T: Send + Sync + 'static>(&self, task: &Delayed<T>, future: &TaskFuture<T>) {
+        if let Some(key) = PureKey::of(task) {
+            let promise: Arc<dyn Any + Send + Sync> = Arc::<Promise<T>>::clone(future.typed());
+            self.pure.lock().insert(key, Arc::downgrade(&promise));
+        }
+    }
+}
+
+impl IntoScheduler for &Client {
+    fn into_scheduler(self) -> Result<Scheduler> {
+        Ok(self.scheduler())
+    }
+}
+
+/// What tells one call of a pure function from others.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PureKey {
+    function: TypeId,
+    arguments: Box<[u8]>,
+    /// The promises whose values are arguments too.
+    inputs: Vec<u64>,
+}
+
+impl PureKey {
+    fn of<T>(task: &Delayed<T>) -> Option<PureKey> {
+        let task = task.task_ref();
+        let arguments = task.options()?.pure.clone()?;
+        let inputs = submit::inputs_of(task);
+        // Of one with inputs that are no futures it would have to be known whether these are equal.
+        let inputs = inputs.into_iter().map(|input| Some(promise::promise_of(input)?.record().identity()));
+        let inputs = inputs.collect::<Option<Vec<_>>>()?;
+        Some(PureKey { function: (task.kind().type_id)(), arguments, inputs })
+    }
+}
+
+/// The pure calls whose futures somebody may have.
+#[derive(Debug, Default)]
+struct PureCalls {
+    by_key: HashMap<PureKey, Weak<dyn Any + Send + Sync>>,
+    /// How many there may be before those are left out that are gone.
+    limit: usize,
+}
+
+impl PureCalls {
+    fn insert(&mut self, key: PureKey, promise: Weak<dyn Any + Send + Sync>) {
+        if self.by_key.len() >= self.limit {
+            self.by_key.retain(|_, promise| promise.strong_count() > 0);
+            self.limit = 2 * self.by_key.len() + 64;
+        }
+        let _before = self.by_key.insert(key, promise);
+    }
+}
+
+thread_local! {
+    static DEFAULTS: RefCell<Vec<(u64, Client)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps a [`Client`] the default of this thread until it is dropped.
+#[must_use = "the client is the default until this guard is dropped: bind it, `let _default = ...`"]
+#[derive(Debug)]
+pub struct DefaultClient {
+    number: u64,
+    _scope: config::Scope,
+    of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for DefaultClient {
+    fn drop(&mut self) {
+        // Dropped after the borrow: it may be the last handle of a cluster.
+        let _client = DEFAULTS.try_with(|defaults| {
+            let mut defaults = defaults.borrow_mut();
+            let position = defaults.iter().position(|(number, _)| *number == self.number)?;
+            Some(defaults.remove(position))
+        });
+    }
+}
+
+/// In a worker process: tasks that are submitted there are run there.
+fn in_worker() -> Option<Client> {
+    static CLIENT: Mutex<Option<Client>> = Mutex::new(None);
+    if !crate::executor::processes::is_worker() {
+        return None;
+    }
+    let mut client = CLIENT.lock();
+    if client.is_none() {
+        *client = Client::threads(1).ok();
+    }
+    client.clone()
+}

@@ -1,0 +1,637 @@
+//! What a future stands for: a result that is going to be there.
+//!
+//! A [`Promise`] belongs to one submitted task. Handles of it are nodes of graphs ([`Ticket`]), so that a future can be an argument, an output,
+//! or both; what is not known of the value's type is in its [`Record`].
+//!
+//! # A promise's life
+//!
+//! `waiting -> running -> finished | failed | cancelled | lost`. It is *settled* in one of the last four. A promise that is waiting may
+//! be settled too, by a cancellation, by the failure of an input or by the end of its cluster; one that is running goes back to waiting
+//! if it was given back without an outcome. [`retry`](Record::restart) takes one that has not finished back to waiting.
+//!
+//! # What is always true
+//!
+//! 1. `state` changes under the lock of `inner`, except for `waiting -> running`, which is a compare-and-swap: who wins runs the task.
+//! 2. The value is there before `state` says `finished`, and never changes from then on.
+//! 3. `missing` counts the inputs that are not settled, plus one while the task is being registered with them. Who brings it to
+//!    zero is the only one to put the task into the queue.
+//! 4. Those who wait are told once, without a lock: what they do may be anything.
+//! 5. Nothing here recurs from a promise to those that wait for it: [`settle`] has a list of its own.
+
+#![expect(
+    unsafe_code,
+    reason = "the typed functions behind a handle's untyped kind, and values taken from untyped cells"
+)]
+
+use super::core::Core;
+use super::queue::Job;
+use crate::engine::{CancelToken, quietly};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::Delayed;
+use crate::graph::crossing::{Crossing, Encoded, ValueCode};
+use crate::graph::name;
+use crate::graph::node::{Awaited, CallError, Kind, Task, TaskRef, drop_body, layout};
+use crate::graph::value::Cell;
+use crate::portable::Portable;
+use crate::portable::code::Described;
+use parking_lot::Mutex;
+use std::any::{Any, TypeId, type_name};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+pub(super) const WAITING: u8 = 0;
+pub(super) const RUNNING: u8 = 1;
+const FINISHED: u8 = 2;
+const FAILED: u8 = 3;
+const CANCELLED: u8 = 4;
+const LOST: u8 = 5;
+
+/// How far a [`TaskFuture`](super::TaskFuture) has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// It waits for its inputs, or for a worker.
+    Pending,
+    /// A worker has taken it up.
+    Running,
+    /// The result is there.
+    Finished,
+    /// It failed, or one of its inputs did.
+    Failed,
+    /// It was cancelled, or one of its inputs was.
+    Cancelled,
+    /// Its cluster was closed before it had finished.
+    Lost,
+}
+
+impl Status {
+    /// Whether it is one of the four that do not change by themselves.
+    pub fn is_settled(self) -> bool {
+        !matches!(self, Status::Pending | Status::Running)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Pending => "pending",
+            Status::Running => "running",
+            Status::Finished => "finished",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+            Status::Lost => "lost",
+        })
+    }
+}
+
+/// How a promise is settled.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// Its value is there.
+    Finished,
+    Failed(Error),
+    Cancelled(Error),
+    Lost(Error),
+}
+
+impl Outcome {
+    fn state(&self) -> u8 {
+        match self {
+            Outcome::Finished => FINISHED,
+            Outcome::Failed(_) => FAILED,
+            Outcome::Cancelled(_) => CANCELLED,
+            Outcome::Lost(_) => LOST,
+        }
+    }
+
+    fn error(&self) -> Option<&Error> {
+        match self {
+            Outcome::Finished => None,
+            Outcome::Failed(error) | Outcome::Cancelled(error) | Outcome::Lost(error) => Some(error),
+        }
+    }
+
+    /// As a task sees it that needs the value.
+    fn for_dependent(&self, name: &Arc<str>) -> Outcome {
+        match self {
+            Outcome::Finished => Outcome::Finished,
+            Outcome::Failed(error) => Outcome::Failed(error.clone().needed_by(name)),
+            Outcome::Cancelled(error) => Outcome::Cancelled(error.clone().needed_by(name)),
+            Outcome::Lost(error) => Outcome::Lost(error.clone().needed_by(name)),
+        }
+    }
+}
+
+/// Who is told that a promise is settled.
+pub(super) enum Waiter {
+    /// A task that needs the value.
+    Job(Job),
+    /// Somebody who waits for several; the number is theirs.
+    Watcher(Arc<dyn Watcher>, usize),
+    Callback(Box<dyn FnOnce() + Send>),
+    Waker(Waker),
+}
+
+/// Waits for promises.
+pub(super) trait Watcher: Send + Sync {
+    /// The promise to which this number was given is settled.
+    fn on_settled(&self, index: usize, status: Status);
+}
+
+/// What a task asks of a worker beyond being one.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    pub(super) resources: Vec<(Arc<str>, f64)>,
+    /// The names of the workers that will do; any, if there are none.
+    pub(super) workers: Vec<Arc<str>>,
+}
+
+/// A promise without the type of its value.
+pub(super) struct Record {
+    core: Arc<Core>,
+    state: AtomicU8,
+    num_tickets: AtomicU32,
+    /// It is run although there may be no ticket.
+    is_detached: AtomicBool,
+    /// It is the only output of its task's graph, and that has no other task.
+    is_alone: AtomicBool,
+    pub(super) missing: AtomicU32,
+    /// Tells it from all others, also from those that come when it is gone; 0 until somebody asks.
+    identity: AtomicU64,
+    /// The worker that ran it.
+    worker: AtomicU32,
+    priority: i32,
+    /// What tells the tasks of one function from those of others.
+    function: usize,
+    needs: Option<Box<Needs>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// What computes it; kept for another try unless it has finished.
+    task: Option<Task>,
+    error: Option<Error>,
+    waiters: Vec<Waiter>,
+    /// Pulled to end the task while it runs.
+    token: Option<CancelToken>,
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// See the [module](self).
+pub(super) struct Promise<T> {
+    record: Record,
+    value: OnceLock<T>,
+    /// The value as it crosses to other processes, if that is how it came.
+    encoded: OnceLock<Arc<dyn Encoded>>,
+    /// Where several outputs of one graph are promised, one may be read by the task of another.
+    clone: Option<fn(&T) -> T>,
+}
+
+/// A promise of a value of any type.
+pub(super) trait AnyPromise: Send + Sync {
+    fn record(&self) -> &Record;
+
+    /// Takes the value out of a task's cell.
+    ///
+    /// # Safety
+    /// As [`Sink::finished`](crate::engine::Sink::finished); the cell's task is the promise's.
+    unsafe fn take_from(&self, cell: &Cell) -> Result<()>;
+
+    /// Keeps the value as it crosses.
+    fn keep(&self, value: Arc<dyn Encoded>);
+}
+
+impl<T: Send + Sync + 'static> AnyPromise for Promise<T> {
+    fn record(&self) -> &Record {
+        &self.record
+    }
+
+    unsafe fn take_from(&self, cell: &Cell) -> Result<()> {
+        // SAFETY: the caller's contract; without `clone` nobody else reads the cell of a submitted task.
+        let value = unsafe { cell.take_output(self.clone) };
+        let value = value.ok_or_else(|| {
+            Error::new(ErrorKind::NotCloneable, "another task needs the value too, and it cannot be cloned")
+        })?;
+        // Of one that was cancelled and tried again there is one already, and it is as good.
+        let _other = self.value.set(value);
+        Ok(())
+    }
+
+    fn keep(&self, value: Arc<dyn Encoded>) {
+        let _other = self.encoded.set(value);
+    }
+}
+
+impl<T: Send + Sync + 'static> Promise<T> {
+    pub(super) fn new(core: Arc<Core>, task: Option<Task>, clone: Option<fn(&T) -> T>) -> Self {
+        let reference = task.as_ref().map(Task::as_ref);
+        let options = reference.as_ref().and_then(TaskRef::options);
+        let priority = options.map_or(0, |options| options.priority);
+        let needs = options
+            .filter(|options| options.needs_a_certain_worker())
+            .map(|options| Box::new(Needs { resources: options.resources.clone(), workers: options.workers.clone() }));
+        let record = Record {
+            core,
+            state: AtomicU8::new(WAITING),
+            num_tickets: AtomicU32::new(0),
+            is_detached: AtomicBool::new(false),
+            is_alone: AtomicBool::new(true),
+            missing: AtomicU32::new(1),
+            identity: AtomicU64::new(0),
+            worker: AtomicU32::new(u32::MAX),
+            priority,
+            function: reference.as_ref().map_or(0, |task| task.kind().type_name as usize),
+            needs,
+            inner: Mutex::new(Inner { task, ..Inner::default() }),
+        };
+        Promise { record, value: OnceLock::new(), encoded: OnceLock::new(), clone }
+    }
+
+    /// One whose value is there.
+    pub(super) fn kept(core: Arc<Core>, value: T) -> Self {
+        let promise = Promise::new(core, None, None);
+        let _new = promise.value.set(value);
+        promise.record.state.store(FINISHED, Ordering::Release);
+        promise
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The value, or why there is none. The promise is settled.
+    ///
+    /// # Errors
+    /// What it failed of, or that the value cannot be decoded.
+    pub(super) fn outcome(&self) -> Result<&T> {
+        if self.record.status() != Status::Finished {
+            let error = self.record.inner.lock().error.clone();
+            return Err(error.expect("a promise that is settled and has not finished has an error"));
+        }
+        if let Some(value) = self.value.get() {
+            return Ok(value);
+        }
+        let encoded = self.encoded.get().expect("a promise that has finished has a value");
+        let cell = Cell::new(1);
+        let failed = |problem: String| {
+            let message = format!("cannot decode its value, a `{}`: {problem}", type_name::<T>());
+            let name = self.record.name();
+            Err(Error::new(ErrorKind::NotPortable, message).with_task(name, 1))
+        };
+        // SAFETY: the cell is new, and who encoded the value knew that it is a `T`.
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| unsafe { encoded.decode(&cell) })) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return failed(error.to_string()),
+            Err(payload) => return failed(format!("decoding panicked: {}", crate::engine::describe_panic(payload))),
+        }
+        // SAFETY: the cell has just been filled with a `T`, and is ours.
+        let value = unsafe { cell.take::<T>() };
+        Ok(self.value.get_or_init(|| value))
+    }
+
+    /// How many bytes the value takes up in the form in which it crosses, if it is kept so.
+    pub(super) fn num_encoded_bytes(&self) -> Option<usize> {
+        self.encoded.get().map(|encoded| encoded.num_bytes())
+    }
+}
+
+impl Record {
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(super) fn status(&self) -> Status {
+        // Acquire: pairs with the release in `settle`, so that the value is seen (rule 2).
+        match self.state.load(Ordering::Acquire) {
+            WAITING => Status::Pending,
+            RUNNING => Status::Running,
+            FINISHED => Status::Finished,
+            FAILED => Status::Failed,
+            CANCELLED => Status::Cancelled,
+            _ => Status::Lost,
+        }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.state.load(Ordering::Acquire) > RUNNING
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.num_tickets.load(Ordering::Relaxed) > 0 || self.is_detached.load(Ordering::Relaxed)
+    }
+
+    /// It is run although nobody has a handle.
+    pub(super) fn detach(&self) {
+        self.is_detached.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it can be run by itself.
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_alone.load(Ordering::Relaxed)
+    }
+
+    /// It is made together with others, by a graph.
+    pub(super) fn is_of_group(&self) {
+        self.is_alone.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    /// A number that no other promise ever has.
+    pub(super) fn identity(&self) -> u64 {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        match self.identity.load(Ordering::Relaxed) {
+            0 => {
+                let new = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+                let other = self.identity.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed);
+                other.err().unwrap_or(new)
+            }
+            identity => identity,
+        }
+    }
+
+    pub(super) fn function(&self) -> usize {
+        self.function
+    }
+
+    pub(super) fn needs(&self) -> Option<&Needs> {
+        self.needs.as_deref()
+    }
+
+    /// The worker that runs it, or has run it.
+    pub(super) fn worker(&self) -> Option<u32> {
+        Some(self.worker.load(Ordering::Relaxed)).filter(|&worker| worker != u32::MAX)
+    }
+
+    /// What computes it, unless it has finished.
+    pub(super) fn task(&self) -> Option<Task> {
+        self.inner.lock().task.clone()
+    }
+
+    pub(super) fn name(&self) -> Arc<str> {
+        self.inner.lock().task.as_ref().map_or_else(|| "value".into(), |task| name::of_task(task.as_ref()))
+    }
+
+    pub(super) fn error(&self) -> Option<Error> {
+        self.inner.lock().error.clone()
+    }
+
+    /// The caller runs the task from now on, unless somebody else does or it is settled.
+    pub(super) fn start(&self, worker: u32) -> bool {
+        let started = self.state.compare_exchange(WAITING, RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if started {
+            self.worker.store(worker, Ordering::Relaxed);
+        }
+        started
+    }
+
+    /// The token that ends the task while it runs. Pulled already, if the task was cancelled since it was started.
+    pub(super) fn runs_under(&self, token: &CancelToken) {
+        let mut inner = self.inner.lock();
+        if self.is_settled() {
+            token.cancel();
+        } else {
+            inner.token = Some(token.clone());
+        }
+    }
+
+    /// It was started, and is to be run again from the start. False if it has been settled meanwhile.
+    pub(super) fn give_back(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.token = None;
+        let was_running = !self.is_settled();
+        if was_running {
+            self.state.store(WAITING, Ordering::Release);
+        }
+        was_running
+    }
+
+    /// Takes one that is settled and has not finished back to the start, to be registered anew. False for all others.
+    pub(super) fn restart(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let status = self.status();
+        if !status.is_settled() || status == Status::Finished || inner.task.is_none() {
+            return false;
+        }
+        inner.error = None;
+        self.missing.store(1, Ordering::Relaxed);
+        self.state.store(WAITING, Ordering::Release);
+        true
+    }
+
+    /// Has somebody told when the promise is settled; at once, by giving them back, if it is.
+    pub(super) fn wait_with(&self, waiter: Waiter) -> Result<(), Waiter> {
+        let mut inner = self.inner.lock();
+        if self.is_settled() {
+            return Err(waiter);
+        }
+        inner.waiters.push(waiter);
+        Ok(())
+    }
+
+    /// Leaves out those who wait and are the same as `watcher`.
+    pub(super) fn forget(&self, watcher: &Arc<dyn Watcher>) {
+        let address = Arc::as_ptr(watcher).cast::<()>();
+        let mut inner = self.inner.lock();
+        inner
+            .waiters
+            .retain(|waiter| !matches!(waiter, Waiter::Watcher(other, _) if Arc::as_ptr(other).cast() == address));
+    }
+
+    /// Has a waker called, once however often it is given.
+    pub(super) fn wake_with(&self, waker: &Waker) -> bool {
+        let mut inner = self.inner.lock();
+        if self.is_settled() {
+            return false;
+        }
+        if !inner.waiters.iter().any(|waiter| matches!(waiter, Waiter::Waker(other) if other.will_wake(waker))) {
+            inner.waiters.push(Waiter::Waker(waker.clone()));
+        }
+        true
+    }
+}
+
+/// Settles a promise, and those that need its value if it has none. False if it was settled before.
+pub(super) fn settle(promise: &Arc<dyn AnyPromise>, outcome: Outcome) -> bool {
+    let record = promise.record();
+    let Some(waiters) = settle_one(record, &outcome) else { return false };
+    let mut ready = Vec::new();
+    let mut failed = Vec::new();
+    tell(waiters, record.status(), &outcome, &mut ready, &mut failed);
+    // Their dependents, and so on: a list instead of recursion, however long the chain.
+    while let Some((promise, outcome)) = failed.pop() {
+        let record = promise.record();
+        if let Some(waiters) = settle_one(record, &outcome) {
+            tell(waiters, record.status(), &outcome, &mut ready, &mut failed);
+        }
+    }
+    record.core.push_all(ready);
+    true
+}
+
+fn settle_one(record: &Record, outcome: &Outcome) -> Option<Vec<Waiter>> {
+    let (waiters, token, done);
+    {
+        let mut inner = record.inner.lock();
+        if record.is_settled() {
+            return None;
+        }
+        inner.error = outcome.error().cloned();
+        waiters = std::mem::take(&mut inner.waiters);
+        token = inner.token.take();
+        // Dropped without the lock: it lets go of its inputs.
+        done = if matches!(outcome, Outcome::Finished) { inner.task.take() } else { None };
+        // Release: publishes the value to those who see the state (rule 2).
+        record.state.store(outcome.state(), Ordering::Release);
+    }
+    if let Some(token) = token.filter(|_| !matches!(outcome, Outcome::Finished)) {
+        token.cancel();
+    }
+    quietly(|| drop(done));
+    record.core.is_settled();
+    Some(waiters)
+}
+
+fn tell(
+    waiters: Vec<Waiter>,
+    status: Status,
+    outcome: &Outcome,
+    ready: &mut Vec<Job>,
+    failed: &mut Vec<(Arc<dyn AnyPromise>, Outcome)>,
+) {
+    for waiter in waiters {
+        match waiter {
+            Waiter::Job(job) if outcome.error().is_none() => {
+                if job.arrive() {
+                    ready.push(job);
+                }
+            }
+            Waiter::Job(job) => {
+                let of_output = |promise: &Arc<dyn AnyPromise>| {
+                    (Arc::clone(promise), outcome.for_dependent(&promise.record().name()))
+                };
+                failed.extend(job.promises().iter().map(of_output));
+            }
+            Waiter::Watcher(watcher, index) => watcher.on_settled(index, status),
+            Waiter::Callback(callback) => quietly(callback),
+            Waiter::Waker(waker) => quietly(|| waker.wake()),
+        }
+    }
+}
+
+/// A handle of a promise as it lies in a graph: a task whose value comes from elsewhere.
+struct Ticket<T>(Arc<Promise<T>>);
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        self.0.record.num_tickets.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<T: Send + Sync + 'static> Awaited for Ticket<T> {
+    fn encoded(&self) -> Option<Arc<dyn Encoded>> {
+        self.0.encoded.get().map(Arc::clone)
+    }
+
+    fn keep(&self, value: Arc<dyn Encoded>) {
+        AnyPromise::keep(&*self.0, value);
+    }
+
+    fn with_source(&self, look: &mut dyn FnMut(&dyn Any)) {
+        let promise: Arc<dyn AnyPromise> = Arc::<Promise<T>>::clone(&self.0);
+        look(&promise);
+    }
+}
+
+/// The kinds of tickets for one type of value.
+struct TicketOf<T>(PhantomData<T>);
+
+impl<T: Send + Sync + 'static> TicketOf<T> {
+    const LOCAL: Kind = Kind {
+        call: Self::call,
+        visit_inputs: |_, _| {},
+        release_inputs: |_, _, _| {},
+        drop_value: None,
+        clone_value: None,
+        write_args: |_, _| Ok(()),
+        describe_args: |_, _| {},
+        code: None,
+        value_code: None,
+        drop_body: drop_body::<Ticket<T>>,
+        layout: layout::<Ticket<T>>(),
+        type_id: TypeId::of::<Self>,
+        type_name: || "future",
+        is_value: true,
+        awaited: Some(Self::awaited),
+        captures: true,
+        has_options: false,
+    };
+
+    unsafe fn awaited(task: &TaskRef) -> &dyn Awaited {
+        // SAFETY: the kind belongs to nodes with this body.
+        unsafe { task.body::<Ticket<T>>() }
+    }
+
+    unsafe fn call(task: TaskRef, cells: &[Cell], _: *const u32, id: u32, _: bool) -> Option<Box<CallError>> {
+        // SAFETY: the kind belongs to nodes with this body.
+        let Ticket(promise) = unsafe { task.body::<Ticket<T>>() };
+        match super::wait::outcome_of(promise) {
+            Ok(value) => {
+                // SAFETY: the promise outlives the run, as the node holds it, and its value does not change (rule 2); the task
+                // writes to its own cell.
+                unsafe { cells.get_unchecked(id as usize).put_external::<T>(value) };
+                None
+            }
+            Err(error) => Some(Box::new(Box::new(error))),
+        }
+    }
+}
+
+impl<T: Portable> TicketOf<T> {
+    const PORTABLE: Kind = Kind { value_code: Some(Self::VALUE), ..Self::LOCAL };
+    const VALUE: &'static Described<ValueCode> = Crossing::<T>::CODE;
+}
+
+impl<T: Send + Sync + 'static> Ticket<T> {
+    fn new(promise: Arc<Promise<T>>) -> Self {
+        promise.record.num_tickets.fetch_add(1, Ordering::Relaxed);
+        Ticket(promise)
+    }
+}
+
+/// A handle whose value may cross to other processes.
+pub(super) fn portable_ticket<T: Portable>(promise: Arc<Promise<T>>) -> Delayed<T> {
+    // SAFETY: the kind is the one for this body.
+    Delayed::from_task(unsafe { Task::new_alone(const { &TicketOf::<T>::PORTABLE }, Ticket::new(promise)) })
+}
+
+/// A handle whose value crosses to other processes in this way, if it does.
+pub(super) fn ticket<T: Send + Sync + 'static>(
+    promise: Arc<Promise<T>>,
+    code: Option<&'static Described<ValueCode>>,
+) -> Delayed<T> {
+    // SAFETY: the kind is the one for this body.
+    let mut task = unsafe { Task::new_alone(const { &TicketOf::<T>::LOCAL }, Ticket::new(promise)) };
+    if let Some(code) = code {
+        task.set_value_code(code);
+    }
+    Delayed::from_task(task)
+}
+
+/// The promise behind a task, if it is a ticket.
+pub(super) fn promise_of(task: TaskRef) -> Option<Arc<dyn AnyPromise>> {
+    let mut promise = None;
+    task.awaited()?.with_source(&mut |source| promise = source.downcast_ref::<Arc<dyn AnyPromise>>().map(Arc::clone));
+    promise
+}

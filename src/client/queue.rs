@@ -1,0 +1,211 @@
+//! The tasks of a cluster that could be run now, and in which order.
+
+use super::core::Member;
+use super::promise::{AnyPromise, Needs};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How long the tasks take that a worker process is given at once: long against the 0.1 ms that it takes to hand them over, short
+/// against a person.
+const LOT_NS: f64 = 2_000_000.0;
+/// And how many there are at most.
+const LOT_JOBS: usize = 512;
+/// The same for a worker thread, whose lot others may take from.
+const THREAD_LOT_JOBS: usize = 32;
+
+/// Something that a worker takes up as one piece.
+#[derive(Clone)]
+pub(super) enum Job {
+    /// One task whose inputs are values.
+    One(Arc<dyn AnyPromise>),
+    /// A graph of tasks with one or more outputs.
+    Graph(Arc<Group>),
+}
+
+/// The outputs of one graph.
+pub(super) struct Group {
+    pub(super) promises: Vec<Arc<dyn AnyPromise>>,
+    pub(super) missing: AtomicU32,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.promises().iter().map(|promise| promise.record())).finish()
+    }
+}
+
+impl Job {
+    pub(super) fn promises(&self) -> &[Arc<dyn AnyPromise>] {
+        match self {
+            Job::One(promise) => std::slice::from_ref(promise),
+            Job::Graph(group) => &group.promises,
+        }
+    }
+
+    /// One of the inputs is there; true if that was the last, and the job must be put into the queue.
+    pub(super) fn arrive(&self) -> bool {
+        self.missing().fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    pub(super) fn missing(&self) -> &AtomicU32 {
+        match self {
+            Job::One(promise) => &promise.record().missing,
+            Job::Graph(group) => &group.missing,
+        }
+    }
+
+    fn priority(&self) -> i32 {
+        self.promises().iter().map(|promise| promise.record().priority()).max().unwrap_or(0)
+    }
+
+    pub(super) fn needs(&self) -> Option<&Needs> {
+        match self {
+            Job::One(promise) => promise.record().needs(),
+            Job::Graph(_) => None,
+        }
+    }
+
+    /// What tells the tasks of one function from those of others.
+    pub(super) fn function(&self) -> Option<usize> {
+        match self {
+            Job::One(promise) => Some(promise.record().function()),
+            Job::Graph(_) => None,
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// First come, first served, among those of equal priority.
+    by_priority: BTreeMap<Reverse<i32>, VecDeque<Job>>,
+    /// Those that not every worker may take.
+    choosy: Vec<Job>,
+    len: usize,
+    /// How long tasks of a function take in another process, on average.
+    mean_ns: HashMap<usize, f64>,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn has_choosy(&self) -> bool {
+        !self.choosy.is_empty()
+    }
+
+    pub(super) fn push(&mut self, job: Job) {
+        self.len += 1;
+        if job.needs().is_some() {
+            return self.choosy.push(job);
+        }
+        self.by_priority.entry(Reverse(job.priority())).or_default().push_back(job);
+    }
+
+    /// Puts back what was taken and not done; it is next.
+    pub(super) fn push_front(&mut self, job: Job) {
+        self.len += 1;
+        if job.needs().is_some() {
+            return self.choosy.insert(0, job);
+        }
+        self.by_priority.entry(Reverse(job.priority())).or_default().push_front(job);
+    }
+
+    /// All that there is.
+    pub(super) fn drain(&mut self) -> Vec<Job> {
+        self.len = 0;
+        let jobs = std::mem::take(&mut self.by_priority).into_values().flatten();
+        jobs.chain(self.choosy.drain(..)).collect()
+    }
+
+    /// Takes out the choosy ones that no worker will ever take, as `is_possible` says.
+    pub(super) fn take_impossible(&mut self, is_possible: impl Fn(&Needs) -> bool) -> Vec<Job> {
+        let impossible: Vec<Job> =
+            self.choosy.extract_if(.., |job| job.needs().is_some_and(|needs| !is_possible(needs))).collect();
+        self.len -= impossible.len();
+        impossible
+    }
+
+    /// Jobs for a thread of a worker: a few of many, so that others have some too.
+    pub(super) fn take_for_thread(&mut self, member: &Member, num_threads: usize, lot: &mut VecDeque<Job>) {
+        if self.take_choosy(member, lot) {
+            return;
+        }
+        let num_jobs = (self.len / (2 * num_threads.max(1))).clamp(1, THREAD_LOT_JOBS);
+        while lot.len() < num_jobs
+            && let Some(job) = self.pop()
+        {
+            lot.push_back(job);
+        }
+    }
+
+    /// Jobs for a worker process: as many as are worth handing over at once.
+    pub(super) fn take_for_process(&mut self, member: &Member, num_threads: usize, lot: &mut VecDeque<Job>) {
+        if self.take_choosy(member, lot) {
+            return;
+        }
+        let num_jobs = (self.len / (2 * num_threads.max(1))).clamp(1, LOT_JOBS);
+        let mut expected_ns = 0.0;
+        while lot.len() < num_jobs
+            && let Some(job) = self.pop()
+        {
+            // One that is not known may take long, and goes alone.
+            let mean_ns =
+                job.function().and_then(|function| self.mean_ns.get(&function)).copied().unwrap_or(f64::INFINITY);
+            expected_ns += mean_ns;
+            if expected_ns > LOT_NS && !lot.is_empty() {
+                return self.push_front(job);
+            }
+            lot.push_back(job);
+        }
+    }
+
+    /// A job that only some workers may take, if this is one.
+    fn take_choosy(&mut self, member: &Member, lot: &mut VecDeque<Job>) -> bool {
+        let position = self.choosy.iter().position(|job| job.needs().is_none_or(|needs| member.can_take(needs)));
+        let Some(position) = position else { return false };
+        let job = self.choosy.remove(position);
+        self.len -= 1;
+        if let Some(needs) = job.needs() {
+            member.reserve(needs);
+        }
+        lot.push_back(job);
+        true
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        let mut first = self.by_priority.first_entry()?;
+        let job = first.get_mut().pop_front();
+        // The queue of the usual priority stays, empty or not, so that it is not made anew for each task.
+        if first.get().is_empty() && *first.key() != Reverse(0) {
+            first.remove();
+        } else if job.is_none() {
+            let rest = self.by_priority.range_mut(Reverse(-1)..).find(|(_, jobs)| !jobs.is_empty());
+            let job = rest.and_then(|(_, jobs)| jobs.pop_front());
+            self.len -= usize::from(job.is_some());
+            return job;
+        }
+        self.len -= usize::from(job.is_some());
+        job
+    }
+
+    /// Tasks of this function have taken so long, handing them over included.
+    pub(super) fn learn(&mut self, function: usize, ns: f64) {
+        let mean = self.mean_ns.entry(function).or_insert(ns);
+        *mean += (ns - *mean) * 0.5;
+    }
+
+    /// How long the tasks take that wait, as far as that is known; `unknown_ns` for each of the others.
+    pub(super) fn expected_ns(&self, unknown_ns: f64) -> f64 {
+        // A sample: there may be millions.
+        let jobs = self.by_priority.values().flat_map(|jobs| jobs.iter().take(100)).chain(&self.choosy);
+        let times: Vec<f64> =
+            jobs.map(|job| job.function().and_then(|f| self.mean_ns.get(&f)).copied().unwrap_or(unknown_ns)).collect();
+        let mean = times.iter().sum::<f64>() / times.len().max(1) as f64;
+        mean * self.len as f64
+    }
+}

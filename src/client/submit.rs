@@ -1,0 +1,131 @@
+//! From a task to a job: its inputs are found, and it is registered with those that are not there yet.
+
+#![expect(
+    unsafe_code,
+    reason = "it lists the inputs of tasks through their untyped kinds, and plans are made of tasks kept beside them"
+)]
+
+use super::core::Core;
+use super::promise::{AnyPromise, Outcome, Waiter, promise_of, settle};
+use super::queue::{Group, Job};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::node::{Task, TaskRef};
+use crate::graph::plan::Plan;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Has a task run that keeps a promise, when its inputs are there.
+pub(super) fn submit_one(core: &Arc<Core>, task: TaskRef, promise: Arc<dyn AnyPromise>) {
+    if let Err(error) = core.admit(1) {
+        return refuse(&promise, error);
+    }
+    enter_one(task, promise);
+}
+
+/// The tasks that a task needs.
+pub(super) fn inputs_of(task: TaskRef) -> Vec<TaskRef> {
+    let mut inputs = Vec::new();
+    // SAFETY: the kind is the task's own.
+    unsafe { (task.kind().visit_inputs)(task, &mut inputs) };
+    inputs.extend(task.options().into_iter().flat_map(|options| options.after.iter().map(Task::as_ref)));
+    inputs
+}
+
+/// It was admitted.
+fn enter_one(task: TaskRef, promise: Arc<dyn AnyPromise>) {
+    let inputs = inputs_of(task);
+    if inputs.is_empty() {
+        promise.record().missing.store(0, Ordering::Relaxed);
+        return Arc::clone(promise.record().core()).push(Job::One(promise));
+    }
+    if inputs.iter().any(|input| !input.kind().is_value) {
+        promise.record().is_of_group();
+        return enter_group(&[task], vec![promise]);
+    }
+    enter(&Job::One(promise), inputs.into_iter().filter_map(promise_of));
+}
+
+/// Has a graph computed whose outputs keep promises, when the futures are there that it uses. They may be one and the same graph's.
+pub(super) fn submit_group(core: &Arc<Core>, tasks: &[TaskRef], promises: Vec<Arc<dyn AnyPromise>>) {
+    if let Err(error) = core.admit(promises.len()) {
+        return promises.iter().for_each(|promise| refuse(promise, error.clone()));
+    }
+    promises.iter().for_each(|promise| promise.record().is_of_group());
+    enter_group(tasks, promises);
+}
+
+fn enter_group(tasks: &[TaskRef], promises: Vec<Arc<dyn AnyPromise>>) {
+    // SAFETY: the promises have handles of the outputs.
+    let inputs: Result<Vec<_>> = unsafe { Plan::new(tasks, false) }
+        .map(|plan| plan.tasks().iter().filter_map(|&task| promise_of(task)).collect());
+    match inputs {
+        Ok(inputs) => enter(&Job::Graph(Arc::new(Group { promises, missing: AtomicU32::new(1) })), inputs),
+        Err(error) => promises.iter().for_each(|promise| {
+            settle(promise, Outcome::Failed(error.clone()));
+        }),
+    }
+}
+
+/// Registers a job with the inputs that are not there; with none of these it is ready.
+fn enter(job: &Job, inputs: impl IntoIterator<Item = Arc<dyn AnyPromise>>) {
+    for input in inputs {
+        // Before it can arrive.
+        job.missing().fetch_add(1, Ordering::Relaxed);
+        let Err(_waiter) = input.record().wait_with(Waiter::Job(job.clone())) else { continue };
+        job.missing().fetch_sub(1, Ordering::Relaxed);
+        if let Some(error) = input.record().error() {
+            for promise in job.promises() {
+                let error = error.clone().needed_by(&promise.record().name());
+                let outcome = match input.record().status() {
+                    super::Status::Cancelled => Outcome::Cancelled(error),
+                    super::Status::Lost => Outcome::Lost(error),
+                    _ => Outcome::Failed(error),
+                };
+                settle(promise, outcome);
+            }
+            return;
+        }
+    }
+    if job.arrive()
+        && let Some(first) = job.promises().first()
+    {
+        Arc::clone(first.record().core()).push(job.clone());
+    }
+}
+
+/// It was not admitted, so it must not count as settled either.
+fn refuse(promise: &Arc<dyn AnyPromise>, error: Error) {
+    let outcome = if error.kind() == ErrorKind::Closed { Outcome::Lost(error) } else { Outcome::Failed(error) };
+    promise.record().core().count_refused();
+    settle(promise, outcome);
+}
+
+/// Tries a promise again that is settled and has not finished, and those that it needs.
+pub(super) fn retry(promise: &Arc<dyn AnyPromise>) -> Result<bool> {
+    let mut restarted: Vec<(Task, Arc<dyn AnyPromise>)> = Vec::new();
+    let mut open = vec![Arc::clone(promise)];
+    while let Some(promise) = open.pop() {
+        let record = promise.record();
+        let status = record.status();
+        if !status.is_settled() || status == super::Status::Finished {
+            continue;
+        }
+        let Some(task) = record.task() else { continue };
+        record.core().admit(1)?;
+        if !record.restart() {
+            record.core().is_settled();
+            continue;
+        }
+        // SAFETY: `task` is a handle of the output.
+        if let Ok(plan) = unsafe { Plan::of_strangers(&[task.as_ref()]) } {
+            open.extend(plan.tasks().iter().filter_map(|&task| promise_of(task)));
+        }
+        restarted.push((task, promise));
+    }
+    let has_any = !restarted.is_empty();
+    // Those that are needed first: they were found last.
+    for (task, promise) in restarted.into_iter().rev() {
+        enter_one(task.as_ref(), promise);
+    }
+    Ok(has_any)
+}
