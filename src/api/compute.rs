@@ -378,7 +378,7 @@ impl<'p> OwnedRun<'p> {
     }
 
     fn results(&self) -> Results<'_> {
-        Results { owned: self }
+        Results { owned: Some(self) }
     }
 }
 
@@ -418,19 +418,33 @@ impl OwnedRun<'_> {
 
 /// The outputs of a run, taken one after the other.
 pub struct Results<'r> {
-    owned: &'r OwnedRun<'r>,
+    /// `None` where there is no run, because all outputs have their values elsewhere.
+    owned: Option<&'r OwnedRun<'r>>,
 }
 
 impl fmt::Debug for Results<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Results").field("run", &self.owned.run).finish_non_exhaustive()
+        f.debug_struct("Results").field("run", &self.owned.map(|owned| &owned.run)).finish_non_exhaustive()
     }
 }
 
-impl Results<'_> {
+impl<'r> Results<'r> {
+    /// For outputs that have their values elsewhere, all of them.
+    pub(crate) fn elsewhere() -> Self {
+        Results { owned: None }
+    }
+
+    pub(crate) fn are_elsewhere(&self) -> bool {
+        self.owned.is_none()
+    }
+
+    fn run(&self) -> &'r OwnedRun<'r> {
+        self.owned.expect("outputs without a run take their values themselves")
+    }
+
     /// The kind of the task whose result is next.
     fn next_kind(&self) -> &Kind {
-        let OwnedRun { plan, num_taken, .. } = self.owned;
+        let OwnedRun { plan, num_taken, .. } = self.run();
         plan.tasks()[plan.outputs()[num_taken.get()] as usize].kind()
     }
 
@@ -441,7 +455,7 @@ impl Results<'_> {
     /// output is the same task.
     #[inline]
     unsafe fn take<T>(&mut self, clone: Option<fn(&T) -> T>) -> Result<T> {
-        let OwnedRun { run, plan, cells, num_taken } = self.owned;
+        let OwnedRun { run, plan, cells, num_taken } = self.run();
         let id = plan.outputs()[num_taken.get()];
         let cell = &cells[id as usize];
         if let Some(cause) = cell.failure() {
@@ -478,6 +492,9 @@ pub trait Leaf {
     /// As [`Results::take`].
     #[doc(hidden)]
     unsafe fn take<T: Clone + Send + Sync + 'static>(results: &mut Results<'_>) -> Result<Self::Of<T>>;
+    /// The same of a result that is elsewhere.
+    #[doc(hidden)]
+    fn of<T: Clone + Send + Sync + 'static>(result: Result<&T>) -> Result<Self::Of<T>>;
 }
 
 /// A value for each handle: what [`compute`] gives.
@@ -499,6 +516,10 @@ impl Leaf for Values {
         // SAFETY: the caller's contract.
         unsafe { results.take(Some(T::clone)) }
     }
+
+    fn of<T: Clone + Send + Sync + 'static>(result: Result<&T>) -> Result<T> {
+        result.cloned()
+    }
 }
 
 impl Leaf for Outcomes {
@@ -507,6 +528,10 @@ impl Leaf for Outcomes {
     unsafe fn take<T: Clone + Send + Sync + 'static>(results: &mut Results<'_>) -> Result<Result<T>> {
         // SAFETY: the caller's contract.
         Ok(unsafe { results.take(Some(T::clone)) })
+    }
+
+    fn of<T: Clone + Send + Sync + 'static>(result: Result<&T>) -> Result<Result<T>> {
+        Ok(result.cloned())
     }
 }
 
@@ -521,6 +546,10 @@ impl Leaf for Handles {
             task.set_value_code(code);
         }
         Ok(Delayed::from_task(task))
+    }
+
+    fn of<T: Clone + Send + Sync + 'static>(result: Result<&T>) -> Result<Delayed<T>> {
+        result.map(|value| Delayed::from_task(cloneable_value_task(value.clone())))
     }
 }
 

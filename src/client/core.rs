@@ -20,7 +20,7 @@ use super::promise::{AnyPromise, Needs, Outcome, settle};
 use super::queue::{Job, Queue};
 use super::wait::{give_up_place, spin_until};
 use super::worker;
-use crate::api::config::Snapshot;
+use crate::api::config::{Entered, Snapshot};
 use crate::engine::{CancelToken, Run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::ProcessExecutor;
@@ -77,18 +77,8 @@ struct State {
 pub(super) struct Seat {
     /// Jobs that it is going to run, unless others do before.
     pub(super) lot: Mutex<VecDeque<Job>>,
-    /// Those of the tasks that it runs, one within the other; pulled when the cluster is closed.
-    tokens: Mutex<Vec<CancelToken>>,
-}
-
-impl Seat {
-    /// Puts a token among those that are pulled when the cluster is closed, while `body` runs.
-    pub(super) fn with_token<R>(&self, token: &CancelToken, body: impl FnOnce() -> R) -> R {
-        self.tokens.lock().push(token.clone());
-        let result = body();
-        let _token = self.tokens.lock().pop();
-        result
-    }
+    /// Around the tokens of its tasks; pulled when the cluster is closed.
+    pub(super) token: CancelToken,
 }
 
 #[derive(Default)]
@@ -239,6 +229,15 @@ impl Core {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         self.snapshot.clone()
+    }
+
+    /// Makes the configuration of the cluster's tasks that of this thread.
+    pub(super) fn enter(&self) -> Entered {
+        self.snapshot.enter()
+    }
+
+    pub(super) fn checks_portable(&self) -> bool {
+        self.snapshot.settings().check_portable
     }
 
     pub(super) fn scheduler(&self) -> Scheduler {
@@ -665,7 +664,7 @@ impl Core {
             let mut jobs = state.queue.drain();
             jobs.extend(state.seats.iter().flat_map(|seat| std::mem::take(&mut *seat.lot.lock())));
             self.num_ready.store(0, Ordering::Release);
-            let tokens: Vec<CancelToken> = state.seats.iter().flat_map(|seat| seat.tokens.lock().clone()).collect();
+            let tokens: Vec<CancelToken> = state.seats.iter().map(|seat| seat.token.clone()).collect();
             (jobs, tokens, std::mem::take(&mut state.idle))
         };
         tokens.iter().for_each(CancelToken::cancel);

@@ -197,6 +197,9 @@ unsafe impl<T: Clone + Send + Sync + 'static> Outputs for TaskFuture<T> {
     }
 
     unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<L::Of<T>> {
+        if results.are_elsewhere() {
+            return L::of(wait::outcome_of(&self.promise));
+        }
         // SAFETY: the caller's contract.
         unsafe { self.handle.take::<L>(results) }
     }
@@ -251,7 +254,13 @@ fn handles<T>(futures: &[TaskFuture<T>]) -> Box<[Delayed<T>]> {
     futures.iter().map(|future| future.handle.clone()).collect()
 }
 
-/// The promises behind outputs that are futures.
-pub(super) fn promises_of(tasks: &[TaskRef]) -> Vec<Arc<dyn AnyPromise>> {
-    tasks.iter().filter_map(|&task| promise_of(task)).collect()
+/// The promises behind outputs that are futures and not settled.
+pub(super) fn unsettled(tasks: &[TaskRef]) -> Vec<Arc<dyn AnyPromise>> {
+    let is_unsettled = |task: &&TaskRef| task.awaited().is_some_and(|awaited| !awaited.is_settled());
+    tasks.iter().filter(is_unsettled).filter_map(|&task| promise_of(task)).collect()
+}
+
+/// The first error of the outputs that are futures.
+pub(super) fn first_error(tasks: &[TaskRef]) -> Option<Error> {
+    tasks.iter().filter_map(|&task| promise_of(task)).find_map(|promise| promise.record().error())
 }

@@ -26,17 +26,17 @@ pub use shapes::Computable;
 pub use wait::WaitFor;
 
 use self::core::{Core, Place};
-use crate::api::compute::{IntoScheduler, Leaf, Outcomes, Outputs, Values};
+use crate::api::compute::{IntoScheduler, Leaf, Outcomes, Outputs, Results, Values};
 use crate::api::config;
 use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Scheduler;
 use crate::graph::Delayed;
 use crate::graph::node::CallError;
 use crate::graph::task::TaskArgs;
 use crate::portable::Portable;
 use cluster::Size;
-use future::promises_of;
+use future::{first_error, unsettled};
 use parking_lot::Mutex;
 use promise::{Promise, portable_ticket, ticket};
 use std::any::{Any, TypeId};
@@ -289,16 +289,19 @@ impl Client {
         finished.filter_map(|future| future.result().ok()).collect()
     }
 
+    #[expect(unsafe_code, reason = "it takes outputs without a run")]
     fn gather_as<O: Outputs, L: Leaf>(&self, futures: &O, until: WaitFor) -> Result<O::Shape<L>> {
         let mut tasks = Vec::new();
         futures.visit(&mut tasks);
-        let promises = promises_of(&tasks);
-        wait::settled(&promises, until, None);
-        if until == WaitFor::FirstFailure {
-            let failed = promises.iter().find_map(|promise| promise.record().error());
-            if let Some(error) = failed {
-                return Err(error);
-            }
+        let open = unsettled(&tasks);
+        let is_over = wait::settled(&open, until, None);
+        if open.iter().any(|promise| !promise.record().is_settled()) {
+            let cancelled = || Error::new(ErrorKind::Cancelled, "the task that waits for futures was cancelled");
+            return Err(first_error(&tasks).filter(|_| is_over).unwrap_or_else(cancelled));
+        }
+        if tasks.iter().all(|task| task.awaited().is_some()) {
+            // SAFETY: futures take their values themselves.
+            return unsafe { futures.take::<L>(&mut Results::elsewhere()) };
         }
         let snapshot = self.core.snapshot().with_scheduler(Scheduler::Sync);
         crate::api::compute::prepare(futures)?.take::<L>(snapshot, until == WaitFor::All)

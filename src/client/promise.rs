@@ -135,6 +135,31 @@ pub(super) enum Waiter {
     Waker(Waker),
 }
 
+/// Those who are told. Most often there is one, who needs no list.
+#[derive(Default)]
+struct Waiters {
+    first: Option<Waiter>,
+    more: Vec<Waiter>,
+}
+
+impl Waiters {
+    fn push(&mut self, waiter: Waiter) {
+        match self.first {
+            None => self.first = Some(waiter),
+            Some(_) => self.more.push(waiter),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Waiter> {
+        self.first.iter().chain(&self.more)
+    }
+
+    fn retain(&mut self, is_kept: impl Fn(&Waiter) -> bool) {
+        self.first = self.first.take().filter(&is_kept);
+        self.more.retain(is_kept);
+    }
+}
+
 /// Waits for promises.
 pub(super) trait Watcher: Send + Sync {
     /// The promise to which this number was given is settled.
@@ -175,7 +200,7 @@ struct Inner {
     /// What computes it; kept for another try unless it has finished.
     task: Option<Task>,
     error: Option<Error>,
-    waiters: Vec<Waiter>,
+    waiters: Waiters,
     /// Pulled to end the task while it runs.
     token: Option<CancelToken>,
 }
@@ -480,7 +505,7 @@ pub(super) fn settle(promise: &Arc<dyn AnyPromise>, outcome: Outcome) -> bool {
     true
 }
 
-fn settle_one(record: &Record, outcome: &Outcome) -> Option<Vec<Waiter>> {
+fn settle_one(record: &Record, outcome: &Outcome) -> Option<Waiters> {
     let (waiters, token, done);
     {
         let mut inner = record.inner.lock();
@@ -504,13 +529,13 @@ fn settle_one(record: &Record, outcome: &Outcome) -> Option<Vec<Waiter>> {
 }
 
 fn tell(
-    waiters: Vec<Waiter>,
+    waiters: Waiters,
     status: Status,
     outcome: &Outcome,
     ready: &mut Vec<Job>,
     failed: &mut Vec<(Arc<dyn AnyPromise>, Outcome)>,
 ) {
-    for waiter in waiters {
+    for waiter in waiters.first.into_iter().chain(waiters.more) {
         match waiter {
             Waiter::Job(job) if outcome.error().is_none() => {
                 if job.arrive() {
@@ -540,6 +565,10 @@ impl<T> Drop for Ticket<T> {
 }
 
 impl<T: Send + Sync + 'static> Awaited for Ticket<T> {
+    fn is_settled(&self) -> bool {
+        self.0.record.is_settled()
+    }
+
     fn encoded(&self) -> Option<Arc<dyn Encoded>> {
         self.0.encoded.get().map(Arc::clone)
     }

@@ -12,8 +12,10 @@
 use super::core::{Busy, Core, Member, Place, Plant, Seat};
 use super::promise::{AnyPromise, Outcome, settle};
 use super::queue::Job;
+use super::submit::inputs_of;
 use crate::api::compute::OwnedRun;
-use crate::engine::{CancelToken, Run, Sink, describe_panic};
+use crate::engine::callback::has_watchers;
+use crate::engine::{CancelToken, Run, Sink, describe_panic, solo};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
 use crate::executor::processes::ProcessExecutor;
@@ -78,8 +80,37 @@ fn run_job(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, job: &Job) {
 /// Runs one task on this thread. False if it is not to be run, or somebody else does.
 pub(super) fn run_one(core: &Arc<Core>, member: &Member, seat: &Seat, promise: &Arc<dyn AnyPromise>) -> bool {
     let Some(started) = start(member, promise) else { return false };
-    carry_out(core, member, seat, vec![started], &SyncExecutor, false);
+    let task = started.0.as_ref();
+    let is_plain = !task.options().is_some_and(|options| options.changes_the_call());
+    if is_plain && !core.checks_portable() && !has_watchers() {
+        run_solo(core, member, seat, started);
+    } else {
+        carry_out(core, member, seat, vec![started], &SyncExecutor, false);
+    }
     true
+}
+
+/// Runs a task without a run around it.
+fn run_solo(core: &Arc<Core>, member: &Member, seat: &Seat, (task, promise): Started) {
+    let _busy = Busy::new(member);
+    let token = CancelToken::within(Some(seat.token.clone()));
+    promise.record().runs_under(&token);
+    let task = task.as_ref();
+    let inputs = inputs_of(task);
+    // Those that it only comes after have no place among the arguments.
+    let num_read = inputs.len() - task.options().map_or(0, |options| options.after.len());
+    let outcome = {
+        let _entered = core.enter();
+        // SAFETY: the task is alone, so its inputs are values; the promise is the task's own.
+        unsafe { solo::call(task, &inputs[..num_read], &token, |cell| promise.take_from(cell)) }
+    };
+    member.num_done.fetch_add(1, Ordering::Relaxed);
+    let outcome = match outcome.and_then(|taken| taken) {
+        Ok(()) => Outcome::Finished,
+        Err(_) if core.is_closed() => Outcome::Lost(core.closed_error()),
+        Err(error) => Outcome::Failed(error),
+    };
+    settle(&promise, outcome);
 }
 
 fn run_graph(core: &Arc<Core>, member: &Member, seat: &Seat, job: &Job) {
@@ -223,17 +254,9 @@ fn carry_out(
     each: bool,
 ) {
     let _busy = Busy::new(member);
-    let token = CancelToken::new();
+    let token = CancelToken::within(Some(seat.token.clone()));
     started.iter().for_each(|(_, promise)| promise.record().runs_under(&token));
-    let reason = catch_unwind(AssertUnwindSafe(|| {
-        seat.with_token(&token, || {
-            // A cluster that was closed before has pulled the tokens that there were.
-            if core.is_closed() {
-                token.cancel();
-            }
-            token.scope(|| run(core, &started, executor, each))
-        })
-    }));
+    let reason = catch_unwind(AssertUnwindSafe(|| token.scope(|| run(core, &started, executor, each))));
     member.num_done.fetch_add(started.len() as u64, Ordering::Relaxed);
     let reason = match reason {
         Ok(reason) => reason,

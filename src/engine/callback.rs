@@ -685,13 +685,17 @@ impl fmt::Debug for Watch {
     }
 }
 
+/// Whether anybody would watch a run that this thread starts.
+pub(crate) fn has_watchers() -> bool {
+    NUM_REGISTERED.load(Ordering::Relaxed) > 0
+        || FRAME.try_with(|frame| !frame.borrow().scoped.is_empty()).unwrap_or(false)
+}
+
 impl Watch {
     /// Those who watch a run that this thread is about to start, if anybody does.
     pub(super) fn of_this_thread() -> Option<Box<Watch>> {
         let is_telling = IS_TELLING.try_with(Cell::get).unwrap_or(false);
-        let has_scoped = FRAME.try_with(|frame| !frame.borrow().scoped.is_empty()).unwrap_or(false);
-        let has_any = has_scoped || NUM_REGISTERED.load(Ordering::Relaxed) > 0;
-        if has_any && !is_telling { Watch::new() } else { None }
+        if has_watchers() && !is_telling { Watch::new() } else { None }
     }
 
     #[cold]

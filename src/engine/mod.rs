@@ -10,6 +10,7 @@ mod gate;
 mod panics;
 mod ready;
 mod run;
+pub(crate) mod solo;
 
 pub use cancel::{CancelToken, EnteredToken};
 pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};

@@ -88,6 +88,9 @@ pub(crate) struct Kind {
 
 /// A value that comes from elsewhere, such as the result of a future.
 pub(crate) trait Awaited: Send + Sync {
+    /// Whether there is a value, or will never be one.
+    fn is_settled(&self) -> bool;
+
     /// The value as it crosses to another process, if that is how it is kept.
     fn encoded(&self) -> Option<Arc<dyn Encoded>>;
 
