@@ -4,8 +4,6 @@
 //! thread that is woken and wakes in turn, and the same tasks as one graph. It does not show what a large value costs to move: that
 //! is what `processes` is for.
 
-#![expect(missing_docs, reason = "criterion's macros make functions without documentation")]
-
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sprang::{Client, LocalCluster, WaitFor, as_completed, delayed};
 use std::sync::mpsc;

@@ -404,8 +404,8 @@ impl Core {
 
     // ---- workers take them ----
 
-    /// Jobs for a thread of a worker, which waits until there are some. False if it is to end.
-    pub(super) fn take(&self, member: &Arc<Member>, lot: &mut VecDeque<Job>) -> bool {
+    /// Puts jobs into the lot of a thread of a worker, which waits until there are some. False if it is to end.
+    pub(super) fn take(&self, member: &Arc<Member>, seat: &Seat) -> bool {
         let is_process = matches!(self.plant, Plant::Processes(_));
         let mut has_looked = false;
         let mut state = self.state.lock();
@@ -418,18 +418,21 @@ impl Core {
                 return false;
             }
             let num_threads = state.num_threads;
+            let mut lot = VecDeque::new();
             match is_process {
-                true => state.queue.take_for_process(member, num_threads, lot),
-                false => state.queue.take_for_thread(member, num_threads, lot),
+                true => state.queue.take_for_process(member, num_threads, &mut lot),
+                false => state.queue.take_for_thread(member, num_threads, &mut lot),
             }
             if lot.is_empty() && !is_process {
-                steal(&state.seats, lot);
+                steal(&state.seats, &mut lot);
             }
             if !lot.is_empty() {
+                let has_more = !is_process && lot.len() > 1;
+                *seat.lot.lock() = lot;
                 self.num_ready.store(state.queue.len(), Ordering::Release);
                 let mut woken = Vec::new();
                 // There may be work for one more; who comes looks for others in turn.
-                let num_wanted = usize::from(state.queue.len() > state.num_looking);
+                let num_wanted = usize::from(has_more || state.queue.len() > state.num_looking);
                 take_bells(&mut state.idle, num_wanted, &mut woken);
                 drop(state);
                 ring(woken);
@@ -489,9 +492,8 @@ impl Core {
     }
 
     pub(super) fn wake_all(&self) {
-        let mut state = self.state.lock();
-        let woken = std::mem::take(&mut state.idle);
-        drop(state);
+        let mut woken = Vec::new();
+        take_bells(&mut self.state.lock().idle, usize::MAX, &mut woken);
         ring(woken);
     }
 
@@ -665,7 +667,9 @@ impl Core {
             jobs.extend(state.seats.iter().flat_map(|seat| std::mem::take(&mut *seat.lot.lock())));
             self.num_ready.store(0, Ordering::Release);
             let tokens: Vec<CancelToken> = state.seats.iter().map(|seat| seat.token.clone()).collect();
-            (jobs, tokens, std::mem::take(&mut state.idle))
+            let mut woken = Vec::new();
+            take_bells(&mut state.idle, usize::MAX, &mut woken);
+            (jobs, tokens, woken)
         };
         tokens.iter().for_each(CancelToken::cancel);
         ring(woken);
@@ -710,22 +714,23 @@ impl Layout {
     }
 }
 
-/// Takes half of what another thread has before it.
+/// Takes half of what another thread has before it. A job that asks for a certain worker is alone in its lot, and stays there.
 fn steal(seats: &[Arc<Seat>], own: &mut VecDeque<Job>) {
     for seat in seats {
         let mut lot = seat.lot.lock();
-        let len = lot.len();
-        if len > 0 {
-            own.extend(lot.drain(len / 2..));
+        if lot.back().is_some_and(|job| job.needs().is_none()) {
+            let kept = lot.len() / 2;
+            own.extend(lot.drain(kept..));
             return;
         }
     }
 }
 
+/// Takes threads out of those that sleep, to be woken without the lock. Until then they have the word in writing: who is about to sleep
+/// looks for it under the lock.
 fn take_bells(idle: &mut Vec<Arc<Bell>>, num_wanted: usize, woken: &mut Vec<Arc<Bell>>) {
-    for _ in 0..num_wanted {
-        let Some(bell) = idle.pop() else { return };
-        // Under the lock that its owner sleeps with.
+    let first = idle.len().saturating_sub(num_wanted);
+    for bell in idle.drain(first..) {
         bell.is_rung.store(true, Ordering::Relaxed);
         woken.push(bell);
     }
@@ -733,7 +738,6 @@ fn take_bells(idle: &mut Vec<Arc<Bell>>, num_wanted: usize, woken: &mut Vec<Arc<
 
 fn ring(woken: Vec<Arc<Bell>>) {
     for bell in woken {
-        bell.is_rung.store(true, Ordering::Relaxed);
         bell.bell.notify_one();
     }
 }

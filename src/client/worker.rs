@@ -24,7 +24,7 @@ use crate::graph::crossing::Encoded;
 use crate::graph::node::Task;
 use crate::graph::plan::Plan;
 use crate::graph::value::Cell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -59,11 +59,9 @@ fn serve_here(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat) {
             run_job(core, member, seat, &job);
             continue;
         }
-        let mut jobs = VecDeque::new();
-        if !core.take(member, &mut jobs) {
+        if !core.take(member, seat) {
             return;
         }
-        *seat.lot.lock() = jobs;
     }
 }
 
@@ -106,8 +104,9 @@ fn run_solo(core: &Arc<Core>, member: &Member, seat: &Seat, (task, promise): Sta
     };
     member.num_done.fetch_add(1, Ordering::Relaxed);
     let outcome = match outcome.and_then(|taken| taken) {
+        // A task that saw the pull may have returned half a result.
+        _ if token.is_cancelled() && core.is_closed() => Outcome::Lost(core.closed_error()),
         Ok(()) => Outcome::Finished,
-        Err(_) if core.is_closed() => Outcome::Lost(core.closed_error()),
         Err(error) => Outcome::Failed(error),
     };
     settle(&promise, outcome);
@@ -143,10 +142,10 @@ fn serve_process(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, executor: 
     let pinned = Pinned { executor, worker: member.index };
     warm_up(core, &pinned);
     core.has_started(member);
-    let mut lot = VecDeque::new();
-    while core.take(member, &mut lot) {
+    while core.take(member, seat) {
+        let lot = std::mem::take(&mut *seat.lot.lock());
         let (mut small, mut graphs) = (Vec::new(), Vec::new());
-        for job in lot.drain(..) {
+        for job in lot {
             match job {
                 Job::One(promise) => small.push(promise),
                 Job::Graph(_) => graphs.push(job),

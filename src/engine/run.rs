@@ -642,6 +642,10 @@ impl<'r> Worker<'r> {
     /// # Safety
     /// The task has left a value in its cell, and the sink has not been told.
     unsafe fn tell_sink(&self, id: u32) {
+        // A task that saw the pull may have returned half a result.
+        if self.run.is_stopped() {
+            return;
+        }
         if let Some(sink) = self.run.sink.as_ref().filter(|sink| sink.wants(id)) {
             // SAFETY: the caller's contract.
             unsafe { sink.finished(id, self.cell(id)) };
@@ -655,7 +659,7 @@ impl<'r> Worker<'r> {
 
     /// Hands on the value of a task that [is sunk](Worker::is_sunk) and that was run elsewhere.
     pub(crate) fn sink_encoded(&self, id: u32, value: Arc<dyn Encoded>) {
-        if let Some(sink) = &self.run.sink {
+        if let Some(sink) = self.run.sink.as_ref().filter(|_| !self.run.is_stopped()) {
             sink.finished_elsewhere(id, value);
         }
     }
@@ -701,7 +705,7 @@ impl<'r> Worker<'r> {
                         if let (Some(watching), Some(ended)) = (watching, ended) {
                             watching.finished(self, id, ended);
                         }
-                        if !self.run.is_stopped() && !self.run.is_held_back.load(Ordering::Relaxed) {
+                        if !self.run.is_held_back.load(Ordering::Relaxed) {
                             // SAFETY: the call has left a value, and nobody else tells the sink of it.
                             unsafe { self.tell_sink(id) };
                         }

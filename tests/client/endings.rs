@@ -1,0 +1,239 @@
+//! Futures that do not finish: failures, cancellations, clusters that are closed.
+
+use crate::waiting::gated;
+use crate::{PATIENCE, of_processes, of_threads, on, on_each, on_threads, wait_until};
+use sprang::{CancelToken, Client, ErrorKind, Status, compute, delayed, try_delayed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_failure_reaches_those_that_need_the_task() {
+    on_each("a_failure_reaches_those_that_need_the_task", |client| {
+        let bad = client.compute(&try_delayed(|| "x".parse::<i64>(), ()).name("parse"));
+        let needs = client.compute(&delayed(|x: &i64| x + 1, (&bad,)).name("plus"));
+        let needs_too = client.submit(|x: &i64| x * 2, (&needs,));
+        assert!(bad.error().is_some());
+        assert_eq!(bad.status(), Status::Failed);
+        let error = needs_too.error().unwrap();
+        assert_eq!((error.kind(), error.task()), (ErrorKind::Failed, Some("parse")));
+        assert_eq!(error.path().collect::<Vec<_>>()[..2], ["parse", "plus"]);
+        assert!(error.to_string().starts_with("task \"parse\" failed: invalid digit found in string; "), "{error}");
+        // Also those that are submitted afterwards.
+        assert_eq!(client.submit(|x: &i64| *x, (&bad,)).error().unwrap().task(), Some("parse"));
+        let panicked = client.submit(|| -> u8 { panic!("out of cheese") }, ());
+        let error = panicked.error().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Panicked);
+        assert!(error.message().starts_with("out of cheese (at "), "{error}");
+        assert_eq!(client.submit(|| 1_u8, ()).result().unwrap(), 1);
+    });
+}
+
+#[test]
+fn options_of_tasks_are_obeyed() {
+    on_threads("options_of_tasks_are_obeyed", |client| {
+        let tries = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&tries);
+        let shaky = move || if counter.fetch_add(1, Ordering::Relaxed) < 2 { Err("not yet") } else { Ok(7_u8) };
+        let shaky = sprang::try_delayed_local(shaky, ());
+        assert_eq!(client.compute(&shaky.retries(2)).result().unwrap(), 7);
+        assert_eq!(tries.load(Ordering::Relaxed), 3);
+        let slow = delayed(
+            || {
+                while !CancelToken::current().is_cancelled() {
+                    std::thread::yield_now();
+                }
+            },
+            (),
+        );
+        let error = client.compute(&slow.name("slow").timeout(Duration::from_millis(20))).error().unwrap();
+        assert_eq!((error.kind(), error.task()), (ErrorKind::TimedOut, Some("slow")));
+        let first = client.compute(&delayed(|| 1_u8, ()).name("first"));
+        let after = client.compute(&delayed(|| 2_u8, ()).after(&first.as_delayed()));
+        assert_eq!(after.result().unwrap(), 2);
+    });
+    on("in processes", of_processes(1), |client| {
+        let hangs = delayed(
+            || loop {
+                std::thread::park()
+            },
+            (),
+        )
+        .timeout(Duration::from_millis(100));
+        let hangs: sprang::TaskFuture<()> = client.compute(&hangs);
+        assert_eq!(hangs.error().unwrap().kind(), ErrorKind::TimedOut);
+    });
+}
+
+#[test]
+fn tasks_of_higher_priority_go_first() {
+    on("tasks_of_higher_priority_go_first", of_threads(1), |client| {
+        let (go, blocker) = gated(client, 0);
+        wait_until("the blocker to run", || blocker.status() == Status::Running);
+        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let futures: Vec<_> = [0, -1, 2, 0, 1]
+            .into_iter()
+            .enumerate()
+            .map(|(i, priority)| {
+                let order = Arc::clone(&order);
+                client.compute(
+                    &sprang::delayed_local(move || order.lock().unwrap().push((priority, i)), ()).priority(priority),
+                )
+            })
+            .collect();
+        go.send(()).unwrap();
+        client.gather(&futures).unwrap();
+        assert_eq!(*order.lock().unwrap(), [(2, 2), (1, 4), (0, 0), (0, 3), (-1, 1)]);
+    });
+}
+
+#[test]
+fn a_cancelled_task_is_not_started_and_its_dependents_are_cancelled() {
+    on_threads("a_cancelled_task_is_not_started", |client| {
+        let blockers: Vec<_> = (0..2).map(|_| gated(client, 0)).collect();
+        let ran = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ran);
+        let victim = client.submit_local(move || told.store(true, Ordering::SeqCst), ());
+        let needs = client.submit_local(|(): &()| 1_u8, (&victim,));
+        assert!(victim.cancel());
+        assert!(!victim.cancel());
+        assert_eq!((victim.status(), needs.status()), (Status::Cancelled, Status::Cancelled));
+        assert_eq!(needs.error().unwrap().kind(), ErrorKind::Cancelled);
+        blockers.iter().for_each(|(go, _)| go.send(()).unwrap());
+        wait_until("all to be settled", || client.num_pending() == 0);
+        assert!(!ran.load(Ordering::SeqCst));
+        assert_eq!(client.cancel([&victim, &victim.clone()]), 0);
+    });
+}
+
+#[test]
+fn a_running_task_is_told_that_it_is_cancelled() {
+    on_threads("a_running_task_is_told", |client| {
+        let seen = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&seen);
+        let runs = client.submit_local(
+            move || {
+                while !CancelToken::current().is_cancelled() {
+                    std::thread::yield_now();
+                }
+                told.store(true, Ordering::SeqCst);
+            },
+            (),
+        );
+        wait_until("it to run", || runs.status() == Status::Running);
+        assert!(runs.cancel());
+        assert_eq!(runs.status(), Status::Cancelled);
+        wait_until("it to be told", || seen.load(Ordering::SeqCst));
+        assert_eq!(client.submit(|| 3_u8, ()).result().unwrap(), 3);
+    });
+}
+
+#[test]
+fn a_running_task_in_a_process_is_killed_when_it_is_cancelled() {
+    let mut settings = sprang::config::ProcessSettings::default();
+    settings.cancel_grace = Duration::from_millis(50);
+    on("killed when cancelled", of_processes(1).process_settings(settings), |client| {
+        let pid = client.submit(std::process::id, ()).result().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("began");
+        let hangs: sprang::TaskFuture<()> = client.submit(
+            |path: String| {
+                std::fs::write(path, "").unwrap();
+                loop {
+                    std::thread::park();
+                }
+            },
+            (path.to_str().unwrap().to_owned(),),
+        );
+        wait_until("it to run", || path.exists());
+        assert!(hangs.cancel());
+        assert_ne!(client.submit(std::process::id, ()).result().unwrap(), pid);
+    });
+}
+
+#[test]
+fn what_has_failed_can_be_tried_again_with_what_it_needs() {
+    on_threads("what_has_failed_can_be_tried_again", |client| {
+        let may_work = Arc::new(AtomicBool::new(false));
+        let asks = Arc::clone(&may_work);
+        let shaky = client.try_submit_local(move || asks.load(Ordering::SeqCst).then_some(20_i64).ok_or("not yet"), ());
+        let next = client.submit_local(|x: &i64| x + 1, (&shaky,));
+        let last = client.submit_local(|x: &i64| x * 2, (&next,));
+        assert_eq!(last.error().unwrap().message(), "not yet");
+        may_work.store(true, Ordering::SeqCst);
+        assert!(last.retry().unwrap());
+        assert_eq!((last.result().unwrap(), next.result().unwrap(), shaky.result().unwrap()), (42, 21, 20));
+        assert!(!last.retry().unwrap(), "it has finished");
+        let cancelled = client.submit_local(|| 5_u8, ());
+        if cancelled.cancel() {
+            assert!(cancelled.retry().unwrap());
+        }
+        assert_eq!(cancelled.result().unwrap(), 5);
+    });
+}
+
+#[test]
+fn a_closed_cluster_loses_what_has_not_finished() {
+    for builder in [of_threads(1), of_processes(1)] {
+        let cluster = builder.build().unwrap();
+        let client = Client::new(&cluster);
+        let finished = client.submit(|| 1_u8, ());
+        assert_eq!(finished.result().unwrap(), 1);
+        let runs = client.submit(
+            || {
+                while !CancelToken::current().is_cancelled() {
+                    std::thread::yield_now();
+                }
+            },
+            (),
+        );
+        wait_until("it to run", || runs.status() == Status::Running);
+        let waits = client.submit(|| 2_u8, ());
+        let needs = client.submit(|x: &u8| *x, (&waits,));
+        assert!(cluster.close(Some(PATIENCE)));
+        assert_eq!(runs.status(), Status::Lost);
+        assert_eq!((waits.status(), needs.status()), (Status::Lost, Status::Lost));
+        assert_eq!(needs.error().unwrap().kind(), ErrorKind::Closed);
+        let late = client.submit(|| 3_u8, ());
+        assert_eq!((late.status(), late.error().unwrap().kind()), (Status::Lost, ErrorKind::Closed));
+        assert_eq!(client.compute((&delayed(|| 1_u8, ()), &delayed(|| 1_u8, ()))).0.status(), Status::Lost);
+        assert_eq!(compute(&finished).unwrap(), 1, "what was there stays");
+        assert_eq!(delayed(|| 1, ()).compute_with(&client).unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(cluster.scale(2).unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(client.num_pending(), 0);
+    }
+}
+
+#[test]
+fn a_cluster_that_is_dropped_does_not_wait_for_ever() {
+    let (client, future) = {
+        let client = Client::threads(1).unwrap();
+        let future = client.submit(|| 5_u8, ());
+        assert_eq!(future.result().unwrap(), 5);
+        (Client::threads(1).unwrap(), future)
+    };
+    // The first client is gone, and the value is still there.
+    assert_eq!(future.result().unwrap(), 5);
+    let begin = Instant::now();
+    drop(client);
+    assert!(begin.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_client_that_is_dropped_while_tasks_run_leaves_no_future_without_an_end() {
+    let client = Client::threads(2).unwrap();
+    let futures = client.map(
+        |x: u64| {
+            std::thread::sleep(Duration::from_micros(x % 50));
+            x
+        },
+        0..2000_u64,
+    );
+    drop(client);
+    for (x, future) in futures.iter().enumerate() {
+        match future.status() {
+            Status::Finished => assert_eq!(future.result().unwrap(), x as u64),
+            status => assert_eq!((status, future.error().unwrap().kind()), (Status::Lost, ErrorKind::Closed)),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Submitting tasks, and what reaches them.
+
+use crate::ledger::Ledger;
+use crate::{of_processes, of_threads, on, on_each, on_threads, wait_until};
+use sprang::{Client, ErrorKind, Refs, SharedArray, Status, TaskFuture, compute, config, delayed, delayed_local, lit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+fn inc(x: i64) -> i64 {
+    x + 1
+}
+
+fn add(x: i64, y: &i64) -> i64 {
+    x + y
+}
+
+#[test]
+fn a_submitted_task_gives_its_value() {
+    on_each("a_submitted_task_gives_its_value", |client| {
+        let future = client.submit(inc, (6_i64,));
+        assert_eq!(future.result().unwrap(), 7);
+        assert_eq!((future.status(), future.is_done(), future.error().is_none()), (Status::Finished, true, true));
+        assert_eq!(*future.result_ref().unwrap(), 7);
+    });
+}
+
+#[test]
+fn futures_are_arguments_of_every_kind() {
+    on_each("futures_are_arguments_of_every_kind", |client| {
+        let x = client.submit(inc, (1_i64,));
+        let y = client.submit(inc, (2_i64,));
+        assert_eq!(client.submit(add, (x.clone(), &y)).result().unwrap(), 5);
+        let list = client.map(inc, 0..10_i64);
+        let lent = client.submit(|list: Refs<'_, i64>| list.iter().sum::<i64>(), (&list,));
+        let owned = client.submit(|list: Vec<i64>| list.iter().sum::<i64>(), (list.clone(),));
+        let sliced = client.submit(|list: Refs<'_, i64>| list.len(), (&list[2..],));
+        let nested = client.submit(|(x, list): (i64, Vec<i64>)| x * list.len() as i64, ((y, list),));
+        assert_eq!((lent.result().unwrap(), owned.result().unwrap()), (55, 55));
+        assert_eq!((sliced.result().unwrap(), nested.result().unwrap()), (8, 30));
+        let text = client.submit(|text: &String, n: usize| text.repeat(n), (lit("ab".to_string()), 2_usize));
+        assert_eq!(text.result().unwrap(), "abab");
+        assert_eq!(x.result().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_chain_of_futures_is_computed_in_order() {
+    on_each("a_chain_of_futures_is_computed_in_order", |client| {
+        let mut last = client.submit(|| 0_i64, ());
+        for _ in 0..200 {
+            last = client.submit(inc, (last,));
+        }
+        assert_eq!(last.result().unwrap(), 200);
+    });
+}
+
+#[test]
+fn a_chain_of_a_hundred_thousand_futures_needs_no_deep_stack() {
+    let length = 100_000;
+    on_threads("a_chain_of_a_hundred_thousand_futures", move |client| {
+        // It waits as a whole for the first.
+        let gate = Arc::new(AtomicU32::new(0));
+        let opened = Arc::clone(&gate);
+        let mut last = client.submit_local(
+            move || {
+                wait_until("the gate to be open", || opened.load(Ordering::Acquire) == 1);
+                0_i64
+            },
+            (),
+        );
+        for _ in 0..length {
+            last = client.submit(inc, (last,));
+        }
+        gate.store(1, Ordering::Release);
+        assert_eq!(last.result().unwrap(), length);
+        // And fails as a whole.
+        let mut last = client.try_submit(|| Err::<i64, _>("no"), ());
+        for _ in 0..length {
+            last = client.submit(inc, (last,));
+        }
+        assert_eq!(last.error().unwrap().message(), "no");
+    });
+}
+
+#[test]
+fn large_values_go_from_task_to_task() {
+    on_each("large_values_go_from_task_to_task", |client| {
+        let numbers = client.submit(|n: usize| (0..n).map(|i| i as f64).collect::<Vec<_>>(), (100_000_usize,));
+        let shifted = client.submit(
+            |mut v: Vec<f64>| {
+                v.iter_mut().for_each(|x| *x += 1.0);
+                v
+            },
+            (numbers.clone(),),
+        );
+        let sums = [&numbers, &shifted].map(|v| client.submit(|v: &Vec<f64>| v.iter().sum::<f64>(), (v,)));
+        assert_eq!(client.gather(&sums).unwrap(), [4_999_950_000.0, 5_000_050_000.0]);
+        assert_eq!(shifted.result_ref().unwrap()[99_999], 100_000.0);
+        let array = client.submit(|n: usize| (0..n as u64).collect::<SharedArray<u64>>(), (50_000_usize,));
+        let last = client.submit(|array: &SharedArray<u64>| array[49_999], (&array,));
+        assert_eq!((last.result().unwrap(), array.result().unwrap().len()), (49_999, 50_000));
+    });
+}
+
+#[test]
+fn the_value_of_a_task_in_a_process_stays_encoded_until_it_is_asked_for() {
+    on("stays encoded", of_processes(1), |client| {
+        let large = client.submit(|| vec![1_u8; 300_000], ());
+        let len = client.submit(|v: &Vec<u8>| v.len(), (&large,));
+        assert_eq!(len.result().unwrap(), 300_000);
+        assert!(large.num_encoded_bytes().is_some_and(|bytes| bytes >= 300_000));
+        assert_eq!(large.result().unwrap(), vec![1; 300_000]);
+        let small = client.submit(|| 7_u8, ());
+        assert_eq!((small.result().unwrap(), small.num_encoded_bytes()), (7, None));
+        assert_eq!(client.who_has(&large), ["worker-0"]);
+    });
+}
+
+#[test]
+fn a_scattered_value_is_there_at_once() {
+    on_each("a_scattered_value_is_there_at_once", |client| {
+        let table = client.scatter((0..10_000_u64).collect::<Vec<_>>());
+        assert_eq!(table.status(), Status::Finished);
+        let picks =
+            client.map_zipped(|table: &Vec<u64>, i: usize| table[i], (0..50).map(|i| (&table, 100 * i as usize)));
+        assert_eq!(client.gather(&picks).unwrap().iter().sum::<u64>(), 100 * 49 * 25);
+        let everywhere = client.broadcast(vec![3_u8; 10_000]);
+        let len = client.submit(|v: &Vec<u8>| v.len(), (&everywhere,));
+        assert_eq!(len.result().unwrap(), 10_000);
+        wait_until("the value to be everywhere", || client.num_pending() == 0);
+    });
+}
+
+#[test]
+fn graphs_are_computed_once_for_all_their_outputs() {
+    on_each("graphs_are_computed_once", |client| {
+        let data = delayed(|n: usize| (0..n as u64).collect::<Vec<_>>(), (100_usize,));
+        let sum = delayed(|v: &Vec<u64>| v.iter().sum::<u64>(), (&data,));
+        let max = delayed(|v: &Vec<u64>| *v.iter().max().unwrap(), (&data,));
+        let spread = delayed(|sum: &u64, max: &u64| sum - max, (&sum, &max));
+        assert_eq!(client.compute(&spread).result().unwrap(), 4950 - 99);
+        let (sum, [max, again], none) = client.compute((&sum, [&max, &max], None::<&sprang::Delayed<u64>>));
+        assert_eq!((sum.result().unwrap(), max.result().unwrap(), again.result().unwrap()), (4950, 99, 99));
+        assert!(none.is_none());
+        // A graph that waits for a future.
+        let ten = client.submit(inc, (9_i64,));
+        let graph = delayed(|a: &i64, b: &i64| a * b, (&delayed(inc, (1_i64,)), &delayed(inc, (ten.as_delayed(),))));
+        assert_eq!(client.compute(&graph).result().unwrap(), 22);
+    });
+}
+
+#[test]
+fn futures_are_inputs_and_outputs_of_ordinary_computes() {
+    on_each("futures_are_inputs_and_outputs", |client| {
+        let slow = client.submit(
+            |x: i64| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                x * 2
+            },
+            (21_i64,),
+        );
+        let half = delayed(|x: &i64| x / 2, (&slow,));
+        for scheduler in ["sync", "threads", "processes"] {
+            assert_eq!(half.compute_with(scheduler).unwrap(), 21, "{scheduler}");
+        }
+        assert_eq!(compute((&half, &slow)).unwrap(), (21, 42));
+        let failed = client.try_submit(|| Err::<i64, _>("broken"), ());
+        let error = delayed(|x: &i64| *x, (&failed,)).name("reader").compute().unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Failed, "broken"));
+        assert!(error.to_string().ends_with("\"reader\" needs it"), "{error}");
+    });
+}
+
+#[test]
+fn persisted_handles_are_computed_meanwhile_and_once() {
+    on_threads("persisted_handles", |client| {
+        let calls = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&calls);
+        let table = delayed_local(move || counter.fetch_add(1, Ordering::Relaxed) + 100, ());
+        let table = client.persist(&table);
+        let plus = delayed_local(|t: &u32| t + 1, (&table,));
+        assert_eq!((plus.compute().unwrap(), plus.compute().unwrap()), (101, 101));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        let both = client.persist((&delayed(|| 1_u8, ()), &delayed(|| 2_u8, ())));
+        assert_eq!(compute(both).unwrap(), (1, 2));
+    });
+}
+
+#[test]
+fn a_client_is_a_scheduler() {
+    on_each("a_client_is_a_scheduler", |client| {
+        let total = delayed(
+            |parts: Refs<'_, i64>| parts.iter().sum::<i64>(),
+            (&(0..20_i64).map(|i| delayed(inc, (i,))).collect::<Vec<_>>(),),
+        );
+        assert_eq!(total.compute_with(client).unwrap(), 210);
+        let _default = client.as_default().unwrap();
+        assert_eq!(total.compute().unwrap(), 210);
+        assert_eq!(config::get("scheduler").unwrap(), client.scheduler().to_string());
+        let current = Client::current().unwrap();
+        assert_eq!(current.submit(inc, (1_i64,)).result().unwrap(), 2);
+    });
+    assert!(Client::current().is_none());
+}
+
+#[test]
+fn pure_calls_share_a_future() {
+    on("pure_calls_share_a_future", of_threads(2), |client| {
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        let square = |x: u64| {
+            CALLS.fetch_add(1, Ordering::Relaxed);
+            x * x
+        };
+        let first = client.submit_pure(square, (12_u64,));
+        let again = client.submit_pure(square, (12_u64,));
+        let other = client.submit_pure(square, (13_u64,));
+        assert_eq!((first.result().unwrap(), again.result().unwrap(), other.result().unwrap()), (144, 144, 169));
+        assert_eq!(CALLS.load(Ordering::Relaxed), 2);
+        let of_futures = [&first, &again, &other].map(|x| client.submit_pure(|x: &u64| x + 1, (x,)));
+        assert_eq!(client.gather(&of_futures).unwrap(), [145, 145, 170]);
+        drop((first, again, of_futures));
+        // Nobody has it any more.
+        wait_until("the value to be forgotten", || {
+            let future = client.submit_pure(square, (12_u64,));
+            future.result().unwrap() == 144 && CALLS.load(Ordering::Relaxed) > 2
+        });
+    });
+}
+
+#[test]
+fn tasks_may_submit_tasks_and_wait_for_them() {
+    fn fib(n: u32) -> u64 {
+        if n < 2 {
+            return u64::from(n);
+        }
+        let client = Client::current().expect("a task has a client");
+        let before = client.submit(fib, (n - 1,));
+        let more = client.submit(fib, (n - 2,));
+        before.result().unwrap() + more.result().unwrap()
+    }
+    on_each("tasks_may_submit_tasks", |client| {
+        assert_eq!(client.submit(fib, (12_u32,)).result().unwrap(), 144);
+    });
+}
+
+#[test]
+fn tasks_may_wait_for_tasks_of_others_however_few_workers_there_are() {
+    on_threads("tasks_may_wait_for_tasks_of_others", |client| {
+        // Each waits for the one submitted after it, which cannot be run by the one that waits: it has not been submitted yet.
+        let (to, from) = std::sync::mpsc::channel::<TaskFuture<i64>>();
+        let from = std::sync::Mutex::new(from);
+        let waits = client.submit_local(move || from.lock().unwrap().recv().unwrap().result().unwrap() + 1, ());
+        wait_until("the first to run", || waits.status() == Status::Running);
+        to.send(client.submit(inc, (40_i64,))).unwrap();
+        assert_eq!(waits.result().unwrap(), 42);
+    });
+    // With one thread, which gives up its place.
+    on("a task that blocks on a future that runs elsewhere", of_threads(1), |client| {
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let gate = std::sync::Mutex::new(gate);
+        let inner = {
+            let current = client.clone();
+            client.submit_local(
+                move || {
+                    let gate = gate.lock().unwrap();
+                    drop(current.submit(inc, (0_i64,)));
+                    gate.recv().unwrap();
+                    5_i64
+                },
+                (),
+            )
+        };
+        wait_until("the inner one to run", || inner.status() == Status::Running);
+        go.send(()).unwrap();
+        assert_eq!(client.submit(inc, (inner,)).result().unwrap(), 6);
+    });
+}
+
+#[test]
+fn tasks_run_with_the_configuration_of_their_cluster() {
+    let _scope = config::scoped("order", "fast").unwrap();
+    let builders = [of_threads(1), of_processes(1)];
+    for builder in builders {
+        let cluster = builder.build().unwrap();
+        let client = Client::new(&cluster);
+        assert_eq!(client.submit(|| config::get("order").unwrap(), ()).result().unwrap(), "fast");
+    }
+}
+
+#[test]
+fn a_value_is_dropped_with_its_last_handle() {
+    on("a_value_is_dropped_with_its_last_handle", of_threads(2), |client| {
+        let ledger = Ledger::new();
+        let make = ledger.clone();
+        let value = client.submit_local(move || make.value(5), ());
+        let read = client.submit_local(|value: &crate::ledger::Counted| value.value, (&value,));
+        assert_eq!((read.result().unwrap(), ledger.num_live()), (5, 1));
+        let other = value.clone();
+        drop(value);
+        assert_eq!(ledger.num_live(), 1);
+        drop(other);
+        wait_until("the value to be dropped", || ledger.num_live() == 0);
+        // As an input it is kept until the task has run.
+        let make = ledger.clone();
+        let value = client.submit_local(move || make.value(6), ());
+        let read = client.submit_local(|value: &crate::ledger::Counted| value.value, (&value,));
+        drop(value);
+        assert_eq!(read.result().unwrap(), 6);
+        wait_until("the input to be dropped", || ledger.num_live() == 0);
+    });
+}
+
+#[test]
+fn a_task_that_nobody_wants_is_not_started() {
+    on("a_task_that_nobody_wants_is_not_started", of_threads(1), |client| {
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let gate = std::sync::Mutex::new(gate);
+        let blocker = client.submit_local(move || gate.lock().unwrap().recv().unwrap(), ());
+        wait_until("the blocker to run", || blocker.status() == Status::Running);
+        let calls = Arc::new(AtomicU32::new(0));
+        let count = |n: u32| {
+            let calls = Arc::clone(&calls);
+            client.submit_local(move || calls.fetch_add(n, Ordering::Relaxed), ())
+        };
+        drop(count(1));
+        let kept = count(10);
+        count(100).detach();
+        go.send(()).unwrap();
+        assert!(kept.result().is_ok());
+        wait_until("all to be settled", || client.num_pending() == 0);
+        assert_eq!(calls.load(Ordering::Relaxed), 110);
+    });
+}
+
+#[test]
+fn a_function_is_run_on_every_worker() {
+    on("run on every thread", of_threads(3), |client| {
+        let names = client.run(|| 1_u8);
+        assert_eq!(names.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["worker-0", "worker-1", "worker-2"]);
+        assert!(names.iter().all(|(_, result)| matches!(result, Ok(1))));
+    });
+    on("run in every process", of_processes(2), |client| {
+        let mut pids: Vec<u32> = client.run(std::process::id).into_iter().map(|(_, pid)| pid.unwrap()).collect();
+        let mut known: Vec<u32> = client.workers().iter().map(|worker| worker.pid.unwrap()).collect();
+        pids.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(pids, known);
+        assert!(pids[0] != pids[1] && !pids.contains(&std::process::id()));
+    });
+}

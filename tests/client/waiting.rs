@@ -1,0 +1,156 @@
+//! Waiting for one future, in threads and in async code.
+
+use crate::{of_threads, on, on_each, on_threads, wait_until};
+use sprang::{Status, TaskFuture};
+use std::future::{Future, IntoFuture};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+/// A task that waits until it is told to go on.
+pub(crate) fn gated(client: &sprang::Client, value: u32) -> (Sender<()>, TaskFuture<u32>) {
+    let (go, gate): (_, Receiver<()>) = channel();
+    let gate = Mutex::new(gate);
+    let task = move || {
+        let _ = gate.lock().unwrap().recv();
+        value
+    };
+    (go, client.submit_local(task, ()))
+}
+
+#[test]
+fn waiting_with_a_time_limit_leaves_the_task_alone() {
+    on_threads("waiting_with_a_time_limit", |client| {
+        let (go, future) = gated(client, 7);
+        assert!(future.result_timeout(Duration::from_millis(5)).is_none());
+        assert!(!future.wait_timeout(Duration::ZERO));
+        assert!(!future.is_done());
+        go.send(()).unwrap();
+        assert_eq!(future.result_timeout(Duration::from_secs(20)).unwrap().unwrap(), 7);
+        assert!(future.wait_timeout(Duration::ZERO));
+    });
+}
+
+#[test]
+fn many_threads_may_wait_for_one_future() {
+    on_each("many_threads_may_wait", |client| {
+        let future = client.submit(
+            |x: u64| {
+                std::thread::sleep(Duration::from_millis(5));
+                x
+            },
+            (9_u64,),
+        );
+        let sum: u64 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| future.result().unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(sum, 72);
+    });
+}
+
+#[test]
+fn callbacks_are_called_once_when_the_future_is_done_or_at_once() {
+    on_threads("callbacks_are_called_once", |client| {
+        let (go, future) = gated(client, 3);
+        let called = Arc::new(AtomicU32::new(0));
+        let count = |called: &Arc<AtomicU32>| {
+            let called = Arc::clone(called);
+            move |future: &TaskFuture<u32>| {
+                called.fetch_add(future.result().unwrap_or(100), Ordering::SeqCst);
+            }
+        };
+        future.on_done(|_| panic!("it is known where this goes: no further"));
+        future.on_done(count(&called));
+        assert_eq!(called.load(Ordering::SeqCst), 0);
+        go.send(()).unwrap();
+        wait_until("the callback to be called", || called.load(Ordering::SeqCst) == 3);
+        future.on_done(count(&called));
+        assert_eq!(called.load(Ordering::SeqCst), 6);
+    });
+}
+
+/// Counts how often it is woken, and lets a thread sleep meanwhile.
+struct Alarm(Mutex<u32>, std::sync::Condvar);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        *self.0.lock().unwrap() += 1;
+        self.1.notify_all();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let alarm = Arc::new(Alarm(Mutex::new(0), std::sync::Condvar::new()));
+    let waker = Waker::from(Arc::clone(&alarm));
+    let mut future = pin!(future);
+    loop {
+        let seen = *alarm.0.lock().unwrap();
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        let mut woken = alarm.0.lock().unwrap();
+        while *woken == seen {
+            woken = alarm.1.wait(woken).unwrap();
+        }
+    }
+}
+
+#[test]
+fn futures_can_be_awaited_without_a_runtime() {
+    on_each("futures_can_be_awaited", |client| {
+        let x = client.submit(
+            || {
+                std::thread::sleep(Duration::from_millis(3));
+                20_i32
+            },
+            (),
+        );
+        let sum = block_on(async {
+            let y = client.submit(|x: &i32| x + 1, (&x,));
+            let borrowed: i32 = (&y).await?;
+            Ok::<_, sprang::Error>(borrowed + x.clone().await? + y.await?)
+        });
+        assert_eq!(sum.unwrap(), 62);
+        let failed = client.try_submit(|| Err::<u8, _>("no"), ());
+        assert_eq!(block_on(failed.into_future()).unwrap_err().message(), "no");
+    });
+}
+
+#[test]
+fn futures_can_be_awaited_in_tokio() {
+    on("futures_can_be_awaited_in_tokio", of_threads(2), |client| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let squares = client.map(|x: u64| x * x, 0..100_u64);
+        let sum = runtime.block_on(async move {
+            let waiting: Vec<_> = squares.into_iter().map(|square| tokio::spawn(square)).collect();
+            let mut sum = 0;
+            for square in waiting {
+                sum += square.await.unwrap().unwrap();
+            }
+            sum
+        });
+        assert_eq!(sum, 328_350);
+    });
+}
+
+#[test]
+fn a_future_that_is_polled_often_keeps_one_waker() {
+    on("polled often", of_threads(1), |client| {
+        let (go, future) = gated(client, 1);
+        let alarm = Arc::new(Alarm(Mutex::new(0), std::sync::Condvar::new()));
+        let waker = Waker::from(Arc::clone(&alarm));
+        let mut polled = pin!(future.clone());
+        for _ in 0..1000 {
+            assert!(polled.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        go.send(()).unwrap();
+        assert_eq!(future.result().unwrap(), 1);
+        wait_until("the waker to be called", || *alarm.0.lock().unwrap() > 0);
+        assert_eq!(*alarm.0.lock().unwrap(), 1);
+        assert_eq!(future.status(), Status::Finished);
+    });
+}
