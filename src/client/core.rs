@@ -56,6 +56,8 @@ pub(super) struct Core {
     /// How many jobs are in the queue, as far as can be said without the lock.
     num_ready: AtomicUsize,
     num_unsettled: AtomicUsize,
+    num_held: AtomicUsize,
+    num_bytes_held: AtomicUsize,
     room: Room,
     is_closed: AtomicBool,
 }
@@ -217,6 +219,8 @@ impl Core {
                 change: Condvar::new(),
                 num_ready: AtomicUsize::new(0),
                 num_unsettled: AtomicUsize::new(0),
+                num_held: AtomicUsize::new(0),
+                num_bytes_held: AtomicUsize::new(0),
                 room: Room::default(),
                 is_closed: AtomicBool::new(false),
             }
@@ -321,6 +325,23 @@ impl Core {
 
     pub(super) fn num_unsettled(&self) -> usize {
         self.num_unsettled.load(Ordering::Relaxed)
+    }
+
+    /// A promise has a value of so many bytes.
+    pub(super) fn holds(&self, num_bytes: usize) {
+        self.num_held.fetch_add(1, Ordering::Relaxed);
+        self.num_bytes_held.fetch_add(num_bytes, Ordering::Relaxed);
+    }
+
+    /// Such a promise is gone.
+    pub(super) fn lets_go(&self, num_bytes: usize) {
+        self.num_held.fetch_sub(1, Ordering::Relaxed);
+        self.num_bytes_held.fetch_sub(num_bytes, Ordering::Relaxed);
+    }
+
+    /// How many values there are, and how many bytes they take up.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.num_held.load(Ordering::Relaxed), self.num_bytes_held.load(Ordering::Relaxed))
     }
 
     /// Puts jobs into the queue whose inputs are there.

@@ -365,6 +365,12 @@ impl Client {
         self.core.num_unsettled()
     }
 
+    /// How many values of the cluster's tasks are held, because there are futures of them, and how many bytes these take up. Of a value that
+    /// is not kept encoded only its own size is known, not that of what it owns.
+    pub fn num_held(&self) -> (usize, usize) {
+        self.core.held()
+    }
+
     fn submit_portable<T: Portable>(&self, task: Delayed<T>) -> TaskFuture<T> {
         if let Some(known) = self.known(&task) {
             return known;

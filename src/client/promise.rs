@@ -38,7 +38,7 @@ use parking_lot::Mutex;
 use std::any::{Any, TypeId, type_name};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
@@ -186,6 +186,8 @@ pub(super) struct Record {
     pub(super) missing: AtomicU32,
     /// Tells it from all others, also from those that come when it is gone; 0 until somebody asks.
     identity: AtomicU64,
+    /// How much memory its value was counted with, once it has finished.
+    num_bytes: AtomicUsize,
     /// The worker that ran it.
     worker: AtomicU32,
     priority: i32,
@@ -233,6 +235,9 @@ pub(super) trait AnyPromise: Send + Sync {
 
     /// Keeps the value as it crosses.
     fn keep(&self, value: Arc<dyn Encoded>);
+
+    /// How much memory the value takes up, without what it owns unless it is kept as it crosses.
+    fn num_bytes(&self) -> usize;
 }
 
 impl<T: Send + Sync + 'static> AnyPromise for Promise<T> {
@@ -254,6 +259,18 @@ impl<T: Send + Sync + 'static> AnyPromise for Promise<T> {
     fn keep(&self, value: Arc<dyn Encoded>) {
         let _other = self.encoded.set(value);
     }
+
+    fn num_bytes(&self) -> usize {
+        self.encoded.get().map_or(size_of::<T>(), |encoded| encoded.num_bytes())
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        if self.record.status() == Status::Finished {
+            self.record.core.lets_go(self.record.num_bytes.load(Ordering::Relaxed));
+        }
+    }
 }
 
 impl<T: Send + Sync + 'static> Promise<T> {
@@ -272,6 +289,7 @@ impl<T: Send + Sync + 'static> Promise<T> {
             is_alone: AtomicBool::new(true),
             missing: AtomicU32::new(1),
             identity: AtomicU64::new(0),
+            num_bytes: AtomicUsize::new(0),
             worker: AtomicU32::new(u32::MAX),
             priority,
             function: reference.as_ref().map_or(0, |task| task.kind().type_name as usize),
@@ -285,6 +303,7 @@ impl<T: Send + Sync + 'static> Promise<T> {
     pub(super) fn kept(core: Arc<Core>, value: T) -> Self {
         let promise = Promise::new(core, None, None);
         let _new = promise.value.set(value);
+        promise.record.holds(size_of::<T>());
         promise.record.state.store(FINISHED, Ordering::Release);
         promise
     }
@@ -421,6 +440,12 @@ impl Record {
         started
     }
 
+    /// There is a value, of so many bytes.
+    fn holds(&self, num_bytes: usize) {
+        self.num_bytes.store(num_bytes, Ordering::Relaxed);
+        self.core.holds(num_bytes);
+    }
+
     /// The token that ends the task while it runs. Pulled already, if the task was cancelled since it was started.
     pub(super) fn runs_under(&self, token: &CancelToken) {
         let mut inner = self.inner.lock();
@@ -490,14 +515,14 @@ impl Record {
 /// Settles a promise, and those that need its value if it has none. False if it was settled before.
 pub(super) fn settle(promise: &Arc<dyn AnyPromise>, outcome: Outcome) -> bool {
     let record = promise.record();
-    let Some(waiters) = settle_one(record, &outcome) else { return false };
+    let Some(waiters) = settle_one(record, &outcome, promise.num_bytes()) else { return false };
     let mut ready = Vec::new();
     let mut failed = Vec::new();
     tell(waiters, record.status(), &outcome, &mut ready, &mut failed);
     // Their dependents, and so on: a list instead of recursion, however long the chain.
     while let Some((promise, outcome)) = failed.pop() {
         let record = promise.record();
-        if let Some(waiters) = settle_one(record, &outcome) {
+        if let Some(waiters) = settle_one(record, &outcome, 0) {
             tell(waiters, record.status(), &outcome, &mut ready, &mut failed);
         }
     }
@@ -505,7 +530,7 @@ pub(super) fn settle(promise: &Arc<dyn AnyPromise>, outcome: Outcome) -> bool {
     true
 }
 
-fn settle_one(record: &Record, outcome: &Outcome) -> Option<Waiters> {
+fn settle_one(record: &Record, outcome: &Outcome, num_bytes: usize) -> Option<Waiters> {
     let (waiters, token, done);
     {
         let mut inner = record.inner.lock();
@@ -517,6 +542,9 @@ fn settle_one(record: &Record, outcome: &Outcome) -> Option<Waiters> {
         token = inner.token.take();
         // Dropped without the lock: it lets go of its inputs.
         done = if matches!(outcome, Outcome::Finished) { inner.task.take() } else { None };
+        if done.is_some() {
+            record.holds(num_bytes);
+        }
         // Release: publishes the value to those who see the state (rule 2).
         record.state.store(outcome.state(), Ordering::Release);
     }

@@ -92,6 +92,8 @@ fn cancelling_at_random_leaves_nothing_without_an_end() {
     }
 }
 
+const NUM_KILLS: u32 = 1000;
+
 #[test]
 fn kills_of_workers_lose_no_result() {
     let mut settings = sprang::config::ProcessSettings::default();
@@ -102,7 +104,7 @@ fn kills_of_workers_lose_no_result() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut random = Random(7);
-                while !is_over.load(Ordering::Relaxed) && num_kills.load(Ordering::Relaxed) < 1000 {
+                while !is_over.load(Ordering::Relaxed) && num_kills.load(Ordering::Relaxed) < NUM_KILLS {
                     let workers = client.workers();
                     let worker = &workers[random.below(workers.len() as u64) as usize];
                     if let Some(pid) = worker.pid.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
@@ -115,7 +117,7 @@ fn kills_of_workers_lose_no_result() {
                         let sent = rustix::process::kill_process(pid, signals[random.below(3) as usize]);
                         num_kills.fetch_add(u32::from(sent.is_ok()), Ordering::Relaxed);
                     }
-                    std::thread::sleep(Duration::from_millis(5 + random.below(10)));
+                    std::thread::sleep(Duration::from_millis(4 + random.below(8)));
                 }
                 is_over.store(true, Ordering::Relaxed);
             });
@@ -140,11 +142,11 @@ fn kills_of_workers_lose_no_result() {
                     // Nothing that somebody holds is lost.
                     assert!(held.iter().enumerate().all(|(i, v)| v.result_ref().unwrap()[0] == i as u64 + 1));
                 }
-                if num_kills.load(Ordering::Relaxed) >= 200 {
+                if num_kills.load(Ordering::Relaxed) == NUM_KILLS {
                     is_over.store(true, Ordering::Relaxed);
                 }
             }
         });
-        assert!(num_kills.load(Ordering::Relaxed) >= 200);
+        assert!(num_kills.load(Ordering::Relaxed) == NUM_KILLS);
     });
 }

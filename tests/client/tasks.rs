@@ -311,6 +311,24 @@ fn a_value_is_dropped_with_its_last_handle() {
 }
 
 #[test]
+fn held_values_are_counted() {
+    on("held_values_are_counted", of_threads(2), |client| {
+        let numbers = client.map(inc, 0..100_i64);
+        client.gather(&numbers).unwrap();
+        let scattered = client.scatter([0_u8; 32]);
+        assert_eq!(client.num_held(), (101, 832));
+        drop((numbers, scattered));
+        wait_until("the values to be gone", || client.num_held() == (0, 0));
+    });
+    on("held in encoded form", of_processes(1), |client| {
+        let large = client.submit(|| vec![1_u8; 100_000], ());
+        large.result_ref().unwrap();
+        let (count, bytes) = client.num_held();
+        assert_eq!((count, bytes > 100_000, bytes < 110_000), (1, true, true), "{bytes}");
+    });
+}
+
+#[test]
 fn a_task_that_nobody_wants_is_not_started() {
     on("a_task_that_nobody_wants_is_not_started", of_threads(1), |client| {
         let (go, gate) = std::sync::mpsc::channel::<()>();
