@@ -206,7 +206,7 @@ impl Drop for Busy<'_> {
 
 impl Core {
     pub(super) fn new(name: Arc<str>, layout: Layout, plant: Plant, snapshot: &Snapshot) -> Arc<Core> {
-        Arc::new_cyclic(|this: &Weak<Core>| {
+        let core = Arc::new_cyclic(|this: &Weak<Core>| {
             // So that what tasks compute runs on the same cluster.
             let scheduler =
                 Scheduler::Custom(Arc::new(ClusterExecutor { core: Weak::clone(this), name: Arc::clone(&name) }));
@@ -224,7 +224,10 @@ impl Core {
                 room: Room::default(),
                 is_closed: AtomicBool::new(false),
             }
-        })
+        });
+        let address = address_of(&core.snapshot.settings().scheduler);
+        CLUSTERS.lock().extend(address.map(|address| (address, Arc::downgrade(&core))));
+        core
     }
 
     pub(super) fn plant(&self) -> &Plant {
@@ -431,11 +434,17 @@ impl Core {
         let mut has_looked = false;
         let mut state = self.state.lock();
         loop {
-            if self.is_closed() || member.is_leaving() {
+            let must_leave = self.is_closed() || member.is_leaving();
+            if must_leave {
                 member.num_active.fetch_sub(1, Ordering::AcqRel);
-                return false;
             }
-            if member.leaves_if_too_many() {
+            if must_leave || member.leaves_if_too_many() {
+                // It may have been rung for a job that it does not take.
+                let mut woken = Vec::new();
+                let num_wanted = usize::from(state.queue.len() > 0);
+                take_bells(&mut state.idle, num_wanted, &mut woken);
+                drop(state);
+                ring(woken);
                 return false;
             }
             let num_threads = state.num_threads;
@@ -606,7 +615,7 @@ impl Core {
         let is_last = {
             let mut state = self.state.lock();
             state.num_threads -= 1;
-            let is_last = member.is_leaving() && member.num_active.load(Ordering::Acquire) == 0;
+            let is_last = (member.is_leaving() || self.is_closed()) && member.num_active.load(Ordering::Acquire) == 0;
             if is_last {
                 state.members.retain(|other| !Arc::ptr_eq(other, member));
             }
@@ -709,8 +718,36 @@ impl Core {
                 }
             }
         }
-        self.change.notify_all();
+        drop(state);
+        // Futures may be there for long yet, and have this with them.
+        if let Plant::Processes(executor) = &self.plant {
+            executor.close();
+        }
         true
+    }
+}
+
+/// The clusters that there are, by the addresses of their executors.
+static CLUSTERS: Mutex<Vec<(usize, Weak<Core>)>> = Mutex::new(Vec::new());
+
+fn address_of(scheduler: &Scheduler) -> Option<usize> {
+    match scheduler {
+        Scheduler::Custom(executor) => Some(Arc::as_ptr(executor).cast::<()>().addr()),
+        _ => None,
+    }
+}
+
+/// The cluster that a scheduler is, if it is one.
+pub(super) fn cluster_of(scheduler: &Scheduler) -> Option<Arc<Core>> {
+    let address = address_of(scheduler)?;
+    let clusters = CLUSTERS.lock();
+    clusters.iter().find(|(other, _)| *other == address)?.1.upgrade()
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        let address = address_of(&self.snapshot.settings().scheduler);
+        CLUSTERS.lock().retain(|(other, _)| Some(*other) != address);
     }
 }
 
@@ -791,10 +828,6 @@ impl Place {
     /// Before the thread ends.
     pub(super) fn leave() {
         let _place = PLACE.with(RefCell::take);
-    }
-
-    pub(super) fn core(&self) -> &Arc<Core> {
-        &self.core
     }
 
     pub(super) fn is_in(&self, core: &Arc<Core>) -> bool {

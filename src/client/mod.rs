@@ -25,7 +25,7 @@ pub use promise::Status;
 pub use shapes::Computable;
 pub use wait::WaitFor;
 
-use self::core::{Core, Place};
+use self::core::Core;
 use crate::api::compute::{IntoScheduler, Leaf, Outcomes, Outputs, Results, Values};
 use crate::api::config;
 use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
@@ -40,10 +40,8 @@ use future::{first_error, unsettled};
 use parking_lot::Mutex;
 use promise::{Promise, portable_ticket, ticket};
 use std::any::{Any, TypeId};
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 
 /// Hands tasks to the workers of a cluster, and gives futures for their results.
@@ -121,13 +119,11 @@ impl Client {
         Client { core: Arc::clone(cluster.core()), own: Some(Arc::new(cluster)), pure: Arc::default() }
     }
 
-    /// The client for what runs on this thread: in a task that a client runs, one of the same cluster; otherwise that which was made the
-    /// default of this thread last. In a worker process tasks that are submitted are run there.
+    /// The client whose workers are the [scheduler](crate::config) of this thread: in a task that a client runs, one of the same cluster; where a
+    /// client was made the [default](Client::as_default), that. In a worker process tasks that are submitted are run there.
     pub fn current() -> Option<Self> {
-        if let Some(place) = Place::of_this_thread() {
-            return Some(Client::of(place.core()));
-        }
-        DEFAULTS.with(|defaults| defaults.borrow().last().map(|(_, client)| client.clone())).or_else(in_worker)
+        let settings = config::settings().ok()?;
+        self::core::cluster_of(&settings.scheduler).map(|core| Client::of(&core)).or_else(in_worker)
     }
 
     /// Makes it the scheduler of what this thread computes, and the client that is [current](Client::current), until the guard is dropped.
@@ -148,13 +144,7 @@ impl Client {
     #[track_caller]
     pub fn as_default(&self) -> Result<DefaultClient> {
         let scope = config::scoped("scheduler", self.core.scheduler())?;
-        let number = DEFAULTS.with(|defaults| {
-            let mut defaults = defaults.borrow_mut();
-            let number = defaults.last().map_or(0, |(number, _)| number + 1);
-            defaults.push((number, self.clone()));
-            number
-        });
-        Ok(DefaultClient { number, _scope: scope, of_this_thread: PhantomData })
+        Ok(DefaultClient { _scope: scope, _client: self.clone() })
     }
 
     /// Has a function called on a worker. The arguments are those of [`delayed`]; futures among them are waited for there, not here.
@@ -462,28 +452,13 @@ impl PureCalls {
     }
 }
 
-thread_local! {
-    static DEFAULTS: RefCell<Vec<(u64, Client)>> = const { RefCell::new(Vec::new()) };
-}
-
 /// Keeps a [`Client`] the default of this thread until it is dropped.
 #[must_use = "the client is the default until this guard is dropped: bind it, `let _default = ...`"]
 #[derive(Debug)]
 pub struct DefaultClient {
-    number: u64,
     _scope: config::Scope,
-    of_this_thread: PhantomData<*const ()>,
-}
-
-impl Drop for DefaultClient {
-    fn drop(&mut self) {
-        // Dropped after the borrow: it may be the last handle of a cluster.
-        let _client = DEFAULTS.try_with(|defaults| {
-            let mut defaults = defaults.borrow_mut();
-            let position = defaults.iter().position(|(number, _)| *number == self.number)?;
-            Some(defaults.remove(position))
-        });
-    }
+    /// Its cluster may be its own.
+    _client: Client,
 }
 
 /// In a worker process: tasks that are submitted there are run there.

@@ -201,7 +201,20 @@ fn a_closed_cluster_loses_what_has_not_finished() {
         assert_eq!(delayed(|| 1, ()).compute_with(&client).unwrap_err().kind(), ErrorKind::Closed);
         assert_eq!(cluster.scale(2).unwrap_err().kind(), ErrorKind::Closed);
         assert_eq!(client.num_pending(), 0);
+        assert!(cluster.workers().is_empty());
     }
+}
+
+#[test]
+fn the_processes_of_a_closed_cluster_are_gone_although_there_are_futures() {
+    let cluster = of_processes(2).build().unwrap();
+    let client = Client::new(&cluster);
+    let large = client.submit(|| vec![7_u8; 200_000], ());
+    large.wait_timeout(PATIENCE);
+    let pids: Vec<u32> = client.run(std::process::id).into_iter().map(|(_, pid)| pid.unwrap()).collect();
+    assert!(cluster.close(Some(PATIENCE)));
+    assert!(pids.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
+    assert_eq!(large.result().unwrap(), vec![7; 200_000]);
 }
 
 #[test]

@@ -199,6 +199,11 @@ fn a_client_is_a_scheduler() {
         assert_eq!(config::get("scheduler").unwrap(), client.scheduler().to_string());
         let current = Client::current().unwrap();
         assert_eq!(current.submit(inc, (1_i64,)).result().unwrap(), 2);
+        // In the tasks of a graph, too, whichever thread runs them.
+        let inner: Vec<_> = (0..8_i64)
+            .map(|i| delayed(|i| Client::current().unwrap().submit(inc, (i,)).result().unwrap(), (i,)))
+            .collect();
+        assert_eq!(compute(&inner).unwrap(), (1..9).collect::<Vec<_>>());
     });
     assert!(Client::current().is_none());
 }

@@ -172,6 +172,12 @@ impl ProcessExecutor {
         }
     }
 
+    /// Lets the workers end, for ever, and waits for them.
+    pub(crate) fn close(&self) {
+        #[cfg(all(target_os = "linux", not(miri)))]
+        self.core.close();
+    }
+
     fn is_without_workers(&self) -> bool {
         #[cfg(all(target_os = "linux", not(miri)))]
         return self.core.is_without_workers();
@@ -190,9 +196,8 @@ impl Executor for ProcessExecutor {
     }
 }
 
-#[cfg(all(target_os = "linux", not(miri)))]
 impl Drop for ProcessExecutor {
     fn drop(&mut self) {
-        self.core.close();
+        self.close();
     }
 }
