@@ -5,8 +5,8 @@
 //! small as the question allows: under Miri each step takes a thousand times as long.
 
 use sprang::{
-    CancelToken, Delayed, ErrorKind, Executor, ReadyTask, Refs, Run, Scheduler, ThreadExecutor, compute, compute_each,
-    compute_with, config, delayed, delayed_local, lit, local, persist, prepare, try_delayed_local,
+    CancelToken, Client, Delayed, ErrorKind, Executor, ReadyTask, Refs, Run, Scheduler, ThreadExecutor, compute,
+    compute_each, compute_with, config, delayed, delayed_local, lit, local, persist, prepare, try_delayed_local,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -703,4 +703,54 @@ fn pure_tasks_of_different_types_are_not_one() {
     let value = sprang::try_delayed(parse, ("7",)).pure();
     assert_eq!(compute((&outcome, &value)).unwrap(), (Ok(7), 7));
     assert_eq!(compute((&value, &outcome)).unwrap(), (7, Ok(7)));
+}
+
+// ---- futures ----
+
+#[test]
+fn futures_are_lent_cloned_and_dropped_with_their_last_handle() {
+    let live = Live::default();
+    let client = Client::threads(2).unwrap();
+    for _ in 0..ROUNDS.min(20) {
+        let sources: Vec<_> = (0..12_u64).map(|payload| client.compute(&live.source(payload))).collect();
+        // More inputs than lie on the stack, owned and lent; and a graph whose outputs read each other.
+        let lent =
+            client.submit_local(|all: Refs<'_, Counted>| all.iter().map(|one| one.payload).sum::<u64>(), (&sources,));
+        let owned = client.submit_local(
+            |all: Vec<Counted>, first: &Counted| all.len() as u64 + first.payload,
+            (sources.clone(), &sources[1]),
+        );
+        let boxed = client.compute(&live.source([7_u64; 9]));
+        let read = client.submit_local(|boxed: &Counted<[u64; 9]>| boxed.payload[8], (&boxed,));
+        let base = live.source(5);
+        let (base_too, more) = client.compute((&base, &delayed_local(|base: &Counted| base.payload + 1, (&base,))));
+        assert_eq!((lent.result().unwrap(), owned.result().unwrap(), read.result().unwrap()), (66, 13, 7));
+        assert_eq!((base_too.result_ref().unwrap().payload, more.result().unwrap()), (5, 6));
+        let gathered = client.gather((&sources[3], [&sources[4]])).unwrap();
+        assert_eq!((gathered.0.payload, gathered.1[0].payload), (3, 4));
+        assert_eq!(compute(&sources[5]).unwrap().payload, 5);
+        assert_eq!(delayed_local(|a: &Counted| a.payload, (&sources[6],)).compute().unwrap(), 6);
+    }
+    drop(client);
+    assert_eq!(live.0.load(SeqCst), 0);
+}
+
+#[test]
+fn futures_that_fail_or_are_cancelled_leave_no_value() {
+    let live = Live::default();
+    let client = Client::threads(2).unwrap();
+    for round in 0..ROUNDS.min(20) {
+        let source = client.compute(&live.source(1));
+        let failed = client.try_submit_local(|_: Counted| Err::<Counted, _>("no"), (source.clone(),));
+        let panicked = client.submit_local(|_: Counted| -> Counted { panic!("no") }, (source.clone(),));
+        let needs = client.submit_local(|a: &Counted, b: &Counted| a.payload + b.payload, (&failed, &panicked));
+        let cancelled = client.submit_local(|source: Counted| source, (source,));
+        if round % 2 == 0 {
+            cancelled.cancel();
+        }
+        assert!(needs.error().is_some() && panicked.error().is_some());
+        assert!(matches!(cancelled.error().map(|error| error.kind()), None | Some(ErrorKind::Cancelled)));
+    }
+    drop(client);
+    assert_eq!(live.0.load(SeqCst), 0);
 }
