@@ -19,6 +19,7 @@ mod table;
 
 use baseline::{Arrays, DequePool, empty};
 use big::{Shape, shapes};
+use sprang::{Client, WaitFor};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -108,6 +109,31 @@ fn main() {
     }
     println!("{table}");
     println!("mark: all told less than {MARK}");
+    println!("{}", futures(if options.is_quick { 1_000 } else { 100_000 }));
+}
+
+/// What a held future takes up, before and after its task has run.
+fn futures(num_tasks: u64) -> Table {
+    const MARK: f64 = 300.0;
+    let mut table = Table::new(["bytes per future", "running kept", "running peak", "finished"]);
+    let client = Client::threads(2).expect("there are threads");
+    fn inc(x: u64) -> u64 {
+        x + 1
+    }
+    // What is allocated once is not the futures'.
+    client.gather(&client.map(inc, 0..1000_u64)).expect("adding one does not fail");
+    let before = LIVE_BYTES.load(Relaxed);
+    let (submitted, futures) = watched(before, || client.map(inc, 0..num_tasks));
+    let (finished, ()) = watched(before, || drop(sprang::wait(&futures, WaitFor::All)));
+    let per_task = |bytes: f64| bytes / num_tasks as f64;
+    let finished = per_task(finished.kept);
+    table.row(vec![
+        "finished or not".to_owned(),
+        format!("{:.0}", per_task(submitted.kept)),
+        format!("{:.0}", per_task(submitted.peak)),
+        judged(finished.round(), finished < MARK),
+    ]);
+    table
 }
 
 /// Build and run together: the arrays are everything there is.

@@ -75,7 +75,7 @@ pub fn as_completed<T: Send + Sync + 'static>(futures: impl IntoIterator<Item = 
 
 /// Futures in the order in which they come to an end; made by [`as_completed`].
 ///
-/// An iterator, which waits; [`poll_next`](AsCompleted::poll_next) is for async code.
+/// An iterator, which waits; [`poll_next`](AsCompleted::poll_next) is for async code. With the feature `stream` it is a `Stream` as well.
 #[must_use = "iterators are lazy: it waits when it is asked for the next"]
 pub struct AsCompleted<T> {
     /// Those that were not given out.
@@ -184,6 +184,37 @@ impl<T: Send + Sync + 'static> Iterator for AsCompleted<T> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (0, Some(self.num_left))
+    }
+}
+
+#[cfg(feature = "stream")]
+impl<T: Send + Sync + 'static> futures_core::Stream for AsCompleted<T> {
+    type Item = TaskFuture<T>;
+
+    fn poll_next(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<TaskFuture<T>>> {
+        AsCompleted::poll_next(&mut self, context)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.num_left, Some(self.num_left))
+    }
+}
+
+#[cfg(feature = "stream")]
+impl<T: Clone + Send + Sync + 'static> futures_core::Stream for WithResults<T> {
+    type Item = (TaskFuture<T>, Result<T>);
+
+    fn poll_next(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.completed.poll_next(context).map(|next| {
+            next.map(|future| {
+                let result = future.result();
+                (future, result)
+            })
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.completed.num_left, Some(self.completed.num_left))
     }
 }
 

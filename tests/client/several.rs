@@ -145,3 +145,23 @@ fn completed_futures_can_be_polled() {
         assert!(matches!(completed.poll_next(&mut context), Poll::Ready(None)));
     });
 }
+
+#[cfg(feature = "stream")]
+#[test]
+fn completed_futures_are_a_stream() {
+    use futures_core::Stream;
+
+    on("completed_futures_are_a_stream", of_threads(2), |client| {
+        let mut results = std::pin::pin!(as_completed(client.map(|x: u64| x, 0..100_u64)).with_results());
+        assert_eq!(results.size_hint(), (100, Some(100)));
+        let mut sum = 0;
+        loop {
+            match results.as_mut().poll_next(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Some((_, result))) => sum += result.unwrap(),
+                Poll::Ready(None) => break,
+                Poll::Pending => std::thread::yield_now(),
+            }
+        }
+        assert_eq!(sum, 4950);
+    });
+}
