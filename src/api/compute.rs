@@ -369,8 +369,9 @@ impl<'p> OwnedRun<'p> {
             // Whoever still waits for the run is told.
             owned.run.stop(Error::new(ErrorKind::Executor, message));
         }
-        owned.run.announce_end(plan);
-        if let Some(reason) = owned.run.stop_reason() {
+        let reason = owned.run.stop_reason();
+        owned.run.announce_end(plan, || reason.clone());
+        if let Some(reason) = reason {
             drop(owned); // As in `compute_in`.
             return Err(reason);
         }
@@ -386,7 +387,7 @@ impl Drop for OwnedRun<'_> {
     fn drop(&mut self) {
         // Also on the way out of an executor that panicked.
         self.run.close();
-        self.run.announce_end(self.plan);
+        self.run.announce_end(self.plan, || self.run.stop_reason());
         let panicked = match self.run.has_gaps() || self.num_taken.get() < self.plan.outputs().len() {
             true => self.sweep(),
             false => None,

@@ -24,6 +24,7 @@
 //! the options of tasks, and only then is a clock looked at.
 
 use super::panics;
+use super::run::Run;
 use crate::error::Error;
 use crate::graph::name;
 use crate::graph::plan::Plan;
@@ -35,8 +36,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// An observer of runs. Every method has a body that does nothing.
@@ -252,6 +253,52 @@ impl fmt::Debug for RunInfo<'_> {
     }
 }
 
+/// A way to end a run that an event has told of, from any thread and for as long as it goes on. It keeps nothing of the run.
+///
+/// # Examples
+/// ```
+/// use sprang::callback::{self, Callback, RunStarted};
+/// use sprang::{CancelToken, ErrorKind, delayed};
+/// use std::sync::Arc;
+///
+/// /// Lets no run take place.
+/// struct Never;
+///
+/// impl Callback for Never {
+///     fn on_run_started(&self, event: &RunStarted<'_>) {
+///         let handle = event.handle.clone();
+///         let elsewhere = std::thread::spawn(move || handle.cancel());
+///         assert!(elsewhere.join().unwrap());
+///     }
+/// }
+///
+/// let error = callback::with(Arc::new(Never), || delayed(|| 1, ()).compute()).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Cancelled);
+/// ```
+#[derive(Clone)]
+pub struct RunHandle {
+    id: RunId,
+    run: Weak<Run>,
+}
+
+impl RunHandle {
+    /// The run's number.
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// Ends the run as a pulled [`CancelToken`](crate::CancelToken) does. Says whether there was something to end: `false` if the run is over.
+    pub fn cancel(&self) -> bool {
+        self.run.upgrade().is_some_and(|run| run.cancel())
+    }
+}
+
+impl fmt::Debug for RunHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunHandle").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 /// A task, as far as an event shows it. It is looked up in the plan when it is asked for, so that an event costs little.
 #[derive(Clone, Copy)]
 pub struct TaskInfo<'e> {
@@ -320,6 +367,8 @@ pub struct RunStarted<'e> {
     pub scheduler: &'e str,
     /// When it was started.
     pub started: Instant,
+    /// To end it.
+    pub handle: RunHandle,
 }
 
 /// See [`Callback::on_task_started`]. Tasks for worker processes are sent in batches that take up to a third of a millisecond; all of a batch
@@ -427,6 +476,10 @@ pub struct WorkerStarted<'e> {
     pub run: RunInfo<'e>,
     /// The worker.
     pub worker: WorkerId,
+    /// How many workers were in its place before.
+    pub restarts: u32,
+    /// How much memory of its own it may use before it is killed.
+    pub memory_limit: Option<u64>,
 }
 
 /// See [`Callback::on_worker_lost`].
@@ -735,8 +788,9 @@ impl Watch {
         RunInfo { id: self.run, parent: self.parent, plan }
     }
 
-    pub(super) fn run_started(&self, plan: &Plan, scheduler: &str) {
-        let event = RunStarted { run: self.run_info(plan), scheduler, started: self.started };
+    pub(super) fn run_started(&self, plan: &Plan, scheduler: &str, run: Weak<Run>) {
+        let handle = RunHandle { id: self.run, run };
+        let event = RunStarted { run: self.run_info(plan), scheduler, started: self.started, handle };
         self.tell(|callback| callback.on_run_started(&event));
     }
 
@@ -761,8 +815,8 @@ impl Watch {
         self.tell(|callback| callback.on_task_skipped(&event));
     }
 
-    pub(super) fn worker_started(&self, plan: &Plan, worker: WorkerId) {
-        let event = WorkerStarted { run: self.run_info(plan), worker };
+    pub(super) fn worker_started(&self, plan: &Plan, worker: WorkerId, restarts: u32, memory_limit: Option<u64>) {
+        let event = WorkerStarted { run: self.run_info(plan), worker, restarts, memory_limit };
         self.tell(|callback| callback.on_worker_started(&event));
     }
 

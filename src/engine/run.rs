@@ -368,6 +368,19 @@ impl Run {
         self.notify();
     }
 
+    /// Stops the run for one who watches, unless it is over. Says whether it was not.
+    pub(super) fn cancel(&self) -> bool {
+        // From the inside, so that the owner hears of it, or has closed the run before.
+        let cancel = self.enter(|_| {
+            let goes_on = !self.is_finished() && !self.is_stopped();
+            if goes_on {
+                self.stop(cancelled());
+            }
+            goes_on
+        });
+        cancel.unwrap_or(false)
+    }
+
     /// Lets nobody in any more and waits until nobody is inside.
     pub(crate) fn close(&self) {
         self.gate.close();
@@ -397,16 +410,16 @@ impl Run {
     /// Tells those who watch that the run begins.
     pub(crate) fn announce(&self, plan: &Plan, scheduler: &str) {
         if let Some(watch) = &self.watch {
-            watch.run_started(plan, scheduler);
+            watch.run_started(plan, scheduler, Weak::clone(&self.this));
         }
     }
 
     // ---- for the owner of a closed run ----
 
-    /// Tells those who watch that the run has ended, once.
-    pub(crate) fn announce_end(&self, plan: &Plan) {
+    /// Tells those who watch that the run has ended, once, and for the reason that its owner goes by.
+    pub(crate) fn announce_end(&self, plan: &Plan, reason: impl FnOnce() -> Option<Error>) {
         if let Some(watch) = &self.watch {
-            watch.run_finished(plan, self.stop_reason());
+            watch.run_finished(plan, reason());
         }
     }
 
@@ -425,6 +438,11 @@ impl Run {
     pub(crate) fn has_gaps(&self) -> bool {
         self.status.load(Relaxed) & (FAILURES | STOPPED) != 0 || !self.is_finished()
     }
+}
+
+/// What becomes of a run that is not wanted any more.
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the run was cancelled before its outputs were computed")
 }
 
 impl<'r> Worker<'r> {
@@ -667,7 +685,7 @@ impl<'r> Worker<'r> {
     /// Stops the run if a token from outside has been pulled.
     pub(crate) fn check_token(&self) {
         if self.run.has_outer_token && !self.run.is_stopped() && self.run.token.is_cancelled() {
-            self.run.stop(Error::new(ErrorKind::Cancelled, "the run was cancelled before its outputs were computed"));
+            self.run.stop(cancelled());
         }
     }
 
@@ -815,9 +833,9 @@ impl<'r> Worker<'r> {
         self.run.watch.is_some()
     }
 
-    pub(crate) fn worker_started(&self, worker: WorkerId) {
+    pub(crate) fn worker_started(&self, worker: WorkerId, restarts: u32, memory_limit: Option<u64>) {
         if let Some(watch) = &self.run.watch {
-            watch.worker_started(self.plan(), worker);
+            watch.worker_started(self.plan(), worker, restarts, memory_limit);
         }
     }
 

@@ -22,7 +22,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ const MAX_TASKS: usize = 1 << 24;
 
 /// One attempt of a task, in 48 bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Record {
+pub(in crate::diagnostics) struct Record {
     pub(super) run: u64,
     pub(super) started_ns: u64,
     pub(super) ran_ns: u64,
@@ -50,6 +50,27 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// `started_ns` is when the span began, counted from whatever the records are counted from.
+    pub(in crate::diagnostics) fn new(
+        task: TaskInfo<'_>,
+        worker: WorkerId,
+        started_ns: u64,
+        (started, ended): (Instant, Instant),
+        crossing: Option<Crossing>,
+        (outcome, attempt): (Outcome, u32),
+    ) -> Record {
+        let ran_ns = ended.saturating_duration_since(started).as_nanos() as u64;
+        let (queued_us, returned_us) = crossing.map_or((u32::MAX, u32::MAX), |crossing| {
+            let micros = |from: Instant, to: Instant| {
+                u32::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u32::MAX - 1)
+            };
+            (micros(crossing.sent, started), micros(ended, crossing.received))
+        });
+        let (run, id) = (task.run().get(), task.id() as u32);
+        let attempt = u16::try_from(attempt).unwrap_or(u16::MAX);
+        Record { run, started_ns, ran_ns, worker, id, queued_us, returned_us, attempt, outcome }
+    }
+
     pub(super) fn ended(&self) -> Duration {
         Duration::from_nanos(self.started_ns + self.ran_ns)
     }
@@ -78,22 +99,75 @@ impl Record {
 /// assert_eq!(&*profile.tasks().next().unwrap().name, "one");
 /// ```
 pub struct Profiler {
-    max_records: usize,
-    shards: Box<[CachePadded<Mutex<Shard>>]>,
-    num_kept: AtomicUsize,
-    /// How many bits of a mixed number must be zero.
-    level: AtomicU32,
+    sampling: Sampling,
+    shards: Box<[CachePadded<Mutex<Sample>>]>,
     origin: OnceLock<Instant>,
     others: Mutex<Others>,
     sampler: Option<Arc<Sampler>>,
 }
 
-#[derive(Default)]
-struct Shard {
+/// How much of all is kept, for the samples of all shards.
+#[derive(Debug)]
+pub(in crate::diagnostics) struct Sampling {
+    max_records: usize,
+    num_kept: Mutex<usize>,
+    /// How many bits of a mixed number must be zero.
+    level: AtomicU32,
+}
+
+impl Sampling {
+    /// About so many records are kept, and up to [`COUNTED_AT_ONCE`] more by each sample.
+    pub(in crate::diagnostics) fn new(max_records: usize) -> Self {
+        Sampling { max_records, num_kept: Mutex::new(0), level: AtomicU32::new(0) }
+    }
+
+    /// So many records have been added somewhere.
+    #[cold]
+    fn count(&self) {
+        let mut num_kept = self.num_kept.lock();
+        *num_kept += COUNTED_AT_ONCE;
+        if *num_kept > self.max_records {
+            // About half will go. What is counted is what was added, so this need not be exact.
+            *num_kept /= 2;
+            self.level.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// The records of one shard.
+#[derive(Clone, Debug, Default)]
+pub(in crate::diagnostics) struct Sample {
     records: Vec<Record>,
     /// Tasks that were left out.
     num_left_out: u64,
     level: u32,
+}
+
+impl Sample {
+    #[inline]
+    pub(in crate::diagnostics) fn add(&mut self, record: Record, sampling: &Sampling) {
+        let level = sampling.level.load(Relaxed);
+        if level > 0 {
+            self.thin_out(level);
+            if !is_kept(record.run, record.id, level) {
+                self.num_left_out += 1;
+                return;
+            }
+        }
+        self.records.push(record);
+        if self.records.len().is_multiple_of(COUNTED_AT_ONCE) {
+            sampling.count();
+        }
+    }
+
+    fn thin_out(&mut self, level: u32) {
+        if self.level < level {
+            self.level = level;
+            let before = self.records.len();
+            self.records.retain(|record| is_kept(record.run, record.id, level));
+            self.num_left_out += (before - self.records.len()) as u64;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -107,7 +181,7 @@ struct Others {
 
 impl fmt::Debug for Profiler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Profiler").field("max_records", &self.max_records).finish_non_exhaustive()
+        f.debug_struct("Profiler").field("max_records", &self.sampling.max_records).finish_non_exhaustive()
     }
 }
 
@@ -121,10 +195,8 @@ impl Profiler {
     /// One that keeps a million records, and looks at the use of processors and memory every 50 ms.
     pub fn new() -> Self {
         Profiler {
-            max_records: 1_000_000,
+            sampling: Sampling::new(1_000_000),
             shards: (0..NUM_SHARDS).map(|_| CachePadded::default()).collect(),
-            num_kept: AtomicUsize::new(0),
-            level: AtomicU32::new(0),
             origin: OnceLock::new(),
             others: Mutex::default(),
             sampler: Some(Arc::new(Sampler::new(Duration::from_millis(50)))),
@@ -134,7 +206,7 @@ impl Profiler {
     /// Keeps about so many records at most, of 48 bytes each; of more tasks an even sample.
     #[must_use]
     pub fn max_records(mut self, max_records: usize) -> Self {
-        self.max_records = max_records.max(COUNTED_AT_ONCE);
+        self.sampling.max_records = max_records.max(COUNTED_AT_ONCE);
         self
     }
 
@@ -151,7 +223,7 @@ impl Profiler {
         let mut num_seen = 0;
         for shard in &self.shards {
             let mut shard = shard.lock();
-            shard.thin_out(self.level.load(Relaxed));
+            shard.thin_out(self.sampling.level.load(Relaxed));
             num_seen += shard.num_left_out + shard.records.len() as u64;
             records.extend_from_slice(&shard.records);
         }
@@ -188,44 +260,10 @@ impl Profiler {
         if task.is_value() {
             return;
         }
-        let started_ns = self.since_origin(started);
-        let ran_ns = ended.saturating_duration_since(started).as_nanos() as u64;
-        let (queued_us, returned_us) = crossing.map_or((u32::MAX, u32::MAX), |crossing| {
-            let micros = |from: Instant, to: Instant| {
-                u32::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u32::MAX - 1)
-            };
-            (micros(crossing.sent, started), micros(ended, crossing.received))
-        });
-        let id = task.id() as u32;
-        let run = task.run().get();
-        let attempt = u16::try_from(attempt).unwrap_or(u16::MAX);
-        let record = Record { run, started_ns, ran_ns, worker, id, queued_us, returned_us, attempt, outcome };
+        let record =
+            Record::new(task, worker, self.since_origin(started), (started, ended), crossing, (outcome, attempt));
         let index = if worker.is_here() { worker.thread() } else { worker.pid() } as usize % NUM_SHARDS;
-        let mut shard = self.shards[index].lock();
-        let level = self.level.load(Relaxed);
-        if level > 0 {
-            shard.thin_out(level);
-            if !is_kept(run, id, level) {
-                shard.num_left_out += 1;
-                return;
-            }
-        }
-        shard.records.push(record);
-        if shard.records.len().is_multiple_of(COUNTED_AT_ONCE) {
-            drop(shard);
-            self.count();
-        }
-    }
-
-    /// So many records have been added somewhere.
-    #[cold]
-    fn count(&self) {
-        let _one_at_a_time = self.others.lock();
-        let num_kept = self.num_kept.load(Relaxed) + COUNTED_AT_ONCE;
-        let is_too_much = num_kept > self.max_records;
-        // About half will go. What is counted is what was added, so this need not be exact.
-        self.num_kept.store(if is_too_much { num_kept / 2 } else { num_kept }, Relaxed);
-        self.level.fetch_add(u32::from(is_too_much), Relaxed);
+        self.shards[index].lock().add(record, &self.sampling);
     }
 
     fn fail(&self, task: TaskInfo<'_>, at: Instant, was_retried: bool, error: Error) {
@@ -240,17 +278,6 @@ impl Profiler {
         let mut others = self.others.lock();
         if let Some(&index) = others.by_id.get(&run) {
             body(&mut others.runs[index]);
-        }
-    }
-}
-
-impl Shard {
-    fn thin_out(&mut self, level: u32) {
-        if self.level < level {
-            self.level = level;
-            let before = self.records.len();
-            self.records.retain(|record| is_kept(record.run, record.id, level));
-            self.num_left_out += (before - self.records.len()) as u64;
         }
     }
 }

@@ -64,6 +64,8 @@ pub(super) struct Slot {
     core: Arc<Core>,
     index: usize,
     link: Option<Link>,
+    /// How many workers there have been here.
+    num_workers: u32,
     /// Since when there has been nothing to do.
     idle_since: Option<Instant>,
     /// Nothing is kept for the next tasks.
@@ -104,7 +106,7 @@ struct Lost;
 
 impl Slot {
     pub(super) fn new(core: Arc<Core>, index: usize) -> Self {
-        Slot { core, index, link: None, idle_since: None, is_trimmed: true }
+        Slot { core, index, link: None, num_workers: 0, idle_since: None, is_trimmed: true }
     }
 
     /// Serves until the pool is closed.
@@ -201,7 +203,10 @@ impl Slot {
         let is_new = self.link.is_none();
         if is_new {
             match self.core.connect(self.index, schedule.inheritance) {
-                Ok((host, thread, channel)) => self.link = Some(Link::new(self.index, host, thread, channel)),
+                Ok((host, thread, channel)) => {
+                    self.num_workers += 1;
+                    self.link = Some(Link::new(self.index, host, thread, channel));
+                }
                 Err(error) => {
                     schedule.give_back(batch.calls.iter().map(|call| call.id));
                     if let Some(time) = self.core.start_failed(self.index, &schedule, &error) {
@@ -217,7 +222,8 @@ impl Slot {
         let sent = run.enter(|worker| match batch.take() {
             Some(batch) => {
                 if is_new {
-                    worker.worker_started(worker_id(&link.host, link.thread));
+                    let limit = self.core.settings().memory_limit;
+                    worker.worker_started(worker_id(&link.host, link.thread), self.num_workers - 1, limit);
                 }
                 link.send(&self.core, worker, batch)
             }
