@@ -77,6 +77,7 @@ mod engine;
 mod error;
 mod executor;
 mod graph;
+mod leaves;
 mod portable;
 mod primitives;
 

@@ -2,9 +2,10 @@
 
 #![expect(unsafe_code, reason = "it owns runs, and takes typed values from untyped cells")]
 
-use super::config::{self, Errors, Order, Snapshot};
+use super::config::{self, Errors, Order, Settings, Snapshot};
 use crate::engine::{Restore, Run, RunSettings, Sink, Surroundings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::executor::processes::boot::is_worker;
 use crate::executor::timer::TimerThread;
 use crate::executor::{Executor, Scheduler};
 use crate::graph::Delayed;
@@ -13,6 +14,7 @@ use crate::graph::pages;
 use crate::graph::plan::Plan;
 use crate::graph::task::cloneable_value_task;
 use crate::graph::value::Cell;
+use crate::leaves;
 use crate::portable::code::Described;
 use std::any::Any;
 use std::cell::Cell as StdCell;
@@ -348,6 +350,8 @@ impl<'p> OwnedRun<'p> {
         sink: Option<Arc<dyn Sink>>,
     ) -> Result<Self> {
         let settings = snapshot.settings();
+        // Before the run is made, which looks around for those who watch.
+        serve_dashboard(settings)?;
         let run_settings = RunSettings {
             collect_errors: each || matches!(settings.errors, Errors::Collect),
             check_portable: settings.check_portable,
@@ -381,6 +385,25 @@ impl<'p> OwnedRun<'p> {
     fn results(&self) -> Results<'_> {
         Results { owned: Some(self) }
     }
+}
+
+/// Has the dashboard of this process started, if one is wanted and that has not been done. One that cannot listen does not keep the run.
+///
+/// # Errors
+/// If this program has none.
+pub(crate) fn serve_dashboard(settings: &Settings) -> Result<()> {
+    // The parent's shows what goes on in a worker.
+    let Some(address) = settings.dashboard.as_ref().filter(|_| !is_worker()) else { return Ok(()) };
+    let Some(serve) = leaves::SERVE_DASHBOARD else {
+        let origin = config::explain("dashboard")?;
+        return Err(Error::config(format!(
+            "\"dashboard\" is {address:?}, from {}, and this program has none; build it with the feature \"dashboard\" of sprang, or \
+             set \"dashboard\" to \"none\"",
+            origin.origin()
+        )));
+    };
+    serve(address);
+    Ok(())
 }
 
 impl Drop for OwnedRun<'_> {

@@ -33,6 +33,8 @@ pub struct Settings {
     /// Whether every value that passes from task to task is encoded and decoded on the way, to find those that would not survive
     /// the journey to another process.
     pub check_portable: bool,
+    /// Where the dashboard of the process listens; `None` for no dashboard.
+    pub dashboard: Option<String>,
     /// What can be set about worker processes.
     pub processes: ProcessSettings,
 }
@@ -45,6 +47,7 @@ impl Default for Settings {
             errors: Errors::Stop,
             order: Order::Memory,
             check_portable: false,
+            dashboard: None,
             processes: ProcessSettings::default(),
         }
     }
@@ -140,6 +143,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         doc: "Whether every value is encoded and decoded on its way from task to task, to find those that are not portable.",
         write: |settings, value| truth(value).map(|it| settings.check_portable = it),
         show: |settings| settings.check_portable.to_string(),
+    },
+    Setting {
+        name: "dashboard",
+        kind: r#"an address with a port, such as "127.0.0.1:8787", or "none""#,
+        doc: "Where the first compute of the process starts a dashboard; in programs that are built with the feature `dashboard`.",
+        write: |settings, value| or("none", value, address).map(|it| settings.dashboard = it),
+        show: |settings| settings.dashboard.clone().unwrap_or("none".to_owned()),
     },
     Setting {
         name: "processes.max_attempts",
@@ -351,6 +361,14 @@ fn path(value: &Value) -> Option<Option<PathBuf>> {
         _ => or("none", value, |value| text(value).map(PathBuf::from))?,
     };
     path.as_ref().is_none_or(|path| !path.as_os_str().is_empty()).then_some(path)
+}
+
+/// Whether there is such an address is known when somebody listens there.
+fn address(value: &Value) -> Option<String> {
+    let text = text(value)?.trim();
+    let (host, port) = text.rsplit_once(':')?;
+    let is_good = port.parse::<u16>().is_ok() && !host.contains(char::is_whitespace);
+    is_good.then(|| text.to_owned())
 }
 
 fn initializer(value: &Value) -> Option<Initializer> {

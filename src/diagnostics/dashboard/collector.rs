@@ -10,21 +10,26 @@
 //!
 //! 1. Locks are taken in the order store, shard, live runs; a thread that has one takes none before it.
 //! 2. Memory is bounded, whatever happens: each list has a limit in the constants below, names beyond [`MAX_NAMES`] are counted as
-//!    [`OTHER`], and texts are cut at [`MAX_TEXT`]. Only what a run needs while it goes on, two bytes for each task, grows with it.
+//!    [`OTHER`], and texts are cut at [`MAX_TEXT`]. Only what a run needs while it goes on grows with it: three bytes for each task, and the
+//!    shape of its graph, unless that is larger than [`MAX_GRAPH`].
 //! 3. Counts miss nothing, also where records have been overwritten. They are those of the runs that have ended, in the store, and those of
 //!    the live runs, in the shards; a run goes from here to there under the lock of the store.
+//! 4. What is kept for reports, of runs that have ended, is no more than [`MAX_REPORT_BYTES`], but for that of the last run. The oldest go.
 
-use crate::diagnostics::picture::Graph;
+use super::resources::Resources;
+use crate::diagnostics::picture::{Direction, Graph, Placed};
+use crate::diagnostics::profile::{self, Profile, Record, RecordedRun, Sample, Sampling};
 use crate::engine::callback::{
-    Callback, RunFinished, RunInfo, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried,
-    TaskSkipped, TaskStarted, WorkerId, WorkerLost, WorkerStarted,
+    Callback, Crossing, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed, TaskFinished,
+    TaskInfo, TaskRetried, TaskSkipped, TaskStarted, WorkerId, WorkerLost, WorkerStarted,
 };
 use crate::error::{Error, ErrorKind};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Ended tasks that a shard keeps until they are read.
 pub(super) const MAX_FRESH: usize = 1_024;
@@ -36,12 +41,26 @@ pub(super) const MAX_RUNS: usize = 500;
 pub(super) const MAX_EVENTS: usize = 1_000;
 /// Names that are told apart.
 pub(super) const MAX_NAMES: usize = 100;
+/// Tasks and dependencies of a run whose graph is remembered; of a larger one only the counts by name are.
+const MAX_GRAPH: usize = 1 << 23;
+/// Tasks of a run that are recorded for its report, about; of more, an even sample.
+const MAX_RECORDS: usize = 20_000;
+/// Failures of a run that are recorded for its report.
+const MAX_FAILURES: usize = 200;
+/// Ended runs that have a report.
+const MAX_REPORTS: usize = 100;
+/// What these may take together, about.
+const MAX_REPORT_BYTES: usize = 64 << 20;
+/// Boxes of a graph that are drawn: of more tasks, one for each name.
+const MAX_BOXES: usize = 150;
 /// Running tasks of a shard that are known by name; the others are only counted.
 const MAX_RUNNING: usize = 256;
 /// Workers of a shard that are known; when there are more, the one that has been idle for longest is forgotten.
 const MAX_WORKERS: usize = 32;
 /// Bytes of a name or a message that are kept.
 const MAX_TEXT: usize = 400;
+/// Bytes that are kept of what a lost worker wrote last.
+const MAX_OUTPUT: usize = 4_000;
 
 /// The number of the name for those that have none of their own.
 pub(super) const OTHER: u16 = 0;
@@ -63,6 +82,43 @@ impl State {
             State::Retried => "retried",
             State::Cancelled => "cancelled",
         }
+    }
+}
+
+impl From<State> for profile::Outcome {
+    fn from(state: State) -> Self {
+        match state {
+            State::Finished => profile::Outcome::Finished,
+            State::Failed => profile::Outcome::Failed,
+            State::Retried => profile::Outcome::Retried,
+            State::Cancelled => profile::Outcome::Cancelled,
+        }
+    }
+}
+
+/// How far a task has got, in one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Stage {
+    Waiting,
+    Running,
+    Finished,
+    Failed,
+    Skipped,
+    Cancelled,
+}
+
+impl Stage {
+    const ALL: [Stage; 6] =
+        [Stage::Waiting, Stage::Running, Stage::Finished, Stage::Failed, Stage::Skipped, Stage::Cancelled];
+
+    pub(super) fn as_str(self) -> &'static str {
+        ["waiting", "running", "finished", "failed", "skipped", "cancelled"][self as usize]
+    }
+
+    /// Whether those that need the task wait for it no more.
+    pub(super) fn is_over(self) -> bool {
+        !matches!(self, Stage::Waiting | Stage::Running)
     }
 }
 
@@ -128,9 +184,9 @@ impl Counts {
     }
 }
 
-/// A run that goes on.
+/// A run, while it goes on and as long as it has a report.
 #[derive(Debug)]
-pub(super) struct LiveRun {
+pub(super) struct KnownRun {
     pub(super) id: u64,
     pub(super) parent: Option<u64>,
     pub(super) title: Arc<str>,
@@ -141,12 +197,57 @@ pub(super) struct LiveRun {
     slots: Vec<u16>,
     /// Numbers of names, with how many tasks have each.
     pub(super) groups: Vec<(u16, u64)>,
+    /// `None` for one that is too large.
+    pub(super) graph: Option<Arc<Graph>>,
+    /// A [`Stage`] for each task, where there is a graph. Relaxed: a page that is late by one task is right a moment later.
+    stages: Box<[AtomicU8]>,
+    num_skipped: AtomicU64,
+    sampling: Sampling,
+    failures: Mutex<Vec<profile::Failure>>,
+    placed: OnceLock<Placed>,
+    ids: (RunId, Option<RunId>),
+    handle: RunHandle,
+}
+
+impl KnownRun {
+    fn enters(&self, task: usize, stage: Stage) {
+        if let Some(at) = self.stages.get(task) {
+            at.store(stage as u8, Relaxed);
+        }
+    }
+
+    /// `Waiting` for a run whose graph is not remembered.
+    pub(super) fn stage(&self, task: u32) -> Stage {
+        self.stages.get(task as usize).map_or(Stage::Waiting, |stage| Stage::ALL[stage.load(Relaxed) as usize])
+    }
+
+    /// The graph as it is drawn. Takes some milliseconds the first time.
+    pub(super) fn placed(&self) -> Option<&Placed> {
+        let graph = self.graph.as_ref()?;
+        Some(self.placed.get_or_init(|| Placed::of(graph, MAX_BOXES, Direction::Right)))
+    }
+
+    /// About what it takes, with so many records.
+    fn num_bytes(&self, num_records: usize) -> usize {
+        let graph = self.graph.as_ref().map_or(0, |graph| graph.num_bytes());
+        graph + 3 * self.num_tasks + num_records * size_of::<Record>()
+    }
 }
 
 /// What a shard has counted of one run, by slot.
 struct Tally {
-    run: Arc<LiveRun>,
+    run: Arc<KnownRun>,
     counts: Vec<Counts>,
+    sample: Sample,
+}
+
+/// What is kept for the report on a run that has ended.
+struct Report {
+    run: Arc<KnownRun>,
+    samples: Vec<Sample>,
+    ended_ns: u64,
+    error: Option<Error>,
+    num_bytes: usize,
 }
 
 /// A worker, as far as it has been seen.
@@ -157,6 +258,12 @@ pub(super) struct WorkerTally {
     pub(super) first_ns: u64,
     pub(super) last_ns: u64,
     pub(super) lost: Option<Arc<str>>,
+    /// The last error of a task that it ran.
+    pub(super) error: Option<Arc<str>>,
+    /// What it wrote before it was lost, if that was captured.
+    pub(super) output: Option<Arc<str>>,
+    pub(super) restarts: u32,
+    pub(super) memory_limit: Option<u64>,
 }
 
 #[derive(Default)]
@@ -173,14 +280,14 @@ struct Shard {
 }
 
 impl Shard {
-    fn tally(&mut self, run: u64, find: impl FnOnce() -> Option<Arc<LiveRun>>) -> Option<&mut Tally> {
+    fn tally(&mut self, run: u64, find: impl FnOnce() -> Option<Arc<KnownRun>>) -> Option<&mut Tally> {
         // The last is the innermost, and as a rule the only one.
         let position = match self.tallies.iter().rposition(|tally| tally.run.id == run) {
             Some(position) => position,
             None => {
                 let run = find()?;
                 let counts = vec![Counts::default(); run.groups.len()];
-                self.tallies.push(Tally { run, counts });
+                self.tallies.push(Tally { run, counts, sample: Sample::default() });
                 self.tallies.len() - 1
             }
         };
@@ -198,8 +305,17 @@ impl Shard {
                         self.num_forgotten += 1;
                     }
                 }
-                let (counts, lost) = (Counts::default(), None);
-                self.workers.push(WorkerTally { worker, counts, first_ns: now_ns, last_ns: now_ns, lost });
+                self.workers.push(WorkerTally {
+                    worker,
+                    counts: Counts::default(),
+                    first_ns: now_ns,
+                    last_ns: now_ns,
+                    lost: None,
+                    error: None,
+                    output: None,
+                    restarts: 0,
+                    memory_limit: None,
+                });
                 self.workers.len() - 1
             }
         };
@@ -278,6 +394,8 @@ pub(super) struct Store {
     pub(super) overwritten: u64,
     pub(super) events: VecDeque<EventRecord>,
     pub(super) num_events: u64,
+    /// The oldest first.
+    reports: VecDeque<Report>,
 }
 
 impl Store {
@@ -304,6 +422,20 @@ impl Store {
         self.events.push_back(EventRecord { seq: self.num_events, at_ns, kind, run, text: cut(text).into() });
     }
 
+    fn keep_report(&mut self, report: Report) {
+        self.reports.push_back(report);
+        let mut num_bytes: usize = self.reports.iter().map(|report| report.num_bytes).sum();
+        while self.reports.len() > MAX_REPORTS || (num_bytes > MAX_REPORT_BYTES && self.reports.len() > 1) {
+            let oldest = self.reports.pop_front();
+            num_bytes -= oldest.map_or(0, |report| report.num_bytes);
+        }
+    }
+
+    /// Whether there is a report on a run that has ended.
+    pub(super) fn has_report(&self, run: u64) -> bool {
+        self.reports.iter().any(|report| report.run.id == run)
+    }
+
     pub(super) fn name_of(&self, name: Option<&Arc<str>>, group: u16) -> Arc<str> {
         Arc::clone(name.unwrap_or(&self.names[group as usize]))
     }
@@ -314,8 +446,9 @@ pub(super) struct Collector {
     epoch: Instant,
     pub(super) started: SystemTime,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
-    live: RwLock<Vec<Arc<LiveRun>>>,
+    live: RwLock<Vec<Arc<KnownRun>>>,
     store: Mutex<Store>,
+    pub(super) resources: Resources,
 }
 
 /// What the shards say at one moment.
@@ -323,7 +456,7 @@ pub(super) struct Collector {
 pub(super) struct Now {
     pub(super) now_ns: u64,
     /// Of each live run, by slot.
-    pub(super) live: Vec<(Arc<LiveRun>, Vec<Counts>)>,
+    pub(super) live: Vec<(Arc<KnownRun>, Vec<Counts>)>,
     pub(super) running: Vec<Running>,
     pub(super) workers: Vec<WorkerTally>,
     pub(super) num_forgotten: u64,
@@ -344,6 +477,7 @@ impl Collector {
             overwritten: 0,
             events: VecDeque::new(),
             num_events: 0,
+            reports: VecDeque::new(),
         };
         Collector {
             epoch: Instant::now(),
@@ -351,6 +485,7 @@ impl Collector {
             shards: (0..num_shards).map(|_| CachePadded::default()).collect(),
             live: RwLock::default(),
             store: Mutex::new(store),
+            resources: Resources::new(),
         }
     }
 
@@ -367,13 +502,23 @@ impl Collector {
         self.store.lock().log(now_ns, kind, None, text);
     }
 
+    /// Asks a run to end. Says whether it went on; `None` if it is not known.
+    pub(super) fn cancel(&self, run: u64) -> Option<bool> {
+        let went_on = self.run(run)?.0.handle.cancel();
+        if went_on {
+            let now_ns = self.now_ns();
+            self.store.lock().log(now_ns, "cancel asked for", Some(run), "on a page");
+        }
+        Some(went_on)
+    }
+
     fn shard(&self, worker: WorkerId) -> MutexGuard<'_, Shard> {
         let process = if worker.is_here() { 0 } else { worker.pid() };
         let index = process.wrapping_add(worker.thread()) as usize & (self.shards.len() - 1);
         self.shards[index].lock()
     }
 
-    fn find(&self, run: u64) -> Option<Arc<LiveRun>> {
+    fn find(&self, run: u64) -> Option<Arc<KnownRun>> {
         self.live.read().iter().rev().find(|live| live.id == run).cloned()
     }
 
@@ -383,6 +528,7 @@ impl Collector {
         let Some(tally) = shard.tally(run, || self.find(run)) else { return };
         let slot = tally.run.slots[task.id()] as usize;
         tally.counts[slot].running += 1;
+        tally.run.enters(task.id(), Stage::Running);
         let group = tally.run.groups[slot].0;
         shard.worker(worker, started_ns).counts.running += 1;
         if shard.running.len() < MAX_RUNNING {
@@ -391,7 +537,8 @@ impl Collector {
         }
     }
 
-    fn ended(&self, task: TaskInfo<'_>, worker: WorkerId, span: (Instant, Instant), attempt: u32, state: State) {
+    fn ended(&self, task: TaskInfo<'_>, by: &By<'_>, attempt: u32, state: State) {
+        let &By { worker, span, crossing, error } = by;
         let (run, id) = (task.run().get(), task.id() as u32);
         let (started_ns, ended_ns) = (self.ns(span.0), self.ns(span.1));
         let busy_ns = ended_ns.saturating_sub(started_ns);
@@ -399,8 +546,31 @@ impl Collector {
         let Some(tally) = shard.tally(run, || self.find(run)) else { return };
         let slot = tally.run.slots[task.id()] as usize;
         tally.counts[slot].count(state, busy_ns);
+        let stage = match state {
+            State::Finished => Stage::Finished,
+            State::Failed => Stage::Failed,
+            State::Retried => Stage::Waiting,
+            State::Cancelled => Stage::Cancelled,
+        };
+        tally.run.enters(task.id(), stage);
+        if tally.run.graph.is_some() && !task.is_value() {
+            let record = Record::new(task, worker, started_ns, span, crossing, (state.into(), attempt.max(1)));
+            tally.sample.add(record, &tally.run.sampling);
+        }
+        if let Some(error) = error {
+            let mut failures = tally.run.failures.lock();
+            if failures.len() < MAX_FAILURES {
+                let (at, error) = (Duration::from_nanos(ended_ns), error.clone());
+                let was_retried = state == State::Retried;
+                failures.push(profile::Failure { run: task.run(), id: task.id(), at, was_retried, error });
+            }
+        }
         let group = tally.run.groups[slot].0;
-        shard.worker(worker, ended_ns).counts.count(state, busy_ns);
+        let tally = shard.worker(worker, ended_ns);
+        tally.counts.count(state, busy_ns);
+        if let Some(error) = error {
+            tally.error = Some(format!("{}: {}", cut(&task.name()), cut(error.message())).into());
+        }
         // A batch of a worker process ends in the order in which it was sent.
         let known = shard.running.iter().position(|running| running.task == id && running.run == run);
         let (name, attempt) = match known.and_then(|index| shard.running.remove(index)) {
@@ -455,7 +625,77 @@ impl Collector {
         body(&store, now)
     }
 
-    fn live_run(&self, run: RunInfo<'_>, scheduler: &str, started: Instant) -> LiveRun {
+    /// Looks at the use of processors and memory, if that has not just been done.
+    pub(super) fn look_at_resources(&self) {
+        let mut pids: Vec<u32> = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let is_there = |tally: &&WorkerTally| !tally.worker.is_here() && tally.lost.is_none();
+            pids.extend(shard.workers.iter().filter(is_there).map(|tally| tally.worker.pid()));
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        self.resources.look(self.now_ns(), &pids);
+    }
+
+    pub(super) fn has_live_runs(&self) -> bool {
+        !self.live.read().is_empty()
+    }
+
+    /// The runs that go on, the newest first.
+    pub(super) fn live_runs(&self) -> Vec<Arc<KnownRun>> {
+        self.live.read().iter().rev().cloned().collect()
+    }
+
+    /// A run that goes on, or that has a report; and when it ended, if it did.
+    pub(super) fn run(&self, id: u64) -> Option<(Arc<KnownRun>, Option<u64>)> {
+        // A run that ends meanwhile is in the store before it is gone from here.
+        if let Some(run) = self.find(id) {
+            return Some((run, None));
+        }
+        let store = self.store.lock();
+        let report = store.reports.iter().find(|report| report.run.id == id)?;
+        Some((Arc::clone(&report.run), Some(report.ended_ns)))
+    }
+
+    /// What is recorded of a run; also of one that goes on.
+    pub(super) fn profile(&self, id: u64) -> Option<Profile> {
+        let (run, samples, ended_ns, error) = {
+            let store = self.store.lock();
+            match store.reports.iter().find(|report| report.run.id == id) {
+                Some(Report { run, samples, ended_ns, error, .. }) => {
+                    (Arc::clone(run), samples.clone(), Some(*ended_ns), error.clone())
+                }
+                None => {
+                    let run = self.find(id)?;
+                    let of_shard = |shard: &CachePadded<Mutex<Shard>>| {
+                        let shard = shard.lock();
+                        let tally = shard.tallies.iter().find(|tally| tally.run.id == id);
+                        tally.map(|tally| tally.sample.clone())
+                    };
+                    (run, self.shards.iter().filter_map(of_shard).collect(), None, None)
+                }
+            }
+        };
+        let (started, ended) = (Duration::from_nanos(run.started_ns), ended_ns.map(Duration::from_nanos));
+        let failures = run.failures.lock().clone();
+        let recorded = RecordedRun {
+            id: run.ids.0,
+            parent: run.ids.1,
+            scheduler: run.scheduler.to_string(),
+            started,
+            ended,
+            error,
+            num_skipped: run.num_skipped.load(Relaxed),
+            graph: Arc::clone(run.graph.as_ref()?),
+            samples,
+            failures,
+            resources: self.resources.between(started, ended.unwrap_or(Duration::MAX)),
+        };
+        Some(recorded.profile())
+    }
+
+    fn known_run(&self, run: RunInfo<'_>, scheduler: &str, started: Instant, handle: RunHandle) -> KnownRun {
         let graph = Graph::without_arguments(run.plan());
         let mut groups: Vec<(u16, u64)> = Vec::new();
         let mut slot_of_number: HashMap<u16, u16> = HashMap::new();
@@ -478,7 +718,9 @@ impl Collector {
             [output] => cut(graph.name(*output)).to_owned(),
             [first, others @ ..] => format!("{} and {} more", cut(graph.name(*first)), others.len()),
         };
-        LiveRun {
+        let graph = Some(graph).filter(|graph| graph.num_tasks() + graph.num_dependencies() <= MAX_GRAPH);
+        let num_staged = graph.as_ref().map_or(0, Graph::num_tasks);
+        KnownRun {
             id: run.id().get(),
             parent: run.parent().map(|parent| parent.get()),
             title: title.into(),
@@ -487,13 +729,29 @@ impl Collector {
             started_ns: self.ns(started),
             slots,
             groups,
+            graph: graph.map(Arc::new),
+            stages: (0..num_staged).map(|_| AtomicU8::new(Stage::Waiting as u8)).collect(),
+            num_skipped: AtomicU64::new(0),
+            sampling: Sampling::new(MAX_RECORDS),
+            failures: Mutex::default(),
+            placed: OnceLock::new(),
+            ids: (run.id(), run.parent()),
+            handle,
         }
     }
 }
 
+/// Who ran an attempt, when, and what went wrong.
+struct By<'e> {
+    worker: WorkerId,
+    span: (Instant, Instant),
+    crossing: Option<Crossing>,
+    error: Option<&'e Error>,
+}
+
 impl Callback for Collector {
     fn on_run_started(&self, event: &RunStarted<'_>) {
-        let run = Arc::new(self.live_run(event.run, event.scheduler, event.started));
+        let run = Arc::new(self.known_run(event.run, event.scheduler, event.started, event.handle.clone()));
         let text = format!("{}: {} tasks on {}", run.title, run.num_tasks, run.scheduler);
         let mut store = self.store.lock();
         store.log(run.started_ns, "run started", Some(run.id), &text);
@@ -505,21 +763,29 @@ impl Callback for Collector {
     }
 
     fn on_task_finished(&self, event: &TaskFinished<'_>) {
-        self.ended(event.task, event.worker, (event.started, event.ended), event.attempt, State::Finished);
+        let &TaskFinished { worker, started, ended, crossing, .. } = event;
+        let by = By { worker, span: (started, ended), crossing, error: None };
+        self.ended(event.task, &by, event.attempt, State::Finished);
     }
 
     fn on_task_failed(&self, event: &TaskFailed<'_>) {
-        self.ended(event.task, event.worker, (event.started, event.ended), event.attempt, State::Failed);
-        self.trouble("task failed", event.task, event.ended, Some(&event.error));
+        let &TaskFailed { worker, started, ended, crossing, .. } = event;
+        let by = By { worker, span: (started, ended), crossing, error: Some(&event.error) };
+        self.ended(event.task, &by, event.attempt, State::Failed);
+        self.trouble("task failed", event.task, ended, Some(&event.error));
     }
 
     fn on_task_retried(&self, event: &TaskRetried<'_>) {
-        self.ended(event.task, event.worker, (event.started, event.ended), event.attempt, State::Retried);
-        self.trouble("task retried", event.task, event.ended, event.error.as_ref());
+        let &TaskRetried { worker, started, ended, crossing, .. } = event;
+        let by = By { worker, span: (started, ended), crossing, error: event.error.as_ref() };
+        self.ended(event.task, &by, event.attempt, State::Retried);
+        self.trouble("task retried", event.task, ended, event.error.as_ref());
     }
 
     fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {
-        self.ended(event.task, event.worker, (event.started, event.ended), 0, State::Cancelled);
+        let &TaskCancelled { worker, started, ended, .. } = event;
+        let by = By { worker, span: (started, ended), crossing: None, error: None };
+        self.ended(event.task, &by, 0, State::Cancelled);
     }
 
     fn on_task_skipped(&self, event: &TaskSkipped<'_>) {
@@ -528,18 +794,31 @@ impl Callback for Collector {
         if let Some(tally) = shard.tally(run, || self.find(run)) {
             let slot = tally.run.slots[event.task.id()] as usize;
             tally.counts[slot].skipped += 1;
+            tally.run.num_skipped.fetch_add(1, Relaxed);
+            tally.run.enters(event.task.id(), Stage::Skipped);
         }
     }
 
     fn on_worker_started(&self, event: &WorkerStarted<'_>) {
         let now_ns = self.now_ns();
-        self.shard(event.worker).worker(event.worker, now_ns).lost = None;
+        {
+            let mut shard = self.shard(event.worker);
+            let tally = shard.worker(event.worker, now_ns);
+            tally.lost = None;
+            (tally.restarts, tally.memory_limit) = (event.restarts, event.memory_limit);
+        }
         self.store.lock().log(now_ns, "worker started", Some(event.run.id().get()), &event.worker.to_string());
     }
 
     fn on_worker_lost(&self, event: &WorkerLost<'_>) {
         let (now_ns, message) = (self.now_ns(), cut(event.error.message()));
-        self.shard(event.worker).worker(event.worker, now_ns).lost = Some(message.into());
+        {
+            let mut shard = self.shard(event.worker);
+            let tally = shard.worker(event.worker, now_ns);
+            tally.lost = Some(message.into());
+            let output = event.error.exit().map(|exit| exit.stderr_tail.trim_end());
+            tally.output = output.filter(|output| !output.is_empty()).map(|output| end_of(output).into());
+        }
         let text = format!("{}: {message}", event.worker);
         self.store.lock().log(now_ns, "worker lost", Some(event.run.id().get()), &text);
     }
@@ -553,6 +832,7 @@ impl Callback for Collector {
             live.remove(position)
         };
         let mut sum = Counts::default();
+        let mut samples = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();
             let Some(position) = shard.tallies.iter().position(|tally| tally.run.id == id) else { continue };
@@ -562,6 +842,7 @@ impl Callback for Collector {
                 sum.add(counts);
                 store.totals[number as usize].add(counts);
             }
+            samples.push(tally.sample);
         }
         let outcome = match &event.error {
             None => Outcome::Finished,
@@ -589,6 +870,10 @@ impl Callback for Collector {
             error,
             counts: sum,
         });
+        if run.graph.is_some() {
+            let num_bytes = run.num_bytes(samples.iter().map(Sample::len).sum());
+            store.keep_report(Report { run, samples, ended_ns, error: event.error.clone(), num_bytes });
+        }
     }
 }
 
@@ -599,7 +884,14 @@ fn name_of(task: TaskInfo<'_>) -> Option<Arc<str>> {
 }
 
 /// The beginning of a text.
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     let end = (0..=text.len().min(MAX_TEXT)).rev().find(|&end| text.is_char_boundary(end));
     &text[..end.unwrap_or(0)]
+}
+
+/// The end of what a worker wrote.
+fn end_of(text: &str) -> &str {
+    let start = text.len().saturating_sub(MAX_OUTPUT);
+    let start = (start..text.len()).find(|&start| text.is_char_boundary(start));
+    &text[start.unwrap_or(text.len())..]
 }

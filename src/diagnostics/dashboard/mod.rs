@@ -1,14 +1,20 @@
 //! A live view of what runs, in a browser; with the feature `dashboard`.
 //!
 //! [`serve`] watches all runs of the process from then on and shows them on pages of its own: the task stream, counts and bars by name, what is
-//! running, recent tasks, runs, workers and a log. The same is there as JSON, as a stream of events and as OpenMetrics;
-//! `docs/dashboard.md` beside the source has the schema.
+//! running, the graph, recent tasks, runs, workers and a log, and reports to download. The same is there as JSON, as a stream of events and
+//! as OpenMetrics; `docs/dashboard.md` beside the source has the schema.
 //!
-//! The `collector` remembers, the `view` says it, the `server` is asked.
+//! The setting `dashboard` does what [`serve`] does, without a line in the program: the first compute that sees an address there starts
+//! [the dashboard of the process](of_the_process).
+//!
+//! The `collector` remembers, `resources` looks at processors and memory, the `view` says it, the `server` is asked, with the `token` also to
+//! cancel.
 
 mod collector;
 mod json;
+mod resources;
 mod server;
+mod token;
 mod view;
 
 use crate::engine::callback::{self, Registration};
@@ -17,7 +23,8 @@ use collector::Collector;
 use server::Server;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use token::Token;
 
 /// Shows all runs of this process that start from now on, at this address, until the guard is dropped.
 ///
@@ -25,9 +32,9 @@ use std::sync::Arc;
 /// the loopback address. With port 0 the system chooses. If the port is taken, the next free one of a hundred is; [`Dashboard::url`]
 /// tells, and the `log` crate.
 ///
-/// A dashboard that listens on the loopback address is for programs of this machine only. There is no password: who can reach another
-/// address can read the names of tasks, and messages of errors. Requests by a name other than `localhost` are refused, so that no page of
-/// another site can read along. Nothing can be changed.
+/// A dashboard that listens on the loopback address is for programs of this machine only. There is no password for reading: who can reach
+/// another address can read the names of tasks, and messages of errors. Requests by a name other than `localhost` are refused, so that no
+/// page of another site can read along. Nothing can be changed but this: who has the [token](Dashboard::token) can cancel runs.
 ///
 /// Runs do not wait for it. Their tasks pay for a lock of their worker's and some counters; what is remembered is limited.
 ///
@@ -66,8 +73,10 @@ pub fn serve(address: impl AsRef<str>) -> Result<Dashboard> {
     let program = std::env::current_exe().ok();
     let program = program.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
     let collector = Arc::new(Collector::new());
-    let server = Server::start(listener, Arc::clone(&collector), program.unwrap_or_default()).map_err(fail)?;
-    let dashboard = Dashboard { address, _registration: callback::register(collector.clone()), _server: server };
+    let token = Arc::new(Token::new().map_err(fail)?);
+    let server = Server::start(listener, Arc::clone(&collector), program.unwrap_or_default(), Arc::clone(&token));
+    let (_server, _registration) = (server.map_err(fail)?, callback::register(collector.clone()));
+    let dashboard = Dashboard { address, token, _registration, _server };
     let url = dashboard.url();
     log::info!("the dashboard is at {url}");
     if wanted.port() != 0 && wanted.port() != address.port() {
@@ -78,6 +87,38 @@ pub fn serve(address: impl AsRef<str>) -> Result<Dashboard> {
     }
     collector.log("dashboard started", &url);
     Ok(dashboard)
+}
+
+/// The dashboard that the setting `dashboard` has started, if it has.
+///
+/// # Examples
+/// ```
+/// use sprang::{config, dashboard, delayed};
+///
+/// assert!(dashboard::of_the_process().is_none());
+/// config::set("dashboard", "127.0.0.1:0")?;
+/// delayed(|| 1, ()).compute()?;
+/// let dashboard = dashboard::of_the_process().expect("the compute has started it");
+/// println!("{} takes the token {}", dashboard.url(), dashboard.token());
+/// # Ok::<_, sprang::Error>(())
+/// ```
+pub fn of_the_process() -> Option<&'static Dashboard> {
+    OF_THE_PROCESS.get().and_then(Option::as_ref)
+}
+
+/// `None` inside if it could not be started. That is tried once.
+static OF_THE_PROCESS: OnceLock<Option<Dashboard>> = OnceLock::new();
+
+/// Starts the dashboard of the process, unless that has been tried before.
+pub(crate) fn serve_process(address: &str) {
+    OF_THE_PROCESS.get_or_init(|| {
+        let dashboard = serve(address);
+        match &dashboard {
+            Ok(dashboard) => log::info!("its token, for those who may cancel runs, is {}", dashboard.token()),
+            Err(error) => log::error!("there is no dashboard: {error}"),
+        }
+        dashboard.ok()
+    });
 }
 
 /// The address that a text means.
@@ -95,6 +136,7 @@ fn parse(text: &str) -> Result<SocketAddr> {
 #[must_use = "the dashboard is served until this guard is dropped: bind it, `let _dashboard = ...`"]
 pub struct Dashboard {
     address: SocketAddr,
+    token: Arc<Token>,
     // Dropped in this order: nothing more is told, then nobody can ask.
     _registration: Registration,
     _server: Server,
@@ -113,6 +155,11 @@ impl Dashboard {
             _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         format!("http://{}/", SocketAddr::new(ip, self.address.port()))
+    }
+
+    /// What cancels runs: a page asks for it, a request carries it as `Authorization: Bearer ...`. A new one for each dashboard.
+    pub fn token(&self) -> &str {
+        self.token.as_str()
     }
 }
 

@@ -7,25 +7,35 @@
 //! 2. A page that does not read misses updates, and is sent the whole state when it reads again. At most [`MAX_MISSED`] updates wait for it.
 //! 3. Who asks under a name that is not this machine's gets nothing: a page of another site can make its own name mean this address, but its
 //!    requests carry that name.
-//! 4. There are only reads.
+//! 4. There are only reads, but for one request: to cancel a run. It needs the token, in a header, and a header that no form can send.
+//! 5. Memory is bounded, whatever is asked for: there are at most [`MAX_CONNECTIONS`], each with one answer at a time; answers that may be
+//!    large are made and sent [`MAX_LARGE`] at a time.
+//! 6. What takes longer than a few milliseconds is done on another thread, [`MAX_WORK`] at a time, so that updates go on meanwhile.
 
-use super::collector::Collector;
+use super::collector::{Collector, KnownRun};
+use super::token::Token;
 use super::view::{self, Filter, Told};
+use crate::diagnostics::profile::Profile;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{RawQuery, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::serve::Listener;
 use futures_util::stream;
 use std::convert::Infallible;
 use std::future::IntoFuture;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, oneshot};
@@ -37,15 +47,26 @@ const IDLE_TICKS: u32 = 8;
 const MAX_MISSED: usize = 4;
 /// Pages that are kept up to date at once.
 const MAX_PAGES: usize = 256;
-const MAX_LISTED: usize = super::collector::MAX_TASKS;
+/// More than pages that are kept up to date, so that these leave room for others.
+const MAX_CONNECTIONS: usize = 320;
+const MAX_LISTED: usize = 2_000;
+const MAX_LARGE: usize = 4;
+const MAX_WORK: usize = 2;
+/// How often processors and memory are looked at, at least, while there are runs: reports show it.
+const LOOK: Duration = Duration::from_secs(1);
 
-const ASSETS: [(&str, &str, &str); 5] = [
+const ASSETS: [(&str, &str, &str); 7] = [
     ("/", "text/html; charset=utf-8", include_str!("assets/index.html")),
     ("/style.css", "text/css; charset=utf-8", include_str!("assets/style.css")),
     ("/app.js", "text/javascript; charset=utf-8", include_str!("assets/app.js")),
+    ("/graph.js", "text/javascript; charset=utf-8", include_str!("assets/graph.js")),
+    ("/parts.js", "text/javascript; charset=utf-8", include_str!("assets/parts.js")),
     ("/stream.js", "text/javascript; charset=utf-8", include_str!("assets/stream.js")),
     ("/icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
 ];
+
+/// A header that a page of another site cannot send without asking first, which is refused.
+const ACTION: &str = "x-sprang-action";
 
 /// What all pages are sent.
 struct Update {
@@ -61,6 +82,9 @@ struct Site {
     updates: broadcast::Sender<Arc<Update>>,
     has_pages: Notify,
     pages: Arc<Semaphore>,
+    work: Semaphore,
+    large: Arc<Semaphore>,
+    token: Arc<Token>,
 }
 
 /// The thread, until it is dropped.
@@ -70,13 +94,27 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn start(listener: TcpListener, collector: Arc<Collector>, program: String) -> io::Result<Server> {
+    pub(super) fn start(
+        listener: TcpListener,
+        collector: Arc<Collector>,
+        program: String,
+        token: Arc<Token>,
+    ) -> io::Result<Server> {
         let bound = listener.local_addr()?.ip();
         listener.set_nonblocking(true)?;
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (updates, _) = broadcast::channel(MAX_MISSED);
-        let pages = Arc::new(Semaphore::new(MAX_PAGES));
-        let site = Arc::new(Site { collector, program, bound, updates, has_pages: Notify::new(), pages });
+        let site = Arc::new(Site {
+            collector,
+            program,
+            bound,
+            updates,
+            has_pages: Notify::new(),
+            pages: Arc::new(Semaphore::new(MAX_PAGES)),
+            work: Semaphore::new(MAX_WORK),
+            large: Arc::new(Semaphore::new(MAX_LARGE)),
+            token,
+        });
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("sprang dashboard".to_owned())
@@ -102,14 +140,85 @@ fn run(runtime: Runtime, listener: TcpListener, site: Arc<Site>, stopped: onesho
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => {
                 // What panics in these ends with them, not with this thread.
+                let listener = Limited { listener, room: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
                 tokio::spawn(axum::serve(listener, router(Arc::clone(&site))).into_future());
+                tokio::spawn(look_at_resources(Arc::clone(&site.collector)));
                 tokio::spawn(tell_pages(site));
             }
             Err(error) => log::error!("the dashboard cannot serve: {error}"),
         }
         stopped.await
     });
-    // Dropping the runtime closes every connection.
+    // Closes every connection. A report that is being made is not waited for.
+    runtime.shutdown_background();
+}
+
+async fn look_at_resources(collector: Arc<Collector>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if collector.has_live_runs() {
+            collector.look_at_resources();
+        }
+    }
+}
+
+/// Takes no more connections at once than there is room for. Others wait until one is closed.
+struct Limited {
+    listener: tokio::net::TcpListener,
+    room: Arc<Semaphore>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Listener for Limited {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        // It is never closed, so there is a permit.
+        let permit = Arc::clone(&self.room).acquire_owned().await.ok();
+        let (stream, address) = Listener::accept(&mut self.listener).await;
+        (Connection { stream, _permit: permit }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 fn router(site: Arc<Site>) -> Router {
@@ -119,7 +228,14 @@ fn router(site: Arc<Site>) -> Router {
             get(async |State(site): State<Arc<Site>>| json(view::status_json(&site.collector, &site.program))),
         )
         .route("/api/runs", get(async |State(site): State<Arc<Site>>| json(view::runs_json(&site.collector))))
+        .route("/api/runs/{run}/graph", get(graph))
+        .route("/api/runs/{run}/stages", get(stages))
+        .route("/api/runs/{run}/tasks/{task}", get(task))
+        .route("/api/runs/{run}/report.html", get(report))
+        .route("/api/runs/{run}/trace.json", get(trace))
+        .route("/api/runs/{run}/cancel", post(cancel))
         .route("/api/tasks", get(tasks))
+        .route("/api/waiting", get(waiting))
         .route("/api/workers", get(async |State(site): State<Arc<Site>>| json(view::workers_json(&site.collector))))
         .route("/api/log", get(async |State(site): State<Arc<Site>>| json(view::log_json(&site.collector))))
         .route("/api/events", get(events))
@@ -147,6 +263,114 @@ async fn tasks(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Resp
     match filter(query.as_deref().unwrap_or("")) {
         Ok(filter) => json(view::tasks_json(&site.collector, &filter)),
         Err(message) => (StatusCode::BAD_REQUEST, message).into_response(),
+    }
+}
+
+async fn waiting(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Response {
+    match filter(query.as_deref().unwrap_or("")) {
+        Ok(filter) => {
+            let made = site.aside(move |collector| Some(view::waiting_json(collector, &filter))).await;
+            made.map_or_else(|| unknown("list"), json)
+        }
+        Err(message) => (StatusCode::BAD_REQUEST, message).into_response(),
+    }
+}
+
+// ---- a single run ----
+
+impl Site {
+    /// Does on another thread what takes a while.
+    async fn aside<R: Send + 'static>(&self, work: impl FnOnce(&Collector) -> Option<R> + Send + 'static) -> Option<R> {
+        let _permit = self.work.acquire().await.ok()?;
+        let collector = Arc::clone(&self.collector);
+        // What panics there is missing here.
+        tokio::task::spawn_blocking(move || work(&collector)).await.ok()?
+    }
+}
+
+fn unknown(what: &str) -> Response {
+    (StatusCode::NOT_FOUND, format!("there is no such {what}, or nothing of it is kept any more\n")).into_response()
+}
+
+/// A view of a run and of when it ended.
+async fn of_run(
+    site: &Site,
+    run: u64,
+    what: &str,
+    view: impl FnOnce(&Collector, &KnownRun, Option<u64>) -> Option<String> + Send + 'static,
+) -> Response {
+    let made = site.aside(move |collector| {
+        let (run, ended_ns) = collector.run(run)?;
+        view(collector, &run, ended_ns)
+    });
+    made.await.map_or_else(|| unknown(what), json)
+}
+
+async fn graph(State(site): State<Arc<Site>>, Path(run): Path<u64>) -> Response {
+    of_run(&site, run, "graph", |_, run, _| view::graph_json(run)).await
+}
+
+async fn stages(State(site): State<Arc<Site>>, Path(run): Path<u64>) -> Response {
+    of_run(&site, run, "graph", view::stages_json).await
+}
+
+async fn task(State(site): State<Arc<Site>>, Path((run, task)): Path<(u64, u32)>) -> Response {
+    of_run(&site, run, "task", move |_, run, _| view::task_json(run, task)).await
+}
+
+async fn report(State(site): State<Arc<Site>>, Path(run): Path<u64>) -> Response {
+    download(&site, run, "text/html; charset=utf-8", "report.html", |profile| profile.to_html()).await
+}
+
+async fn trace(State(site): State<Arc<Site>>, Path(run): Path<u64>) -> Response {
+    download(&site, run, "application/json", "trace.json", |profile| profile.to_chrome_trace()).await
+}
+
+/// A file to be saved: the report has scripts of its own, and is not to run them here.
+async fn download(
+    site: &Site,
+    run: u64,
+    kind: &'static str,
+    name: &str,
+    make: impl FnOnce(&Profile) -> String + Send + 'static,
+) -> Response {
+    let Ok(permit) = Arc::clone(&site.large).try_acquire_owned() else {
+        let message = "others are downloading; try again in a moment\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], message).into_response();
+    };
+    let Some(text) = site.aside(move |collector| Some(make(&collector.profile(run)?))).await else {
+        return unknown("report");
+    };
+    let len = text.len();
+    let rest = Bytes::from(text);
+    // The permit goes with the last piece, or with the connection.
+    let pieces = stream::unfold((rest, permit), async |(mut rest, permit)| {
+        let piece = rest.split_to(rest.len().min(64 << 10));
+        (!piece.is_empty()).then(|| (Ok::<_, Infallible>(piece), (rest, permit)))
+    });
+    let mut response = typed(kind, Body::from_stream(pieces));
+    let disposition = format!("attachment; filename=\"sprang-run-{run}-{name}\"");
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, len.into());
+    headers.extend(HeaderValue::try_from(disposition).map(|value| (header::CONTENT_DISPOSITION, value)));
+    response
+}
+
+/// The one request that changes something. The guard has looked at where it comes from.
+async fn cancel(State(site): State<Arc<Site>>, Path(run): Path<u64>, headers: HeaderMap) -> Response {
+    if headers.get(ACTION).is_none_or(|action| action != "cancel") {
+        return (StatusCode::BAD_REQUEST, "give the header `X-Sprang-Action: cancel`\n").into_response();
+    }
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let is_right = given.and_then(|given| given.strip_prefix("Bearer ")).is_some_and(|given| site.token.is(given));
+    if !is_right {
+        let message = "give the token of the dashboard as `Authorization: Bearer ...`; the program has it\n";
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], message).into_response();
+    }
+    match site.aside(move |collector| collector.cancel(run)).await {
+        Some(true) => (StatusCode::ACCEPTED, json("{\"cancelled\":true}".to_owned())).into_response(),
+        Some(false) => (StatusCode::CONFLICT, "the run is over\n").into_response(),
+        None => unknown("run"),
     }
 }
 
@@ -274,7 +498,8 @@ async fn events(State(site): State<Arc<Site>>) -> Response {
 
 async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let is_known = |host: &str| is_this_machine(host, site.bound);
-    if !request.uri().host().is_none_or(is_known) || !may_ask(request.headers(), &is_known) {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !request.uri().host().is_none_or(is_known) || !may_ask(request.headers(), is_read, &is_known) {
         let message = "the dashboard answers only to the address it listens on, and to pages of its own\n";
         return (StatusCode::FORBIDDEN, message).into_response();
     }
@@ -293,7 +518,7 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
     response
 }
 
-fn may_ask(headers: &HeaderMap, is_known: &impl Fn(&str) -> bool) -> bool {
+fn may_ask(headers: &HeaderMap, is_read: bool, is_known: &impl Fn(&str) -> bool) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let mut hosts = headers.get_all(header::HOST).iter();
     let has_known_host = match (hosts.next(), hosts.next()) {
@@ -308,9 +533,10 @@ fn may_ask(headers: &HeaderMap, is_known: &impl Fn(&str) -> bool) -> bool {
             host.is_some_and(|host| is_known(host) && Some(host) == text("host"))
         }
     };
-    // A link from elsewhere may lead here; a page elsewhere may not use what is here.
+    // A link from elsewhere may lead here; a page elsewhere may not use what is here, nor may its forms.
     let is_from_elsewhere = matches!(text("sec-fetch-site"), Some("cross-site" | "same-site"));
-    has_known_host && has_known_origin && (!is_from_elsewhere || text("sec-fetch-mode") == Some("navigate"))
+    let is_link = is_read && text("sec-fetch-mode") == Some("navigate");
+    has_known_host && has_known_origin && (!is_from_elsewhere || is_link)
 }
 
 /// Whether a host, perhaps with a port, is a name of this machine that no one else can give away. The port is not looked at: it may be

@@ -1,7 +1,9 @@
 //! What the dashboard says: JSON of the collector's state, as `docs/dashboard.md` has it, and metrics as text.
 
-use super::collector::{Collector, Counts, EventRecord, LiveRun, Now, OTHER, RunRecord, Store, TaskRecord};
+use super::collector::{Collector, Counts, EventRecord, KnownRun, Now, OTHER, RunRecord, Stage, Store, TaskRecord};
 use super::json::to_string as json;
+use super::resources::Sum;
+use crate::diagnostics::picture::Graph;
 use serde::{Serialize, Serializer};
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -18,14 +20,30 @@ const MAX_STREAM: usize = 300;
 const MAX_WHOLE: usize = 1_500;
 /// Lines of the log in one update.
 const MAX_LOG: usize = 100;
+/// Tasks and dependencies of live runs that are looked at for each update, to count what is ready.
+const MAX_COUNTED: usize = 200_000;
+/// Inputs of a task that are listed.
+const MAX_INPUTS: usize = 200;
+/// Inputs that are listed of a task that waits, among others.
+const MAX_REASONS: usize = 5;
 
 #[derive(Serialize)]
 struct Tasks<'a> {
     running: i64,
     waiting: i64,
+    ready: Option<u64>,
     #[serde(flatten)]
     ended: Ended,
     names: Vec<Name<'a>>,
+}
+
+#[derive(Serialize)]
+struct Machine {
+    cpus: f64,
+    num_cpus: usize,
+    memory: u64,
+    total_memory: Option<u64>,
+    num_processes: usize,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -78,6 +96,8 @@ struct Run<'a> {
     counts: Ended,
     busy: f64,
     error: Option<&'a str>,
+    has_graph: bool,
+    has_report: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<Group<'a>>,
 }
@@ -134,6 +154,14 @@ struct Worker<'a> {
     first_seen: f64,
     last_seen: f64,
     lost: Option<&'a str>,
+    is_gone: bool,
+    restarts: u32,
+    cpus: Option<f64>,
+    memory: Option<u64>,
+    own_memory: Option<u64>,
+    memory_limit: Option<u64>,
+    last_error: Option<&'a str>,
+    output: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -153,6 +181,7 @@ struct Status<'a> {
     now: f64,
     runs: NumRuns,
     tasks: Tasks<'a>,
+    machine: Machine,
     live: Vec<Run<'a>>,
     running: Vec<RunningTask>,
     workers: Vec<Worker<'a>>,
@@ -197,7 +226,7 @@ fn sum(counts: &[Counts]) -> Counts {
     sum
 }
 
-fn live_run<'a>(store: &'a Store, run: &'a LiveRun, counts: &[Counts]) -> Run<'a> {
+fn live_run<'a>(store: &'a Store, run: &'a KnownRun, counts: &[Counts]) -> Run<'a> {
     let total = sum(counts);
     let group = |(&(number, total), counts): (&(u16, u64), &Counts)| Group {
         name: &store.names[number as usize],
@@ -219,11 +248,14 @@ fn live_run<'a>(store: &'a Store, run: &'a LiveRun, counts: &[Counts]) -> Run<'a
         counts: (&total).into(),
         busy: seconds(total.busy_ns),
         error: None,
+        has_graph: run.graph.is_some(),
+        has_report: run.graph.is_some(),
         names: run.groups.iter().zip(counts).map(group).collect(),
     }
 }
 
-fn ended_run(run: &RunRecord) -> Run<'_> {
+fn ended_run<'a>(store: &Store, run: &'a RunRecord) -> Run<'a> {
+    let is_kept = store.has_report(run.id);
     Run {
         id: run.id,
         parent: run.parent,
@@ -237,6 +269,8 @@ fn ended_run(run: &RunRecord) -> Run<'_> {
         counts: (&run.counts).into(),
         busy: seconds(run.counts.busy_ns),
         error: run.error.as_deref(),
+        has_graph: is_kept,
+        has_report: is_kept,
         names: Vec::new(),
     }
 }
@@ -260,11 +294,15 @@ fn event(record: &EventRecord) -> Event<'_> {
     Event { seq: record.seq, at: seconds(record.at_ns), kind: record.kind, run: record.run, text: &record.text }
 }
 
-fn workers(now: &Now) -> Vec<Worker<'_>> {
+fn workers<'a>(collector: &Collector, now: &'a Now) -> Vec<Worker<'a>> {
     now.workers
         .iter()
         .map(|tally| {
             let (id, counts) = (tally.worker, &tally.counts);
+            // Threads of this process have no memory of their own.
+            let process = if id.is_here() { None } else { collector.resources.of(id.pid()) };
+            let is_gone = !id.is_here() && tally.lost.is_none() && process.is_none();
+            let process = process.filter(|_| tally.lost.is_none());
             Worker {
                 name: id.to_string(),
                 pid: id.pid(),
@@ -276,6 +314,15 @@ fn workers(now: &Now) -> Vec<Worker<'_>> {
                 first_seen: seconds(tally.first_ns),
                 last_seen: seconds(tally.last_ns),
                 lost: tally.lost.as_deref(),
+                // One that was only just started may not have been looked at.
+                is_gone: is_gone && counts.running <= 0 && now.now_ns.saturating_sub(tally.first_ns) > 2_000_000_000,
+                restarts: tally.restarts,
+                cpus: process.and_then(|process| process.cpus),
+                memory: process.map(|process| process.memory_bytes),
+                own_memory: process.map(|process| process.own_bytes),
+                memory_limit: tally.memory_limit,
+                last_error: tally.error.as_deref(),
+                output: tally.output.as_deref(),
             }
         })
         .collect()
@@ -326,6 +373,7 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'
         started: seconds(running.started_ns),
         attempt: running.attempt,
     });
+    let used: Sum = collector.resources.sum();
     Status {
         version: 1,
         program,
@@ -333,20 +381,51 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'
         started: collector.started.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_millis() as f64 / 1e3),
         now: seconds(now.now_ns),
         runs: num_runs(store, now),
-        tasks: Tasks { running: all.running.max(0), waiting: waiting.sum::<i64>().max(0), ended: (&all).into(), names },
+        tasks: Tasks {
+            running: all.running.max(0),
+            waiting: waiting.sum::<i64>().max(0),
+            ready: num_ready(now),
+            ended: (&all).into(),
+            names,
+        },
+        machine: Machine {
+            cpus: used.cpus,
+            num_cpus: collector.resources.num_cpus,
+            memory: used.memory_bytes,
+            total_memory: collector.resources.total_memory_bytes,
+            num_processes: used.num_processes,
+        },
         live: now.live.iter().take(MAX_LIVE).map(|(run, counts)| live_run(store, run, counts)).collect(),
         running: running.collect(),
-        workers: workers(now),
+        workers: workers(collector, now),
     }
+}
+
+/// How many tasks wait for nothing but a worker; `None` if counting would take too long.
+fn num_ready(now: &Now) -> Option<u64> {
+    let graphs: Option<Vec<(&KnownRun, &Graph)>> =
+        now.live.iter().map(|(run, _)| Some((&**run, run.graph.as_deref()?))).collect();
+    let graphs = graphs?;
+    let size: usize = graphs.iter().map(|(_, graph)| graph.num_tasks() + graph.num_dependencies()).sum();
+    let count = |(run, graph): (&KnownRun, &Graph)| {
+        (0..graph.num_tasks() as u32).filter(|&id| run.stage(id) == Stage::Waiting && is_ready(run, graph, id)).count()
+    };
+    (size <= MAX_COUNTED).then(|| graphs.into_iter().map(count).sum::<usize>() as u64)
+}
+
+fn is_ready(run: &KnownRun, graph: &Graph, id: u32) -> bool {
+    graph.all_inputs(id).iter().all(|&input| run.stage(input).is_over())
 }
 
 /// `/api/status`.
 pub(super) fn status_json(collector: &Collector, program: &str) -> String {
+    collector.look_at_resources();
     collector.look(|store, now| json(&status(collector, program, store, &now)))
 }
 
 /// An update for the pages, how far it tells, and whether there are live runs. Without `since` it has all that fits.
 pub(super) fn update_json(collector: &Collector, program: &str, since: Option<Told>) -> (String, Told, bool) {
+    collector.look_at_resources();
     collector.look(|store, now| {
         let told = Told { task: store.num_seen, event: store.num_events };
         let after = since.unwrap_or_default();
@@ -387,7 +466,7 @@ pub(super) fn runs_json(collector: &Collector) -> String {
     collector.look(|store, now| {
         let live = now.live.iter().rev().map(|(run, counts)| Run { names: Vec::new(), ..live_run(store, run, counts) });
         let mut runs: Vec<Run<'_>> = live.take(super::collector::MAX_RUNS).collect();
-        runs.extend(store.runs.iter().rev().map(ended_run));
+        runs.extend(store.runs.iter().rev().map(|run| ended_run(store, run)));
         json(&Runs { now: seconds(now.now_ns), counts: num_runs(store, &now), runs })
     })
 }
@@ -442,8 +521,10 @@ pub(super) fn workers_json(collector: &Collector) -> String {
         forgotten: u64,
         workers: Vec<Worker<'a>>,
     }
+    collector.look_at_resources();
     collector.look(|_, now| {
-        json(&Workers { now: seconds(now.now_ns), forgotten: now.num_forgotten, workers: workers(&now) })
+        let (forgotten, workers) = (now.num_forgotten, workers(collector, &now));
+        json(&Workers { now: seconds(now.now_ns), forgotten, workers })
     })
 }
 
@@ -461,8 +542,215 @@ pub(super) fn log_json(collector: &Collector) -> String {
     })
 }
 
+/// `/api/runs/N/graph`: how it is drawn. `None` if its graph is not remembered.
+pub(super) fn graph_json(run: &KnownRun) -> Option<String> {
+    #[derive(Serialize)]
+    struct Graph<'a> {
+        run: u64,
+        title: &'a str,
+        num_tasks: usize,
+        is_collapsed: bool,
+        width: f64,
+        height: f64,
+        boxes: Vec<Box<'a>>,
+        arrows: Vec<Arrow<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Box<'a> {
+        name: &'a str,
+        label: &'a str,
+        x: f64,
+        y: f64,
+        width: f64,
+        height: f64,
+        /// If it stands for one.
+        task: Option<u32>,
+        num_tasks: u32,
+        is_output: bool,
+        is_value: bool,
+        is_local: bool,
+    }
+    #[derive(Serialize)]
+    struct Arrow<'a> {
+        path: &'a str,
+        has_values: bool,
+        count: Option<usize>,
+        x: Option<f64>,
+        y: Option<f64>,
+    }
+    let placed = run.placed()?;
+    let mut tasks = vec![(0, None); placed.boxes.len()];
+    for (id, &number) in (0..).zip(&placed.box_of_task) {
+        let (num_tasks, first) = &mut tasks[number as usize];
+        *num_tasks += 1;
+        first.get_or_insert(id);
+    }
+    let tenths = |number: f64| (number * 10.0).round() / 10.0;
+    let boxes = placed.boxes.iter().zip(tasks).map(|(it, (num_tasks, first))| Box {
+        name: &it.name,
+        label: &it.label,
+        x: tenths(it.x),
+        y: tenths(it.y),
+        width: tenths(it.width),
+        height: tenths(it.height),
+        task: first.filter(|_| num_tasks == 1),
+        num_tasks,
+        is_output: it.is_output,
+        is_value: it.is_value,
+        is_local: it.is_local,
+    });
+    let arrows = placed.arrows.iter().map(|arrow| Arrow {
+        path: &arrow.path,
+        has_values: arrow.has_values,
+        count: arrow.count.map(|it| it.0),
+        x: arrow.count.map(|it| tenths(it.1)),
+        y: arrow.count.map(|it| tenths(it.2)),
+    });
+    Some(json(&Graph {
+        run: run.id,
+        title: &run.title,
+        num_tasks: run.num_tasks,
+        is_collapsed: placed.is_collapsed,
+        width: tenths(placed.width),
+        height: tenths(placed.height),
+        boxes: boxes.collect(),
+        arrows: arrows.collect(),
+    }))
+}
+
+/// `/api/runs/N/stages`: for each box of the graph how many of its tasks are in which stage.
+pub(super) fn stages_json(collector: &Collector, run: &KnownRun, ended_ns: Option<u64>) -> Option<String> {
+    #[derive(Serialize)]
+    struct Stages {
+        run: u64,
+        now: f64,
+        is_live: bool,
+        /// In this order.
+        stages: Vec<&'static str>,
+        boxes: Vec<Vec<u32>>,
+    }
+    const STAGES: [Stage; 6] =
+        [Stage::Waiting, Stage::Running, Stage::Finished, Stage::Failed, Stage::Skipped, Stage::Cancelled];
+    let placed = run.placed()?;
+    let mut boxes = vec![vec![0; STAGES.len()]; placed.boxes.len()];
+    for (id, &number) in (0..).zip(&placed.box_of_task) {
+        boxes[number as usize][run.stage(id) as usize] += 1;
+    }
+    let stages = STAGES.map(Stage::as_str).to_vec();
+    let now = seconds(ended_ns.unwrap_or_else(|| collector.now_ns()));
+    Some(json(&Stages { run: run.id, now, is_live: ended_ns.is_none(), stages, boxes }))
+}
+
+/// A task as an input of another.
+#[derive(Serialize)]
+struct Input {
+    task: u32,
+    #[serde(serialize_with = "shared_text")]
+    name: Arc<str>,
+    stage: &'static str,
+}
+
+fn input(run: &KnownRun, graph: &Graph, task: u32) -> Input {
+    Input { task, name: short(graph.name(task)), stage: run.stage(task).as_str() }
+}
+
+/// Names are as long as the program likes.
+fn short(name: &Arc<str>) -> Arc<str> {
+    let cut = super::collector::cut(name);
+    if cut.len() == name.len() { Arc::clone(name) } else { cut.into() }
+}
+
+/// `/api/runs/N/tasks/T`: a task, and what it waits for.
+pub(super) fn task_json(run: &KnownRun, id: u32) -> Option<String> {
+    #[derive(Serialize)]
+    struct Task {
+        run: u64,
+        task: u32,
+        #[serde(serialize_with = "shared_text")]
+        name: Arc<str>,
+        #[serde(serialize_with = "shared_text")]
+        group: Arc<str>,
+        stage: &'static str,
+        is_ready: bool,
+        is_output: bool,
+        num_inputs: usize,
+        num_unfinished: usize,
+        /// Those first that it waits for.
+        inputs: Vec<Input>,
+    }
+    let graph = run.graph.as_deref().filter(|graph| (id as usize) < graph.num_tasks())?;
+    let all = graph.all_inputs(id);
+    let (missing, there): (Vec<u32>, Vec<u32>) = all.iter().partition(|&&input| !run.stage(input).is_over());
+    let stage = run.stage(id);
+    Some(json(&Task {
+        run: run.id,
+        task: id,
+        name: short(graph.name(id)),
+        group: short(graph.family_name(graph.family(id))),
+        stage: stage.as_str(),
+        is_ready: stage == Stage::Waiting && missing.is_empty(),
+        is_output: graph.is_output(id),
+        num_inputs: all.len(),
+        num_unfinished: missing.len(),
+        inputs: missing.iter().chain(&there).take(MAX_INPUTS).map(|&id| input(run, graph, id)).collect(),
+    }))
+}
+
+/// `/api/waiting`: tasks of live runs that have not been started, in the order in which they will be, as a rule, and why.
+pub(super) fn waiting_json(collector: &Collector, filter: &Filter) -> String {
+    #[derive(Serialize)]
+    struct Waiting {
+        now: f64,
+        /// Live runs that are too large to be looked through.
+        num_left_out: usize,
+        tasks: Vec<Task>,
+    }
+    #[derive(Serialize)]
+    struct Task {
+        run: u64,
+        task: u32,
+        #[serde(serialize_with = "shared_text")]
+        name: Arc<str>,
+        is_ready: bool,
+        num_inputs: usize,
+        num_unfinished: usize,
+        unfinished: Vec<Input>,
+    }
+    let mut tasks = Vec::new();
+    let mut num_left_out = 0;
+    for run in collector.live_runs().iter().filter(|run| filter.run.is_none_or(|id| id == run.id)) {
+        let Some(graph) = run.graph.as_deref() else {
+            num_left_out += 1;
+            continue;
+        };
+        for id in (0..graph.num_tasks() as u32).filter(|&id| run.stage(id) == Stage::Waiting) {
+            if tasks.len() == filter.limit {
+                break;
+            }
+            let is_wanted = filter.search.as_ref().is_none_or(|search| graph.name(id).to_lowercase().contains(search));
+            if !is_wanted {
+                continue;
+            }
+            let inputs = graph.all_inputs(id);
+            let missing = || inputs.iter().copied().filter(|&input| !run.stage(input).is_over());
+            let num_unfinished = missing().count();
+            tasks.push(Task {
+                run: run.id,
+                task: id,
+                name: short(graph.name(id)),
+                is_ready: num_unfinished == 0,
+                num_inputs: inputs.len(),
+                num_unfinished,
+                unfinished: missing().take(MAX_REASONS).map(|id| input(run, graph, id)).collect(),
+            });
+        }
+    }
+    json(&Waiting { now: seconds(collector.now_ns()), num_left_out, tasks })
+}
+
 /// `/metrics`: OpenMetrics 1.0.
 pub(super) fn metrics(collector: &Collector) -> String {
+    collector.look_at_resources();
     collector.look(|store, now| {
         let totals = by_name(store, &now);
         let mut text = String::new();
@@ -515,6 +803,9 @@ pub(super) fn metrics(collector: &Collector) -> String {
         let mut by_kind: Vec<(String, String)> =
             by_kind.into_iter().map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), count.to_string())).collect();
         by_kind.sort();
+        let used = collector.resources.sum();
+        let memory = [(String::new(), used.memory_bytes.to_string())];
+        family("sprang_memory_bytes", "gauge", "Resident memory of this process and its workers.", &memory);
         family("sprang_workers", "gauge", "Workers that have been seen and not been lost.", &by_kind);
         text += "# EOF\n";
         text

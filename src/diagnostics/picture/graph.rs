@@ -119,7 +119,7 @@ impl Graph {
         inputs.split_at(inputs.len() - num_after)
     }
 
-    fn all_inputs(&self, id: u32) -> &[u32] {
+    pub(in crate::diagnostics) fn all_inputs(&self, id: u32) -> &[u32] {
         &self.inputs[self.row[id as usize] as usize..self.row[id as usize + 1] as usize]
     }
 
@@ -154,6 +154,14 @@ impl Graph {
     /// The plain arguments, if there are any and the graph is not too large to keep them.
     pub(in crate::diagnostics) fn arguments(&self, id: u32) -> Option<&str> {
         self.arguments.get(id as usize).map(|arguments| &**arguments).filter(|arguments| !arguments.is_empty())
+    }
+
+    /// About how much memory it takes.
+    #[cfg(feature = "dashboard")]
+    pub(in crate::diagnostics) fn num_bytes(&self) -> usize {
+        const OF_TASK: usize = 3 * size_of::<u32>() + size_of::<Sort>();
+        let names = self.names.iter().chain(&self.families).map(|name| name.len() + size_of::<Arc<str>>() + 16);
+        self.num_tasks() * OF_TASK + self.inputs.len() * size_of::<u32>() + names.sum::<usize>()
     }
 
     /// The length of the longest way to each task, in tasks before it.

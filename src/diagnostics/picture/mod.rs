@@ -36,12 +36,16 @@ mod dot;
 mod graph;
 mod layout;
 mod mermaid;
+#[cfg(feature = "dashboard")]
+mod placed;
 mod scene;
 mod svg;
 mod text;
 
 pub use color::{Color, ColorBy, Tint};
 pub(super) use graph::Graph;
+#[cfg(feature = "dashboard")]
+pub(super) use placed::Placed;
 
 use crate::api::compute::{Outputs, Prepared, prepare};
 use crate::error::{Error, ErrorKind, Result};

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// See the [module](self). Boxes are numbered along the flow: an arrow to a box of a lower number goes against it.
 pub(super) struct Scene {
     pub(super) boxes: Vec<Shown>,
+    /// The box of each task.
+    #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard asks"))]
+    pub(super) box_of_task: Vec<u32>,
     pub(super) arrows: Vec<Arrow>,
     pub(super) is_collapsed: bool,
     /// How many tasks the critical path has; 0 if it is not marked.
@@ -66,7 +69,8 @@ impl Scene {
         let mut boxes: Vec<Shown> =
             (0..grouping.names.len()).map(|number| shown(picture, &grouping, number, is_collapsed)).collect();
         path.iter().for_each(|&id| boxes[grouping.of_task[id as usize] as usize].is_critical = true);
-        Scene { boxes, arrows: arrows(graph, &grouping, &path), is_collapsed, path_len: path.len() }
+        let arrows = arrows(graph, &grouping, &path);
+        Scene { boxes, box_of_task: grouping.of_task, arrows, is_collapsed, path_len: path.len() }
     }
 }
 

@@ -9,6 +9,7 @@ use super::layout::{self, Layout, Point, Way};
 use super::scene::{Arrow, Scene, Shown};
 use super::text::{self, FONT_SIZE, SMALL_FONT_SIZE};
 use super::{Direction, Picture};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -25,27 +26,7 @@ const SMALL_LINE_HEIGHT: f64 = 13.0;
 const TITLE_SIZE: f64 = 15.0;
 
 pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
-    let map = Map { direction: picture.direction };
-    let lines: Vec<_> = scene.boxes.iter().map(Shown::lines).collect();
-    let mut sizes: Vec<Size> = lines.iter().map(|lines| size_of_box(lines)).collect();
-    align(scene, &mut sizes);
-    let labels: Vec<Option<String>> =
-        scene.arrows.iter().map(|arrow| scene.is_collapsed.then(|| text::number(arrow.count))).collect();
-    let arrows: Vec<layout::Arrow> = scene
-        .arrows
-        .iter()
-        .zip(&labels)
-        .map(|(arrow, label)| layout::Arrow {
-            from: arrow.from,
-            to: arrow.to,
-            label: label.as_ref().map(|label| {
-                map.abstracted(Size { width: text::width(label, SMALL_FONT_SIZE) + 6.0, height: SMALL_LINE_HEIGHT })
-            }),
-        })
-        .collect();
-    let extents: Vec<Point> = sizes.iter().map(|&size| map.abstracted(size)).collect();
-    let layout = layout::layout(&extents, &arrows);
-
+    let Drawing { map, lines, sizes, labels, layout } = Drawing::of(picture, scene);
     let legend = Legend::of(picture, scene);
     let title = picture.title.as_deref().map(text::in_one_line);
     let drawing = map.size(layout.extent);
@@ -93,6 +74,42 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     out.0
 }
 
+/// Where everything goes.
+pub(super) struct Drawing<'s> {
+    pub(super) map: Map,
+    pub(super) lines: Vec<Vec<Cow<'s, str>>>,
+    pub(super) sizes: Vec<Size>,
+    /// What is written at each arrow.
+    pub(super) labels: Vec<Option<String>>,
+    pub(super) layout: Layout,
+}
+
+impl<'s> Drawing<'s> {
+    pub(super) fn of(picture: &Picture, scene: &'s Scene) -> Self {
+        let map = Map { direction: picture.direction };
+        let lines: Vec<_> = scene.boxes.iter().map(Shown::lines).collect();
+        let mut sizes: Vec<Size> = lines.iter().map(|lines| size_of_box(lines)).collect();
+        align(scene, &mut sizes);
+        let labels: Vec<Option<String>> =
+            scene.arrows.iter().map(|arrow| scene.is_collapsed.then(|| text::number(arrow.count))).collect();
+        let arrows: Vec<layout::Arrow> = scene
+            .arrows
+            .iter()
+            .zip(&labels)
+            .map(|(arrow, label)| layout::Arrow {
+                from: arrow.from,
+                to: arrow.to,
+                label: label.as_ref().map(|label| {
+                    map.abstracted(Size { width: text::width(label, SMALL_FONT_SIZE) + 6.0, height: SMALL_LINE_HEIGHT })
+                }),
+            })
+            .collect();
+        let extents: Vec<Point> = sizes.iter().map(|&size| map.abstracted(size)).collect();
+        let layout = layout::layout(&extents, &arrows);
+        Drawing { map, lines, sizes, labels, layout }
+    }
+}
+
 const STYLE: &str = "<style>\
 .sprang-picture .page{fill:#ffffff}\
 .sprang-picture .line{fill:none;stroke:#7a8594;stroke-width:1.2}\
@@ -136,19 +153,19 @@ fn description(picture: &Picture, scene: &Scene) -> String {
 }
 
 #[derive(Clone, Copy)]
-struct Size {
-    width: f64,
-    height: f64,
+pub(super) struct Size {
+    pub(super) width: f64,
+    pub(super) height: f64,
 }
 
 #[derive(Clone, Copy)]
-struct Place {
-    x: f64,
-    y: f64,
+pub(super) struct Place {
+    pub(super) x: f64,
+    pub(super) y: f64,
 }
 
 /// From along and across to the page.
-struct Map {
+pub(super) struct Map {
     direction: Direction,
 }
 
@@ -160,14 +177,14 @@ impl Map {
         }
     }
 
-    fn place(&self, Point { across, along }: Point) -> Place {
+    pub(super) fn place(&self, Point { across, along }: Point) -> Place {
         match self.direction {
             Direction::Down => Place { x: across, y: along },
             Direction::Right => Place { x: along, y: across },
         }
     }
 
-    fn size(&self, extent: Point) -> Size {
+    pub(super) fn size(&self, extent: Point) -> Size {
         let Place { x, y } = self.place(extent);
         Size { width: x, height: y }
     }
@@ -197,7 +214,7 @@ fn align(scene: &Scene, sizes: &mut [Size]) {
 }
 
 /// With one digit after the point, and no more than is needed.
-fn number(number: f64) -> String {
+pub(super) fn number(number: f64) -> String {
     let tenths = (number * 10.0).round() as i64;
     match tenths % 10 {
         0 => (tenths / 10).to_string(),
@@ -365,7 +382,7 @@ fn tooltip(shown: &Shown) -> String {
 }
 
 /// From one point of a way to the next.
-fn piece(put: &mut impl FnMut(&str, &[Point]), from: Point, to: Point) {
+pub(super) fn piece(put: &mut impl FnMut(&str, &[Point]), from: Point, to: Point) {
     if (from.across - to.across).abs() < 0.05 {
         put("L", &[to]);
     } else {

@@ -37,12 +37,17 @@ mod report;
 mod resources;
 
 pub use recorder::Profiler;
+#[cfg(feature = "dashboard")]
+pub(super) use recorder::{Record, RecordedRun, Sample, Sampling};
 pub use resources::ResourceSample;
+#[cfg(feature = "dashboard")]
+pub(super) use resources::system;
 
 use super::picture::{Color, Graph, Picture, Tint};
 use super::units;
 use crate::engine::callback::{self, RunId, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(not(feature = "dashboard"))]
 use recorder::Record;
 use std::collections::HashMap;
 use std::fmt;

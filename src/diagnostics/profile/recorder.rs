@@ -11,6 +11,8 @@
 //! task is kept or left out for itself, whoever runs it, and one look at the number tells whether it is. Shards throw out what is too much
 //! when they next get a record, and when the profile is taken.
 
+#[cfg(feature = "dashboard")]
+use super::ResourceSample;
 use super::resources::Sampler;
 use super::{Failure, Graph, Outcome, Profile, RunProfile};
 use crate::engine::callback::{
@@ -160,6 +162,11 @@ impl Sample {
         }
     }
 
+    #[cfg(feature = "dashboard")]
+    pub(in crate::diagnostics) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     fn thin_out(&mut self, level: u32) {
         if self.level < level {
             self.level = level;
@@ -279,6 +286,48 @@ impl Profiler {
         if let Some(&index) = others.by_id.get(&run) {
             body(&mut others.runs[index]);
         }
+    }
+}
+
+/// What is known of a run, for those who take records of their own. Times are counted from an origin of theirs.
+#[cfg(feature = "dashboard")]
+pub(in crate::diagnostics) struct RecordedRun {
+    pub(in crate::diagnostics) id: RunId,
+    pub(in crate::diagnostics) parent: Option<RunId>,
+    pub(in crate::diagnostics) scheduler: String,
+    pub(in crate::diagnostics) started: Duration,
+    pub(in crate::diagnostics) ended: Option<Duration>,
+    pub(in crate::diagnostics) error: Option<Error>,
+    pub(in crate::diagnostics) num_skipped: u64,
+    pub(in crate::diagnostics) graph: Arc<Graph>,
+    pub(in crate::diagnostics) samples: Vec<Sample>,
+    pub(in crate::diagnostics) failures: Vec<Failure>,
+    pub(in crate::diagnostics) resources: Vec<ResourceSample>,
+}
+
+#[cfg(feature = "dashboard")]
+impl RecordedRun {
+    /// The profile of this run alone, counted from its start.
+    pub(in crate::diagnostics) fn profile(self) -> Profile {
+        let RecordedRun { id, parent, scheduler, started, ended, error, num_skipped, graph, .. } = self;
+        let level = self.samples.iter().map(|sample| sample.level).max().unwrap_or(0);
+        let origin_ns = started.as_nanos() as u64;
+        let (mut records, mut num_seen) = (Vec::new(), 0);
+        for mut sample in self.samples {
+            sample.thin_out(level);
+            num_seen += sample.num_left_out + sample.records.len() as u64;
+            records.append(&mut sample.records);
+        }
+        records.iter_mut().for_each(|record| record.started_ns = record.started_ns.saturating_sub(origin_ns));
+        records.sort_unstable_by_key(|record| (record.started_ns, record.id));
+        let shifted = |at: Duration| at.saturating_sub(started);
+        let failures = self.failures.into_iter().map(|failure| Failure { at: shifted(failure.at), ..failure });
+        let resources = self.resources.into_iter().map(|sample| ResourceSample { at: shifted(sample.at), ..sample });
+        let (started, ended) = (Duration::ZERO, ended.map(shifted));
+        let of_run = records.clone();
+        let run = RunProfile { id, parent, scheduler, started, ended, error, num_skipped, graph, records: of_run };
+        let (failures, samples) = (failures.collect(), resources.collect());
+        Profile { runs: vec![run], records, failures, samples, num_seen, num_runs_left_out: 0 }
     }
 }
 

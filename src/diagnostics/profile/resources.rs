@@ -105,24 +105,24 @@ impl Sampler {
 }
 
 #[cfg(target_os = "linux")]
-mod system {
+pub(in crate::diagnostics) mod system {
     use std::collections::HashMap;
     use std::fs;
     use std::time::Duration;
 
-    pub(super) fn is_known() -> bool {
+    pub(in crate::diagnostics) fn is_known() -> bool {
         true
     }
 
     /// Remembers how much processor time each process has used.
     #[derive(Debug, Default)]
-    pub(super) struct Look {
+    pub(in crate::diagnostics) struct Look {
         ticks: Option<HashMap<u32, u64>>,
     }
 
     impl Look {
         /// Processor time since the last look, resident bytes, and number of processes.
-        pub(super) fn take(&mut self) -> (Duration, u64, usize) {
+        pub(in crate::diagnostics) fn take(&mut self) -> (Duration, u64, usize) {
             let (mut used, mut memory_bytes) = (0, 0);
             let mut now = HashMap::new();
             let mut rest = vec![std::process::id()];
@@ -142,6 +142,45 @@ mod system {
             let per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
             (Duration::from_secs_f64(used as f64 / per_second), memory_bytes, num_processes)
         }
+    }
+
+    /// What a process has of the processors and of memory.
+    #[cfg(feature = "dashboard")]
+    #[derive(Clone, Copy, Debug)]
+    pub(in crate::diagnostics) struct Use {
+        pub(in crate::diagnostics) parent: u32,
+        /// Processor time since it was started.
+        pub(in crate::diagnostics) cpu_time: Duration,
+        pub(in crate::diagnostics) memory_bytes: u64,
+        /// Of this, what it shares with nobody.
+        pub(in crate::diagnostics) own_bytes: u64,
+    }
+
+    #[cfg(feature = "dashboard")]
+    impl Use {
+        pub(in crate::diagnostics) fn of(pid: u32) -> Option<Use> {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let number = |key: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+                line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
+            };
+            let per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
+            Some(Use {
+                parent: number("PPid:")? as u32,
+                cpu_time: Duration::from_secs_f64(ticks(pid)? as f64 / per_second),
+                // A process that has ended, and that nobody has waited for yet, has no memory.
+                memory_bytes: number("VmRSS:")? * 1024,
+                own_bytes: number("RssAnon:")? * 1024,
+            })
+        }
+    }
+
+    /// How much memory the machine has.
+    #[cfg(feature = "dashboard")]
+    pub(in crate::diagnostics) fn total_memory_bytes() -> Option<u64> {
+        let all = fs::read_to_string("/proc/meminfo").ok()?;
+        let line = all.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
     fn ticks(pid: u32) -> Option<u64> {
@@ -170,20 +209,41 @@ mod system {
 }
 
 #[cfg(not(target_os = "linux"))]
-mod system {
+pub(in crate::diagnostics) mod system {
     use std::time::Duration;
 
-    pub(super) fn is_known() -> bool {
+    pub(in crate::diagnostics) fn is_known() -> bool {
         false
     }
 
     #[derive(Debug, Default)]
-    pub(super) struct Look;
+    pub(in crate::diagnostics) struct Look;
 
     impl Look {
-        pub(super) fn take(&mut self) -> (Duration, u64, usize) {
+        pub(in crate::diagnostics) fn take(&mut self) -> (Duration, u64, usize) {
             (Duration::ZERO, 0, 0)
         }
+    }
+
+    #[cfg(feature = "dashboard")]
+    #[derive(Clone, Copy, Debug)]
+    pub(in crate::diagnostics) struct Use {
+        pub(in crate::diagnostics) parent: u32,
+        pub(in crate::diagnostics) cpu_time: Duration,
+        pub(in crate::diagnostics) memory_bytes: u64,
+        pub(in crate::diagnostics) own_bytes: u64,
+    }
+
+    #[cfg(feature = "dashboard")]
+    impl Use {
+        pub(in crate::diagnostics) fn of(_: u32) -> Option<Use> {
+            None
+        }
+    }
+
+    #[cfg(feature = "dashboard")]
+    pub(in crate::diagnostics) fn total_memory_bytes() -> Option<u64> {
+        None
     }
 }
 

@@ -1,31 +1,20 @@
-// The pages. What is shown comes from /api/events, and for the tables from the other endpoints while their page is open.
-// Texts of the program are only ever put in as text, never as markup.
+// The pages. What is shown comes from /api/events, and for all but the status from the other endpoints while their page is open.
 
-import { Stream, color, duration, isDark } from "/stream.js";
+import { Graph } from "/graph.js";
+import { $, bytes, color, count, duration, element, get, isDark, meter, put, state, table } from "/parts.js";
+import { Stream } from "/stream.js";
 
-const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
-const PAGES = ["status", "tasks", "runs", "workers", "log"];
+const PAGES = ["status", "graph", "tasks", "runs", "workers", "log"];
+/** Looks at processors and memory that are kept, for the chart. */
+const MAX_LOOKS = 600;
 
 let latest = null;
 let paused = false;
 let omitted = 0;
+const looks = [];
 const stream = new Stream($("stream"), $("tip"));
-
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== null && value !== undefined) node.setAttribute(name, value);
-  node.append(...children.map((child) => (child instanceof Node ? child : String(child ?? ""))));
-  return node;
-}
-
-function count(number) {
-  return number.toLocaleString("en").replaceAll(",", "\u202f");
-}
-
-function state(text) {
-  return element("span", { class: "state", "data-state": text }, text);
-}
+const graph = new Graph();
 
 /** The time of day at which something happened. */
 function clock(seconds) {
@@ -33,43 +22,40 @@ function clock(seconds) {
   return new Date((latest.started + seconds) * 1000).toLocaleTimeString("en-GB");
 }
 
-function put(place, ...children) {
-  place.replaceChildren(...children);
-}
-
-function table(columns, rows, empty) {
-  if (rows.length === 0) return element("p", { class: "empty" }, empty);
-  const head = element("thead", {}, element("tr", {}, ...columns.map(([title, kind]) => element("th", { scope: "col", class: kind }, title))));
-  const body = element("tbody");
-  for (const row of rows) body.append(element("tr", {}, ...row.map((cell, index) => element("td", { class: columns[index][1] }, cell))));
-  return element("table", {}, head, body);
-}
+const percent = (part) => `${(part * 100).toFixed(0)} %`;
 
 // ---- status ----
 
 function showStatus(update) {
   document.title = `${update.tasks.running > 0 ? `${update.tasks.running} running · ` : ""}${update.program || "sprang"}`;
-  const { tasks, runs } = update;
+  const { tasks, runs, machine } = update;
   const tiles = [
-    ["Live runs", runs.running], ["Running", tasks.running], ["Waiting", tasks.waiting], ["Finished", tasks.finished],
-    ["Failed", tasks.failed, tasks.failed > 0 ? "bad" : null], ["Retried", tasks.retried, tasks.retried > 0 ? "warn" : null],
-    ["Skipped", tasks.skipped, tasks.skipped > 0 ? "warn" : null], ["Workers", update.workers.filter((worker) => !worker.lost).length],
-    ["Runs done", runs.finished + runs.failed + runs.cancelled],
+    ["Live runs", count(runs.running)], ["Running", count(tasks.running)],
+    ...(tasks.ready === null ? [] : [["Ready", count(tasks.ready)]]), ["Waiting", count(tasks.waiting)], ["Finished", count(tasks.finished)],
+    ["Failed", count(tasks.failed), tasks.failed > 0 ? "bad" : null], ["Retried", count(tasks.retried), tasks.retried > 0 ? "warn" : null],
+    ["Skipped", count(tasks.skipped), tasks.skipped > 0 ? "warn" : null], ["Workers", count(present(update).length)],
+    ...(machine.memory > 0 ? [["Memory", bytes(machine.memory)]] : []),
+    ["Runs done", count(runs.finished + runs.failed + runs.cancelled)],
   ];
-  put($("tiles"), ...tiles.map(([title, value, kind]) => element("div", {}, element("dt", {}, title), element("dd", { class: kind }, count(value)))));
+  put($("tiles"), ...tiles.map(([title, value, kind]) => element("div", {}, element("dt", {}, title), element("dd", { class: kind }, value))));
   const dark = isDark();
-  const shown = update.tasks.names.slice(0, 16);
-  put($("legend"), ...shown.map((name) => {
+  put($("legend"), ...tasks.names.slice(0, 16).map((name) => {
     const mark = element("i", { "aria-hidden": "true" });
-    mark.style.background = color(name.name, dark);
+    mark.style.setProperty("background-color", color(name.name, dark));
     return element("li", {}, mark, element("span", {}, name.name));
   }));
   $("omitted").textContent = omitted > 0 ? `Of ${count(omitted)} short tasks only the counts are shown.` : "";
   showProgress(update);
+  showMachine(update);
   const rows = update.running.slice(0, 30).map((task) => [task.name, task.worker, duration(Math.max(0, update.now - task.started)), task.attempt]);
   const more = tasks.running - rows.length;
-  put($("running"), table([["Task", "long"], ["Worker"], ["For", "number"], ["Attempt", "number"]], rows, "Nothing is running."),
+  put($("running"), table([["Task", "long"], ["Worker"], ["For", "number"], ["Attempt", "number wide"]], rows, "Nothing is running."),
     ...(more > 0 && rows.length > 0 ? [element("p", { class: "note" }, `and ${count(more)} more`)] : []));
+}
+
+/** Workers that have not been lost, and have not ended for want of work. */
+function present(update) {
+  return update.workers.filter((worker) => !worker.lost && !worker.is_gone);
 }
 
 function bar(name, done, total, dark) {
@@ -84,7 +70,7 @@ function showProgress(update) {
   const runs = update.live.map((run) => {
     const ended = (it) => it.finished + it.failed + it.skipped;
     const rows = run.names.map((name) => bar(name.name, ended(name), name.total, dark));
-    const title = element("h3", {}, run.title, " ", element("small", {}, `run ${run.id}, ${run.scheduler}, ${count(ended(run))} of ${count(run.num_tasks)} tasks, ${duration(Math.max(0, update.now - run.started))}`));
+    const title = element("h3", {}, element("span", {}, run.title, " ", element("small", {}, `run ${run.id}, ${run.scheduler}, ${count(ended(run))} of ${count(run.num_tasks)} tasks, ${duration(Math.max(0, update.now - run.started))}`)), ...cancelButton(run));
     const all = element("progress", { max: Math.max(run.num_tasks, 1), value: ended(run), "aria-label": `run ${run.id}: ${ended(run)} of ${run.num_tasks} tasks` });
     return element("div", { class: "run" }, title, all, ...rows.slice(0, 24));
   });
@@ -93,48 +79,156 @@ function showProgress(update) {
     return put($("progress"), ...runs, ...(more > 0 ? [element("p", { class: "note" }, `and ${count(more)} more runs`)] : []));
   }
   const rows = update.tasks.names.slice(0, 24).map((name) => [name.name, count(name.finished), count(name.failed), duration(name.busy)]);
-  put($("progress"), element("p", { class: "note" }, rows.length > 0 ? "No run goes on. So far:" : "No run has been seen yet."),
+  return put($("progress"), element("p", { class: "note" }, rows.length > 0 ? "No run goes on. So far:" : "No run has been seen yet."),
     ...(rows.length > 0 ? [table([["Name", "long"], ["Finished", "number"], ["Failed", "number"], ["Time", "number"]], rows, "")] : []));
+}
+
+function showMachine({ machine, workers }) {
+  const { cpus, num_cpus: numCpus, memory, total_memory: total, num_processes: numProcesses } = machine;
+  if (numProcesses === 0) {
+    put($("machine"), element("p", { class: "note" }, "This system does not tell."));
+  } else {
+    const of = numProcesses === 1 ? "this process" : `this process and ${count(numProcesses - 1)} workers`;
+    put($("machine"),
+      element("div", { class: "row two" }, element("span", {}, "Processors"), meter(cpus, numCpus, `${cpus.toFixed(1)} of ${numCpus}`, "processors")),
+      element("div", { class: "row two" }, element("span", {}, "Memory"), meter(memory, total ?? memory, total ? `${bytes(memory)} of ${bytes(total)}` : bytes(memory), "memory")),
+      element("p", { class: "note" }, `Used by ${of}.`));
+  }
+  $("history").hidden = looks.length < 2 || numProcesses === 0;
+  drawHistory();
+  const shown = workers.filter((worker) => !worker.is_gone).sort((a, b) => (b.running > 0) - (a.running > 0) || b.last_seen - a.last_seen).slice(0, 12);
+  const hasProcesses = shown.some((worker) => worker.kind === "process");
+  const columns = [["Worker"], ["State"], ["Done", "number"], ["Failed", "number wide"], ...(hasProcesses ? [["Processors", "meters wide"], ["Memory", "meters"]] : [])];
+  const rows = shown.map((worker) => [worker.name, state(stateOf(worker)), count(worker.finished), count(worker.failed), ...(hasProcesses ? [cpuOf(worker), memoryOf(worker)] : [])]);
+  const more = workers.length - shown.length;
+  put($("crew"), table(columns, rows, "No worker has been seen yet."),
+    ...(more > 0 && rows.length > 0 ? [element("p", { class: "note" }, `and ${count(more)} more on the page `, element("a", { href: "#workers" }, "Workers"))] : []));
+}
+
+function stateOf(worker) {
+  return worker.lost ? "lost" : worker.is_gone ? "ended" : worker.running > 0 ? "running" : "idle";
+}
+
+function cpuOf(worker) {
+  return worker.cpus === null ? "" : meter(worker.cpus, 1, percent(worker.cpus), "processors");
+}
+
+function memoryOf(worker) {
+  if (worker.memory === null) return "";
+  if (worker.memory_limit === null) return bytes(worker.memory);
+  const part = worker.own_memory / worker.memory_limit;
+  const fill = part > 0.9 ? "var(--bad)" : part > 0.7 ? "var(--warn)" : null;
+  return meter(worker.own_memory, worker.memory_limit, `${bytes(worker.own_memory)} of ${bytes(worker.memory_limit)}`, "memory", fill);
+}
+
+/** Processors and memory, as two lines over the last minutes. */
+function drawHistory() {
+  const canvas = $("history");
+  const width = canvas.clientWidth;
+  if (canvas.hidden || width === 0) return;
+  const height = 64;
+  const ratio = window.devicePixelRatio || 1;
+  if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(height * ratio);
+  }
+  const style = getComputedStyle(document.documentElement);
+  const c = canvas.getContext("2d");
+  c.setTransform(ratio, 0, 0, ratio, 0, 0);
+  c.clearRect(0, 0, width, height);
+  c.font = "11px system-ui, sans-serif";
+  const first = looks[0].now;
+  const span = Math.max(looks[looks.length - 1].now - first, 1);
+  const lines = [["cpus", "--accent", Math.max(1, ...looks.map((look) => look.cpus)), (most) => `${most.toFixed(1)} processors`],
+    ["memory", "--warn", Math.max(1, ...looks.map((look) => look.memory)), bytes]];
+  lines.forEach(([key, name, most, words], index) => {
+    c.strokeStyle = style.getPropertyValue(name);
+    c.lineWidth = 1.6;
+    c.setLineDash(index === 0 ? [] : [4, 2]);
+    c.beginPath();
+    looks.forEach((look, place) => {
+      const [x, y] = [(look.now - first) / span * width, height - 2 - look[key] / most * (height - 20)];
+      if (place === 0) c.moveTo(x, y);
+      else c.lineTo(x, y);
+    });
+    c.stroke();
+    c.fillStyle = style.getPropertyValue(name);
+    const text = `${index === 0 ? "—" : "- -"} up to ${words(most)}`;
+    c.fillText(text, index === 0 ? 0 : width - c.measureText(text).width, 10);
+  });
+  c.setLineDash([]);
+  canvas.setAttribute("aria-label", `The last ${duration(span)}: ${lines.map(([, , most, words]) => `up to ${words(most)}`).join(", ")}`);
 }
 
 // ---- tables ----
 
-async function get(path) {
-  const answer = await fetch(path);
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-  return answer.json();
-}
-
 const tables = {
+  async graph() {
+    const { runs } = await get("/api/runs");
+    await graph.show(runs);
+    const run = runs.find((run) => run.id === graph.run);
+    put($("graph-cancel"), ...(run ? cancelButton(run) : []));
+  },
   async tasks() {
-    const wanted = new URLSearchParams({ limit: "300", search: $("search").value, state: $("state").value });
-    const { tasks, kept, seen } = await get(`/api/tasks?${wanted}`);
+    const wanted = $("state").value;
+    if (wanted === "waiting") return showWaiting();
+    if (wanted === "running") return showRunning();
+    const { tasks, kept, seen } = await get(`/api/tasks?${new URLSearchParams({ limit: "300", search: $("search").value, state: wanted })}`);
     $("found").textContent = `${count(tasks.length)} shown; ${count(kept)} of ${count(seen)} are kept`;
     const rows = tasks.map((task) => [task.name, state(task.state), duration(task.ended - task.started), task.worker, task.run, task.attempt, clock(task.ended)]);
-    put($("tasks-table"), table([["Task", "long"], ["State"], ["Took", "number"], ["Worker"], ["Run", "number"], ["Attempt", "number"], ["Ended", "number"]], rows, "No task fits."));
+    return put($("tasks-table"), table([["Task", "long"], ["State"], ["Took", "number"], ["Worker"], ["Run", "number"], ["Attempt", "number wide"], ["Ended", "number wide"]], rows, "No task fits."));
   },
   async runs() {
     const { runs, now } = await get("/api/runs");
-    const rows = runs.map((run) => [run.id, run.title, state(run.state), duration(Math.max(0, (run.ended ?? now) - run.started)), run.scheduler,
-      `${count(run.finished)} / ${count(run.num_tasks)}`, count(run.failed), count(run.skipped), run.parent ?? "", clock(run.started), run.error ?? ""]);
-    put($("runs-table"), table([["Run", "number"], ["Output", "long"], ["State"], ["Took", "number"], ["Scheduler"], ["Finished", "number"], ["Failed", "number"],
-      ["Skipped", "number"], ["Within", "number"], ["Started", "number"], ["Error", "long"]], rows, "No run has been seen yet."));
+    const file = (run, name, text) => element("a", { href: `/api/runs/${run.id}/${name}`, download: "" }, text);
+    const rows = runs.map((run) => [run.id, run.title, state(run.state), duration(Math.max(0, (run.ended ?? now) - run.started)),
+      `${count(run.finished)} / ${count(run.num_tasks)}`, count(run.failed), count(run.skipped), run.scheduler, run.parent ?? "", clock(run.started),
+      run.has_report ? element("span", { class: "files" }, file(run, "report.html", "report"), file(run, "trace.json", "trace"), ...cancelButton(run)) : element("span", {}, ...cancelButton(run)),
+      run.error ?? ""]);
+    put($("runs-table"), table([["Run", "number"], ["Output", "long"], ["State"], ["Took", "number"], ["Finished", "number"], ["Failed", "number wide"],
+      ["Skipped", "number wide"], ["Scheduler", "wide"], ["Within", "number wide"], ["Started", "number wide"], ["Files"], ["Error", "long"]], rows, "No run has been seen yet."));
   },
   async workers() {
     const { workers, now } = await get("/api/workers");
-    const rows = workers.map((worker) => [worker.name, state(worker.lost ? "lost" : worker.running > 0 ? "running" : "idle"), worker.running, count(worker.finished),
-      count(worker.failed), duration(worker.busy), `${Math.min(100, worker.busy / Math.max(1e-9, worker.last_seen - worker.first_seen) * 100).toFixed(0)} %`,
-      `${duration(Math.max(0, now - worker.last_seen))} ago`, worker.lost ?? ""]);
-    put($("workers-table"), table([["Worker"], ["State"], ["Running", "number"], ["Finished", "number"], ["Failed", "number"], ["Busy", "number"], ["Load", "number"],
-      ["Last seen", "number"], ["How it was lost", "long"]], rows, "No worker has been seen yet."));
+    const how = (worker) => {
+      const said = worker.lost ?? worker.last_error;
+      if (!worker.output) return said ?? "";
+      return element("span", {}, said ?? "", element("details", {}, element("summary", {}, "its last output"), element("pre", {}, worker.output)));
+    };
+    const rows = workers.map((worker) => [worker.name, state(stateOf(worker)), count(worker.finished), count(worker.failed),
+      worker.kind === "process" ? count(worker.restarts) : "", cpuOf(worker), memoryOf(worker), duration(worker.busy),
+      percent(Math.min(1, worker.busy / Math.max(1e-9, worker.last_seen - worker.first_seen))), `${duration(Math.max(0, now - worker.last_seen))} ago`, how(worker)]);
+    put($("workers-table"), table([["Worker"], ["State"], ["Done", "number"], ["Failed", "number"], ["Before it", "number"], ["Processors", "meters"], ["Memory", "meters"],
+      ["Busy", "number wide"], ["Load", "number wide"], ["Last seen", "number wide"], ["Last error", "long"]], rows, "No worker has been seen yet."));
   },
   async log() {
     const { events } = await get("/api/log");
-    const kind = (text) => element("span", { class: "state", "data-state": text.includes("failed") || text.includes("lost") ? "failed" : text.includes("retried") || text.includes("cancelled") ? "cancelled" : "" }, text);
+    const kind = (text) => element("span", { class: "state", "data-state": text.includes("failed") || text.includes("lost") ? "failed" : /retried|cancel/.test(text) ? "cancelled" : "" }, text);
     const rows = events.map((event) => [clock(event.at), kind(event.kind), event.run ?? "", event.text]);
     put($("log-table"), table([["At"], ["What"], ["Run", "number"], ["", "long"]], rows, "Nothing has happened yet."));
   },
 };
+
+async function showWaiting() {
+  const { tasks, num_left_out: numLeftOut } = await get(`/api/waiting?${new URLSearchParams({ limit: "200", search: $("search").value })}`);
+  $("found").textContent = `${count(tasks.length)} shown, the next first${numLeftOut > 0 ? `; ${count(numLeftOut)} runs are too large to be looked through` : ""}`;
+  const why = (task) => {
+    if (task.is_ready) return "nothing but a worker";
+    const more = task.num_unfinished - task.unfinished.length;
+    return `${task.unfinished.map((input) => `${input.name} (${input.stage})`).join(", ")}${more > 0 ? ` and ${count(more)} more` : ""}`;
+  };
+  const rows = tasks.map((task) => [task.name, state(task.is_ready ? "ready" : "waiting"), task.run, why(task)]);
+  put($("tasks-table"), table([["Task", "long"], ["State"], ["Run", "number"], ["It waits for", "long"]], rows, "No task waits."));
+}
+
+async function showRunning() {
+  const { running, tasks, now } = await get("/api/status");
+  const search = $("search").value.toLowerCase();
+  const found = running.filter((task) => task.name.toLowerCase().includes(search) || task.worker.includes(search));
+  $("found").textContent = `${count(found.length)} shown; ${count(tasks.running)} are running`;
+  const rows = found.map((task) => [task.name, state("running"), duration(Math.max(0, now - task.started)), task.worker, task.run, task.attempt]);
+  put($("tasks-table"), table([["Task", "long"], ["State"], ["For", "number"], ["Worker"], ["Run", "number"], ["Attempt", "number wide"]], rows, "No task is running."));
+}
 
 let asked = 0;
 let isAsking = false;
@@ -151,7 +245,69 @@ async function showTable(now = false) {
   } finally {
     isAsking = false;
   }
+  // Somebody has gone on meanwhile.
+  if (page !== current()) showTable(true);
 }
+
+// ---- cancelling ----
+
+const KEY = "sprang-token";
+let token = null;
+try { token = sessionStorage.getItem(KEY); } catch { /* It is asked for again then. */ }
+
+function keep(given) {
+  token = given;
+  try {
+    if (given === null) sessionStorage.removeItem(KEY);
+    else sessionStorage.setItem(KEY, given);
+  } catch { /* As above. */ }
+  $("token").setAttribute("aria-pressed", token !== null);
+  $("token").textContent = token === null ? "Token" : "Token ✓";
+  if (latest) showStatus(latest);
+  showTable(true);
+}
+
+function cancelButton(run) {
+  if (token === null || run.state !== "running") return [];
+  return [element("button", { type: "button", class: "danger", "data-cancel": run.id, "data-title": run.title, "aria-label": `Cancel run ${run.id}` }, "Cancel")];
+}
+
+function say(text) {
+  $("said").textContent = text;
+  $("said").hidden = false;
+  setTimeout(() => { if ($("said").textContent === text) $("said").hidden = true; }, 8000);
+}
+
+let doomed = null;
+addEventListener("click", (event) => {
+  const button = event.target.closest?.("[data-cancel]");
+  if (button) {
+    doomed = button.dataset.cancel;
+    $("cancel-what").textContent = `Run ${doomed}, “${button.dataset.title}”: no further task of it will be started, and its compute ends with an error.`;
+    $("ask-cancel").showModal();
+  }
+  event.target.closest?.("[data-close]")?.closest("dialog").close();
+});
+$("cancel-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  $("ask-cancel").close();
+  try {
+    const answer = await fetch(`/api/runs/${doomed}/cancel`, { method: "POST", headers: { Authorization: `Bearer ${token}`, "X-Sprang-Action": "cancel" } });
+    if (answer.status === 401) keep(null);
+    say(answer.ok ? `Run ${doomed} is being cancelled.` : answer.status === 401 ? "That is not the token of this dashboard." : `Run ${doomed}: ${await answer.text()}`);
+  } catch {
+    say("The program cannot be reached.");
+  }
+  showTable(true);
+});
+$("token").addEventListener("click", () => { $("token-text").value = ""; $("ask-token").showModal(); });
+$("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  keep($("token-text").value.trim() || null);
+  $("token-text").value = "";
+  $("ask-token").close();
+});
+$("token-forget").addEventListener("click", () => { keep(null); $("ask-token").close(); });
 
 // ---- which page ----
 
@@ -176,6 +332,7 @@ function turn(event) {
 addEventListener("hashchange", turn);
 for (const id of ["search", "state"]) $(id).addEventListener("input", () => showTable(true));
 $("filter").addEventListener("submit", (event) => { event.preventDefault(); showTable(true); });
+$("graph-words").addEventListener("toggle", () => showTable(true));
 
 $("pause").addEventListener("click", () => {
   paused = !paused;
@@ -224,41 +381,54 @@ function told(update) {
   if (update.reset) omitted = 0;
   else omitted += update.omitted;
   stream.update(update);
+  const { cpus, memory } = update.machine;
+  const last = looks[looks.length - 1];
+  if (!last || update.now - last.now > 0.9) looks.push({ now: update.now, cpus, memory });
+  if (looks.length > MAX_LOOKS) looks.shift();
   if (paused) latest = update;
   else take(update);
 }
 
+let events = null;
+/** A page that nobody sees does not listen: browsers give all tabs of one address six connections together. */
 function listen() {
-  const events = new EventSource("/api/events");
+  if (document.hidden) {
+    events?.close();
+    events = null;
+    return;
+  }
+  if (events) return;
+  events = new EventSource("/api/events");
   events.addEventListener("update", (event) => told(JSON.parse(event.data)));
   // It tries again by itself, unless it was refused.
-  events.addEventListener("error", () => link("lost", events.readyState === EventSource.CLOSED ? "refused" : "program ended?"));
+  events.addEventListener("error", () => link("lost", events?.readyState === EventSource.CLOSED ? "refused" : "program ended?"));
 }
 
 /** `?live=off` looks once: for pictures, and for pages that shall stay as they are. */
 async function once() {
-  const [status, { tasks }] = [await get("/api/status"), await get("/api/tasks?limit=3000")];
+  const [status, { tasks }] = [await get("/api/status"), await get("/api/tasks?limit=2000")];
   told({ ...status, reset: true, last_task: 0, last_event: 0, omitted: 0, ended: tasks.reverse(), log: [] });
   link("once", "not live");
   stream.freeze(true);
   stream.draw();
 }
 
-let drawn = 0;
+let drawnAt = 0;
 function animate(at) {
-  if (at - drawn > 45 && current() === "status" && !paused) {
-    drawn = at;
+  if (at - drawnAt > 45 && current() === "status" && !paused) {
+    drawnAt = at;
     stream.draw();
   }
   requestAnimationFrame(animate);
 }
 
+keep(token);
 turn();
 if (query.get("live") === "off") {
   once();
 } else {
   listen();
   requestAnimationFrame(animate);
+  document.addEventListener("visibilitychange", listen);
 }
-addEventListener("resize", () => stream.draw());
-document.addEventListener("visibilitychange", () => { if (!document.hidden && latest && current() === "status") showStatus(latest); });
+addEventListener("resize", () => { stream.draw(); drawHistory(); });

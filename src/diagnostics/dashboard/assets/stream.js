@@ -1,25 +1,10 @@
 // The task stream: one lane for each worker, one bar for each task, time from left to right.
 
+import { color, duration, isDark } from "/parts.js";
+
 const MAX_BARS = 8000;
 const MAX_LANES = 64;
 const AXIS = 20;
-
-/** Tells names apart by colour, the same on every page and every time. */
-export function color(name, dark) {
-  let hash = 2166136261;
-  for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 16777619) >>> 0;
-  const hue = (hash * 137.508) % 360;
-  const light = (dark ? 58 : 46) + (hash >>> 9) % 12;
-  return `hsl(${hue.toFixed(0)} ${52 + (hash >>> 5) % 20}% ${light}%)`;
-}
-
-export function duration(seconds) {
-  if (seconds < 1e-3) return `${(seconds * 1e6).toFixed(0)} µs`;
-  if (seconds < 1) return `${(seconds * 1e3).toPrecision(3)} ms`;
-  if (seconds < 100) return `${seconds.toPrecision(3)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.floor(seconds % 3600 / 60)} min`;
-}
 
 export class Stream {
   constructor(canvas, tip) {
@@ -215,9 +200,4 @@ export class Stream {
 
 function keyOf(bar) {
   return `${bar.run}/${bar.task}/${bar.attempt}`;
-}
-
-export function isDark() {
-  const theme = document.documentElement.dataset.theme;
-  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }

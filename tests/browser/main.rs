@@ -1,0 +1,320 @@
+//! The pages of the dashboard, in a browser.
+//!
+//! They need Chromium and so are ignored; `scripts/check-dashboard` installs it and runs them. With `DASHBOARD_PICTURES` set to a folder,
+//! what the pages look like is saved there.
+
+mod chromium;
+#[path = "../contract/watchdog.rs"]
+mod watchdog;
+
+use chromium::Browser;
+use sprang::dashboard::{self, Dashboard};
+use sprang::{Delayed, ErrorKind, Refs, compute_each, config, delayed, delayed_local, try_delayed};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+use watchdog::watched;
+
+/// A dashboard and a browser that no other test disturbs.
+fn with_browser(what: &str, body: impl FnOnce(&Dashboard, &mut Browser) + Send) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    watched(what, || {
+        let dashboard = dashboard::serve("127.0.0.1:0").unwrap();
+        let mut browser = Browser::start(&dashboard.url());
+        browser.size(1600, 900);
+        body(&dashboard, &mut browser);
+        assert_eq!(browser.complaints(), Vec::<String>::new(), "{what}");
+    });
+}
+
+/// Tasks wait at it until it is opened.
+#[derive(Clone, Default)]
+struct Barrier(Arc<(Mutex<bool>, Condvar)>);
+
+impl Barrier {
+    fn pass(&self) {
+        let (is_open, opened) = &*self.0;
+        let mut is_open = is_open.lock().unwrap();
+        while !*is_open && !sprang::CancelToken::current().is_cancelled() {
+            is_open = opened.wait_timeout(is_open, Duration::from_millis(20)).unwrap().0;
+        }
+    }
+
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+}
+
+/// Twelve loads, some of which have ended; the others, and the sum, wait at the barrier.
+fn pipeline(barrier: &Barrier) -> Delayed<u64> {
+    let parts: Vec<_> = (0..12_u64)
+        .map(|i| {
+            let barrier = barrier.clone();
+            let load = delayed_local(
+                move || {
+                    if i >= 6 {
+                        barrier.pass();
+                    }
+                    i
+                },
+                (),
+            );
+            let load = load.name(format!("load {i}"));
+            delayed(|load: &u64| load + 1, (&load,)).name(format!("clean {i}"))
+        })
+        .collect();
+    let sum = delayed(|parts: Refs<'_, u64>| parts.iter().sum::<u64>(), (&parts,)).name("sum");
+    delayed(|sum: &u64| sum / 12, (&sum,)).name("mean")
+}
+
+fn fails(i: u64) -> Result<u64, String> {
+    if i == 3 {
+        Err(format!("{i} is out of range, and this message goes on for a while to see where it is cut"))
+    } else {
+        Ok(i)
+    }
+}
+
+/// A run on threads with a failure, and one on worker processes of which one dies.
+fn history() {
+    let checks: Vec<_> = (0..8_u64).map(|i| try_delayed(fails, (i,)).name(format!("check {i}"))).collect();
+    let total = delayed(|checks: Refs<'_, u64>| checks.iter().sum::<u64>(), (&checks,)).name("total");
+    let _errors = config::scoped("errors", "collect").unwrap();
+    assert!(compute_each(&total).unwrap().is_err());
+    let _workers = config::scoped("num_workers", 2).unwrap().and("processes.stdio", "capture").unwrap();
+    let _limits = config::scoped("processes.memory_limit", "256 MiB").unwrap();
+    // In a worker of a test, standard error goes past the harness.
+    let dies = delayed(|| die(), ()).name("decode 17");
+    let fine: Vec<_> = (0..40_u64).map(|i| delayed(|i: u64| i, (i,)).name(format!("decode {}", 100 + i))).collect();
+    let results = sprang::prepare((&dies, &fine)).unwrap();
+    let _scheduler = config::scoped("scheduler", "processes").unwrap();
+    let (died, _) = results.compute_each().unwrap();
+    assert_eq!(died.unwrap_err().kind(), ErrorKind::WorkerDied);
+}
+
+fn die() {
+    use std::io::Write;
+    let _written = std::io::stderr().write_all(b"decoder: bad header in tile 17\ndecoder: giving up\n");
+    std::process::abort();
+}
+
+/// Where pictures go, if they are wanted.
+fn pictures() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "it says what this test leaves behind")]
+    let folder = std::env::var_os("DASHBOARD_PICTURES").map(PathBuf::from);
+    folder.inspect(|folder| std::fs::create_dir_all(folder).unwrap())
+}
+
+/// Controls and pictures that a screen reader has no name for.
+const NAMELESS: &str =
+    "[...document.querySelectorAll('button,a,input,select,canvas,img,[role=button],[role=img],[tabindex]')]
+    .filter((it) => it.checkVisibility() && it.id !== 'main')
+    .filter((it) => !(it.innerText?.trim() || it.ariaLabel || it.labels?.[0]?.innerText.trim() || it.hasAttribute('alt')
+        || it.getAttribute('aria-labelledby')))
+    .map((it) => it.outerHTML.slice(0, 120))";
+
+/// Elements whose text is too much like what is behind it, for the ratio that WCAG asks for.
+const FAINT: &str = "(() => {
+    const rgb = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = (it) => {
+        for (; it; it = it.parentElement) {
+            const color = rgb(getComputedStyle(it).backgroundColor);
+            if (color.length === 3 || color[3] === 1) return color;
+        }
+        return [255, 255, 255];
+    };
+    const faint = [];
+    for (const it of document.querySelectorAll('body *:not(svg *)')) {
+        if (!it.checkVisibility() || ![...it.childNodes].some((child) => child.nodeType === 3 && child.nodeValue.trim())) continue;
+        const [a, b] = [light(rgb(getComputedStyle(it).color)), light(behind(it))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) faint.push(`${ratio.toFixed(1)}: ${it.outerHTML.slice(0, 100)}`);
+    }
+    return faint;
+})()";
+
+#[test]
+#[ignore = "needs Chromium: scripts/check-dashboard"]
+fn every_page_is_right_at_every_width_and_in_both_themes() {
+    with_browser("every_page_is_right_at_every_width_and_in_both_themes", |_, browser| {
+        history();
+        let (barrier, pictures) = (Barrier::default(), pictures());
+        thread::scope(|scope| {
+            let run = scope.spawn(|| {
+                let _workers = config::scoped("num_workers", 3).unwrap();
+                pipeline(&barrier).compute_with("threads").unwrap()
+            });
+            for theme in ["light", "dark"] {
+                browser.theme(theme);
+                for (width, height) in [(360, 740), (1600, 900)] {
+                    browser.size(width, height);
+                    for (page, ready) in [
+                        (
+                            "status",
+                            "document.querySelectorAll('#progress .run').length === 1 && document.querySelector('#crew td')",
+                        ),
+                        ("graph", "document.querySelectorAll('#graph-drawing [data-stage=\"finished\"]').length >= 12"),
+                        ("tasks", "document.querySelectorAll('#tasks-table td').length > 100"),
+                        ("runs", "document.querySelectorAll('#runs-table tbody tr').length === 3"),
+                        ("workers", "document.querySelector('#workers-table pre')"),
+                        ("log", "document.querySelectorAll('#log-table tr').length > 10"),
+                    ] {
+                        browser.open(&format!("#{page}"));
+                        browser.wait_for(ready);
+                        let at = format!("{page} at {width} in {theme}");
+                        assert_eq!(browser.complaints(), Vec::<String>::new(), "{at}");
+                        let too_wide = browser.run("document.documentElement.scrollWidth - innerWidth");
+                        assert!(too_wide.as_i64().unwrap() <= 0, "{at}: {too_wide} too wide");
+                        assert_eq!(browser.run(NAMELESS), serde_json::json!([]), "{at}");
+                        assert_eq!(browser.run(FAINT), serde_json::json!([]), "{at}");
+                        if let Some(folder) = &pictures {
+                            browser.save(&folder.join(format!("{page}-{width}-{theme}.png")));
+                        }
+                    }
+                }
+            }
+            barrier.open();
+            assert_eq!(run.join().unwrap(), 6);
+        });
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: scripts/check-dashboard"]
+fn a_running_graph_appears_within_a_second_and_is_painted_as_it_goes_on() {
+    with_browser("a_running_graph_appears_within_a_second_and_is_painted_as_it_goes_on", |_, browser| {
+        browser.open("#graph");
+        browser.wait_for("document.querySelector('#graph-drawing .empty')");
+        // What else goes on on the machine may hold it up once.
+        let quickest = (1..=5).map(|round| {
+            let barrier = Barrier::default();
+            thread::scope(|scope| {
+                let run = scope.spawn(|| pipeline(&barrier).compute_with("threads").unwrap());
+                let is_shown = "document.querySelectorAll('#graph-drawing [data-stage=\"running\"]').length > 0";
+                let took = browser.wait_for(&format!(
+                    "document.querySelector('#graph-note').innerText.includes('running') && {is_shown}"
+                ));
+                assert_eq!(browser.run("document.querySelectorAll('#graph-drawing [data-box]').length"), 26);
+                barrier.open();
+                run.join().unwrap();
+                browser.wait_for("document.querySelectorAll('#graph-drawing [data-stage=\"finished\"]').length === 26");
+                assert!(browser.text("#graph-note").contains("26 finished"), "round {round}");
+                took
+            })
+        });
+        let quickest = quickest.min().unwrap();
+        assert!(quickest < Duration::from_secs(1), "{quickest:?}");
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: scripts/check-dashboard"]
+fn the_page_says_why_a_task_waits() {
+    with_browser("the_page_says_why_a_task_waits", |_, browser| {
+        let barrier = Barrier::default();
+        thread::scope(|scope| {
+            let run = scope.spawn(|| pipeline(&barrier).compute_with("sync").unwrap());
+            browser.open("#tasks");
+            browser.run("(() => { const it = document.getElementById('state'); it.value = 'waiting'; it.dispatchEvent(new Event('input')); })()");
+            browser.run("(() => { const it = document.getElementById('search'); it.value = 'mean'; it.dispatchEvent(new Event('input')); })()");
+            browser.wait_for("document.querySelectorAll('#tasks-table tbody tr').length === 1");
+            assert!(browser.text("#tasks-table tbody").contains("sum (waiting)"), "{}", browser.text("#tasks-table"));
+            // In the graph by the keyboard alone: the last box is the output.
+            browser.open("#graph");
+            browser.wait_for("document.querySelectorAll('#graph-drawing [data-box]').length === 26");
+            browser.run("document.querySelector('#graph-drawing [tabindex=\"0\"][data-box]').focus()");
+            (0..25).for_each(|_| browser.press("ArrowRight"));
+            browser.press("Enter");
+            browser.wait_for("document.querySelector('#graph-task').innerText.includes('It waits for 1 of 1 input.')");
+            assert!(browser.text("#graph-task").contains("an output"), "{}", browser.text("#graph-task"));
+            barrier.open();
+            run.join().unwrap();
+        });
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: scripts/check-dashboard"]
+fn a_killed_worker_shows() {
+    with_browser("a_killed_worker_shows", |_, browser| {
+        browser.open("#workers");
+        let run = thread::spawn(history);
+        browser.wait_for("document.querySelectorAll('#workers-table [data-state=\"lost\"]').length >= 3");
+        run.join().unwrap();
+        let table = browser.text("#workers-table");
+        assert!(table.contains("SIGABRT"), "{table}");
+        let written =
+            browser.run("[...document.querySelectorAll('#workers-table pre')].map((it) => it.textContent).join()");
+        assert!(written.as_str().unwrap().contains("bad header in tile 17"), "{written}");
+        browser.click("nav a[href='#log']");
+        browser.wait_for("document.querySelector('#log-table').innerText.includes('worker lost')");
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: scripts/check-dashboard"]
+fn a_run_is_cancelled_with_the_token_and_not_without() {
+    with_browser("a_run_is_cancelled_with_the_token_and_not_without", |dashboard, browser| {
+        let barrier = Barrier::default();
+        thread::scope(|scope| {
+            let run = scope.spawn(|| pipeline(&barrier).compute_with("threads").unwrap_err());
+            browser.open("#status");
+            browser.wait_for("document.querySelector('#progress .run')");
+            assert_eq!(browser.run("document.querySelectorAll('[data-cancel]').length"), 0);
+            for (token, said) in [("wrong", "not the token"), (dashboard.token(), "is being cancelled")] {
+                browser.click("#token");
+                browser.wait_for("document.activeElement.id === 'token-text'");
+                browser.write(token);
+                browser.press("Enter");
+                browser.wait_for("document.querySelector('#progress [data-cancel]')");
+                browser.click("#progress [data-cancel]");
+                browser.wait_for("document.querySelector('#ask-cancel').open");
+                browser.click("#ask-cancel [type=submit]");
+                browser.wait_for(&format!("document.querySelector('#said').innerText.includes('{said}')"));
+            }
+            assert_eq!(run.join().unwrap().kind(), ErrorKind::Cancelled);
+            browser.click("nav a[href='#runs']");
+            browser.wait_for("document.querySelector('#runs-table [data-state=\"cancelled\"]')");
+            assert!(!browser.run("location.href").as_str().unwrap().contains(dashboard.token()));
+        });
+        // That the wrong token was refused stands on the console of the browser.
+        let complaints = browser.complaints();
+        assert!(
+            complaints.iter().all(|complaint| complaint.contains("401")) && complaints.len() == 1,
+            "{complaints:?}"
+        );
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: scripts/check-dashboard"]
+fn a_million_tasks_leave_the_page_responsive() {
+    with_browser("a_million_tasks_leave_the_page_responsive", |_, browser| {
+        let leaves: Vec<_> = (0..1_000_000_u64).map(|i| delayed(|i: u64| i, (i,))).collect();
+        let sum = |leaves: &[Delayed<u64>]| delayed(|all: Refs<'_, u64>| all.iter().sum::<u64>(), (&leaves.to_vec(),));
+        let groups: Vec<_> = leaves.chunks(1_000).map(sum).collect();
+        let plan =
+            sprang::prepare(delayed(|all: Refs<'_, u64>| all.iter().sum::<u64>(), (&groups,)).name("all")).unwrap();
+        for page in ["#status", "#graph", "#tasks"] {
+            browser.open(page);
+            // How late the page is when it wants to do something every 20 ms.
+            browser.run(
+                "globalThis.late = []; globalThis.before = performance.now(); globalThis.clock = setInterval(() => {
+                const now = performance.now(); late.push(now - before - 20); before = now; }, 20)",
+            );
+            thread::scope(|scope| {
+                let run = scope.spawn(|| (0..3).for_each(|_| drop(plan.compute_with("threads").unwrap())));
+                browser.wait_for("document.title.includes('running') || document.querySelectorAll('#graph-drawing [data-box]').length > 0 \
+                                  || document.querySelectorAll('#tasks-table td').length > 0");
+                run.join().unwrap();
+            });
+            let late = browser.run("(() => { clearInterval(clock); late.sort((a, b) => a - b); return late[Math.floor(late.length * 0.95)]; })()");
+            assert!(late.as_f64().unwrap() < 250.0, "{page}: {late} ms");
+        }
+    });
+}
