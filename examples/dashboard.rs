@@ -4,7 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
-use sprang::{Delayed, delayed, lit, try_delayed};
+use sprang::{Delayed, ErrorKind, delayed, lit, try_delayed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,20 @@ fn model(value: &u64) -> sprang::Result<u64> {
     steps.compute()
 }
 
+/// One of the checks fails; the others are used.
+fn round(round: u64) -> sprang::Result<u64> {
+    let checked: Vec<Delayed<u64>> = (0..40_u64)
+        .map(|i| {
+            let raw = delayed(load, (i,)).name(format!("load {round}-{i}"));
+            let clean = delayed(clean, (&raw,)).name(format!("clean {round}-{i}"));
+            try_delayed(check, (&clean,)).name(format!("check {round}-{i}"))
+        })
+        .collect();
+    let good: Vec<u64> = sprang::compute_each(&checked)?.into_iter().flatten().collect();
+    let total = delayed(|parts: &Vec<u64>| parts.iter().sum::<u64>(), (lit(good),)).name("total");
+    try_delayed(model, (&total,)).name("model").compute()
+}
+
 fn main() -> sprang::Result<()> {
     let mut seconds = 3;
     let mut scheduler = "threads";
@@ -45,25 +59,20 @@ fn main() -> sprang::Result<()> {
         }
     }
     let dashboard = sprang::dashboard::serve("127.0.0.1:8787")?;
-    println!("the dashboard is at {}", dashboard.url());
+    println!("the dashboard is at {}; runs can be cancelled with the token {}", dashboard.url(), dashboard.token());
     let _workers = sprang::config::scoped("num_workers", 4)?;
     let _scheduler = sprang::config::scoped("scheduler", scheduler)?;
     let _errors = sprang::config::scoped("errors", "collect")?;
     let until = Instant::now() + Duration::from_secs(seconds);
-    let mut round = 0;
-    while round == 0 || Instant::now() < until {
-        let checked: Vec<Delayed<u64>> = (0..40_u64)
-            .map(|i| {
-                let raw = delayed(load, (i,)).name(format!("load {round}-{i}"));
-                let clean = delayed(clean, (&raw,)).name(format!("clean {round}-{i}"));
-                try_delayed(check, (&clean,)).name(format!("check {round}-{i}"))
-            })
-            .collect();
-        // One of them fails its check; the others are used.
-        let good: Vec<u64> = sprang::compute_each(&checked)?.into_iter().flatten().collect();
-        let total = delayed(|parts: &Vec<u64>| parts.iter().sum::<u64>(), (lit(good),)).name("total");
-        println!("the model says {}", try_delayed(model, (&total,)).name("model").compute()?);
-        round += 1;
+    for number in 0.. {
+        match round(number) {
+            Ok(answer) => println!("the model says {answer}"),
+            Err(error) if error.kind() == ErrorKind::Cancelled => println!("somebody has cancelled round {number}"),
+            Err(error) => return Err(error),
+        }
+        if Instant::now() >= until {
+            break;
+        }
     }
     Ok(())
 }

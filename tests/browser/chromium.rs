@@ -91,13 +91,16 @@ impl Browser {
     fn heard(&mut self, event: &Value) {
         let parameters = &event["params"];
         match event["method"].as_str().unwrap_or_default() {
-            "Runtime.exceptionThrown" => self.complaints.push(parameters["exceptionDetails"].to_string()),
+            "Runtime.exceptionThrown" => {
+                self.complaints.push(parameters["exceptionDetails"]["exception"]["description"].to_string());
+            }
             "Runtime.consoleAPICalled" if parameters["type"] == "error" || parameters["type"] == "warning" => {
                 self.complaints.push(parameters["args"].to_string());
             }
             // Also what the page's policy has refused.
             "Log.entryAdded" if parameters["entry"]["level"] == "error" => {
-                self.complaints.push(parameters["entry"].to_string());
+                let entry = &parameters["entry"];
+                self.complaints.push(format!("{} at {}", entry["text"], entry["url"]));
             }
             "Network.requestWillBeSent" => {
                 let url = parameters["request"]["url"].as_str().unwrap_or_default();
@@ -179,9 +182,13 @@ impl Browser {
         self.run(&format!("document.querySelector({selector:?}).click()"));
     }
 
-    /// Saves what the page looks like.
+    /// Saves what the page looks like, as far down as it goes within reason.
     pub(crate) fn save(&mut self, path: &Path) {
-        let data = self.call("Page.captureScreenshot", json!({ "format": "png" }))["data"].clone();
+        let [width, height] =
+            ["innerWidth", "Math.min(document.documentElement.scrollHeight, 2400)"].map(|it| self.run(it));
+        let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
+        let wanted = json!({ "format": "png", "clip": clip, "captureBeyondViewport": true });
+        let data = self.call("Page.captureScreenshot", wanted)["data"].clone();
         std::fs::write(path, decoded(data.as_str().unwrap())).unwrap();
     }
 }

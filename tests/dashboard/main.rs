@@ -9,10 +9,11 @@ mod watchdog;
 use client::{ask, get, json, updates};
 use serde_json::Value;
 use sprang::dashboard::{self, Dashboard};
-use sprang::{Delayed, ErrorKind, Refs, compute_each, config, delayed, delayed_local, try_delayed};
-use std::io::Write;
+use sprang::{CancelToken, Delayed, ErrorKind, Refs, compute_each, config, delayed, delayed_local, try_delayed};
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
 use watchdog::watched;
 
 /// A dashboard that no other test disturbs.
@@ -84,6 +85,8 @@ fn the_pages_are_all_there_and_ask_for_nothing_elsewhere() {
             ("/", "text/html"),
             ("/style.css", "text/css"),
             ("/app.js", "text/javascript"),
+            ("/graph.js", "text/javascript"),
+            ("/parts.js", "text/javascript"),
             ("/stream.js", "text/javascript"),
             ("/icon.svg", "image/svg"),
         ] {
@@ -146,6 +149,231 @@ fn a_page_sees_a_run_while_it_goes_on() {
             update["runs"]["finished"] == 1 && update["tasks"]["finished"] == 23
         });
         assert_eq!((&last.unwrap()["last_task"], num_ended <= 23), (&23.into(), true));
+    });
+}
+
+/// Waits until it is told to go on, or that nobody wants to know any more.
+fn gate() -> (mpsc::Sender<()>, Delayed<()>) {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let wait = move || {
+        let gone = gone.lock().unwrap();
+        while gone.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout)
+            && !CancelToken::current().is_cancelled()
+        {}
+    };
+    (go, delayed_local(wait, ()).name("gate"))
+}
+
+/// Asks until it is so.
+fn until(dashboard: &Dashboard, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let answer = get(dashboard, path);
+        if answer.status == 200 {
+            let value = serde_json::from_str(&answer.body).unwrap();
+            if is_so(&value) {
+                return value;
+            }
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_graph_is_drawn_and_its_stages_are_told_while_it_runs() {
+    with_dashboard("graph", |dashboard| {
+        let (go, gate) = gate();
+        let after = delayed(|_: &(), sum: &u64| *sum, (&gate, &squares(10))).name("after");
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| after.compute_with("sync").unwrap());
+            let status = until(dashboard, "/api/status", |status| status["tasks"]["running"] == 1);
+            let run_id = &status["live"][0]["id"];
+            let graph = json(dashboard, &format!("/api/runs/{run_id}/graph"));
+            let boxes = graph["boxes"].as_array().unwrap();
+            assert_eq!((boxes.len(), graph["arrows"].as_array().unwrap().len()), (13, 12));
+            assert_eq!((&graph["is_collapsed"], &graph["title"]), (&false.into(), &"after".into()));
+            let place = |name: &str| boxes.iter().position(|it| it["name"] == name).unwrap();
+            assert_eq!(boxes[place("after")]["is_output"], true);
+
+            let stages = json(dashboard, &format!("/api/runs/{run_id}/stages"));
+            assert_eq!(stages["stages"][1], "running");
+            assert_eq!(stages["boxes"][place("gate")], serde_json::json!([0, 1, 0, 0, 0, 0]));
+            assert_eq!(stages["boxes"][place("after")], serde_json::json!([1, 0, 0, 0, 0, 0]));
+
+            let after_id = &boxes[place("after")]["task"];
+            let task = json(dashboard, &format!("/api/runs/{run_id}/tasks/{after_id}"));
+            assert_eq!(
+                (&task["stage"], &task["is_ready"], &task["num_inputs"]),
+                (&"waiting".into(), &false.into(), &2.into())
+            );
+            let waiting = json(dashboard, "/api/waiting?search=AFTER");
+            let unfinished = names(&waiting["tasks"][0]["unfinished"], "name");
+            assert!(unfinished.contains(&"gate"), "{unfinished:?}");
+            // One thread and a task that waits: whatever needs nothing more is ready.
+            let ready = status["tasks"]["ready"].as_u64().unwrap();
+            let waiting = json(dashboard, "/api/waiting");
+            let listed = waiting["tasks"].as_array().unwrap().iter().filter(|task| task["is_ready"] == true).count();
+            assert_eq!(ready, listed as u64);
+
+            go.send(()).unwrap();
+            assert_eq!(run.join().unwrap(), 285);
+            let stages = json(dashboard, &format!("/api/runs/{run_id}/stages"));
+            let finished = stages["boxes"].as_array().unwrap().iter().all(|it| it[2] == 1);
+            assert!(finished && stages["is_live"] == false, "{stages}");
+        });
+        assert_eq!(get(dashboard, "/api/runs/999999/graph").status, 404);
+        assert_eq!(get(dashboard, "/api/runs/x/graph").status, 400);
+        assert_eq!(json(dashboard, "/api/waiting")["tasks"], serde_json::json!([]));
+    });
+}
+
+#[test]
+fn a_large_graph_is_drawn_by_name() {
+    with_dashboard("large graph", |dashboard| {
+        assert_eq!(squares(5_000).compute_with("threads").unwrap(), 41_654_167_500);
+        let run = &json(dashboard, "/api/runs")["runs"][0]["id"];
+        let graph = json(dashboard, &format!("/api/runs/{run}/graph"));
+        assert_eq!((&graph["is_collapsed"], names(&graph["boxes"], "name")), (&true.into(), vec!["square #", "sum"]));
+        assert_eq!((&graph["boxes"][0]["num_tasks"], &graph["arrows"][0]["count"]), (&5_000.into(), &5_000.into()));
+        let stages = json(dashboard, &format!("/api/runs/{run}/stages"));
+        assert_eq!(stages["boxes"][0], serde_json::json!([0, 0, 5_000, 0, 0, 0]));
+    });
+}
+
+#[test]
+fn every_run_has_a_report_and_a_trace_to_download() {
+    with_dashboard("reports", |dashboard| {
+        assert_eq!(squares(100_000).compute_with("threads").unwrap(), 333_328_333_350_000);
+        let (go, gate) = gate();
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| delayed(|_: &()| 7, (&gate,)).name("late").compute_with("threads").unwrap());
+            let status = until(dashboard, "/api/status", |status| status["tasks"]["running"] == 1);
+            // Also of one that goes on.
+            let live = &status["live"][0]["id"];
+            let report = get(dashboard, &format!("/api/runs/{live}/report.html"));
+            assert!(report.status == 200 && report.body.contains("Profile of late"), "{}", report.head);
+            go.send(()).unwrap();
+            assert_eq!(run.join().unwrap(), 7);
+        });
+        let runs = json(dashboard, "/api/runs");
+        let ended = &runs["runs"][1];
+        assert_eq!((&ended["title"], &ended["has_report"]), (&"sum".into(), &true.into()));
+        let report = get(dashboard, &format!("/api/runs/{}/report.html", ended["id"]));
+        assert!(report.body.starts_with("<!doctype html>") && report.body.contains("Profile of sum"));
+        // It has scripts of its own, which must not run here.
+        assert!(report.head.contains("content-disposition: attachment; filename=\"sprang-run-"), "{}", report.head);
+        // A sample says that it is one; how many there were is known.
+        assert!(
+            report.body.contains("100\u{202f}001")
+                || report.body.contains("100 001")
+                || report.body.contains("100,001")
+        );
+        assert!(
+            report.body.contains("This is an even sample") && report.body.len() < 4_000_000,
+            "{}",
+            report.body.len()
+        );
+        let trace = get(dashboard, &format!("/api/runs/{}/trace.json", ended["id"]));
+        let events: Value = serde_json::from_str(&trace.body).unwrap();
+        let events = events["traceEvents"].as_array().unwrap();
+        assert!((5_000..70_000).contains(&events.len()), "{}", events.len());
+        assert_eq!(get(dashboard, "/api/runs/999999/report.html").status, 404);
+    });
+}
+
+#[test]
+fn a_run_is_cancelled_by_who_has_the_token_and_comes_from_here() {
+    with_dashboard("cancel", |dashboard| {
+        let (_go, gate) = gate();
+        let after = delayed(|_: &()| 1, (&gate,)).name("after");
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| after.compute_with("threads").unwrap_err());
+            let status = until(dashboard, "/api/status", |status| status["tasks"]["running"] == 1);
+            let path = format!("/api/runs/{}/cancel", status["live"][0]["id"]);
+            let ask = |headers: &str| ask(dashboard.address(), &format!("POST {path} HTTP/1.1\r\n{headers}")).status;
+            let token = dashboard.token();
+            let action = "X-Sprang-Action: cancel";
+            assert_eq!(ask(&format!("Host: localhost\r\n{action}")), 401);
+            assert_eq!(ask(&format!("Host: localhost\r\n{action}\r\nAuthorization: Bearer {}", "0".repeat(32))), 401);
+            assert_eq!(ask(&format!("Host: localhost\r\n{action}\r\nAuthorization: Bearer {}", &token[1..])), 401);
+            assert_eq!(ask(&format!("Host: localhost\r\n{action}\r\nAuthorization: Basic {token}")), 401);
+            assert_eq!(ask(&format!("Host: localhost\r\nAuthorization: Bearer {token}")), 400);
+            let right = format!("{action}\r\nAuthorization: Bearer {token}");
+            assert_eq!(ask(&format!("Host: evil.example\r\n{right}")), 403);
+            assert_eq!(ask(&format!("Host: localhost\r\nOrigin: http://evil.example\r\n{right}")), 403);
+            assert_eq!(ask(&format!("Host: localhost\r\nOrigin: null\r\n{right}")), 403);
+            let form = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate";
+            assert_eq!(ask(&format!("Host: localhost\r\n{form}\r\n{right}")), 403);
+            // Not by a link, nor with the token in the address.
+            assert_eq!(get(dashboard, &path).status, 405);
+            assert_eq!(get(dashboard, &format!("{path}?token={token}")).status, 405);
+            assert_eq!(json(dashboard, "/api/status")["runs"]["cancelled"], 0, "it goes on");
+
+            assert_eq!(ask(&format!("Host: localhost\r\n{right}")), 202);
+            assert_eq!(run.join().unwrap().kind(), ErrorKind::Cancelled);
+            assert_eq!(ask(&format!("Host: localhost\r\n{right}")), 409, "it is over");
+            let unknown = format!("POST /api/runs/999999/cancel HTTP/1.1\r\nHost: localhost\r\n{right}");
+            assert_eq!(client::ask(dashboard.address(), &unknown).status, 404);
+        });
+        let status = json(dashboard, "/api/status");
+        assert_eq!(status["runs"]["cancelled"], 1);
+        let log = json(dashboard, "/api/log");
+        assert!(names(&log["events"], "kind").contains(&"cancel asked for"));
+        // No answer has it.
+        for path in ["/", "/api/status", "/api/log", "/api/runs", "/metrics"] {
+            assert!(!get(dashboard, path).body.contains(dashboard.token()), "{path}");
+        }
+        assert!(!format!("{dashboard:?}").contains(dashboard.token()));
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn workers_are_told_with_their_memory_and_how_they_were_lost() {
+    fn die() {
+        use std::io::Write;
+        let _written = std::io::stderr().write_all(b"bad header in tile 17\n");
+        std::process::abort();
+    }
+    with_dashboard("workers", |dashboard| {
+        let _scope = config::scoped("num_workers", 1).unwrap().and("processes.stdio", "capture").unwrap();
+        let _limit = config::scoped("processes.memory_limit", "512 MiB").unwrap();
+        let bad = delayed(die, ()).name("bad");
+        assert_eq!(bad.compute_with("processes").unwrap_err().kind(), ErrorKind::WorkerDied);
+        assert_eq!(delayed(std::process::id, ()).compute_with("processes").map(|pid| pid > 0).unwrap(), true);
+        let all = until(dashboard, "/api/workers", |all| {
+            all["workers"].as_array().unwrap().last().unwrap()["memory"].is_u64()
+        });
+        let workers = all["workers"].as_array().unwrap();
+        let lost: Vec<_> = workers.iter().filter(|worker| worker["lost"].is_string()).collect();
+        assert_eq!(lost.len(), 3);
+        for (worker, restarts) in lost.iter().zip(0..) {
+            assert_eq!((&worker["restarts"], &worker["memory"]), (&restarts.into(), &Value::Null));
+            assert!(worker["lost"].as_str().unwrap().contains("SIGABRT"), "{worker}");
+            assert!(worker["output"].as_str().unwrap().ends_with("bad header in tile 17"), "{worker}");
+        }
+        assert!(lost[2]["last_error"].as_str().unwrap().starts_with("bad: killed by signal 6"), "{}", lost[2]);
+        let last = workers.last().unwrap();
+        assert_eq!((&last["restarts"], &last["memory_limit"]), (&3.into(), &(512_u64 << 20).into()));
+        assert!(last["own_memory"].as_u64().unwrap() < last["memory"].as_u64().unwrap(), "{last}");
+        let machine = &json(dashboard, "/api/status")["machine"];
+        assert!(machine["memory"].as_u64().unwrap() > last["memory"].as_u64().unwrap());
+        assert!(machine["total_memory"].as_u64().unwrap() > machine["memory"].as_u64().unwrap());
+    });
+}
+
+#[test]
+fn more_connections_than_there_is_room_for_wait_their_turn() {
+    with_dashboard("connections", |dashboard| {
+        let idle: Vec<_> = (0..400).map(|_| client::connect(dashboard.address())).collect();
+        let mut late = client::connect(dashboard.address());
+        late.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        // A run does not notice.
+        assert_eq!(squares(1_000).compute_with("threads").unwrap(), 332_833_500);
+        drop(idle);
+        let mut answer = String::new();
+        late.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("ok\n"), "{answer}");
     });
 }
 
@@ -253,9 +481,12 @@ fn what_is_remembered_is_bounded() {
         assert_eq!(json(dashboard, "/api/runs")["runs"].as_array().unwrap().len(), 500);
         assert_eq!(json(dashboard, "/api/log")["events"].as_array().unwrap().len(), 1_000);
         let tasks = json(dashboard, "/api/tasks?limit=1000000");
-        assert!(tasks["tasks"].as_array().unwrap().len() <= 5_000);
+        assert!(tasks["tasks"].as_array().unwrap().len() <= 2_000);
         assert_eq!(tasks["seen"], 22_602);
         assert!(tasks["lost"].as_u64().unwrap() > 10_000, "{}", tasks["lost"]);
+        let runs = json(dashboard, "/api/runs");
+        let reports = runs["runs"].as_array().unwrap().iter().filter(|run| run["has_report"] == true).count();
+        assert_eq!(reports, 100);
         let longest = names(&tasks["tasks"], "name").iter().map(|name| name.len()).max();
         assert!(longest.unwrap() <= 400, "{longest:?}");
         for path in ["/api/status", "/api/log", "/metrics"] {

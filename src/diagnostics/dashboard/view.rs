@@ -303,6 +303,8 @@ fn workers<'a>(collector: &Collector, now: &'a Now) -> Vec<Worker<'a>> {
             let process = if id.is_here() { None } else { collector.resources.of(id.pid()) };
             let is_gone = !id.is_here() && tally.lost.is_none() && process.is_none();
             let process = process.filter(|_| tally.lost.is_none());
+            let running = now.running.iter().filter(|running| running.worker == id);
+            let so_far_ns: u64 = running.map(|running| now.now_ns.saturating_sub(running.started_ns)).sum();
             Worker {
                 name: id.to_string(),
                 pid: id.pid(),
@@ -310,9 +312,9 @@ fn workers<'a>(collector: &Collector, now: &'a Now) -> Vec<Worker<'a>> {
                 kind: if id.is_here() { "thread" } else { "process" },
                 running: counts.running.max(0),
                 ended: counts.into(),
-                busy: seconds(counts.busy_ns),
+                busy: seconds(counts.busy_ns + so_far_ns),
                 first_seen: seconds(tally.first_ns),
-                last_seen: seconds(tally.last_ns),
+                last_seen: seconds(if so_far_ns > 0 { now.now_ns } else { tally.last_ns }),
                 lost: tally.lost.as_deref(),
                 // One that was only just started may not have been looked at.
                 is_gone: is_gone && counts.running <= 0 && now.now_ns.saturating_sub(tally.first_ns) > 2_000_000_000,

@@ -88,7 +88,7 @@ function showMachine({ machine, workers }) {
   if (numProcesses === 0) {
     put($("machine"), element("p", { class: "note" }, "This system does not tell."));
   } else {
-    const of = numProcesses === 1 ? "this process" : `this process and ${count(numProcesses - 1)} workers`;
+    const of = numProcesses === 1 ? "this process" : `this process and ${numProcesses === 2 ? "one worker" : `${count(numProcesses - 1)} workers`}`;
     put($("machine"),
       element("div", { class: "row two" }, element("span", {}, "Processors"), meter(cpus, numCpus, `${cpus.toFixed(1)} of ${numCpus}`, "processors")),
       element("div", { class: "row two" }, element("span", {}, "Memory"), meter(memory, total ?? memory, total ? `${bytes(memory)} of ${bytes(total)}` : bytes(memory), "memory")),
@@ -98,8 +98,8 @@ function showMachine({ machine, workers }) {
   drawHistory();
   const shown = workers.filter((worker) => !worker.is_gone).sort((a, b) => (b.running > 0) - (a.running > 0) || b.last_seen - a.last_seen).slice(0, 12);
   const hasProcesses = shown.some((worker) => worker.kind === "process");
-  const columns = [["Worker"], ["State"], ["Done", "number"], ["Failed", "number wide"], ...(hasProcesses ? [["Processors", "meters wide"], ["Memory", "meters"]] : [])];
-  const rows = shown.map((worker) => [worker.name, state(stateOf(worker)), count(worker.finished), count(worker.failed), ...(hasProcesses ? [cpuOf(worker), memoryOf(worker)] : [])]);
+  const columns = [["Worker"], ["State"], ["Done", "number"], ...(hasProcesses ? [["Processors", "meters wide"], ["Memory", "meters"]] : [])];
+  const rows = shown.map((worker) => [worker.name, state(stateOf(worker)), count(worker.finished), ...(hasProcesses ? [cpuOf(worker), memoryOf(worker)] : [])]);
   const more = workers.length - shown.length;
   put($("crew"), table(columns, rows, "No worker has been seen yet."),
     ...(more > 0 && rows.length > 0 ? [element("p", { class: "note" }, `and ${count(more)} more on the page `, element("a", { href: "#workers" }, "Workers"))] : []));
@@ -118,7 +118,7 @@ function memoryOf(worker) {
   if (worker.memory_limit === null) return bytes(worker.memory);
   const part = worker.own_memory / worker.memory_limit;
   const fill = part > 0.9 ? "var(--bad)" : part > 0.7 ? "var(--warn)" : null;
-  return meter(worker.own_memory, worker.memory_limit, `${bytes(worker.own_memory)} of ${bytes(worker.memory_limit)}`, "memory", fill);
+  return meter(worker.own_memory, worker.memory_limit, `${bytes(worker.own_memory)} / ${bytes(worker.memory_limit)}`, "memory", fill);
 }
 
 /** Processors and memory, as two lines over the last minutes. */
@@ -139,15 +139,15 @@ function drawHistory() {
   c.font = "11px system-ui, sans-serif";
   const first = looks[0].now;
   const span = Math.max(looks[looks.length - 1].now - first, 1);
-  const lines = [["cpus", "--accent", Math.max(1, ...looks.map((look) => look.cpus)), (most) => `${most.toFixed(1)} processors`],
-    ["memory", "--warn", Math.max(1, ...looks.map((look) => look.memory)), bytes]];
+  const lines = [["cpus", "--accent", Math.max(...looks.map((look) => look.cpus)), (most) => `${most.toFixed(1)} processors`],
+    ["memory", "--warn", Math.max(...looks.map((look) => look.memory)), bytes]];
   lines.forEach(([key, name, most, words], index) => {
     c.strokeStyle = style.getPropertyValue(name);
     c.lineWidth = 1.6;
     c.setLineDash(index === 0 ? [] : [4, 2]);
     c.beginPath();
     looks.forEach((look, place) => {
-      const [x, y] = [(look.now - first) / span * width, height - 2 - look[key] / most * (height - 20)];
+      const [x, y] = [(look.now - first) / span * width, height - 2 - look[key] / Math.max(most, 1) * (height - 20)];
       if (place === 0) c.moveTo(x, y);
       else c.lineTo(x, y);
     });
@@ -183,7 +183,7 @@ const tables = {
     const file = (run, name, text) => element("a", { href: `/api/runs/${run.id}/${name}`, download: "" }, text);
     const rows = runs.map((run) => [run.id, run.title, state(run.state), duration(Math.max(0, (run.ended ?? now) - run.started)),
       `${count(run.finished)} / ${count(run.num_tasks)}`, count(run.failed), count(run.skipped), run.scheduler, run.parent ?? "", clock(run.started),
-      run.has_report ? element("span", { class: "files" }, file(run, "report.html", "report"), file(run, "trace.json", "trace"), ...cancelButton(run)) : element("span", {}, ...cancelButton(run)),
+      run.has_report ? element("span", { class: "files" }, file(run, "report.html", "report"), file(run, "trace.json", "trace"), ...cancelButton(run)) : cancelButton(run)[0] ?? "",
       run.error ?? ""]);
     put($("runs-table"), table([["Run", "number"], ["Output", "long"], ["State"], ["Took", "number"], ["Finished", "number"], ["Failed", "number wide"],
       ["Skipped", "number wide"], ["Scheduler", "wide"], ["Within", "number wide"], ["Started", "number wide"], ["Files"], ["Error", "long"]], rows, "No run has been seen yet."));
@@ -197,15 +197,15 @@ const tables = {
     };
     const rows = workers.map((worker) => [worker.name, state(stateOf(worker)), count(worker.finished), count(worker.failed),
       worker.kind === "process" ? count(worker.restarts) : "", cpuOf(worker), memoryOf(worker), duration(worker.busy),
-      percent(Math.min(1, worker.busy / Math.max(1e-9, worker.last_seen - worker.first_seen))), `${duration(Math.max(0, now - worker.last_seen))} ago`, how(worker)]);
-    put($("workers-table"), table([["Worker"], ["State"], ["Done", "number"], ["Failed", "number"], ["Before it", "number"], ["Processors", "meters"], ["Memory", "meters"],
+      percent(Math.min(1, worker.busy / Math.max(1e-9, worker.last_seen - worker.first_seen))), worker.running > 0 ? "now" : `${duration(Math.max(0, now - worker.last_seen))} ago`, how(worker)]);
+    put($("workers-table"), table([["Worker"], ["State"], ["Done", "number"], ["Failed", "number"], ["Restarts", "number"], ["Processors", "meters"], ["Memory", "meters"],
       ["Busy", "number wide"], ["Load", "number wide"], ["Last seen", "number wide"], ["Last error", "long"]], rows, "No worker has been seen yet."));
   },
   async log() {
     const { events } = await get("/api/log");
     const kind = (text) => element("span", { class: "state", "data-state": text.includes("failed") || text.includes("lost") ? "failed" : /retried|cancel/.test(text) ? "cancelled" : "" }, text);
     const rows = events.map((event) => [clock(event.at), kind(event.kind), event.run ?? "", event.text]);
-    put($("log-table"), table([["At"], ["What"], ["Run", "number"], ["", "long"]], rows, "Nothing has happened yet."));
+    put($("log-table"), table([["At"], ["What"], ["Run", "number"], ["Text", "long"]], rows, "Nothing has happened yet."));
   },
 };
 
@@ -369,11 +369,14 @@ function link(kind, text) {
 }
 
 function take(update) {
+  // A run that is new is shown at once.
+  const newest = (it) => it?.live[it.live.length - 1]?.id ?? 0;
+  const isNew = newest(update) > newest(latest);
   latest = update;
   $("program").textContent = update.program || "sprang";
   $("pid").textContent = `pid ${update.pid}`;
   if (current() === "status" && !document.hidden) showStatus(update);
-  showTable();
+  showTable(isNew);
 }
 
 function told(update) {

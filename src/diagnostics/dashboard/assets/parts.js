@@ -36,11 +36,10 @@ function become(node, other) {
     if (node.nodeValue !== other.nodeValue) node.nodeValue = other.nodeValue;
     return undefined;
   }
-  // Whether details are open is up to the reader.
-  for (const { name } of [...node.attributes]) if (!other.hasAttribute(name) && name !== "open") node.removeAttribute(name);
-  for (const { name, value } of other.attributes) if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+  // Whether details are open is up to the reader. Styles may be set one by one, but not as an attribute: the policy of the page has it so.
+  for (const { name } of [...node.attributes]) if (!other.hasAttribute(name) && name !== "open" && name !== "style") node.removeAttribute(name);
+  for (const { name, value } of other.attributes) if (name !== "style" && node.getAttribute(name) !== value) node.setAttribute(name, value);
   if (node.nodeName === "PROGRESS") node.value = other.value;
-  // What is set by script and not by an attribute: the policy allows no styles in the markup.
   for (const name of STYLES) {
     const value = other.style.getPropertyValue(name);
     if (node.style.getPropertyValue(name) !== value) node.style.setProperty(name, value);
@@ -67,7 +66,7 @@ export function bytes(number) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;
   while (number >= 1023.5 && unit < units.length - 1) [number, unit] = [number / 1024, unit + 1];
-  return `${number < 10 && unit > 0 ? number.toFixed(1) : number.toFixed(0)} ${units[unit]}`;
+  return `${number < 10 ? Number(number.toFixed(1)) : number.toFixed(0)} ${units[unit]}`;
 }
 
 export function state(text) {
@@ -98,10 +97,14 @@ export function meter(value, max, words, label, fill) {
 /** A table of rows of cells; the columns are `[title, class]`. */
 export function table(columns, rows, empty) {
   if (rows.length === 0) return element("p", { class: "empty" }, empty);
-  const head = element("thead", {}, element("tr", {}, ...columns.map(([title, kind]) => element("th", { scope: "col", class: kind }, title))));
-  const body = element("tbody");
-  for (const row of rows) body.append(element("tr", {}, ...row.map((cell, index) => element("td", { class: columns[index][1] }, cell))));
-  return element("table", {}, head, body);
+  // It stays a table for those who hear it, also where a narrow page shows cards.
+  const head = element("tr", { role: "row" }, ...columns.map(([title, kind]) => element("th", { scope: "col", role: "columnheader", class: kind }, title)));
+  const body = element("tbody", { role: "rowgroup" });
+  for (const row of rows) {
+    const cells = row.map((cell, index) => element("td", { role: "cell", class: columns[index][1], "data-title": columns[index][0] }, ...(cell === "" ? [] : [cell])));
+    body.append(element("tr", { role: "row" }, ...cells));
+  }
+  return element("table", { role: "table" }, element("thead", { role: "rowgroup" }, head), body);
 }
 
 export async function get(path) {
