@@ -1,6 +1,7 @@
 //! The configuration, through its public functions: layers, mistakes, scopes, snapshots.
 
 mod child;
+mod dashboard;
 mod docs;
 mod layers;
 mod mistakes;

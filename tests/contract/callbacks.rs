@@ -2,8 +2,8 @@
 
 use super::{Check, Subject, Tally, check, check_here};
 use sprang::callback::{
-    self, Callback, RunFinished, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo,
-    TaskRetried, TaskSkipped, TaskStarted, WorkerLost, WorkerStarted,
+    self, Callback, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed, TaskFinished,
+    TaskInfo, TaskRetried, TaskSkipped, TaskStarted, WorkerLost, WorkerStarted,
 };
 use sprang::{
     CancelToken, Delayed, ErrorKind, Refs, compute_each, delayed, delayed_local, local, try_delayed, try_delayed_local,
@@ -24,6 +24,7 @@ pub(crate) fn checks() -> Vec<Check> {
         check(a_panic_is_told_as_a_failure),
         check(a_task_that_is_too_slow_is_told_as_a_failure),
         check(a_cancelled_run_has_an_end),
+        check(a_run_ends_by_its_handle_once),
         check_here(a_nested_run_knows_the_one_around_it),
         check(a_callback_that_panics_is_called_no_more),
         check(several_callbacks_are_told_once_each),
@@ -335,6 +336,54 @@ fn a_cancelled_run_has_an_end(_: &Subject) {
     assert!(matches!(story.last("long"), Some(Word::Finished | Word::Cancelled)), "{story:?}");
     assert!(story.words("reader").is_empty());
     assert_eq!(story.end, Some(Some(ErrorKind::Cancelled)));
+}
+
+/// Ends the run when a task with this name has been started.
+#[derive(Default)]
+struct EndAt {
+    name: &'static str,
+    handle: Mutex<Option<RunHandle>>,
+    cancelled: Mutex<Vec<bool>>,
+}
+
+impl Callback for EndAt {
+    fn on_run_started(&self, event: &RunStarted<'_>) {
+        assert_eq!(event.handle.id(), event.run.id());
+        *self.handle.lock().unwrap() = Some(event.handle.clone());
+    }
+
+    fn on_task_started(&self, event: &TaskStarted<'_>) {
+        if &*event.task.name() == self.name {
+            let handle = self.handle.lock().unwrap().clone().unwrap();
+            // From another thread and from this one.
+            let first = std::thread::scope(|scope| scope.spawn(|| handle.cancel()).join().unwrap());
+            self.cancelled.lock().unwrap().extend([first, handle.cancel()]);
+        }
+    }
+}
+
+fn a_run_ends_by_its_handle_once(_: &Subject) {
+    fn until_pulled() -> u64 {
+        let token = CancelToken::current();
+        while !token.is_cancelled() {
+            std::thread::yield_now();
+        }
+        7
+    }
+    let long = delayed(until_pulled, ()).name("long");
+    let reader = delayed(|n: &u64| *n, (&long,)).name("reader");
+    let end = Arc::new(EndAt { name: "long", ..EndAt::default() });
+    let story = story_of(|| {
+        let _end = callback::scoped(end.clone());
+        assert_eq!(reader.compute().unwrap_err().kind(), ErrorKind::Cancelled);
+    });
+    assert!(story.words("reader").is_empty());
+    assert_eq!(story.end, Some(Some(ErrorKind::Cancelled)));
+    assert_eq!(*end.cancelled.lock().unwrap(), [true, false]);
+    // The handle of a run that is over does nothing, and nothing happens to the next run.
+    let handle = end.handle.lock().unwrap().take().unwrap();
+    assert!(!handle.cancel());
+    assert_eq!(delayed(|| 1, ()).compute().unwrap(), 1);
 }
 
 fn a_nested_run_knows_the_one_around_it(_: &Subject) {
