@@ -100,7 +100,7 @@ fn history() {
     let _workers = config::scoped("num_workers", 2).unwrap().and("processes.stdio", "capture").unwrap();
     let _limits = config::scoped("processes.memory_limit", "256 MiB").unwrap();
     // In a worker of a test, standard error goes past the harness.
-    let dies = delayed(|| die(), ()).name("decode 17");
+    let dies = delayed(die, ()).name("decode 17");
     let fine: Vec<_> = (0..40_u64).map(|i| delayed(|i: u64| i, (i,)).name(format!("decode {}", 100 + i))).collect();
     let results = sprang::prepare((&dies, &fine)).unwrap();
     let _scheduler = config::scoped("scheduler", "processes").unwrap();

@@ -1,6 +1,8 @@
 //! The setting `dashboard`.
 
-use crate::child::{alone, shown};
+use crate::child::alone;
+#[cfg(not(feature = "dashboard"))]
+use crate::child::shown;
 use crate::get;
 use sprang::{ErrorKind, config, delayed};
 
