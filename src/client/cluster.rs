@@ -2,6 +2,7 @@
 
 use super::core::{Core, Member, Plant};
 use super::wait::{deadline_after, give_up_place};
+use crate::api::compute::serve_dashboard;
 use crate::api::config::{self, ProcessSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::{ProcessExecutor, refusal};
@@ -184,6 +185,8 @@ impl ClusterBuilder {
     /// [configuration](crate::config).
     pub fn build(self) -> Result<LocalCluster> {
         let snapshot = config::snapshot()?;
+        // Tasks that nobody watches take a shorter way, so this is not left to the first run.
+        serve_dashboard(snapshot.settings())?;
         if self.has_processes
             && let Some(refusal) = refusal()
         {

@@ -95,6 +95,23 @@ mod with_the_feature {
     }
 
     #[test]
+    fn a_cluster_starts_it_before_its_first_task() {
+        alone(
+            |room| {
+                room.env("SPRANG_DASHBOARD", "127.0.0.1:0");
+            },
+            || {
+                let client = sprang::Client::threads(2).unwrap();
+                assert!(dashboard::of_the_process().is_some());
+                assert_eq!(client.submit(|| 7, ()).result().unwrap(), 7);
+                while !status().contains("\"runs\":{\"running\":0,\"finished\":1,") {
+                    std::thread::yield_now();
+                }
+            },
+        );
+    }
+
+    #[test]
     fn one_that_cannot_listen_does_not_keep_the_run() {
         // An address for documents, which no machine has.
         alone(
