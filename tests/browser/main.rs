@@ -114,6 +114,13 @@ fn die() {
     std::process::abort();
 }
 
+/// Saves a picture, if pictures are wanted.
+fn picture(browser: &mut Browser, name: &str) {
+    if let Some(folder) = pictures() {
+        browser.save(&folder.join(format!("{name}.png")));
+    }
+}
+
 /// Where pictures go, if they are wanted.
 fn pictures() -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "it says what this test leaves behind")]
@@ -156,7 +163,7 @@ const FAINT: &str = "(() => {
 fn every_page_is_right_at_every_width_and_in_both_themes() {
     with_browser("every_page_is_right_at_every_width_and_in_both_themes", |_, browser| {
         history();
-        let (barrier, pictures) = (Barrier::default(), pictures());
+        let barrier = Barrier::default();
         thread::scope(|scope| {
             let _open = barrier.opened_at_last();
             let run = scope.spawn(|| {
@@ -186,9 +193,7 @@ fn every_page_is_right_at_every_width_and_in_both_themes() {
                         assert!(needed.as_u64().unwrap() <= width.into(), "{at}: it is {needed} wide");
                         assert_eq!(browser.run(NAMELESS), serde_json::json!([]), "{at}");
                         assert_eq!(browser.run(FAINT), serde_json::json!([]), "{at}");
-                        if let Some(folder) = &pictures {
-                            browser.save(&folder.join(format!("{page}-{width}-{theme}.png")));
-                        }
+                        picture(browser, &format!("{page}-{width}-{theme}"));
                     }
                 }
             }
@@ -286,11 +291,13 @@ fn a_run_is_cancelled_with_the_token_and_not_without() {
             for (token, said) in [("wrong", "not the token"), (dashboard.token(), "is being cancelled")] {
                 browser.click("#token");
                 browser.wait_for("document.activeElement.id === 'token-text'");
+                picture(browser, "dialog-token");
                 browser.write(token);
                 browser.press("Enter");
                 browser.wait_for("document.querySelector('#progress [data-cancel]')");
                 browser.click("#progress [data-cancel]");
                 browser.wait_for("document.querySelector('#ask-cancel').open");
+                picture(browser, "dialog-cancel");
                 browser.click("#ask-cancel [type=submit]");
                 browser.wait_for(&format!("document.querySelector('#said').innerText.includes('{said}')"));
             }
@@ -331,6 +338,7 @@ fn a_million_tasks_leave_the_page_responsive() {
                                   || document.querySelectorAll('#tasks-table td').length > 0");
                 run.join().unwrap();
             });
+            picture(browser, &format!("large-{}", &page[1..]));
             let late = browser.run("(() => { clearInterval(clock); late.sort((a, b) => a - b); return late[Math.floor(late.length * 0.95)]; })()");
             assert!(late.as_f64().unwrap() < 250.0, "{page}: {late} ms");
         }
@@ -359,9 +367,7 @@ fn the_example_has_something_to_look_at() {
         browser.run("(() => { const it = document.getElementById('window'); it.value = '5'; it.dispatchEvent(new Event('change')); })()");
         let ended = "document.querySelector('#tiles').innerText.match(/Runs done\\s+([0-9]+)/)[1] >= 8";
         browser.wait_for(&format!("{ended} && document.querySelectorAll('#running td').length > 8"));
-        if let Some(folder) = pictures() {
-            browser.save(&folder.join("example.png"));
-        }
+        picture(&mut browser, "example");
         browser.click("nav a[href='#runs']");
         browser.wait_for("document.querySelectorAll('#runs-table a[download]').length >= 16");
         assert_eq!(browser.complaints(), Vec::<String>::new());
