@@ -303,6 +303,7 @@ $("cancel-form").addEventListener("submit", async (event) => {
 $("token").addEventListener("click", () => { $("token-text").value = ""; $("ask-token").showModal(); });
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
+  $("said").hidden = true;
   keep($("token-text").value.trim() || null);
   $("token-text").value = "";
   $("ask-token").close();
