@@ -34,7 +34,7 @@ pub(super) struct Core {
     num_slots: usize,
     pub(super) memory: Memory,
     origin: u32,
-    /// How long calls of each code have taken on average in the runs before.
+    /// How long calls of each code have taken on average in the runs of one worker before.
     means: Mutex<HashMap<usize, f64>>,
     state: Mutex<State>,
     places: Box<[Place]>,
@@ -196,6 +196,9 @@ impl Core {
 
     pub(super) fn remove(&self, schedule: &Arc<Schedule>) {
         self.state.lock().schedules.retain(|other| !Arc::ptr_eq(other, schedule));
+        if schedule.pin().is_none() {
+            return;
+        }
         let mut means = self.means.lock();
         means.extend(schedule.means().map(|(code, mean)| (std::ptr::from_ref(code).addr(), mean)));
     }
