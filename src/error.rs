@@ -50,8 +50,10 @@ pub enum ErrorKind {
     Closed,
     /// As many tasks wait in a cluster as may.
     Full,
-    /// A picture has a file name of an unknown kind, or its file cannot be written.
+    /// A file has a name of an unknown kind, or cannot be written.
     NotSaved,
+    /// A file cannot be read, or is not what it should be.
+    NotLoaded,
 }
 
 /// An error of sprang, or the failure of a task.

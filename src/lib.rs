@@ -53,6 +53,7 @@
 //! - Watching: a [`callback`] is told what happens in a run; [`profile()`] says where the time went; with the feature `progress`, `progress`
 //!   shows how far a run is; with the feature `dashboard`, `dashboard::serve` shows it live in a browser; [`visualize`] draws a graph,
 //!   [`picture`] says what is drawn.
+//! - What the machine gives: [`SystemInfo`]. The feature `cli` builds a command, `sprang`, that shows it, the configuration, and reports.
 //! - What can go wrong: [`Error`], [`ErrorKind`].
 //!
 //! # The road of a compute
@@ -95,6 +96,7 @@ pub use diagnostics::picture::visualize;
 pub use diagnostics::profile::{self, Profile, Profiler, profile};
 #[cfg(feature = "progress")]
 pub use diagnostics::progress::{Progress, Shown, progress};
+pub use diagnostics::system::SystemInfo;
 pub use engine::callback;
 pub use engine::{CancelToken, EnteredToken, ReadyTask, Run};
 pub use error::{Error, ErrorKind, Result, WorkerExit};

@@ -134,6 +134,12 @@ impl RunId {
         RunId(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// That of a run that was written into a file.
+    #[cfg(feature = "files")]
+    pub(crate) fn of_number(number: u64) -> Self {
+        RunId(number)
+    }
+
     /// The number: 1 for the first run.
     pub fn get(self) -> u64 {
         self.0
@@ -172,8 +178,17 @@ impl WorkerId {
         WorkerId { pid: None, thread: number.unwrap_or(u32::MAX) }
     }
 
+    /// A thread of this process.
+    #[cfg(feature = "files")]
+    pub(crate) fn of_thread(thread: u32) -> Self {
+        WorkerId { pid: None, thread }
+    }
+
     /// A thread of a worker process.
-    #[cfg_attr(not(all(target_os = "linux", not(miri))), expect(dead_code, reason = "worker processes need Linux"))]
+    #[cfg_attr(
+        not(any(all(target_os = "linux", not(miri)), feature = "files")),
+        expect(dead_code, reason = "worker processes need Linux")
+    )]
     pub(crate) fn of_process(pid: u32, thread: u32) -> Self {
         WorkerId { pid: NonZeroU32::new(pid), thread }
     }

@@ -16,14 +16,29 @@ use std::fmt;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    name: &'static str,
+    setting: &'static Setting,
     /// Strongest first; never empty, since a default is always there.
     given: Vec<(String, Origin)>,
 }
 
 impl Explanation {
-    pub(super) fn new(setting: &Setting, snapshot: &Snapshot) -> Self {
-        Explanation { name: setting.name, given: snapshot.given(setting) }
+    pub(super) fn new(setting: &'static Setting, snapshot: &Snapshot) -> Self {
+        Explanation { setting, given: snapshot.given(setting) }
+    }
+
+    /// The setting's name.
+    pub fn name(&self) -> &'static str {
+        self.setting.name
+    }
+
+    /// What the setting means, in a sentence.
+    pub fn meaning(&self) -> &'static str {
+        self.setting.doc
+    }
+
+    /// What it may be given, in words that go on after "give": `"memory" or "fast"`.
+    pub fn values(&self) -> &'static str {
+        self.setting.kind
     }
 
     /// The value in force, as text.
@@ -44,7 +59,7 @@ impl Explanation {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {}, from {}", self.name, self.value(), self.origin())?;
+        write!(f, "{} = {}, from {}", self.name(), self.value(), self.origin())?;
         for (value, origin) in self.instead_of() {
             write!(f, "\n  instead of {value}, from {origin}")?;
         }

@@ -23,7 +23,7 @@
 //! `schema.rs` has one row for each setting, and what its values may be; `value.rs` what may be given. `outside.rs` reads the
 //! environment and the files, the only part of sprang that does. `layers.rs` stacks the layers, `process.rs` holds those that all
 //! threads share, `thread.rs` those of one thread. `portable.rs` takes a snapshot to another process. `explain.rs` tells where a value
-//! comes from.
+//! comes from. `edit.rs`, with the feature `files`, writes a setting to a file.
 //!
 //! # Examples
 //! ```
@@ -40,6 +40,8 @@
 //! # Ok::<(), sprang::Error>(())
 //! ```
 
+#[cfg(feature = "files")]
+mod edit;
 mod explain;
 mod layers;
 mod outside;
@@ -52,13 +54,16 @@ mod value;
 pub use crate::executor::processes::initializer::{Initializer, InitializerOutcome};
 pub use crate::executor::processes::settings::{LocalTasks, ProcessSettings, Stdio};
 pub use crate::portable::codec::Codec;
+#[cfg(feature = "files")]
+pub use edit::write;
 pub use explain::Explanation;
 pub use layers::{Origin, Snapshot};
+pub use outside::{ConfigFile, FileRole};
 pub use schema::{Errors, Order, Settings, table};
 pub use thread::{Entered, Scope};
 pub use value::Value;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use layers::{Entry, find_for};
 pub(super) use outside::environment_number;
 use std::panic::Location;
@@ -220,6 +225,68 @@ pub fn get(key: &str) -> Result<String> {
 pub fn explain(key: &str) -> Result<Explanation> {
     let setting = find_for("config::explain", key)?;
     Ok(Explanation::new(setting, &snapshot()?))
+}
+
+/// The names of all settings.
+///
+/// # Examples
+/// ```
+/// assert!(sprang::config::names().any(|name| name == "num_workers"));
+/// ```
+pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
+    schema::SETTINGS.iter().map(|setting| setting.name)
+}
+
+/// Every setting, explained.
+///
+/// # Examples
+/// ```
+/// for setting in sprang::config::list()? {
+///     println!("{} = {}: {}", setting.name(), setting.value(), setting.meaning());
+/// }
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`settings`].
+pub fn list() -> Result<Vec<Explanation>> {
+    let snapshot = snapshot()?;
+    Ok(schema::SETTINGS.iter().map(|setting| Explanation::new(setting, &snapshot)).collect())
+}
+
+/// Whether a setting can be `value`; in words for the person who gave it, if not.
+///
+/// # Examples
+/// ```
+/// use sprang::config::{self, Value};
+///
+/// config::check("processes.memory_limit", Value::untyped("2 GiB"))?;
+/// let mistake = config::check("num_workers", Value::untyped("none at all")).unwrap_err();
+/// assert!(mistake.to_string().starts_with(r#""num_workers" cannot be "none at all"; give a whole number from 1"#));
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`.
+pub fn check(key: &str, value: impl Into<Value>) -> Result<()> {
+    let setting = schema::find(key).ok_or_else(|| Error::config(schema::unknown(key, schema::quoted)))?;
+    setting.check(&value.into()).map_err(Error::config)
+}
+
+/// Where configuration files are looked for, strongest first, and whether there are any.
+///
+/// # Examples
+/// ```
+/// use sprang::config::{self, FileRole};
+///
+/// let files = config::files();
+/// let of_this_folder = files.iter().find(|file| file.role == FileRole::Folder).unwrap();
+/// assert!(of_this_folder.path.ends_with("sprang.toml") && !of_this_folder.is_there);
+/// ```
+pub fn files() -> Vec<ConfigFile> {
+    let mut files = outside::files();
+    files.reverse();
+    files
 }
 
 /// Reads the environment and the files again. What [`set`] and scopes said stays.

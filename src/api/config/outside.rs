@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,29 +20,80 @@ const PREFIX: &str = "SPRANG_";
 /// names, the environment.
 pub(super) fn read() -> Result<Vec<Layer>> {
     let environment = environment()?;
-    let of_the_user = user_folder().map(|folder| folder.join("sprang/sprang.toml"));
-    let of_this_folder = PathBuf::from("sprang.toml");
     let mut layers = Vec::with_capacity(4);
-    for path in of_the_user.into_iter().chain([of_this_folder]) {
-        let path = absolute(path);
-        // A link that leads nowhere is there, and is then reported as unreadable. Where no one can tell, nothing is there.
-        if path.symlink_metadata().is_ok() {
-            layers.push(file(&path, |error| {
-                format!("{path:?} cannot be read: {error}; make it a readable file, or remove it")
+    for ConfigFile { path, role, is_there } in files_with(environment.file) {
+        let of_variable = role == FileRole::Variable;
+        if is_there || of_variable {
+            layers.push(file(&path, |error| match of_variable {
+                false => format!("{path:?} cannot be read: {error}; make it a readable file, or remove it"),
+                true => format!(
+                    "environment variable SPRANG_CONFIG names {path:?}, which cannot be read: {error}; \
+                     name another file, or unset it"
+                ),
             })?);
         }
     }
-    if let Some(path) = environment.file {
-        let path = absolute(path);
-        layers.push(file(&path, |error| {
-            format!(
-                "environment variable SPRANG_CONFIG names {path:?}, which cannot be read: {error}; \
-                 name another file, or unset it"
-            )
-        })?);
-    }
     layers.push(environment.layer);
     Ok(layers)
+}
+
+/// A place where a configuration file is looked for. See [`files`](super::files).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigFile {
+    /// Where.
+    pub path: PathBuf,
+    /// Why there.
+    pub role: FileRole,
+    /// Whether there is something.
+    pub is_there: bool,
+}
+
+/// Why a configuration file is looked for in a place, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum FileRole {
+    /// It is the user's.
+    User,
+    /// It is that of the current folder.
+    Folder,
+    /// The environment variable `SPRANG_CONFIG` names it.
+    Variable,
+}
+
+impl fmt::Display for FileRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FileRole::User => "the user's",
+            FileRole::Folder => "of the current folder",
+            FileRole::Variable => "named by SPRANG_CONFIG",
+        })
+    }
+}
+
+/// Where files are looked for, weakest first.
+pub(super) fn files() -> Vec<ConfigFile> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    let mut all = env::vars_os();
+    let of_variable = all.find(|(name, _)| {
+        let name = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        name.is_some_and(|name| name.eq_ignore_ascii_case("config"))
+    });
+    files_with(of_variable.map(|(_, path)| path.into())).collect()
+}
+
+fn files_with(of_variable: Option<PathBuf>) -> impl Iterator<Item = ConfigFile> + use<> {
+    let places = [
+        (user_folder().map(|folder| folder.join("sprang/sprang.toml")), FileRole::User),
+        (Some("sprang.toml".into()), FileRole::Folder),
+        (of_variable, FileRole::Variable),
+    ];
+    places.into_iter().filter_map(|(path, role)| {
+        let path = absolute(path?);
+        // A link that leads nowhere is there, and is then reported as unreadable. Where no one can tell, nothing is there.
+        let is_there = path.symlink_metadata().is_ok();
+        Some(ConfigFile { path, role, is_there })
+    })
 }
 
 fn absolute(path: PathBuf) -> PathBuf {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// A value for a setting: text, a whole number, a truth value, a duration, a path, texts by name, a scheduler or an initializer.
 ///
-/// There is nothing to call on it: [`set`](super::set), [`scoped`](super::scoped) and [`with`](super::with) take whatever turns
+/// There is hardly anything to call on it: [`set`](super::set), [`scoped`](super::scoped) and [`with`](super::with) take whatever turns
 /// into one, and say so if the setting cannot take it.
 ///
 /// # Examples
@@ -39,7 +39,7 @@ pub struct Value(pub(super) Given);
 #[derive(Clone, Debug)]
 pub(super) enum Given {
     Text(String),
-    /// From the environment, where everything is text: the setting decides what it is.
+    /// From the environment or a command line, where everything is text: the setting decides what it is.
     Untyped(String),
     Integer(i128),
     Boolean(bool),
@@ -48,6 +48,23 @@ pub(super) enum Given {
     Texts(BTreeMap<String, String>),
     Scheduler(Scheduler),
     Initializer(Initializer),
+}
+
+impl Value {
+    /// Text of which the setting decides what it is, as it does with that of an environment variable: what a person has typed.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::config::{self, Value};
+    ///
+    /// assert!(config::scoped("num_workers", "2").is_err()); // a text is no number
+    /// let _scope = config::scoped("num_workers", Value::untyped("2"))?;
+    /// assert_eq!(config::get("num_workers")?, "2");
+    /// # Ok::<(), sprang::Error>(())
+    /// ```
+    pub fn untyped(text: impl Into<String>) -> Self {
+        Value(Given::Untyped(text.into()))
+    }
 }
 
 /// As messages show it: text in quotation marks.

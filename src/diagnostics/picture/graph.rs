@@ -8,6 +8,12 @@
 //! 2. Every task has a *family*, in numbers that follow the first task of each: tasks that do the same under different names. What is
 //!    collapsed is one box for each family.
 
+#[cfg(feature = "files")]
+mod stored;
+
+#[cfg(feature = "files")]
+pub(in crate::diagnostics) use stored::StoredGraph;
+
 use super::text;
 use crate::graph::node::{Kind, TaskRef};
 use crate::graph::plan::Plan;
@@ -51,6 +57,15 @@ pub(in crate::diagnostics) enum Sort {
 }
 
 impl Sort {
+    /// For files.
+    pub(in crate::diagnostics) fn letter(self) -> char {
+        match self {
+            Sort::Portable => 'p',
+            Sort::Local => 'l',
+            Sort::Value => 'v',
+        }
+    }
+
     fn of(task: TaskRef) -> Sort {
         match task.kind().code {
             Some(_) => Sort::Portable,
@@ -133,6 +148,16 @@ impl Graph {
 
     pub(in crate::diagnostics) fn name(&self, id: u32) -> &Arc<str> {
         &self.names[self.name[id as usize] as usize]
+    }
+
+    /// The names that there are, each once.
+    pub(in crate::diagnostics) fn names(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
+    /// The place of a task's name in the [`names`](Graph::names).
+    pub(in crate::diagnostics) fn name_index(&self, id: u32) -> u32 {
+        self.name[id as usize]
     }
 
     pub(in crate::diagnostics) fn family(&self, id: u32) -> u32 {

@@ -44,6 +44,8 @@ mod text;
 
 pub use color::{Color, ColorBy, Tint};
 pub(super) use graph::Graph;
+#[cfg(feature = "files")]
+pub(super) use graph::StoredGraph;
 #[cfg(feature = "dashboard")]
 pub(super) use placed::Placed;
 

@@ -1,7 +1,7 @@
 //! A profile for other programs: CSV, JSON, and the trace format of Chrome and Perfetto.
 
 use super::json::{self, quoted};
-use super::{Outcome, Profile};
+use super::{Graph, Outcome, Profile};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::time::Duration;
@@ -48,14 +48,14 @@ impl Profile {
         out
     }
 
-    /// All of it as one JSON object: `duration_s`, `num_tasks`, `sampling`, and the lists `runs`, `names`, `tasks`, `failures` and
-    /// `resources`. Times are in seconds.
+    /// All of it as one JSON object: `process`, `duration_s`, `num_tasks`, `sampling`, and the lists `runs`, `names`, `tasks`, `failures`
+    /// and `resources`. Times are in seconds. With the feature `files`, `Profile::from_json` makes a profile of it again.
     ///
     /// # Examples
     /// ```
     /// let (_, profile) = sprang::profile(|| sprang::delayed(|| 1, ()).name("one").compute());
     /// let json = profile.to_json();
-    /// assert!(json.starts_with(r#"{"duration_s":"#) && json.contains(r#""name":"one""#));
+    /// assert!(json.starts_with(r#"{"process":"#) && json.contains(r#""name":"one""#));
     /// ```
     pub fn to_json(&self) -> String {
         let mut out = String::new();
@@ -63,7 +63,8 @@ impl Profile {
         let maybe = |time: Option<Duration>| time.map_or_else(|| "null".to_owned(), seconds);
         let _infallible = write!(
             out,
-            "{{\"duration_s\":{},\"num_tasks\":{},\"sampling\":{:.3},\"num_runs_left_out\":{},\"runs\":",
+            "{{\"process\":{},\"duration_s\":{},\"num_tasks\":{},\"sampling\":{:.3},\"num_runs_left_out\":{},\"runs\":",
+            std::process::id(),
             seconds(self.duration()),
             self.num_tasks(),
             self.sampling(),
@@ -88,6 +89,8 @@ impl Profile {
                 let (name, duration) = (quoted(&task.name), seconds(task.duration));
                 let _infallible = write!(out, "{{\"task\":{},\"name\":{name},\"duration_s\":{duration}}}", task.id);
             });
+            out.push_str(",\"graph\":");
+            write_graph(out, &run.graph);
             out.push('}');
         });
         out.push_str(",\"names\":");
@@ -243,4 +246,35 @@ impl Profile {
         out.push_str("]}");
         out
     }
+}
+
+/// A graph as lists with one entry for each task, by its id.
+fn write_graph(out: &mut String, graph: &Graph) {
+    let number = |out: &mut String, number: u32| {
+        let _infallible = write!(out, "{number}");
+    };
+    let ids = || 0..graph.num_tasks() as u32;
+    out.push_str("{\"names\":");
+    json::list(out, graph.names(), |out, name| json::string(out, name));
+    out.push_str(",\"families\":");
+    json::list(out, 0..graph.num_families() as u32, |out, family| json::string(out, graph.family_name(family)));
+    out.push_str(",\"name\":");
+    json::list(out, ids(), |out, id| number(out, graph.name_index(id)));
+    out.push_str(",\"family\":");
+    json::list(out, ids(), |out, id| number(out, graph.family(id)));
+    let sorts: String = ids().map(|id| graph.sort(id).letter()).collect();
+    let _infallible = write!(out, ",\"sort\":\"{sorts}\",\"inputs\":");
+    json::list(out, ids(), |out, id| {
+        let (read, after) = graph.inputs(id);
+        json::list(out, read.iter().chain(after), |out, &input| number(out, input));
+    });
+    out.push_str(",\"num_after\":{");
+    let after = ids().map(|id| (id, graph.inputs(id).1.len())).filter(|(_, num_after)| *num_after > 0);
+    for (index, (id, num_after)) in after.enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let _infallible = write!(out, "{comma}\"{id}\":{num_after}");
+    }
+    out.push_str("},\"outputs\":");
+    json::list(out, graph.outputs(), |out, &output| number(out, output));
+    out.push('}');
 }

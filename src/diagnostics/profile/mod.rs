@@ -31,6 +31,8 @@
 //! sample, evenly drawn, and [says so](Profile::sampling).
 
 mod export;
+#[cfg(feature = "files")]
+mod import;
 mod json;
 mod recorder;
 mod report;

@@ -45,8 +45,8 @@ pub(in crate::diagnostics) struct Record {
     pub(super) worker: WorkerId,
     pub(super) id: u32,
     /// What does not fit is as long as can be; `u32::MAX` for tasks that did not cross.
-    queued_us: u32,
-    returned_us: u32,
+    pub(super) queued_us: u32,
+    pub(super) returned_us: u32,
     pub(super) attempt: u16,
     pub(super) outcome: Outcome,
 }

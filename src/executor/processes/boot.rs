@@ -26,7 +26,7 @@ pub(super) static INIT_CALLED: AtomicBool = AtomicBool::new(false);
 pub(super) static DEPTH: AtomicU32 = AtomicU32::new(0);
 
 /// Whether sprang's function before `main` has run in this process.
-pub(super) fn hook_ran() -> bool {
+pub(crate) fn hook_ran() -> bool {
     HOOK_RAN.load(Relaxed)
 }
 

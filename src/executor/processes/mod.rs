@@ -55,6 +55,17 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+/// How much shared memory values may take up under these settings; `None` where there is none.
+pub(crate) fn shared_memory_limit(settings: &ProcessSettings) -> Option<u64> {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    return Some(pool::shared_memory_limit(settings));
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    {
+        let _ = settings;
+        None
+    }
+}
+
 /// Runs tasks in worker processes.
 ///
 /// A worker is this program's own executable, started again; nothing has to be set up for it. Workers are started when there is

@@ -460,7 +460,7 @@ pub(super) fn next_origin() -> u32 {
     ORIGIN.fetch_add(1, Ordering::Relaxed)
 }
 
-fn shared_memory_limit(settings: &ProcessSettings) -> u64 {
+pub(super) fn shared_memory_limit(settings: &ProcessSettings) -> u64 {
     settings.shared_memory_limit.unwrap_or_else(|| total_memory() / 4)
 }
 

@@ -1,0 +1,145 @@
+//! Writing a setting to a configuration file, so that all else that stands in it, comments too, stays as it is.
+
+use super::layers::find_for;
+use super::schema::Setting;
+use super::value::{Given, Value};
+use crate::error::{Error, ErrorKind, Result};
+use crate::executor::Scheduler;
+use std::error::Error as StdError;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io, process};
+use toml_edit::{DocumentMut, Formatted, InlineTable, Item, Table, TableLike};
+
+/// Gives a setting a value in the configuration file at `path`, which is made if it is not there.
+///
+/// What else stands in the file stays as it is, with its comments. The configuration of this process does not change by that;
+/// [`refresh`](super::refresh) reads the files again. [`files`](super::files) tells which files are read.
+///
+/// # Examples
+/// ```
+/// use sprang::config;
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("sprang.toml");
+/// std::fs::write(&path, "# ours\nnum-workers = 8 # all of them\n").unwrap();
+/// config::write(&path, "num_workers", 4)?;
+/// config::write(&path, "processes.memory_limit", "2 GiB")?;
+/// assert_eq!(
+///     std::fs::read_to_string(&path).unwrap(),
+///     "# ours\nnum-workers = 4 # all of them\n\n[processes]\nmemory_limit = \"2 GiB\"\n"
+/// );
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Config`](ErrorKind::Config) if there is no setting `key`, it cannot be `value`, the value can only be given from code, or the file is no
+/// TOML; [`NotSaved`](ErrorKind::NotSaved) if the file cannot be read or written. Then it is as it was.
+pub fn write(path: impl AsRef<Path>, key: &str, value: impl Into<Value>) -> Result<()> {
+    let setting = find_for("config::write", key)?;
+    let value =
+        to_toml(setting, &value.into()).map_err(|problem| Error::config(format!("config::write: {problem}")))?;
+    let path = path.as_ref();
+    let not_saved = |what: &str, error: io::Error| {
+        Error::new(ErrorKind::NotSaved, format!("{} cannot be {what}: {error}", path.display()))
+            .with_source(Arc::new(error) as Arc<dyn StdError + Send + Sync>)
+    };
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(not_saved("read", error)),
+    };
+    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+        let offset = error.span().map_or(text.len(), |span| span.start);
+        let line = 1 + text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count();
+        Error::config(format!("{}:{line}: this is not TOML: {}; correct it first", path.display(), error.message()))
+    })?;
+    put(document.as_table_mut(), setting, value)
+        .map_err(|key| Error::config(format!("{}: {key:?} is no table; correct it first", path.display())))?;
+    save(path, &document.to_string()).map_err(|error| not_saved("written", error))
+}
+
+/// Puts the value where the setting stands, or else where it belongs. An error is the key of something that should be a table.
+fn put(root: &mut Table, setting: &Setting, value: toml_edit::Value) -> Result<(), String> {
+    let mut table: &mut dyn TableLike = root;
+    let mut segments = setting.name.split('.').peekable();
+    while let Some(segment) = segments.next() {
+        // In keys `-` equals `_`.
+        let key = table.iter().map(|(key, _)| key).find(|key| key.replace('-', "_") == segment);
+        let key = key.unwrap_or(segment).to_owned();
+        if segments.peek().is_some() {
+            let item = table.entry(&key).or_insert_with(|| Item::Table(Table::new()));
+            table = item.as_table_like_mut().ok_or(key)?;
+        } else {
+            let mut value = value;
+            match table.get_mut(&key).and_then(Item::as_value_mut) {
+                Some(before) => {
+                    // The comment behind it.
+                    *value.decor_mut() = before.decor().clone();
+                    *before = value;
+                }
+                None => _ = table.insert(&key, Item::Value(value)),
+            }
+            return Ok(());
+        }
+    }
+    unreachable!("a name has a last part")
+}
+
+/// The value as a file would give it, in the type that reads best.
+fn to_toml(setting: &Setting, value: &Value) -> Result<toml_edit::Value, String> {
+    setting.check(value)?;
+    let only_in_code = || format!("{:?} can be {value} from code only; give {}", setting.name, setting.kind);
+    let candidates: Vec<(Given, toml_edit::Value)> = match &value.0 {
+        Given::Untyped(text) => {
+            let number = text.parse::<i64>().ok().map(|number| (Given::Integer(number.into()), number.into()));
+            let truth =
+                text.to_ascii_lowercase().parse::<bool>().ok().map(|truth| (Given::Boolean(truth), truth.into()));
+            number.into_iter().chain(truth).chain([of_text(text)]).collect()
+        }
+        Given::Text(text) => vec![of_text(text)],
+        Given::Integer(number) => match i64::try_from(*number) {
+            Ok(small) => vec![(Given::Integer(*number), small.into())],
+            Err(_) => vec![of_text(&number.to_string())],
+        },
+        Given::Boolean(truth) => vec![(Given::Boolean(*truth), (*truth).into())],
+        Given::Duration(duration) => vec![of_text(&humantime::format_duration(*duration).to_string())],
+        Given::Path(path) => path.to_str().map(of_text).into_iter().collect(),
+        Given::Texts(texts) => {
+            let table: InlineTable = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+            vec![(Given::Texts(texts.clone()), table.into())]
+        }
+        Given::Scheduler(Scheduler::Custom(_)) | Given::Initializer(_) => Vec::new(),
+        Given::Scheduler(scheduler) => vec![of_text(&scheduler.to_string())],
+    };
+    // What is read back has to be what was given.
+    let shown = setting.show_value(value);
+    let is_same = |given: &Given| {
+        let given = Value(given.clone());
+        setting.check(&given).is_ok() && setting.show_value(&given) == shown
+    };
+    candidates.into_iter().find(|(given, _)| is_same(given)).map(|(_, value)| value).ok_or_else(only_in_code)
+}
+
+fn of_text(text: &str) -> (Given, toml_edit::Value) {
+    (Given::Text(text.to_owned()), toml_edit::Value::String(Formatted::new(text.to_owned())))
+}
+
+/// Writes all of the file or none of it, also where the path is a link.
+fn save(path: &Path, text: &str) -> io::Result<()> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(PathBuf::from("."), Path::to_owned);
+    fs::create_dir_all(&folder)?;
+    let beside = folder.join(format!(".sprang.toml.{}", process::id()));
+    let written = fs::write(&beside, text).and_then(|()| {
+        if let Ok(metadata) = fs::metadata(&path) {
+            fs::set_permissions(&beside, metadata.permissions())?;
+        }
+        fs::rename(&beside, &path)
+    });
+    if written.is_err() {
+        let _gone = fs::remove_file(&beside);
+    }
+    written
+}

@@ -1,0 +1,309 @@
+//! `sprang bench`: what a task costs on this machine, in some seconds.
+//!
+//! Each figure is a median of several runs, so that one that was disturbed does not count; for METG the best of them, since there the question
+//! is what the scheduler takes and not what the machine's other programs do. The figures are for comparing schedulers and machines; the
+//! benches beside the source of sprang ask finer questions.
+//!
+//! - *overhead*: the time of a run of very many tasks that do nothing, by the number of tasks.
+//! - *METG(50 %)*, the minimum effective task granularity: `workers x time / tasks` of a stencil, where tasks are just so long that half of
+//!   the time of all workers is work. Shorter tasks are mostly overhead.
+//! - *transfer*: how long a task that does nothing takes to a worker process and back, and how fast numbers cross.
+
+use super::{Failure, Output, complain};
+use clap::Args;
+use serde_json::{Value, json};
+use sprang::{Delayed, Prepared, Scheduler, SharedArray, SystemInfo, config, delayed, lit, prepare};
+use std::fmt::Write;
+use std::hint::black_box;
+use std::time::Instant;
+
+#[derive(Args)]
+pub(super) struct Bench {
+    /// Measure only this scheduler; may be given several times.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(["sync", "threads", "processes"]))]
+    scheduler: Vec<String>,
+    /// Take a minute, for figures that vary less.
+    #[arg(long)]
+    thorough: bool,
+    #[command(flatten)]
+    json: super::Json,
+}
+
+/// How much of everything.
+struct Extent {
+    num_rounds: usize,
+    num_tasks: i64,
+    num_steps: usize,
+    /// Of numbers that cross, 8 bytes each.
+    len: usize,
+}
+
+struct Row {
+    scheduler: String,
+    num_workers: usize,
+    /// Nanoseconds per task.
+    independent_ns: f64,
+    chain_ns: f64,
+    /// `None` where no length of tasks reaches one half.
+    metg_us: Option<f64>,
+}
+
+struct Transfer {
+    round_trip_us: f64,
+    /// What crosses, and megabytes per second to a worker and back.
+    speeds: Vec<(&'static str, f64, f64)>,
+}
+
+impl Bench {
+    pub(super) fn run(self) -> Output {
+        if cfg!(debug_assertions) {
+            complain("note", &"this is a debug build: its figures say little");
+        }
+        let extent = match self.thorough {
+            false => Extent { num_rounds: 5, num_tasks: 10_000, num_steps: 40, len: 2_000_000 },
+            true => Extent { num_rounds: 31, num_tasks: 100_000, num_steps: 200, len: 8_000_000 },
+        };
+        let mut rows = Vec::new();
+        let mut transfer = None;
+        for scheduler in Scheduler::NAMED {
+            let name = scheduler.to_string();
+            let is_wanted = self.scheduler.is_empty() || self.scheduler.contains(&name);
+            if !is_wanted {
+                continue;
+            }
+            let is_processes = matches!(scheduler, Scheduler::Processes);
+            if let Some(refusal) = SystemInfo::look().workers_refused.filter(|_| is_processes) {
+                if self.scheduler.is_empty() {
+                    complain("note", &refusal);
+                    continue;
+                }
+                return Err(Failure::Failed(refusal));
+            }
+            rows.push(row(scheduler.clone(), &extent)?);
+            if is_processes {
+                transfer = Some(measure_transfer(&extent)?);
+            }
+        }
+        Ok(match self.json.json {
+            true => format!("{:#}\n", to_json(&rows, transfer.as_ref())),
+            false => to_table(&rows, transfer.as_ref()),
+        })
+    }
+}
+
+fn row(scheduler: Scheduler, extent: &Extent) -> sprang::Result<Row> {
+    let num_workers = match &scheduler {
+        Scheduler::Sync => 1,
+        _ => config::settings()?.num_workers.map_or(SystemInfo::look().num_cores, |workers| workers.get()),
+    };
+    let _scope = config::scoped("scheduler", scheduler.clone())?;
+    let independent: Vec<Delayed<i64>> = (0..extent.num_tasks).map(|i| delayed(increment, (i,))).collect();
+    let chain = (1..extent.num_tasks).fold(delayed(increment, (0_i64,)), |task, _| delayed(increment, (task,)));
+    let per_task = |seconds: f64| seconds * 1e9 / extent.num_tasks as f64;
+    Ok(Row {
+        scheduler: scheduler.to_string(),
+        num_workers,
+        independent_ns: per_task(median(extent.num_rounds, &prepare(&independent)?)?),
+        chain_ns: per_task(median(extent.num_rounds, &prepare(&chain)?)?),
+        metg_us: metg_us(num_workers, extent)?,
+    })
+}
+
+fn increment(x: i64) -> i64 {
+    x + 1
+}
+
+fn median<O: sprang::Outputs>(num_rounds: usize, graph: &Prepared<O>) -> sprang::Result<f64> {
+    Ok(middle(times(num_rounds, graph)?))
+}
+
+/// How many seconds each of so many runs takes. A first one, which may have to start workers, does not count.
+fn times<O: sprang::Outputs>(num_rounds: usize, graph: &Prepared<O>) -> sprang::Result<Vec<f64>> {
+    graph.compute()?;
+    let mut times = Vec::with_capacity(num_rounds);
+    for _ in 0..num_rounds {
+        let start = Instant::now();
+        black_box(graph.compute()?);
+        times.push(start.elapsed().as_secs_f64());
+    }
+    Ok(times)
+}
+
+fn middle(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+// ---- METG ----
+
+/// So many columns of the stencil for each worker.
+const WIDTH: usize = 8;
+/// Who needs longer tasks than this has no use for the figure.
+const LONGEST_S: f64 = 1e-3;
+
+/// Work of a length that one chooses: each step needs the one before.
+fn work(num_steps: u64, start: i64) -> i64 {
+    // Shifts and products in turn cannot be made into one step by the compiler.
+    (0..num_steps).fold(start, |x, _| (x ^ (x >> 29)).wrapping_mul(0x5851_f42d_4c95_7f2d))
+}
+
+fn cell(num_steps: u64, neighbours: Vec<i64>) -> i64 {
+    work(num_steps, neighbours.into_iter().fold(0, i64::wrapping_add))
+}
+
+fn stencil(num_steps: u64, width: usize, height: usize) -> Vec<Delayed<i64>> {
+    let mut row: Vec<_> = (0..width as i64).map(|i| delayed(work, (num_steps, i))).collect();
+    for _ in 1..height {
+        let next = |i: usize| {
+            let neighbours: Vec<_> = row[i.saturating_sub(1)..(i + 2).min(width)].to_vec();
+            delayed(cell, (num_steps, neighbours))
+        };
+        row = (0..width).map(next).collect();
+    }
+    row
+}
+
+fn metg_us(num_workers: usize, extent: &Extent) -> sprang::Result<Option<f64>> {
+    const STEPS: u64 = 1 << 20;
+    let mut best = f64::INFINITY;
+    for _ in 0..extent.num_rounds {
+        let start = Instant::now();
+        black_box(work(black_box(STEPS), 1));
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    let step_s = best / STEPS as f64;
+    let (width, height) = (WIDTH * num_workers, extent.num_steps);
+    let num_tasks = (width * height) as f64;
+    // From short tasks to long ones. What disturbs a run makes it look worse than it is, so this takes no disturbance for the end.
+    let mut shorter: Option<(f64, f64)> = None;
+    for num_steps in (0..).map(|power| 1_u64 << power).take_while(|&num_steps| num_steps as f64 * step_s < LONGEST_S) {
+        let graph = prepare(stencil(num_steps, width, height))?;
+        let wall_s = times(2 * extent.num_rounds, &graph)?.into_iter().fold(f64::INFINITY, f64::min);
+        let grain_s = wall_s * num_workers as f64 / num_tasks;
+        let efficiency = num_steps as f64 * step_s / grain_s;
+        if efficiency >= 0.5 {
+            // Between the two, on a logarithmic scale.
+            let (shorter_s, below) = shorter.unwrap_or((grain_s, 0.0));
+            let share = (0.5 - below) / (efficiency - below);
+            return Ok(Some(1e6 * (shorter_s.ln() + share * (grain_s.ln() - shorter_s.ln())).exp()));
+        }
+        shorter = Some((grain_s, efficiency));
+    }
+    Ok(None)
+}
+
+// ---- transfer ----
+
+fn ramp(len: usize) -> Vec<f64> {
+    (0..len).map(|i| i as f64).collect()
+}
+
+fn shared_ramp(len: usize) -> SharedArray<f64> {
+    SharedArray::with_len(len, |numbers| numbers.iter_mut().enumerate().for_each(|(i, number)| *number = i as f64))
+}
+
+#[expect(clippy::ptr_arg, reason = "a task borrows the value as it is")]
+fn first(numbers: &Vec<f64>) -> f64 {
+    numbers[0]
+}
+
+fn shared_first(numbers: &SharedArray<f64>) -> f64 {
+    numbers[0]
+}
+
+/// To the workers that run already.
+fn measure_transfer(extent: &Extent) -> sprang::Result<Transfer> {
+    let _scope = config::scoped("scheduler", Scheduler::Processes)?;
+    let round_trip_s = median(10 * extent.num_rounds, &prepare(delayed(increment, (1_i64,)))?)?;
+    let megabytes = 8.0 * extent.len as f64 / 1e6;
+    let numbers = ramp(extent.len);
+    // New values each time: what a worker has got already does not cross again.
+    let speed = |task: &dyn Fn() -> sprang::Result<f64>| {
+        let mut times = Vec::new();
+        for round in 0..=extent.num_rounds {
+            let seconds = task()?;
+            if round > 0 {
+                times.push(seconds);
+            }
+        }
+        Ok::<f64, sprang::Error>(megabytes / middle(times))
+    };
+    let to_vec = speed(&|| timed(delayed(first, (lit(numbers.clone()),))))?;
+    let from_vec = speed(&|| timed(delayed(ramp, (extent.len,))))?;
+    let to_shared = speed(&|| timed(delayed(shared_first, (lit(SharedArray::from(numbers.clone())),))))?;
+    let from_shared = speed(&|| timed(delayed(shared_ramp, (extent.len,))))?;
+    let speeds = vec![("Vec<f64>", to_vec, from_vec), ("SharedArray<f64>", to_shared, from_shared)];
+    Ok(Transfer { round_trip_us: round_trip_s * 1e6, speeds })
+}
+
+fn timed<T: Send + Sync + 'static>(task: Delayed<T>) -> sprang::Result<f64> {
+    let start = Instant::now();
+    let value = task.compute()?;
+    let seconds = start.elapsed().as_secs_f64();
+    drop(value);
+    Ok(seconds)
+}
+
+// ---- output ----
+
+fn to_json(rows: &[Row], transfer: Option<&Transfer>) -> Value {
+    let of_row = |row: &Row| {
+        json!({
+            "scheduler": row.scheduler,
+            "num_workers": row.num_workers,
+            "independent_ns_per_task": row.independent_ns,
+            "chain_ns_per_task": row.chain_ns,
+            "metg_us": row.metg_us,
+        })
+    };
+    let of_transfer = |transfer: &Transfer| {
+        let of_speed = |&(value, to, from): &(&str, f64, f64)| json!({ "value": value, "to_worker_mb_per_s": to, "from_worker_mb_per_s": from });
+        let speeds: Value = transfer.speeds.iter().map(of_speed).collect();
+        json!({ "round_trip_us": transfer.round_trip_us, "speeds": speeds })
+    };
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "is_debug_build": cfg!(debug_assertions),
+        "schedulers": rows.iter().map(of_row).collect::<Value>(),
+        "transfer": transfer.map(of_transfer),
+    })
+}
+
+fn to_table(rows: &[Row], transfer: Option<&Transfer>) -> String {
+    let mut out = String::new();
+    let _infallible = writeln!(
+        out,
+        "{:<10} {:>8} {:>22} {:>16} {:>12}",
+        "scheduler", "workers", "independent, ns/task", "chain, ns/task", "METG, us"
+    );
+    for row in rows {
+        let metg = row.metg_us.map_or("never".to_owned(), digits);
+        let (independent, chain) = (digits(row.independent_ns), digits(row.chain_ns));
+        let _infallible =
+            writeln!(out, "{:<10} {:>8} {independent:>22} {chain:>16} {metg:>12}", row.scheduler, row.num_workers);
+    }
+    out += "METG: how long a task of a stencil has to be for half of the workers' time to be work\n";
+    if rows.iter().any(|row| row.metg_us.is_none()) {
+        out += "never: no length was long enough, up to a millisecond; do other programs keep this machine busy?\n";
+    }
+    if let Some(transfer) = transfer {
+        let round_trip = digits(transfer.round_trip_us);
+        let _infallible = writeln!(out, "\none task to a worker process and back: {round_trip} us\n");
+        let _infallible = writeln!(out, "{:<18} {:>18} {:>18}", "values", "to workers, MB/s", "and back, MB/s");
+        for &(value, to, from) in &transfer.speeds {
+            let _infallible = writeln!(out, "{value:<18} {:>18} {:>18}", digits(to), digits(from));
+        }
+    }
+    out
+}
+
+/// Three digits, or all of a large number.
+fn digits(number: f64) -> String {
+    let precision = match number {
+        _ if number < 0.9995 => 3,
+        _ if number < 9.995 => 2,
+        _ if number < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{number:.precision$}")
+}

@@ -1,0 +1,170 @@
+//! `sprang config`: settings, where they come from, and the files that give them.
+
+use super::{Failure, Json, Output, complain};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command, Subcommand};
+use serde_json::json;
+use sprang::config::{self, Explanation, FileRole, Origin, Value};
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+#[derive(Subcommand)]
+pub(super) enum Config {
+    /// Lists all settings with their values and where these come from.
+    List {
+        /// Leave out settings that have their default.
+        #[arg(long)]
+        changed: bool,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Prints the value of a setting.
+    Get {
+        #[arg(value_parser = Key)]
+        key: String,
+    },
+    /// Writes a setting to a configuration file, and leaves all else that stands in it as it is.
+    Set {
+        #[arg(value_parser = Key)]
+        key: String,
+        /// As an environment variable would have it: 4, true, "2 GiB", "1m 30s".
+        value: String,
+        /// The file [default: the user's]
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
+    /// Prints which files give a setting a value, strongest first, or which files are looked at.
+    Find {
+        #[arg(value_parser = Key)]
+        key: Option<String>,
+    },
+    /// Explains a setting: what it means, what it may be, and which of those who say what it is prevails. All, if none is named.
+    Explain {
+        #[arg(value_parser = Key)]
+        key: Option<String>,
+    },
+}
+
+/// The name of a setting, where `-` equals `_`.
+#[derive(Clone)]
+struct Key;
+
+impl Key {
+    fn names() -> PossibleValuesParser {
+        PossibleValuesParser::new(config::names())
+    }
+}
+
+impl TypedValueParser for Key {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        let value = value.to_str().map_or_else(|| value.to_owned(), |text| text.replace('-', "_").into());
+        Key::names().parse_ref(command, arg, &value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(config::names().map(PossibleValue::new)))
+    }
+}
+
+impl Config {
+    pub(super) fn run(self) -> Output {
+        match self {
+            Config::List { changed, json: Json { json } } => list(changed, json),
+            Config::Get { key } => Ok(config::get(&key)? + "\n"),
+            Config::Set { key, value, file } => set(&key, value, file),
+            Config::Find { key: Some(key) } => find(&key),
+            Config::Find { key: None } => Ok(files()),
+            Config::Explain { key: Some(key) } => Ok(explained(&config::explain(&key)?)),
+            Config::Explain { key: None } => {
+                let all: Vec<String> = config::list()?.iter().map(explained).collect();
+                Ok(all.join("\n"))
+            }
+        }
+    }
+}
+
+fn list(only_changed: bool, as_json: bool) -> Output {
+    let mut settings = config::list()?;
+    settings.retain(|setting| !only_changed || *setting.origin() != Origin::Default);
+    if as_json {
+        let object = |setting: &Explanation| {
+            json!({
+                "name": setting.name(),
+                "value": setting.value(),
+                "origin": setting.origin().to_string(),
+                "meaning": setting.meaning(),
+                "values": setting.values(),
+            })
+        };
+        return Ok(format!("{:#}\n", settings.iter().map(object).collect::<serde_json::Value>()));
+    }
+    let width = |of: fn(&Explanation) -> &str| settings.iter().map(|setting| of(setting).chars().count()).max();
+    let name_width = width(|setting| setting.name()).unwrap_or(0);
+    // One long value should not push all the others away.
+    let value_width = width(Explanation::value).unwrap_or(0).min(24);
+    let mut out = String::new();
+    for setting in &settings {
+        let (name, value, origin) = (setting.name(), setting.value(), setting.origin());
+        let _infallible = writeln!(out, "{name:name_width$} = {value:value_width$}  {origin}");
+    }
+    Ok(out)
+}
+
+fn set(key: &str, value: String, file: Option<PathBuf>) -> Output {
+    let value = Value::untyped(value);
+    config::check(key, value.clone()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let of_user = || config::files().into_iter().find(|file| file.role == FileRole::User).map(|file| file.path);
+    let path = file.or_else(of_user).ok_or_else(|| {
+        Failure::Usage("there is no home folder for the user's configuration file; name a file with --file".to_owned())
+    })?;
+    let path = std::path::absolute(&path).unwrap_or(path);
+    config::write(&path, key, value)?;
+    // It is read for the first time now, so what was written is there.
+    match config::explain(key) {
+        Ok(setting) if !matches!(setting.origin(), Origin::File { path: from, .. } if *from == path) => {
+            let is_read = config::files().iter().any(|file| file.path == path);
+            let hint =
+                if is_read { "" } else { "; this file is not among those that are read here, see: sprang config find" };
+            let message = format!("{} is still {}, from {}{hint}", setting.name(), setting.value(), setting.origin());
+            complain("note", &message);
+        }
+        Ok(_) => {}
+        Err(error) => complain("note", &error),
+    }
+    Ok(format!("{}\n", path.display()))
+}
+
+fn find(key: &str) -> Output {
+    let setting = config::explain(key)?;
+    let mut out = String::new();
+    for (_, origin) in [(setting.value(), setting.origin())].into_iter().chain(setting.instead_of()) {
+        if let Origin::File { path, line, .. } = origin {
+            let _infallible = writeln!(out, "{}:{line}", path.display());
+        }
+    }
+    if out.is_empty() {
+        let message =
+            format!("no file gives {} a value; it is {}, from {}", setting.name(), setting.value(), setting.origin());
+        return Err(Failure::Failed(message));
+    }
+    if !matches!(setting.origin(), Origin::File { .. }) {
+        complain("note", &format!("{} is {}, from {}", setting.name(), setting.value(), setting.origin()));
+    }
+    Ok(out)
+}
+
+fn files() -> String {
+    let mut out = String::new();
+    for file in config::files() {
+        let there = if file.is_there { "" } else { ", not there" };
+        let _infallible = writeln!(out, "{} ({}{there})", file.path.display(), file.role);
+    }
+    out
+}
+
+fn explained(setting: &Explanation) -> String {
+    format!("{setting}\n  {}\n  It may be {}.\n", setting.meaning(), setting.values())
+}
