@@ -208,7 +208,7 @@ fn parts(n: u64) -> Vec<Delayed<u64>> {
 fn every_task_is_told_of_from_start_to_end(_: &Subject) {
     let parts = parts(200);
     let total = delayed(sum, (&parts,)).name("total");
-    let story = story_of(|| assert_eq!(total.compute().unwrap(), (0..200).map(|i| i * i).sum()));
+    let story = story_of(|| assert_eq!(total.compute().unwrap(), (0..200).map(|i| i * i).sum::<u64>()));
     assert_eq!((story.num_tasks, story.tasks.len()), (201, 201));
     assert!(story.tasks.values().all(|words| *words == [Word::Started(1), Word::Finished]));
     assert_eq!(story.end, Some(None));

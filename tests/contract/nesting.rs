@@ -36,7 +36,7 @@ fn triangle(n: u64) -> Delayed<u64> {
 
 fn a_task_may_compute_a_graph_of_its_own(_: &Subject) {
     let parts: Vec<_> = (0..30_u64).map(|i| try_delayed(|i: u64| triangle(i).compute(), (i,))).collect();
-    assert_eq!(sum_of(&parts).compute().unwrap(), (0..30).map(|i: u64| i * i.saturating_sub(1) / 2).sum());
+    assert_eq!(sum_of(&parts).compute().unwrap(), (0..30).map(|i: u64| i * i.saturating_sub(1) / 2).sum::<u64>());
 }
 
 fn tasks_nested_two_deep_with_parallel_loops_end(_: &Subject) {
@@ -84,7 +84,7 @@ fn a_parallel_loop_in_a_task_may_compute(on: &Subject) {
         },
         (20_u64,),
     );
-    assert_eq!(task.compute().unwrap(), (0..20).map(|i: u64| i * i.saturating_sub(1) / 2).sum());
+    assert_eq!(task.compute().unwrap(), (0..20).map(|i: u64| i * i.saturating_sub(1) / 2).sum::<u64>());
 }
 
 fn a_nested_failure_is_an_error_of_the_nested_compute(_: &Subject) {

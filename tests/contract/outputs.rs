@@ -44,7 +44,7 @@ fn outputs_come_in_the_shape_of_their_handles(_: &Subject) {
 
 fn no_outputs_give_no_values(_: &Subject) {
     compute(()).unwrap();
-    assert_eq!(compute(Vec::<Delayed<i64>>::new()).unwrap(), []);
+    assert!(compute(Vec::<Delayed<i64>>::new()).unwrap().is_empty());
     assert_eq!(compute(None::<Delayed<i64>>).unwrap(), None);
     assert_eq!(compute([(); 0]).unwrap(), []);
     assert!(compute_each(Vec::<Delayed<i64>>::new()).unwrap().is_empty());

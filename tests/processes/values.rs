@@ -176,7 +176,7 @@ fn a_value_may_be_an_input_of_many_tasks_and_an_output_asked_for_twice() {
                 compute_with(pool(), (&source, &source, &sum, &lengths, &owned)).unwrap();
             assert_eq!((first.len(), again.len()), (size, size));
             assert_eq!(lengths, (size..size + 500).collect::<Vec<_>>());
-            assert_eq!(sum, lengths.iter().sum());
+            assert_eq!(sum, lengths.iter().sum::<usize>());
             assert_eq!(owned, vec![size; 20]);
         }
     });
@@ -288,7 +288,7 @@ fn threads_compute_at_the_same_time_on_one_executor_and_on_several() {
                         let pool = Arc::clone(&pools[((t + round) % 3) as usize]);
                         let (sum, texts) = compute_with(pool, (&sum, &texts)).unwrap();
                         let expected = t * 1000 + round * 20..t * 1000 + round * 20 + 20;
-                        assert_eq!(sum, expected.clone().sum());
+                        assert_eq!(sum, expected.clone().sum::<i64>());
                         assert_eq!(texts, expected.map(|n| n.to_string()).collect::<Vec<_>>());
                     }
                 });
