@@ -7,6 +7,7 @@ use crate::engine::{Restore, Run, RunSettings, Sink, Surroundings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::boot::is_worker;
 use crate::executor::timer::TimerThread;
+use crate::executor::watchdog::Watchdog;
 use crate::executor::{Executor, Scheduler};
 use crate::graph::Delayed;
 use crate::graph::node::{Kind, TaskRef};
@@ -357,13 +358,16 @@ impl<'p> OwnedRun<'p> {
             check_portable: settings.check_portable,
             codec: settings.processes.codec,
             num_workers: settings.num_workers,
+            stall_timeout: settings.stall_timeout,
         };
         let cells = plan.take_cells();
         // SAFETY: `OwnedRun` closes the run before it gives the cells back, and the plan outlives it.
         let run = unsafe { Run::new(plan, &cells, run_settings, Box::new(snapshot), TimerThread::shared(), sink) };
         let owned = OwnedRun { run, plan, cells, num_taken: StdCell::new(0) };
         owned.run.announce(plan, executor.name());
+        let watchdog = Watchdog::of(&owned.run);
         executor.execute(&owned.run);
+        drop(watchdog);
         owned.run.close();
         if owned.run.stop_reason().is_none() && !owned.run.is_finished() {
             let message = format!(

@@ -243,8 +243,10 @@ impl Core {
         self.snapshot.enter()
     }
 
-    pub(super) fn checks_portable(&self) -> bool {
-        self.snapshot.settings().check_portable
+    /// Whether its settings ask for what only a run does for a task.
+    pub(super) fn needs_runs(&self) -> bool {
+        let settings = self.snapshot.settings();
+        settings.check_portable || settings.stall_timeout.is_some()
     }
 
     pub(super) fn scheduler(&self) -> Scheduler {

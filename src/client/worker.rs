@@ -80,7 +80,7 @@ pub(super) fn run_one(core: &Arc<Core>, member: &Member, seat: &Seat, promise: &
     let Some(started) = start(member, promise) else { return false };
     let task = started.0.as_ref();
     let is_plain = !task.options().is_some_and(|options| options.changes_the_call());
-    if is_plain && !core.checks_portable() && !has_watchers() {
+    if is_plain && !core.needs_runs() && !has_watchers() {
         run_solo(core, member, seat, started);
     } else {
         carry_out(core, member, seat, vec![started], &SyncExecutor, false);

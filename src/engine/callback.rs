@@ -25,6 +25,7 @@
 
 use super::panics;
 use super::run::Run;
+use super::stall::{Running, Stall, Standstill};
 use crate::error::Error;
 use crate::graph::name;
 use crate::graph::plan::Plan;
@@ -38,7 +39,7 @@ use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// An observer of runs. Every method has a body that does nothing.
 ///
@@ -113,6 +114,12 @@ pub trait Callback: Send + Sync {
 
     /// A worker process has ended while it had tasks of a run.
     fn on_worker_lost(&self, event: &WorkerLost<'_>) {
+        let _ = event;
+    }
+
+    /// No task of a run has finished for so long as the setting `stall_timeout` says; told once for each time. By a thread of its own, which
+    /// the run waits for.
+    fn on_run_stalled(&self, event: &RunStalled<'_>) {
         let _ = event;
     }
 
@@ -509,6 +516,87 @@ pub struct WorkerLost<'e> {
     pub error: Error,
 }
 
+/// See [`Callback::on_run_stalled`]. Displayed, it is the warning that is logged:
+///
+/// ```text
+/// run 3 ("total") has stalled: no task has finished for 30.0s; 2 are running and 14 wait
+///   "load 7" on thread 1 for 31.2s: 12 wait for it, first "mean 7"
+///   "load 8" on thread 2 for 30.9s: 12 wait for it, first "mean 8"
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunStalled<'e> {
+    /// The run.
+    pub run: RunInfo<'e>,
+    /// When a task finished last, in this run or in one that is nested in it in this process; if none has, when the run was started.
+    pub since: Instant,
+    /// When this was told.
+    pub now: Instant,
+    /// The tasks that were started and have not ended, the first ones first; at most 32. Of those that were sent to one worker process
+    /// together, only one runs.
+    pub running: Vec<RunningTask<'e>>,
+    /// How many there are.
+    pub num_running: usize,
+    /// How many tasks have neither ended nor been started.
+    pub num_waiting: usize,
+    /// The run has been stopped, by a failure or a token: it waits only for those that run.
+    pub is_stopped: bool,
+}
+
+/// A task that runs, and who waits for it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunningTask<'e> {
+    /// The task.
+    pub task: TaskInfo<'e>,
+    /// Who runs it.
+    pub worker: WorkerId,
+    /// When it was started.
+    pub started: Instant,
+    /// How many times it has been started, with this one.
+    pub attempt: u32,
+    /// The tasks that need it, the first ones in rank; at most 8.
+    pub dependents: Vec<TaskInfo<'e>>,
+    /// How many tasks need it, or need a task that does, and so on.
+    pub num_waiting: usize,
+}
+
+impl fmt::Display for RunStalled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plan = self.run.plan;
+        let outputs = plan.outputs();
+        let title = outputs.first().map(|&id| plan.name(id)).unwrap_or_default();
+        let more = if outputs.len() > 1 { ", ..." } else { "" };
+        let since = self.now.saturating_duration_since(self.since);
+        write!(f, "run {} ({title:?}{more}) has stalled: no task has finished for {since:.1?}; ", self.run.id)?;
+        match self.num_running {
+            0 => f.write_str("none is running")?,
+            1 => f.write_str("1 is running")?,
+            number => write!(f, "{number} are running")?,
+        }
+        match (self.num_waiting, self.is_stopped) {
+            (_, true) => f.write_str(", and the run, which was stopped, waits for that")?,
+            (1, false) => f.write_str(" and 1 waits")?,
+            (number, false) => write!(f, " and {number} wait")?,
+        }
+        for RunningTask { task, worker, started, attempt, dependents, num_waiting } in &self.running {
+            let ran = self.now.saturating_duration_since(*started);
+            write!(f, "\n  {:?} on {worker} for {ran:.1?}", task.name())?;
+            if *attempt > 1 {
+                write!(f, ", attempt {attempt}")?;
+            }
+            if let (Some(first), false) = (dependents.first(), self.is_stopped) {
+                let verb = if *num_waiting == 1 { "waits" } else { "wait" };
+                write!(f, ": {num_waiting} {verb} for it, first {:?}", first.name())?;
+            }
+        }
+        match self.num_running - self.running.len() {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
+    }
+}
+
 /// See [`Callback::on_run_finished`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -565,7 +653,7 @@ static REGISTERED: Mutex<List> = Mutex::new(Vec::new());
 static NUM_REGISTERED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static FRAME: RefCell<Frame> = const { RefCell::new(Frame { scoped: Vec::new(), run: None }) };
+    static FRAME: RefCell<Frame> = const { RefCell::new(Frame { scoped: Vec::new(), run: None, stall: None }) };
     /// This thread is in a callback.
     static IS_TELLING: Cell<bool> = const { Cell::new(false) };
 }
@@ -576,6 +664,8 @@ struct Frame {
     scoped: List,
     /// The watched run that the thread works on.
     run: Option<RunId>,
+    /// What knows whether that run gets on.
+    stall: Option<Arc<Stall>>,
 }
 
 fn attached(callback: Arc<dyn Callback>) -> (u64, Arc<Attached>) {
@@ -699,8 +789,11 @@ pub(super) struct Entered {
 
 impl Entered {
     pub(super) fn new(watch: Option<&Watch>) -> Self {
-        let frame =
-            watch.map_or_else(Frame::default, |watch| Frame { scoped: watch.scoped.clone(), run: Some(watch.run) });
+        let frame = watch.map_or_else(Frame::default, |watch| Frame {
+            scoped: watch.scoped.clone(),
+            run: Some(watch.run),
+            stall: watch.stall.clone(),
+        });
         Entered { before: FRAME.try_with(|current| current.replace(frame)).unwrap_or_default() }
     }
 }
@@ -721,6 +814,8 @@ pub(super) struct Watch {
     /// To be in force in the run's tasks.
     scoped: List,
     all: Box<[Arc<Attached>]>,
+    /// One of `all`.
+    stall: Option<Arc<Stall>>,
     /// Tasks whose end will be told by another thread than that which told their start, or not in the same breath.
     open: Mutex<HashMap<u32, Open>>,
     has_ended: AtomicBool,
@@ -761,20 +856,23 @@ pub(crate) fn has_watchers() -> bool {
 
 impl Watch {
     /// Those who watch a run that this thread is about to start, if anybody does.
-    pub(super) fn of_this_thread() -> Option<Box<Watch>> {
+    pub(super) fn of_this_thread(stall_timeout: Option<Duration>) -> Option<Box<Watch>> {
         let is_telling = IS_TELLING.try_with(Cell::get).unwrap_or(false);
-        if has_watchers() && !is_telling { Watch::new() } else { None }
+        let has_any = has_watchers() || stall_timeout.is_some();
+        if has_any && !is_telling { Watch::new(stall_timeout) } else { None }
     }
 
     #[cold]
-    fn new() -> Option<Box<Watch>> {
+    fn new(stall_timeout: Option<Duration>) -> Option<Box<Watch>> {
         let current = FRAME.try_with(|frame| {
             let frame = frame.borrow();
-            (frame.scoped.clone(), frame.run)
+            (frame.scoped.clone(), frame.run, frame.stall.clone())
         });
-        let (scoped, parent) = current.unwrap_or_default();
+        let (scoped, parent, around) = current.unwrap_or_default();
         let registered = REGISTERED.lock().clone();
+        let stall = stall_timeout.map(|timeout| Arc::new(Stall::new(timeout, around, Instant::now())));
         let mut all: Vec<Arc<Attached>> = Vec::new();
+        all.extend(stall.as_ref().map(|stall| attached(Arc::<Stall>::clone(stall)).1));
         for (_, attached) in registered.iter().chain(&scoped) {
             if !all.iter().any(|other| other.is(attached)) {
                 all.push(Arc::clone(attached));
@@ -784,7 +882,7 @@ impl Watch {
         (!all.is_empty()).then(|| {
             let (run, started) = (RunId::next(), Instant::now());
             let (all, open) = (all.into(), Mutex::default());
-            Box::new(Watch { run, parent, started, scoped, all, open, has_ended: AtomicBool::new(false) })
+            Box::new(Watch { run, parent, started, scoped, all, stall, open, has_ended: AtomicBool::new(false) })
         })
     }
 
@@ -823,6 +921,41 @@ impl Watch {
         }
         let event = RunFinished { run: self.run_info(plan), started: self.started, ended: Instant::now(), error };
         self.tell(|callback| callback.on_run_finished(&event));
+    }
+
+    pub(super) fn stall(&self) -> Option<&Stall> {
+        self.stall.as_deref()
+    }
+
+    /// The run has stalled: tells what that looks like, unless there is nothing left to do.
+    pub(super) fn run_stalled(&self, plan: &Plan, is_stopped: bool) {
+        const MOST_RUNNING: usize = 32;
+        const MOST_DEPENDENTS: usize = 8;
+        let Some(Standstill { since, num_settled, running: started }) = self.stall().map(Stall::standstill) else {
+            return;
+        };
+        let num_running = started.len();
+        let num_waiting = plan.num_tasks().saturating_sub(num_settled + num_running);
+        if num_running == 0 && (num_waiting == 0 || is_stopped) {
+            return;
+        }
+        let running = started.into_iter().take(MOST_RUNNING).map(|(id, Running { worker, started, attempt })| {
+            let direct = plan.dependents().of(id);
+            let mut dependents: Vec<_> = direct.iter().map(|&id| self.task(plan, id)).collect();
+            dependents.dedup_by_key(|task| task.id);
+            dependents.truncate(MOST_DEPENDENTS);
+            RunningTask {
+                task: self.task(plan, id),
+                worker,
+                started,
+                attempt,
+                dependents,
+                num_waiting: plan.num_downstream(id),
+            }
+        });
+        let (running, now) = (running.collect(), Instant::now());
+        let event = RunStalled { run: self.run_info(plan), since, now, running, num_running, num_waiting, is_stopped };
+        self.tell(|callback| callback.on_run_stalled(&event));
     }
 
     pub(super) fn task_skipped(&self, plan: &Plan, id: u32, cause: u32) {

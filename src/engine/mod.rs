@@ -11,9 +11,11 @@ mod panics;
 mod ready;
 mod run;
 pub(crate) mod solo;
+mod stall;
 
 pub use cancel::{CancelToken, EnteredToken};
 pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};
 pub use ready::ReadyTask;
 pub use run::Run;
 pub(crate) use run::{Deadline, ParallelRef, Restore, RunSettings, Sink, Surroundings, Timer, Worker};
+pub(crate) use stall::Look;

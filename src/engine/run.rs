@@ -32,6 +32,7 @@ use super::cancel::CancelToken;
 use super::countdown::Countdown;
 use super::gate::Gate;
 use super::panics::{self, InRun};
+use super::stall::Stall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::crossing::Encoded;
 use crate::graph::node::{CallError, TaskRef};
@@ -63,6 +64,8 @@ pub(crate) struct RunSettings {
     /// How values are encoded.
     pub(crate) codec: Codec,
     pub(crate) num_workers: Option<NonZeroUsize>,
+    /// How long no task may be settled before that is told.
+    pub(crate) stall_timeout: Option<Duration>,
 }
 
 /// What a worker puts around the tasks of a run: the configuration that was in force where the run was started.
@@ -105,7 +108,7 @@ pub(crate) trait Timer: Send + Sync {
 }
 
 /// A call that is going to happen unless this is dropped.
-pub(crate) trait Deadline {}
+pub(crate) trait Deadline: Send {}
 
 // Bits of `Run::status`. With none set a worker has nothing to look at but its task.
 /// Tasks need care before or after the call: options, a token from outside, the check that values are portable, callbacks, a sink.
@@ -220,7 +223,7 @@ impl Run {
     ) -> Arc<Run> {
         let outer = CancelToken::in_force();
         let has_outer_token = outer.is_some();
-        let watch = Watch::of_this_thread();
+        let watch = Watch::of_this_thread(settings.stall_timeout);
         let careful = watch.is_some()
             || sink.is_some()
             || has_outer_token
@@ -412,6 +415,20 @@ impl Run {
         if let Some(watch) = &self.watch {
             watch.run_started(plan, scheduler, Weak::clone(&self.this));
         }
+    }
+
+    /// What knows whether the run gets on, if anybody wants to know.
+    pub(crate) fn stall(&self) -> Option<&Stall> {
+        self.watch.as_ref()?.stall()
+    }
+
+    /// Tells those who watch that the run has stalled, unless it has been closed meanwhile.
+    pub(crate) fn announce_stall(&self) {
+        self.enter(|worker| {
+            if let Some(watch) = &self.watch {
+                watch.run_stalled(worker.plan(), self.is_stopped());
+            }
+        });
     }
 
     // ---- for the owner of a closed run ----

@@ -1,12 +1,13 @@
 //! WHERE tasks run: executors, siblings of one shape, each of which takes a run to its end.
 //!
 //! [`sync`] runs on the calling thread and is the one to read first; [`threads`] has others help it. Executors call the
-//! engine; the engine calls no executor. What they share is here and in [`timer`].
+//! engine; the engine calls no executor. What they share is here, in [`timer`], and in [`watchdog`].
 
 pub(crate) mod processes;
 pub(crate) mod sync;
 pub(crate) mod threads;
 pub(crate) mod timer;
+pub(crate) mod watchdog;
 
 use crate::engine::Run;
 use crate::error::{Error, Result};

@@ -186,6 +186,25 @@ impl Plan {
         self.dependents.get_or_init(|| Dependents::new(&self.row, &self.inputs))
     }
 
+    /// How many tasks need a task, directly or through others.
+    ///
+    /// # Complexity
+    /// O(V + E); it is for messages.
+    pub(crate) fn num_downstream(&self, id: u32) -> usize {
+        let mut is_reached = vec![false; self.num_tasks()];
+        let mut rest = vec![id];
+        let mut count = 0;
+        while let Some(id) = rest.pop() {
+            for &dependent in self.dependents().of(id) {
+                if !std::mem::replace(&mut is_reached[dependent as usize], true) {
+                    count += 1;
+                    rest.push(dependent);
+                }
+            }
+        }
+        count
+    }
+
     /// Ids, ascending, of the tasks that are not just called once.
     pub(crate) fn special(&self) -> &[u32] {
         &self.special

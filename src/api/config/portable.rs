@@ -114,6 +114,7 @@ mod tests {
             ("order", "fast".into()),
             ("check_portable", true.into()),
             ("dashboard", "[::1]:8787".into()),
+            ("stall_timeout", Duration::from_millis(1500).into()),
             ("processes.max_attempts", 7.into()),
             ("processes.start_timeout", Duration::new(3, 141_592_653).into()),
             ("processes.idle_timeout", "never".into()),

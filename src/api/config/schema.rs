@@ -35,6 +35,9 @@ pub struct Settings {
     pub check_portable: bool,
     /// Where the dashboard of the process listens; `None` for no dashboard.
     pub dashboard: Option<String>,
+    /// How long no task of a run may finish before [`on_run_stalled`](crate::callback::Callback::on_run_stalled) is called and a warning
+    /// is logged; `None` for never.
+    pub stall_timeout: Option<Duration>,
     /// What can be set about worker processes.
     pub processes: ProcessSettings,
 }
@@ -48,6 +51,7 @@ impl Default for Settings {
             order: Order::Memory,
             check_portable: false,
             dashboard: None,
+            stall_timeout: None,
             processes: ProcessSettings::default(),
         }
     }
@@ -150,6 +154,16 @@ pub(super) static SETTINGS: &[Setting] = &[
         doc: "Where the first compute of the process starts a dashboard; in programs that are built with the feature `dashboard`.",
         write: |settings, value| or("none", value, address).map(|it| settings.dashboard = it),
         show: |settings| settings.dashboard.clone().unwrap_or("none".to_owned()),
+    },
+    Setting {
+        name: "stall_timeout",
+        kind: r#"a duration above 0, such as "30s", a whole number of seconds, or "never""#,
+        doc: "How long no task of a run may finish before a warning says which tasks run and who waits for them.",
+        write: |settings, value| {
+            let timeout = or("never", value, duration)?;
+            timeout.is_none_or(|it| !it.is_zero()).then(|| settings.stall_timeout = timeout)
+        },
+        show: |settings| settings.stall_timeout.map_or("never".to_owned(), show_duration),
     },
     Setting {
         name: "processes.max_attempts",

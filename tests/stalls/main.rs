@@ -1,0 +1,341 @@
+//! The setting `stall_timeout`: runs that do not get on are told of, with what runs and who waits.
+//!
+//! The tasks wait until a stall has been told in which they run, so nothing here depends on how long anything takes. A machine that is busy
+//! may bring about other stalls beside these.
+
+#[path = "../contract/watchdog.rs"]
+#[allow(dead_code, reason = "shared with the contract")]
+mod watchdog;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use sprang::callback::{self, Callback, RunFinished, RunStalled};
+use sprang::{Delayed, Refs, ThreadExecutor, compute_with, config, delayed, delayed_local, try_delayed_local};
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Condvar, Mutex, Once};
+use std::thread;
+use std::time::{Duration, Instant};
+use watchdog::watched;
+
+const TIMEOUT: Duration = Duration::from_millis(30);
+
+/// What was told of a stall.
+#[derive(Clone, Debug)]
+struct Told {
+    text: String,
+    since: Instant,
+    running: Vec<(String, u32, bool, usize, Vec<String>)>,
+    num_waiting: usize,
+    is_stopped: bool,
+}
+
+impl Told {
+    fn is_of(&self, name: &str, attempt: u32) -> bool {
+        self.running.iter().any(|running| running.0 == name && running.1 == attempt)
+    }
+}
+
+/// The one stall in which a task runs.
+fn stall_of<'t>(told: &'t [Told], name: &str) -> &'t Told {
+    let mut of_name = told.iter().filter(|told| told.running.iter().any(|running| running.0 == name));
+    let (first, second) = (of_name.next(), of_name.next());
+    assert!(second.is_none(), "told twice: {told:?}");
+    first.unwrap_or_else(|| panic!("not told of {name}: {told:?}"))
+}
+
+/// Writes down the stalls, and lets those go on that wait for them.
+#[derive(Default)]
+struct Listener {
+    told: Mutex<Vec<Told>>,
+    changed: Condvar,
+    ended: Mutex<usize>,
+}
+
+impl Listener {
+    /// Waits until a stall has been told in which this attempt of a task runs.
+    fn wait_for(&self, name: &str, attempt: u32) {
+        self.wait_until(|told| told.is_of(name, attempt));
+    }
+
+    fn wait_until(&self, is_it: impl Fn(&Told) -> bool) {
+        let told = self.told.lock().unwrap();
+        drop(self.changed.wait_while(told, |told| !told.iter().any(&is_it)).unwrap());
+    }
+
+    fn told(&self) -> Vec<Told> {
+        self.told.lock().unwrap().clone()
+    }
+}
+
+impl Callback for Listener {
+    fn on_run_stalled(&self, event: &RunStalled<'_>) {
+        assert!(event.now.duration_since(event.since) >= TIMEOUT);
+        assert_eq!(event.num_running, event.running.len());
+        let running = event.running.iter().map(|running| {
+            assert!(running.started <= event.now);
+            let dependents = running.dependents.iter().map(|task| task.name().to_string()).collect();
+            (
+                running.task.name().to_string(),
+                running.attempt,
+                running.worker.is_here(),
+                running.num_waiting,
+                dependents,
+            )
+        });
+        let (running, num_waiting) = (running.collect(), event.num_waiting);
+        let told =
+            Told { text: event.to_string(), since: event.since, running, num_waiting, is_stopped: event.is_stopped };
+        self.told.lock().unwrap().push(told);
+        self.changed.notify_all();
+    }
+
+    fn on_run_finished(&self, _: &RunFinished<'_>) {
+        *self.ended.lock().unwrap() += 1;
+    }
+}
+
+/// Computes with a listener that is told of runs in which nothing happens for a moment.
+fn listening<R>(scheduler: &str, body: impl FnOnce(&Arc<Listener>) -> R) -> (R, Vec<Told>) {
+    let listener = Arc::new(Listener::default());
+    let _scope = config::scoped("scheduler", scheduler).unwrap().and("stall_timeout", TIMEOUT).unwrap();
+    let result = callback::with(listener.clone(), || body(&listener));
+    (result, listener.told())
+}
+
+/// A task that gives 1 when it has been told that it holds its run up.
+fn waits(listener: &Arc<Listener>, name: &'static str) -> Delayed<usize> {
+    let listener = Arc::clone(listener);
+    let wait = move || {
+        listener.wait_for(name, 1);
+        1
+    };
+    delayed_local(wait, ()).name(name)
+}
+
+fn sum(numbers: Refs<'_, usize>) -> usize {
+    numbers.iter().sum()
+}
+
+#[test]
+fn a_stall_is_told_with_what_runs_and_who_waits() {
+    for scheduler in ["sync", "threads", "processes"] {
+        watched(scheduler, || {
+            let (result, told) = listening(scheduler, |listener| {
+                let slow = waits(listener, "slow");
+                let readers: Vec<_> = (0..3_usize)
+                    .map(|i| delayed(|x: &usize, i| x + i, (&slow, i)).name(format!("reader {i}")))
+                    .collect();
+                delayed(sum, (&readers,)).name("total").compute()
+            });
+            assert_eq!(result.unwrap(), 6, "1 + 2 + 3");
+            let told = stall_of(&told, "slow");
+            let readers = ["reader 0", "reader 1", "reader 2"].map(str::to_owned).to_vec();
+            assert_eq!(told.running, [("slow".to_owned(), 1, true, 4, readers)]);
+            assert_eq!((told.num_waiting, told.is_stopped), (4, false));
+            assert!(told.text.contains("(\"total\") has stalled: no task has finished for "), "{}", told.text);
+            assert!(told.text.contains("; 1 is running and 4 wait\n  \"slow\" on thread "), "{}", told.text);
+            assert!(told.text.ends_with(": 4 wait for it, first \"reader 0\""), "{}", told.text);
+        });
+    }
+}
+
+/// Until the file is there.
+fn waits_for_file(path: &String) -> usize {
+    while !Path::new(path).exists() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    1
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_task_in_a_worker_process_is_told_with_the_process() {
+    watched("a task in a worker process", || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("go on");
+        let (result, told) = listening("processes", |listener| {
+            let (there, waiting) = (path.clone(), Arc::clone(listener));
+            let opener = thread::spawn(move || {
+                waiting.wait_for("there", 1);
+                File::create(there).unwrap();
+            });
+            let result = delayed(waits_for_file, (sprang::lit(path.display().to_string()),)).name("there").compute();
+            opener.join().unwrap();
+            result
+        });
+        assert_eq!(result.unwrap(), 1);
+        let told = stall_of(&told, "there");
+        assert_eq!(told.running, [("there".to_owned(), 1, false, 0, Vec::new())]);
+        assert!(told.text.contains("\"there\" on process "), "{}", told.text);
+    });
+}
+
+#[test]
+fn each_stall_is_told_once() {
+    watched("each_stall_is_told_once", || {
+        let (result, told) = listening("sync", |listener| {
+            let first = waits(listener, "first");
+            // While this one waits, another run stalls several times.
+            let second = {
+                let listener = Arc::clone(listener);
+                let waits_long = move |first: &usize| {
+                    listener.wait_for("second", 1);
+                    for _ in 0..3 {
+                        let other = thread::spawn(|| {
+                            let (result, told) = listening("sync", |listener| waits(listener, "other").compute());
+                            assert_eq!(result.unwrap(), 1);
+                            stall_of(&told, "other");
+                        });
+                        other.join().unwrap();
+                    }
+                    first + 1
+                };
+                delayed_local(waits_long, (&first,)).name("second")
+            };
+            second.compute()
+        });
+        assert_eq!(result.unwrap(), 2);
+        stall_of(&told, "first");
+        stall_of(&told, "second");
+        assert!(told.is_sorted_by(|a, b| a.since < b.since), "{told:?}");
+    });
+}
+
+#[test]
+fn the_attempt_is_told() {
+    watched("the_attempt_is_told", || {
+        let (result, told) = listening("threads", |listener| {
+            let (listener, mut_attempts) = (Arc::clone(listener), Mutex::new(0));
+            let attempt = move || {
+                let mut attempts = mut_attempts.lock().unwrap();
+                *attempts += 1;
+                if *attempts == 1 {
+                    return Err("not yet");
+                }
+                listener.wait_for("again", 2);
+                Ok(*attempts)
+            };
+            try_delayed_local(attempt, ()).retries(1).name("again").compute()
+        });
+        assert_eq!(result.unwrap(), 2);
+        let told = told.iter().find(|told| told.is_of("again", 2)).unwrap();
+        assert!(told.text.ends_with(", attempt 2"), "{}", told.text);
+    });
+}
+
+#[test]
+fn a_run_that_was_stopped_and_waits_for_a_task_is_told_of() {
+    watched("a_run_that_was_stopped", || {
+        let (result, told) = listening("sync", |listener| {
+            let both_run = Arc::new(Barrier::new(2));
+            let deaf = {
+                let (listener, both_run) = (Arc::clone(listener), Arc::clone(&both_run));
+                let wait = move || {
+                    both_run.wait();
+                    // It takes no notice of the failure.
+                    listener.wait_until(|told| told.is_stopped && told.is_of("deaf", 1));
+                };
+                delayed_local(wait, ()).name("deaf")
+            };
+            let fail = move || {
+                both_run.wait();
+                Err::<(), _>("it fails")
+            };
+            compute_with(ThreadExecutor::new(2), (&deaf, &try_delayed_local(fail, ()).name("bad")))
+        });
+        assert_eq!(result.unwrap_err().task(), Some("bad"));
+        let told = told.iter().find(|told| told.is_stopped).unwrap();
+        assert!(
+            told.text.contains("; 1 is running, and the run, which was stopped, waits for that\n"),
+            "{}",
+            told.text
+        );
+    });
+}
+
+#[test]
+fn the_task_around_a_nested_run_is_told_too() {
+    watched("the_task_around_a_nested_run", || {
+        let (result, told) = listening("sync", |listener| {
+            let inner = Arc::clone(listener);
+            let outer = move || {
+                let inner_sum = waits(&inner, "inner").compute();
+                inner.wait_for("outer", 1);
+                inner_sum
+            };
+            try_delayed_local(outer, ()).name("outer").compute()
+        });
+        assert_eq!(result.unwrap(), 1);
+        assert!(told.iter().any(|told| told.is_of("inner", 1)) && told.iter().any(|told| told.is_of("outer", 1)));
+    });
+}
+
+#[test]
+fn the_end_of_a_run_comes_after_what_is_told_of_it() {
+    watched("the_end_of_a_run", || {
+        struct Slow(Arc<Listener>, AtomicUsize);
+        impl Callback for Slow {
+            fn on_run_stalled(&self, event: &RunStalled<'_>) {
+                // The task goes on now, so that its run could come to its end.
+                self.0.on_run_stalled(event);
+                for _ in 0..1000 {
+                    thread::yield_now();
+                }
+                let num_too_early = *self.0.ended.lock().unwrap();
+                self.1.fetch_add(num_too_early, Ordering::SeqCst);
+            }
+        }
+        let listener = Arc::new(Listener::default());
+        let slow = Arc::new(Slow(listener.clone(), AtomicUsize::new(0)));
+        let _scope = config::scoped("stall_timeout", TIMEOUT).unwrap();
+        // The other is there for the end alone: it would let the task go on by itself.
+        struct End(Arc<Listener>);
+        impl Callback for End {
+            fn on_run_finished(&self, event: &RunFinished<'_>) {
+                self.0.on_run_finished(event);
+            }
+        }
+        let _watched = (callback::scoped(slow.clone()), callback::scoped(Arc::new(End(listener.clone()))));
+        assert_eq!(waits(&listener, "slow").compute_with("threads").unwrap(), 1);
+        assert_eq!((*listener.ended.lock().unwrap(), slow.1.load(Ordering::SeqCst)), (1, 0));
+    });
+}
+
+/// Keeps the warnings of this program.
+struct Warnings(Mutex<Vec<String>>);
+
+impl Log for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Warn
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
+
+#[test]
+fn a_stall_is_a_warning_in_the_log_without_any_callback() {
+    static LOGGER: Once = Once::new();
+    LOGGER.call_once(|| {
+        log::set_logger(&WARNINGS).unwrap();
+        log::set_max_level(LevelFilter::Warn);
+    });
+    watched("a_stall_is_a_warning", || {
+        let is_logged = || WARNINGS.0.lock().unwrap().iter().any(|text| text.contains("\"logged\" on thread "));
+        let task = move || {
+            while !is_logged() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let _scope = config::scoped("stall_timeout", TIMEOUT).unwrap();
+        delayed_local(task, ()).name("logged").compute().unwrap();
+    });
+}
