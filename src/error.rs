@@ -7,8 +7,12 @@
 //! What failed in another process comes over as texts: the message, and those of the causes beneath it ([`RemoteError`]). How a worker
 //! process ended is a [`WorkerExit`].
 //!
+//! Displayed, an error is one line. `{:#}` and `{:?}` are a report, which begins with that line; so a `main` that returns an error prints the
+//! report. `{:#?}` shows the fields.
+//!
 //! One failure reaches every dependent, so an [`Error`] is one shared allocation and cheap to clone.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -54,6 +58,8 @@ pub enum ErrorKind {
     NotSaved,
     /// A file cannot be read, or is not what it should be.
     NotLoaded,
+    /// A task cannot be replayed, because its inputs were not kept or are not there yet.
+    NotKept,
 }
 
 /// An error of sprang, or the failure of a task.
@@ -68,6 +74,7 @@ pub enum ErrorKind {
 /// assert_eq!(error.task(), Some("port"));
 /// assert_eq!(error.to_string(), r#"task "port" failed: invalid digit found in string"#);
 /// ```
+/// Displayed, it is one line; `{:#}` and `{:?}` have more: the whole message, the causes beneath it, and what its worker wrote last.
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<Inner>,
@@ -82,6 +89,37 @@ struct Inner {
     path: Vec<Arc<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     exit: Option<WorkerExit>,
+    replay: Option<Arc<dyn Replay>>,
+}
+
+/// What can call a failed task again.
+pub(crate) trait Replay: Send + Sync {
+    fn replay(&self) -> Result<Replayed>;
+}
+
+/// What came of a task that was called again by [`Error::replay`].
+#[derive(Clone, Debug)]
+#[must_use = "whether the task has failed again is said here"]
+pub enum Replayed {
+    /// It gave a value, which was dropped.
+    Finished,
+    /// It failed. This error can be replayed too.
+    Failed(Error),
+}
+
+impl Replayed {
+    /// The failure, if it failed.
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Replayed::Finished => None,
+            Replayed::Failed(error) => Some(error),
+        }
+    }
+
+    /// Whether it gave a value this time.
+    pub fn is_finished(&self) -> bool {
+        matches!(self, Replayed::Finished)
+    }
 }
 
 impl Error {
@@ -95,6 +133,7 @@ impl Error {
                 path: Vec::new(),
                 source: None,
                 exit: None,
+                replay: None,
             }),
         }
     }
@@ -156,6 +195,12 @@ impl Error {
         self
     }
 
+    /// With what can call the failed task again.
+    pub(crate) fn with_replay(mut self, replay: Arc<dyn Replay>) -> Self {
+        self.inner_mut().replay = Some(replay);
+        self
+    }
+
     /// With more to say about it.
     pub(crate) fn with_note(mut self, note: &str) -> Self {
         let message = &mut self.inner_mut().message;
@@ -199,24 +244,114 @@ impl Error {
     pub fn exit(&self) -> Option<&WorkerExit> {
         self.inner.exit.as_ref()
     }
+
+    /// Whether the inputs of the failed task were kept, for [`replay`](Error::replay).
+    pub fn has_inputs(&self) -> bool {
+        self.inner.replay.is_some()
+    }
+
+    /// Calls the failed task again, on this thread and with the inputs that it had: once, whatever its retries, and without its timeout.
+    ///
+    /// For a debugger: a breakpoint in the task's function is reached with the same inputs, and nothing else runs. The inputs are there if the
+    /// setting [`on_failure`](crate::config::OnFailure) was `"keep_inputs"` when the run was started; they are kept as long as the error and
+    /// its clones are. The configuration is that of the run. A task that was run in a worker process is called in this process, and does
+    /// here what it did there: one that crashed its worker is going to crash this process.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{ErrorKind, Replayed, config, delayed};
+    ///
+    /// fn invert(x: Vec<f64>) -> Vec<f64> {
+    ///     assert!(!x.contains(&0.0), "not invertible: {x:?}");
+    ///     x.into_iter().map(f64::recip).collect()
+    /// }
+    ///
+    /// let numbers = delayed(|n: u32| (0..n).map(f64::from).collect::<Vec<_>>(), (3_u32,));
+    /// let inverse = delayed(invert, (numbers,)).name("inverse");
+    /// let error = config::with("on_failure", "keep_inputs", || inverse.compute())?.unwrap_err();
+    ///
+    /// let Replayed::Failed(again) = error.replay()? else { panic!("the same inputs fail again") };
+    /// assert_eq!((again.kind(), again.task()), (ErrorKind::Panicked, Some("inverse")));
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotKept`](ErrorKind::NotKept) if there are no inputs, if the run has not ended yet, or while another thread replays the task;
+    /// [`NotPortable`](ErrorKind::NotPortable) if inputs that were sent to another process cannot be decoded here.
+    pub fn replay(&self) -> Result<Replayed> {
+        let inner = &*self.inner;
+        let Some(replay) = &inner.replay else {
+            let message = match &inner.task {
+                Some(task) => format!(
+                    "the inputs of task {task:?} were not kept; set on_failure = \"keep_inputs\" before the run, in the process that \
+                     starts it"
+                ),
+                None => "there is nothing to replay: this error is not the failure of a task".to_owned(),
+            };
+            return Err(Error::new(ErrorKind::NotKept, message));
+        };
+        Ok(match replay.replay()? {
+            Replayed::Finished => Replayed::Finished,
+            Replayed::Failed(error) => {
+                Replayed::Failed(error.with_path(inner.path.clone()).with_replay(Arc::clone(replay)))
+            }
+        })
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fmt_line(f)?;
-        let tail = self.inner.exit.as_ref().map_or("", |exit| exit.stderr_tail.trim_end());
-        if !tail.is_empty() {
-            f.write_str("\nthe last output of its worker:")?;
-            tail.lines().try_for_each(|line| write!(f, "\n  {line}"))?;
-        }
-        Ok(())
+        if f.alternate() { self.fmt_report(f) } else { self.fmt_line(f) }
+    }
+}
+
+/// The lines of a text as one, and no more of them than one can take in.
+fn folded(text: &str) -> Cow<'_, str> {
+    const MOST: usize = 4;
+    let text = text.trim_end();
+    if !text.contains('\n') {
+        return text.into();
+    }
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines.len() > MOST {
+        true => format!("{}; ...", lines[..MOST].join("; ")).into(),
+        false => lines.join("; ").into(),
     }
 }
 
 impl Error {
+    /// The line, and what it leaves out.
+    fn fmt_report(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.inner;
+        self.fmt_line(f)?;
+        let section = |f: &mut fmt::Formatter<'_>, title: &str, text: &str| {
+            write!(f, "\n{title}:")?;
+            text.trim_end().lines().try_for_each(|line| write!(f, "\n  {line}"))
+        };
+        if folded(&inner.message) != inner.message.trim_end() {
+            section(f, "in full", &inner.message)?;
+        }
+        // The first is what the message says.
+        let texts = inner.source.as_ref().map_or_else(Vec::new, |source| texts_of(&**source));
+        for (index, text) in texts.iter().enumerate() {
+            if index > 0 || *text != inner.message {
+                section(f, "because", text)?;
+            }
+        }
+        let tail = inner.exit.as_ref().map_or("", |exit| exit.stderr_tail.trim_end());
+        if !tail.is_empty() {
+            section(f, "the last output of its worker", tail)?;
+        }
+        if inner.replay.is_some() {
+            f.write_str("\nits inputs are kept: `replay` of this error calls it again, for a debugger")?;
+        }
+        Ok(())
+    }
+
     fn fmt_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.inner;
-        let Some(task) = &inner.task else { return f.write_str(&inner.message) };
+        let message = folded(&inner.message);
+        let Some(task) = &inner.task else { return f.write_str(&message) };
         let verb = match inner.kind {
             ErrorKind::Panicked => "panicked",
             ErrorKind::TimedOut => "timed out",
@@ -225,7 +360,7 @@ impl Error {
             ErrorKind::MemoryLimit => "used too much memory",
             _ => "failed",
         };
-        write!(f, "task {task:?} {verb}: {}", inner.message)?;
+        write!(f, "task {task:?} {verb}: {message}")?;
         if inner.attempts > 1 {
             write!(f, ", after {} attempts", inner.attempts)?;
         }
@@ -239,8 +374,12 @@ impl Error {
     }
 }
 
+/// The report, as `unwrap` and a `main` that returns an error show it; `{:#?}` has the fields.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return self.fmt_report(f);
+        }
         let inner = &*self.inner;
         let mut out = f.debug_struct("Error");
         out.field("kind", &inner.kind).field("message", &inner.message);
@@ -252,6 +391,9 @@ impl fmt::Debug for Error {
         }
         if let Some(exit) = &inner.exit {
             out.field("exit", exit);
+        }
+        if inner.replay.is_some() {
+            out.field("has_inputs", &true);
         }
         out.finish()
     }
@@ -403,11 +545,47 @@ mod tests {
         let exit =
             WorkerExit { code: Some(3), stderr_tail: "reading header\nbad magic\n\n".into(), ..Default::default() };
         let error = Error::worker_died(exit).with_task("decode".into(), 1);
-        assert_eq!(
-            error.to_string(),
-            "task \"decode\" lost its worker: exited with code 3\nthe last output of its worker:\n  reading header\n  bad magic"
-        );
+        assert_eq!(error.to_string(), "task \"decode\" lost its worker: exited with code 3");
+        let report = "task \"decode\" lost its worker: exited with code 3\nthe last output of its worker:\n  reading header\n  bad magic";
+        assert_eq!([format!("{error:#}"), format!("{error:?}")], [report, report]);
         assert_eq!(error.message(), "exited with code 3");
+        assert!(format!("{error:#?}").starts_with("Error {\n    kind: WorkerDied,\n"), "{error:#?}");
+    }
+
+    #[test]
+    fn a_message_of_several_lines_is_folded_into_the_first_line_and_is_there_in_full() {
+        let message = "assertion `left == right` failed\n  left: 1\n right: 2 (at src/main.rs:3:5)";
+        let path = ["ratio", "total"].map(Arc::from).into();
+        let error = Error::new(ErrorKind::Panicked, message).with_task("ratio".into(), 1).with_path(path);
+        let line = "task \"ratio\" panicked: assertion `left == right` failed; left: 1; right: 2 (at src/main.rs:3:5); \"total\" needs it";
+        assert_eq!(error.to_string(), line);
+        let in_full = "in full:\n  assertion `left == right` failed\n    left: 1\n   right: 2 (at src/main.rs:3:5)";
+        assert_eq!(format!("{error:#}"), format!("{line}\n{in_full}"));
+        assert_eq!(Error::config("1\n\n2\n3\n4\n5").to_string(), "1; 2; 3; 4; ...");
+    }
+
+    #[test]
+    fn causes_beneath_the_message_are_in_the_report() {
+        let texts = ["cannot load", "cannot open \"x\"", "no such file\nor folder"].map(String::from).to_vec();
+        let remote = RemoteError::new(texts).unwrap();
+        let error = Error::new(ErrorKind::Failed, "cannot load")
+            .with_source(Arc::new(remote) as Arc<dyn StdError + Send + Sync>)
+            .with_task("load".into(), 2);
+        let line = "task \"load\" failed: cannot load, after 2 attempts";
+        assert_eq!(error.to_string(), line);
+        let report = format!("{line}\nbecause:\n  cannot open \"x\"\nbecause:\n  no such file\n  or folder");
+        assert_eq!(format!("{error:?}"), report);
+    }
+
+    #[test]
+    fn what_is_no_failure_of_a_task_cannot_be_replayed() {
+        let error = Error::config("no").replay().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotKept);
+        let error = Error::new(ErrorKind::Failed, "no").with_task("load".into(), 1);
+        assert!(!error.has_inputs());
+        let message = "the inputs of task \"load\" were not kept; set on_failure = \"keep_inputs\" before the run, in the process that \
+                       starts it";
+        assert_eq!(error.replay().unwrap_err().to_string(), message);
     }
 
     #[test]

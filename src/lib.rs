@@ -54,7 +54,7 @@
 //!   shows how far a run is; with the feature `dashboard`, `dashboard::serve` shows it live in a browser; [`visualize`] draws a graph,
 //!   [`picture`] says what is drawn.
 //! - What the machine gives: [`SystemInfo`]. The feature `cli` builds a command, `sprang`, that shows it, the configuration, and reports.
-//! - What can go wrong: [`Error`], [`ErrorKind`].
+//! - What can go wrong: [`Error`], [`ErrorKind`]; [`Error::replay`] and `docs/debugging.md` beside the source for how to find out why.
 //!
 //! # The road of a compute
 //!
@@ -99,7 +99,7 @@ pub use diagnostics::progress::{Progress, Shown, progress};
 pub use diagnostics::system::SystemInfo;
 pub use engine::callback;
 pub use engine::{CancelToken, EnteredToken, ReadyTask, Run};
-pub use error::{Error, ErrorKind, Result, WorkerExit};
+pub use error::{Error, ErrorKind, Replayed, Result, WorkerExit};
 pub use executor::processes::ProcessExecutor;
 pub use executor::processes::boot::init;
 pub use executor::sync::SyncExecutor;
@@ -120,6 +120,11 @@ struct Readme;
 #[cfg(all(doctest, target_os = "linux"))]
 #[doc = include_str!("../docs/processes.md")]
 struct Processes;
+
+/// And those of the page about errors.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/debugging.md")]
+struct Debugging;
 
 /// And of that about the dashboard.
 #[cfg(all(doctest, feature = "dashboard"))]

@@ -754,3 +754,52 @@ fn futures_that_fail_or_are_cancelled_leave_no_value() {
     drop(client);
     assert_eq!(live.0.load(SeqCst), 0);
 }
+
+// ---- errors that keep inputs ----
+
+#[test]
+fn inputs_that_errors_have_kept_are_used_again_and_dropped() {
+    let live = Live::default();
+    for scheduler in ["sync", "threads"] {
+        for _ in 0..ROUNDS.min(10) {
+            let _scope = config::scoped("on_failure", "keep_inputs").unwrap().and("scheduler", scheduler).unwrap();
+            let [own, large] = [live.source(1_u64), live.source(2_u64)];
+            let shared = live.source([3_u64; 8]);
+            let plain = delayed_local(|| [4_u64; 2], ());
+            let held = local(5_u64);
+            let fail = |number: u64| {
+                let live = live.clone();
+                let body =
+                    move |own: Counted, large: Counted, shared: &Counted<[u64; 8]>, plain: &[u64; 2], held: &u64| {
+                        let made = live.value(own.get() + large.get() + shared.get()[7] + plain[1] + held + number);
+                        Err::<Counted, _>(made.get().to_string())
+                    };
+                try_delayed_local(body, (own.clone(), large.clone(), &shared, &plain, &held))
+            };
+            let outputs =
+                (fail(0), fail(100), delayed_local(|shared: Counted<[u64; 8]>| shared.get()[0], (shared.clone(),)));
+            let (first, second, third) = compute_each(outputs).unwrap();
+            let (first, second) = (first.err().unwrap(), second.err().unwrap());
+            assert_eq!(third.unwrap(), 3);
+            assert_eq!([first.message(), second.message()], ["15", "115"]);
+            let other = thread::spawn(move || first.replay().unwrap().error().unwrap().message().to_owned());
+            assert_eq!(second.replay().unwrap().error().unwrap().message(), "115");
+            assert_eq!(other.join().unwrap(), "15");
+        }
+        live.assert_none();
+    }
+}
+
+#[test]
+fn a_kept_input_that_panics_when_it_is_dropped_takes_nobody_with_it() {
+    let live = Live::default();
+    let error = config::with("on_failure", "keep_inputs", || {
+        let bad = live.source_with(Temper::PanicsWhenDropped);
+        let body = |_: &Counted, _: &Counted| Err::<u8, _>("no");
+        try_delayed_local(body, (&bad, &live.source(1_u64))).compute_with("sync")
+    });
+    let error = error.unwrap().unwrap_err();
+    assert!(!error.replay().unwrap().is_finished());
+    drop(error);
+    live.assert_none();
+}

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "it owns runs, and takes typed values from untyped cells")]
 
-use super::config::{self, Errors, Order, Settings, Snapshot};
+use super::config::{self, Errors, OnFailure, Order, Settings, Snapshot};
 use crate::engine::{Restore, Run, RunSettings, Sink, Surroundings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::boot::is_worker;
@@ -358,6 +358,7 @@ impl<'p> OwnedRun<'p> {
             check_portable: settings.check_portable,
             codec: settings.processes.codec,
             num_workers: settings.num_workers,
+            keep_inputs: matches!(settings.on_failure, OnFailure::KeepInputs),
             stall_timeout: settings.stall_timeout,
         };
         let cells = plan.take_cells();
@@ -415,11 +416,18 @@ impl Drop for OwnedRun<'_> {
         // Also on the way out of an executor that panicked.
         self.run.close();
         self.run.announce_end(self.plan, || self.run.stop_reason());
-        let panicked = match self.run.has_gaps() || self.num_taken.get() < self.plan.outputs().len() {
-            true => self.sweep(),
+        let kept = self.run.take_kept();
+        let panicked = match !kept.is_empty() || self.run.has_gaps() || self.num_taken.get() < self.plan.outputs().len()
+        {
+            true => self.sweep(&kept.num_readers(self.plan)),
             false => None,
         };
-        self.plan.give_back_cells(std::mem::take(&mut self.cells));
+        let cells = std::mem::take(&mut self.cells);
+        match kept.is_empty() {
+            true => self.plan.give_back_cells(cells),
+            // SAFETY: the run is closed, and only the values that failed tasks have kept are left, with these as their readers.
+            false => unsafe { kept.hand_over(cells) },
+        }
         if let Some(payload) = panicked.filter(|_| !std::thread::panicking()) {
             resume_unwind(payload);
         }
@@ -427,11 +435,15 @@ impl Drop for OwnedRun<'_> {
 }
 
 impl OwnedRun<'_> {
-    /// Drops the values that nobody took. One that panics does not keep the others; the last panic is returned.
-    fn sweep(&self) -> Option<Box<dyn Any + Send>> {
+    /// Drops the values that nobody took, but for those that so many failed tasks have kept. One that panics does not keep the others; the last
+    /// panic is returned.
+    fn sweep(&self, num_readers: &HashMap<u32, u32>) -> Option<Box<dyn Any + Send>> {
         let mut panicked = None;
-        for (cell, task) in self.cells.iter().zip(self.plan.tasks()) {
-            if let Some(drop_value) = task.kind().drop_value {
+        for ((id, cell), task) in self.cells.iter().enumerate().zip(self.plan.tasks()) {
+            if let Some(&num_readers) = num_readers.get(&(id as u32)) {
+                // SAFETY: no task is running or will; these tasks have not let go of the value, so it is there.
+                unsafe { cell.set_readers(num_readers) };
+            } else if let Some(drop_value) = task.kind().drop_value {
                 // SAFETY: no task is running or will; the kind is that of the cell's task.
                 let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { cell.sweep(drop_value) }));
                 if let Err(payload) = dropped {

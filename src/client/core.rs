@@ -20,7 +20,7 @@ use super::promise::{AnyPromise, Needs, Outcome, settle};
 use super::queue::{Job, Queue};
 use super::wait::{give_up_place, spin_until};
 use super::worker;
-use crate::api::config::{Entered, Snapshot};
+use crate::api::config::{Entered, OnFailure, Snapshot};
 use crate::engine::{CancelToken, Run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::ProcessExecutor;
@@ -246,7 +246,7 @@ impl Core {
     /// Whether its settings ask for what only a run does for a task.
     pub(super) fn needs_runs(&self) -> bool {
         let settings = self.snapshot.settings();
-        settings.check_portable || settings.stall_timeout.is_some()
+        settings.check_portable || settings.stall_timeout.is_some() || settings.on_failure == OnFailure::KeepInputs
     }
 
     pub(super) fn scheduler(&self) -> Scheduler {

@@ -7,6 +7,7 @@ pub mod callback;
 mod cancel;
 mod countdown;
 mod gate;
+mod kept;
 mod panics;
 mod ready;
 mod run;
@@ -14,6 +15,7 @@ pub(crate) mod solo;
 mod stall;
 
 pub use cancel::{CancelToken, EnteredToken};
+pub(crate) use kept::{EncodedInputs, KeptInputs};
 pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};
 pub use ready::ReadyTask;
 pub use run::Run;

@@ -31,6 +31,7 @@ use super::callback::{Attempt, Entered, Watch, WorkerId};
 use super::cancel::CancelToken;
 use super::countdown::Countdown;
 use super::gate::Gate;
+use super::kept::{AllKept, KeptInputs};
 use super::panics::{self, InRun};
 use super::stall::Stall;
 use crate::error::{Error, ErrorKind, Result};
@@ -64,6 +65,8 @@ pub(crate) struct RunSettings {
     /// How values are encoded.
     pub(crate) codec: Codec,
     pub(crate) num_workers: Option<NonZeroUsize>,
+    /// Failed tasks keep their inputs for a replay.
+    pub(crate) keep_inputs: bool,
     /// How long no task may be settled before that is told.
     pub(crate) stall_timeout: Option<Duration>,
 }
@@ -191,6 +194,7 @@ struct Failures {
     /// What stopped the run.
     stop: Option<Error>,
     by_task: HashMap<u32, Error>,
+    kept: AllKept,
 }
 
 impl fmt::Debug for Run {
@@ -228,6 +232,7 @@ impl Run {
             || sink.is_some()
             || has_outer_token
             || settings.check_portable
+            || settings.keep_inputs
             || !plan.special().is_empty();
         debug_assert_eq!(cells.len(), plan.num_tasks());
         Arc::new_cyclic(|this| Run {
@@ -316,6 +321,11 @@ impl Run {
 
     pub(crate) fn shared(&self) -> Arc<Run> {
         self.this.upgrade().expect("a run is used through its `Arc`")
+    }
+
+    /// Whether failed tasks are to keep their inputs.
+    pub(crate) fn keeps_inputs(&self) -> bool {
+        self.settings.keep_inputs
     }
 
     /// What [`Worker::run`] leaves is not final: the executor calls [`Worker::finished_after_all`] or [`Worker::fail_afterwards`].
@@ -443,6 +453,17 @@ impl Run {
     /// Why the run as a whole gave no results.
     pub(crate) fn stop_reason(&self) -> Option<Error> {
         self.failures.lock().stop.clone()
+    }
+
+    /// The inputs that failed tasks have kept. The run lets go of its errors: it may outlive those that its owner has been given, and they
+    /// have the inputs too.
+    pub(crate) fn take_kept(&self) -> AllKept {
+        if !self.keeps_inputs() {
+            return AllKept::default();
+        }
+        let Failures { kept, stop, by_task } = std::mem::take(&mut *self.failures.lock());
+        drop((stop, by_task));
+        kept
     }
 
     /// The failure of the task `cause`, as `id` sees it.
@@ -607,7 +628,7 @@ impl<'r> Worker<'r> {
             Some(error) => {
                 // SAFETY: the call returned an error, so it has released nothing.
                 unsafe { self.release_inputs(id) };
-                self.failed(id, Failure::Returned(*error), 1, None)
+                self.failed(id, Failure::Returned(*error), 1, None, false)
             }
         }
     }
@@ -616,7 +637,7 @@ impl<'r> Worker<'r> {
     #[cold]
     pub(crate) fn panicked(&self, id: u32, payload: Box<dyn Any + Send>) -> bool {
         // Which inputs it has let go of is not known; the others are dropped when the run is closed.
-        self.failed(id, Failure::Panicked(payload), 1, None)
+        self.failed(id, Failure::Panicked(payload), 1, None, false)
     }
 
     /// # Safety
@@ -640,7 +661,7 @@ impl<'r> Worker<'r> {
             self.fail_with_input(id) || self.attempts(id, Some(&watching))
         }));
         // Something of the program's panicked when it was dropped.
-        outcome.unwrap_or_else(|payload| self.failed(id, Failure::Panicked(payload), 1, Some(&watching)))
+        outcome.unwrap_or_else(|payload| self.failed(id, Failure::Panicked(payload), 1, Some(&watching), false))
     }
 
     /// Whether an input of a task has failed.
@@ -713,12 +734,14 @@ impl<'r> Worker<'r> {
     unsafe fn attempts(&self, id: u32, watching: Option<&Watching<'_>>) -> bool {
         let task = self.task(id);
         let (retries, timeout) = task.options().map_or((0, None), |options| (options.retries, options.timeout));
+        let keeps_inputs = self.run.settings.keep_inputs;
         let mut attempt = 0;
         loop {
             attempt += 1;
             let is_last = attempt > retries;
+            let keep = !is_last || keeps_inputs;
             // SAFETY: as `run`; inputs are kept unless this is the last attempt.
-            let call = || unsafe { (task.kind().call)(task, self.cells(), self.inputs_ptr(id), id, !is_last) };
+            let call = || unsafe { (task.kind().call)(task, self.cells(), self.inputs_ptr(id), id, keep) };
             if let Some(watching) = watching {
                 watching.begin(self.plan(), id, attempt);
             }
@@ -731,7 +754,7 @@ impl<'r> Worker<'r> {
                 Ok((_, true)) => Failure::TimedOut(timeout.unwrap_or_default()),
                 Ok((None, false)) => match self.check_portable(id) {
                     Ok(()) => {
-                        if !is_last {
+                        if keep {
                             // SAFETY: the call has kept the inputs.
                             unsafe { self.release_inputs(id) };
                         }
@@ -749,7 +772,7 @@ impl<'r> Worker<'r> {
                     Err(message) => Failure::NotPortable(message),
                 },
                 Ok((Some(error), false)) => {
-                    if is_last {
+                    if !keep {
                         // SAFETY: a call that returns an error has released nothing.
                         unsafe { self.release_inputs(id) };
                     }
@@ -758,7 +781,7 @@ impl<'r> Worker<'r> {
                 Err(payload) => Failure::Panicked(payload),
             };
             if is_last || self.run.is_stopped() {
-                return self.failed(id, failure, attempt, watching);
+                return self.failed(id, failure, attempt, watching, keeps_inputs);
             }
             if let Some(watching) = watching {
                 watching.retried(self.plan(), id, ended, failure.into_error(self.plan(), id, attempt));
@@ -950,17 +973,37 @@ impl<'r> Worker<'r> {
     fn timed_out(&self, id: u32, timeout: Duration, attempts: u32) {
         if !self.run.settings.collect_errors {
             let error = Failure::TimedOut(timeout).into_error(self.plan(), id, attempts);
-            self.record_failure(id, error);
+            // The task still runs, and keeps its inputs when it ends.
+            let keeps_inputs = self.run.settings.keep_inputs;
+            self.record_failure(id, if keeps_inputs { error.with_replay(self.keep_inputs(id)) } else { error });
         }
     }
 
-    /// Settles a task that has failed for good. False if the run has stopped by that.
+    /// The inputs of a task that has failed and does not let go of them.
+    fn keep_inputs(&self, id: u32) -> Arc<KeptInputs> {
+        let surroundings = self.run.surroundings();
+        let make = || KeptInputs::in_run(self.plan(), id, surroundings);
+        self.run.failures.lock().kept.of(id, make)
+    }
+
+    /// Settles a task that has failed for good; `keeps_inputs` if it has not let go of its inputs and need not. False if the run has stopped
+    /// by that.
     #[cold]
-    fn failed(&self, id: u32, failure: Failure, attempts: u32, watching: Option<&Watching<'_>>) -> bool {
+    fn failed(
+        &self,
+        id: u32,
+        failure: Failure,
+        attempts: u32,
+        watching: Option<&Watching<'_>>,
+        keeps_inputs: bool,
+    ) -> bool {
         let ended = watching.map(|_| Instant::now());
         // SAFETY: the task has not been announced as finished, so its cell is ours.
         unsafe { self.replace_by_failure(id) };
-        let error = failure.into_error(self.plan(), id, attempts);
+        let mut error = failure.into_error(self.plan(), id, attempts);
+        if keeps_inputs {
+            error = error.with_replay(self.keep_inputs(id));
+        }
         if let Some(watching) = watching {
             watching.failed(self.plan(), id, ended, error.clone());
         }

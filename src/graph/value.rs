@@ -229,6 +229,17 @@ impl Cell {
         }
     }
 
+    /// As [`Cell::release`], with what drops a value of the type.
+    ///
+    /// # Safety
+    /// As [`Cell::release`]; the type needs releasing, and `drop_value` is that of the cell's task.
+    pub(crate) unsafe fn release_with(&self, drop_value: unsafe fn(&Cell)) {
+        if self.readers.leave() && self.state.load(Relaxed) == FULL {
+            // SAFETY: `leave` made us the owner, and the cell is full.
+            unsafe { drop_value(self) };
+        }
+    }
+
     /// One reader that called [`Cell::own`], or meant to, lets go.
     ///
     /// # Safety
@@ -275,6 +286,14 @@ impl Cell {
                 unsafe { drop_value(self) };
             }
         }
+    }
+
+    /// Says anew who has not yet let go of the value.
+    ///
+    /// # Safety
+    /// No task of the run is running and none will, the cell's value has not been taken, and `count` readers will let go of it.
+    pub(crate) unsafe fn set_readers(&self, count: u32) {
+        self.readers.0.store(count, Relaxed);
     }
 
     /// Drops the value if there is one that nobody took.

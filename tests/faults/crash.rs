@@ -52,7 +52,8 @@ fn abort() {
     });
     assert_eq!(signal_of(&error), Some(libc::SIGABRT), "{error}");
     assert_eq!(error.exit().unwrap().stderr_tail, "this is the end");
-    assert!(error.to_string().contains("\n  this is the end"), "{error}");
+    assert!(!error.to_string().contains("this is the end"), "{error}");
+    assert!(format!("{error:#}").contains("\n  this is the end"), "{error:#}");
 }
 
 #[test]

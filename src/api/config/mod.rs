@@ -59,7 +59,7 @@ pub use edit::write;
 pub use explain::Explanation;
 pub use layers::{Origin, Snapshot};
 pub use outside::{ConfigFile, FileRole};
-pub use schema::{Errors, Order, Settings, table};
+pub use schema::{Errors, OnFailure, Order, Settings, table};
 pub use thread::{Entered, Scope};
 pub use value::Value;
 

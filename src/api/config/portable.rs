@@ -111,6 +111,7 @@ mod tests {
             ("scheduler", "processes".into()),
             ("num_workers", 3.into()),
             ("errors", "collect".into()),
+            ("on_failure", "keep_inputs".into()),
             ("order", "fast".into()),
             ("check_portable", true.into()),
             ("dashboard", "[::1]:8787".into()),

@@ -28,6 +28,8 @@ pub struct Settings {
     pub num_workers: Option<NonZeroUsize>,
     /// What the failure of a task does to the rest of the run.
     pub errors: Errors,
+    /// What becomes of the inputs of a task that fails.
+    pub on_failure: OnFailure,
     /// What the order of ready tasks is chosen for.
     pub order: Order,
     /// Whether every value that passes from task to task is encoded and decoded on the way, to find those that would not survive
@@ -48,6 +50,7 @@ impl Default for Settings {
             scheduler: Scheduler::Threads,
             num_workers: None,
             errors: Errors::Stop,
+            on_failure: OnFailure::DropInputs,
             order: Order::Memory,
             check_portable: false,
             dashboard: None,
@@ -73,6 +76,26 @@ impl fmt::Display for Errors {
         f.write_str(match self {
             Errors::Stop => "stop",
             Errors::Collect => "collect",
+        })
+    }
+}
+
+/// The setting `on_failure`: what becomes of the inputs of a task that fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// The task lets go of them: `"drop_inputs"`.
+    #[default]
+    DropInputs,
+    /// They are kept with the error, for [`Error::replay`](crate::Error::replay): `"keep_inputs"`.
+    KeepInputs,
+}
+
+impl fmt::Display for OnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OnFailure::DropInputs => "drop_inputs",
+            OnFailure::KeepInputs => "keep_inputs",
         })
     }
 }
@@ -133,6 +156,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         doc: "Whether the first failure stops the run, or what does not depend on it is finished.",
         write: |settings, value| one_of(value, &[Errors::Stop, Errors::Collect]).map(|it| settings.errors = it),
         show: |settings| settings.errors.to_string(),
+    },
+    Setting {
+        name: "on_failure",
+        kind: r#""drop_inputs" or "keep_inputs""#,
+        doc: "Whether a task that fails lets go of its inputs, or its error keeps them, so that the task can be called again in a debugger.",
+        write: |settings, value| {
+            one_of(value, &[OnFailure::DropInputs, OnFailure::KeepInputs]).map(|it| settings.on_failure = it)
+        },
+        show: |settings| settings.on_failure.to_string(),
     },
     Setting {
         name: "order",

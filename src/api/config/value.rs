@@ -1,6 +1,6 @@
 //! What a setting may be given, before the schema has looked at it.
 
-use super::schema::{Errors, Order};
+use super::schema::{Errors, OnFailure, Order};
 use super::{Codec, Initializer, LocalTasks, Stdio};
 use crate::executor::{Executor, Scheduler};
 use std::collections::{BTreeMap, HashMap};
@@ -209,4 +209,4 @@ macro_rules! from_words {
         }
     )*};
 }
-from_words!(Errors, Order, Stdio, LocalTasks, Codec);
+from_words!(Errors, OnFailure, Order, Stdio, LocalTasks, Codec);

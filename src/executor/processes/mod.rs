@@ -19,6 +19,8 @@ mod hook;
 mod host;
 pub(crate) mod initializer;
 #[cfg(all(target_os = "linux", not(miri)))]
+mod inputs;
+#[cfg(all(target_os = "linux", not(miri)))]
 mod lane;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod lifeline;

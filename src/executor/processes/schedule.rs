@@ -24,8 +24,9 @@
 #![expect(unsafe_code, reason = "it settles tasks through the engine, whose contract it upholds by rule 2")]
 
 use super::host::{Host, Kept};
+use super::inputs::StoredInputs;
 use super::pool::Core;
-use crate::engine::{Run, Worker};
+use crate::engine::{KeptInputs, Run, Worker};
 use crate::error::{Error, ErrorKind};
 use crate::graph::crossing::{Encoded, TaskCode, ValueCode};
 use crate::graph::name;
@@ -299,7 +300,8 @@ impl Schedule {
                     if task.options().is_some_and(|options| options.timeout.is_some()) {
                         *own |= TIMED;
                     }
-                    if task.options().is_some_and(|options| options.retries > 0) {
+                    // To keep its inputs they have to be here, as they are for one that is tried again.
+                    if run.keeps_inputs() || task.options().is_some_and(|options| options.retries > 0) {
                         *own |= RETRIES;
                     }
                     read.iter().for_each(|&input| remote_readers[input as usize] += 1);
@@ -738,6 +740,7 @@ impl Schedule {
             self.give_back([id]);
             return;
         }
+        let error = self.with_inputs(worker, id, error);
         // SAFETY: the task was taken for a batch and neither settled nor given back.
         let goes_on = unsafe { worker.fail(id, error, num_attempts) };
         if goes_on {
@@ -776,11 +779,29 @@ impl Schedule {
             true => death.error.with_note("every attempt ended like this: the task kills its worker"),
             false => death.error,
         };
+        let error = self.with_inputs(worker, id, error);
         // SAFETY: as in `failed`.
         let goes_on = unsafe { worker.fail(id, error, num_attempts) };
         if goes_on {
             self.settle(worker, [(id, None)]);
         }
+    }
+
+    /// The error of a task that has failed elsewhere, with the task's inputs if they are to be kept.
+    fn with_inputs(&self, worker: &Worker<'_>, id: u32, error: Error) -> Error {
+        if !self.run.keeps_inputs() {
+            return error;
+        }
+        let inputs = worker.plan().read_inputs(id);
+        let values: Option<Vec<Arc<Value>>> = {
+            let state = self.state.lock();
+            inputs.iter().map(|&input| state.values[input as usize].clone()).collect()
+        };
+        // By rule 3 they are here, as the task joins no batch for the sake of its inputs.
+        let Some(values) = values else { return error };
+        let inputs = StoredInputs::new(values.iter().map(|value| &**value));
+        let task = worker.task(id).to_task();
+        error.with_replay(Arc::new(KeptInputs::encoded(task, Box::new(inputs), self.run.surroundings())))
     }
 
     // ---- the end ----

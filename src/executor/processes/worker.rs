@@ -603,7 +603,12 @@ impl Thread {
     }
 }
 
-fn decode(code: &'static Described<ValueCode>, codec: Codec, bytes: &[u8], regions: &[Region]) -> Result<Cell, String> {
+pub(super) fn decode(
+    code: &'static Described<ValueCode>,
+    codec: Codec,
+    bytes: &[u8],
+    regions: &[Region],
+) -> Result<Cell, String> {
     let cell = Cell::new(1);
     let mut decoder = Decoder::new(codec, bytes, regions);
     // SAFETY: a new cell.
