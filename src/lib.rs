@@ -52,7 +52,7 @@
 //!   how one ended, [`init`] where the start-up hook does not run.
 //! - Watching: a [`callback`] is told what happens in a run; [`profile()`] says where the time went; with the feature `progress`, `progress`
 //!   shows how far a run is; with the feature `dashboard`, `dashboard::serve` shows it live in a browser; [`visualize`] draws a graph,
-//!   [`picture`] says what is drawn.
+//!   [`picture`] says what is drawn; with the feature `tracing`, `Spans` shows runs and tasks to subscribers of that crate.
 //! - What the machine gives: [`SystemInfo`]. The feature `cli` builds a command, `sprang`, that shows it, the configuration, and reports.
 //! - What can go wrong: [`Error`], [`ErrorKind`]; [`Error::replay`] and `docs/debugging.md` beside the source for how to find out why.
 //!
@@ -96,6 +96,8 @@ pub use diagnostics::picture::visualize;
 pub use diagnostics::profile::{self, Profile, Profiler, profile};
 #[cfg(feature = "progress")]
 pub use diagnostics::progress::{Progress, Shown, progress};
+#[cfg(feature = "tracing")]
+pub use diagnostics::spans::Spans;
 pub use diagnostics::system::SystemInfo;
 pub use engine::callback;
 pub use engine::{CancelToken, EnteredToken, ReadyTask, Run};

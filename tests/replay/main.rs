@@ -358,6 +358,7 @@ fn an_executor_of_the_programs_own_keeps_inputs_too() {
 }
 
 #[cfg(target_os = "linux")]
+#[expect(clippy::ptr_arg, reason = "a task borrows the value as it is")]
 mod elsewhere {
     use super::*;
 
