@@ -276,7 +276,8 @@ impl Error {
     /// ```
     ///
     /// # Errors
-    /// [`NotKept`](ErrorKind::NotKept) if there are no inputs, if the run has not ended yet, or while another thread replays the task;
+    /// [`NotKept`](ErrorKind::NotKept) if there are no inputs, while another thread replays the task, and for a callback or a task that asks
+    /// before the run has ended; others wait for that;
     /// [`NotPortable`](ErrorKind::NotPortable) if inputs that were sent to another process cannot be decoded here.
     pub fn replay(&self) -> Result<Replayed> {
         let inner = &*self.inner;

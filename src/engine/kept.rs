@@ -100,8 +100,7 @@ impl KeptInputs {
         let mut failure = None;
         match &self.place {
             Place::Cells { id, inputs, cells, .. } => {
-                let cells =
-                    cells.get().ok_or_else(|| self.not_kept("its run has not ended yet; replay it when that has"))?;
+                let cells = cells.get().expect("`replay` has waited for them");
                 // SAFETY: the task kept its inputs (rule 1), and this is the only replay (rule 2).
                 failure = unsafe { self.call(cells, inputs, *id) };
             }
@@ -132,6 +131,15 @@ impl KeptInputs {
 
 impl Replay for KeptInputs {
     fn replay(&self) -> Result<Replayed> {
+        if let Place::Cells { cells, .. } = &self.place
+            && cells.get().is_none()
+        {
+            // Who is inside of a run may be what that waits for.
+            if panics::in_run() {
+                return Err(self.not_kept("its run has not ended yet; replay it when that has"));
+            }
+            cells.wait();
+        }
         // Acquire and release: what one replay did to the task's own cell happens before the next.
         if self.is_replaying.swap(true, Ordering::Acquire) {
             return Err(self.not_kept("it is being replayed already"));

@@ -7,8 +7,8 @@ mod watchdog;
 use sprang::callback::{self, Callback, TaskFailed};
 use sprang::config::{self, Scope};
 use sprang::{
-    Delayed, Error, ErrorKind, Executor, ReadyTask, Refs, Replayed, Run, SharedArray, compute_each, compute_with,
-    delayed, delayed_local, lit, local, prepare, try_delayed, try_delayed_local,
+    Client, Delayed, Error, ErrorKind, Executor, LocalCluster, ReadyTask, Refs, Replayed, Run, SharedArray,
+    compute_each, compute_with, delayed, delayed_local, lit, local, prepare, try_delayed, try_delayed_local,
 };
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -302,6 +302,26 @@ fn there_is_no_replay_before_the_run_has_ended() {
     assert_eq!(problem.kind(), ErrorKind::NotKept);
     assert!(problem.to_string().contains("its run has not ended yet"), "{problem}");
     assert_eq!(failure(error.replay().unwrap()).message(), "no", "now it has");
+}
+
+#[test]
+fn a_future_that_has_failed_can_be_replayed_at_once() {
+    let kinds = [("threads", false), ("processes", true)];
+    for (kind, processes) in kinds.into_iter().filter(|(_, processes)| !processes || cfg!(target_os = "linux")) {
+        watched(kind, || {
+            let keeping = keeping("sync");
+            let cluster =
+                LocalCluster::builder().workers(2).threads_per_worker(1).processes(processes).build().unwrap();
+            drop(keeping);
+            let client = Client::new(&cluster);
+            for round in 0..50_usize {
+                let numbers = client.submit(numbers, (round,));
+                let fail = |numbers: Vec<usize>| Err::<usize, _>(format!("{} numbers", numbers.len()));
+                let error = client.try_submit(fail, (numbers,)).result().unwrap_err();
+                assert_eq!(failure(error.replay().unwrap()).message(), error.message());
+            }
+        });
+    }
 }
 
 #[test]
