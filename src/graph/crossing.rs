@@ -6,7 +6,7 @@
 
 #![expect(unsafe_code, reason = "typed values in untyped cells")]
 
-use super::node::CallError;
+use super::node::{ArgumentError, CallError};
 use super::value::{Cell, drop_value_of, needs_release};
 use crate::portable::Portable;
 use crate::portable::code::Described;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// The arguments were encoded by the task's kind. There are as many ids as the task has inputs, each below the number of cells and
 /// with a value of the input's type in its cell; the task's own cell is empty.
 pub(crate) type CallEncodedFn =
-    unsafe fn(&mut Decoder<'_>, &[Cell], *const u32, u32) -> Result<Option<Box<CallError>>, CodecError>;
+    unsafe fn(&mut Decoder<'_>, &[Cell], *const u32, u32) -> Result<Option<Box<CallError>>, ArgumentError>;
 
 /// How another process calls a task.
 #[derive(Debug)]

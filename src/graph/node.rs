@@ -47,7 +47,7 @@ pub(crate) type CallError = Box<dyn StdError + Send + Sync>;
 /// must survive (the call may be repeated): then owned inputs are cloned and nothing is released.
 pub(crate) type CallFn = unsafe fn(TaskRef, &[Cell], *const u32, u32, bool) -> Option<Box<CallError>>;
 
-/// The argument that could not be encoded, counted from 0, and why.
+/// The argument that could not be encoded or decoded, counted from 0, and why.
 pub(crate) type ArgumentError = (usize, CodecError);
 
 /// What all tasks with the same types of function, arguments and value have in common.

@@ -12,7 +12,7 @@ use super::node::{ArgumentError, CallError, Kind, Task, TaskRef, drop_body, layo
 use super::value::{Cell, drop_value_of, needs_release};
 use crate::portable::Portable;
 use crate::portable::code::Described;
-use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
+use crate::portable::codec::{Codec, Decoder, Encoder};
 use std::any::TypeId;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -178,12 +178,10 @@ macro_rules! task_args {
                     cells: &[Cell],
                     inputs: *const u32,
                     id: u32,
-                ) -> Result<Option<Box<CallError>>, CodecError> {
-                    if size_of::<F>() != 0 {
-                        // `delayed` has let nobody make such a task, and local tasks have no code.
-                        return Err(CodecError("a function that captures cannot be called from another process".into()));
-                    }
-                    let args = ($($A::read(decoder)?,)*);
+                ) -> Result<Option<Box<CallError>>, ArgumentError> {
+                    // `delayed` has let nobody make such a task, and local tasks have no code.
+                    assert!(size_of::<F>() == 0, "a function that captures cannot be called from another process");
+                    let args = ($($A::read(decoder).map_err(|error| ($i, error))?,)*);
                     // SAFETY: the function has no bytes to read. That there is a value of the type is known from the process that holds it.
                     let function = unsafe { NonNull::<F>::dangling().read() };
                     // SAFETY: the caller's contract.

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "does what safe code cannot be made to do")]
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use serde::{Deserialize, Serialize};
 
 pub(crate) fn raise(signal: Signal) -> ! {
@@ -27,8 +27,9 @@ pub(crate) fn deeper(depth: u64) -> u64 {
 
 /// Asks for more memory than the process may have.
 pub(crate) fn fail_to_allocate() -> ! {
-    let limit = Rlimit { current: Some(1 << 30), maximum: None };
-    setrlimit(Resource::As, limit).unwrap();
+    let maximum = getrlimit(Resource::As).maximum;
+    let current = Some(maximum.map_or(1 << 30, |maximum| maximum.min(1 << 30)));
+    setrlimit(Resource::As, Rlimit { current, maximum }).unwrap();
     let bytes: Vec<u8> = Vec::with_capacity(std::hint::black_box(8 << 30));
     panic!("{} bytes were given", bytes.capacity())
 }

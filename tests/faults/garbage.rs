@@ -2,7 +2,7 @@
 
 use crate::deeds::{open_files, write_to};
 use crate::room::*;
-use sprang::{compute_with, config, delayed, lit};
+use sprang::{ErrorKind, compute_with, config, delayed, lit};
 use std::sync::Arc;
 
 /// What is written.
@@ -22,9 +22,9 @@ enum Junk {
 
 /// `Up::Results` of the first batch, which these are not the last of, or are, with nothing beside them.
 fn results(is_last: bool, results: &[(u32, u8)]) -> Vec<u8> {
-    // The index, how long it took, and how it ended.
+    // The index, when it ran and for how long, and how it ended.
     let bodies: Vec<u8> =
-        results.iter().flat_map(|(index, tag)| [&index.to_le_bytes()[..], &[0; 8], &[*tag]].concat()).collect();
+        results.iter().flat_map(|(index, tag)| [&index.to_le_bytes()[..], &[0; 16], &[*tag]].concat()).collect();
     [&[1, 1, u8::from(is_last), results.len() as u8, 0, bodies.len() as u8][..], &bodies, &[0; 5]].concat()
 }
 
@@ -84,6 +84,25 @@ fn a_task_that_writes_to_the_channels_of_its_worker_costs_the_worker() {
             assert_eq!(pid, room.pid("attempt-1"));
             wait_until_gone(room.pid("attempt-0"));
             assert!(delayed(std::process::id, ()).compute_with(Arc::clone(executor)).is_ok());
+        });
+    }
+}
+
+/// The forger is told by what it said, so the words are as they should be but for that.
+#[test]
+fn results_that_fit_no_call_are_refused_for_what_they_are() {
+    for (junk, problem) in [
+        (Junk::OneTooMany, "a result of call 9, which it was not asked for"),
+        (Junk::WithoutValue, "a result of call 0 without the value"),
+    ] {
+        faults(&format!("{junk:?}"), 1, attempts(1), |executor| {
+            let forge = |junk: &Junk| -> u32 {
+                assert!(scribble(*junk) > 0);
+                hold()
+            };
+            let error = delayed(forge, (lit(junk),)).compute_with(Arc::clone(executor)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WorkerDied, "{error}");
+            assert!(error.to_string().contains(problem), "{error}");
         });
     }
 }

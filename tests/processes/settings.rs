@@ -298,11 +298,9 @@ fn core_dumps_are_left_out_unless_they_are_asked_for() {
         line.split_whitespace().nth(4).unwrap().to_owned()
     }
     watched("core dumps", || {
-        assert_eq!(
-            on_processes(1, &[], || delayed(limit, ()).compute()).unwrap(),
-            "1",
-            "no room for one, nor for a pipe"
-        );
+        // No room for one, nor for a pipe. Where the system allows none at all, it stays at that.
+        let none = on_processes(1, &[], || delayed(limit, ()).compute()).unwrap();
+        assert!(["0", "1"].contains(&none.as_str()), "{none}");
         assert_eq!(on_processes(1, &[("core_dumps", "true")], || delayed(limit, ()).compute()).unwrap(), limit());
     });
 }

@@ -4,7 +4,8 @@ use crate::watchdog::watched;
 use crate::{new_pool, pool};
 use serde::{Deserialize, Serialize};
 use sprang::{
-    Delayed, Refs, SharedArray, compute_each, compute_with, config, delayed, lit, persist, prepare, try_delayed,
+    Delayed, ErrorKind, Refs, SharedArray, compute_each, compute_with, config, delayed, lit, persist, prepare,
+    try_delayed,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -294,5 +295,66 @@ fn threads_compute_at_the_same_time_on_one_executor_and_on_several() {
                 });
             }
         });
+    });
+}
+
+/// Encodes and decodes on the one side of the way only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "u32", try_from = "u32")]
+struct OneWay(u32);
+
+impl From<OneWay> for u32 {
+    fn from(it: OneWay) -> u32 {
+        it.0
+    }
+}
+
+impl TryFrom<u32> for OneWay {
+    type Error = &'static str;
+
+    fn try_from(_: u32) -> Result<Self, Self::Error> {
+        Err("there is no way back")
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct NoWay(u32);
+
+impl Serialize for NoWay {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("there is no way"))
+    }
+}
+
+#[test]
+fn what_does_not_cross_is_named_with_its_task_its_place_and_its_type() {
+    watched("values that do not cross", || {
+        let problem = |task: &Delayed<u32>| {
+            let error = task.compute_with(pool()).unwrap_err();
+            assert_eq!((error.kind(), error.task()), (ErrorKind::NotPortable, Some("user")), "{error}");
+            error.message().to_owned()
+        };
+        let (one, maker) = (text(1), delayed(OneWay, (1_u32,)).name("maker"));
+        let user = delayed(|_: &String, value: &NoWay| value.0, (&one, lit(NoWay(1)))).name("user");
+        assert_eq!(problem(&user), "cannot encode argument 2: a `processes::values::NoWay`: there is no way");
+        let user = delayed(|_: &String, value: &OneWay| value.0, (&one, lit(OneWay(1)))).name("user");
+        assert_eq!(problem(&user), "cannot decode argument 2: a `processes::values::OneWay`: there is no way back");
+        let user = delayed(|_: u32, _: &String, value: &OneWay| value.0, (1_u32, &one, &maker)).name("user");
+        let of_maker =
+            "cannot use the value of \"maker\": cannot decode a `processes::values::OneWay`: there is no way back";
+        assert_eq!(problem(&user), of_maker);
+        let listed = delayed(|values: Refs<'_, OneWay>| values[0].0, (&vec![maker],)).name("user");
+        assert_eq!(problem(&listed), of_maker);
+        for (made, verb) in [
+            (delayed(NoWay, (1_u32,)).name("made").compute_with(pool()).map(drop), "encode"),
+            (delayed(OneWay, (1_u32,)).name("made").compute_with(pool()).map(drop), "decode"),
+        ] {
+            let error = made.unwrap_err();
+            assert_eq!((error.kind(), error.task()), (ErrorKind::NotPortable, Some("made")), "{error}");
+            assert!(
+                error.message().starts_with(&format!("cannot {verb} its value, a `processes::values::")),
+                "{error}"
+            );
+        }
     });
 }

@@ -235,8 +235,10 @@ pub(super) enum Outcome<'a> {
     /// With an `Err`; the texts are its own and those of its sources, outermost first.
     Returned(Vec<&'a str>),
     Panicked(&'a str),
-    /// The arguments or inputs could not be decoded, or the value not encoded.
+    /// The arguments could not be decoded, or the value not encoded.
     NotPortable(&'a str),
+    /// The value of an input, counted in the call, could not be decoded.
+    LacksInput(u32, &'a str),
     /// An input of the call comes from an earlier call that gave no value.
     Skipped,
 }
@@ -379,6 +381,12 @@ impl Writer {
     pub(super) fn result_skipped(&mut self, index: u32) {
         self.result(index, Ran::default(), 7);
     }
+
+    pub(super) fn result_lacks_input(&mut self, index: u32, input: u32, message: &str) {
+        self.result(index, Ran::default(), 8);
+        self.u32(input);
+        self.bytes(message.as_bytes());
+    }
 }
 
 /// Reads what a [`Writer`] wrote. Never panics, and allocates no more than the bytes can justify.
@@ -477,6 +485,7 @@ impl<'a> Reader<'a> {
             5 => Outcome::Panicked(self.text()?),
             6 => Outcome::NotPortable(self.text()?),
             7 => Outcome::Skipped,
+            8 => Outcome::LacksInput(self.u32()?, self.text()?),
             _ => return Err(Garbage),
         };
         Ok(CallResult { index, ran, kept: matches!(tag, 1 | 3), outcome })
@@ -522,6 +531,7 @@ mod tests {
         writer.result_panicked(3, ran(20), "oh");
         writer.result_not_portable(4, "no");
         writer.result_skipped(5);
+        writer.result_lacks_input(6, 2, "not this");
         let bytes = writer.finish();
         let mut reader = Reader::new(&bytes);
         let outcomes = [
@@ -531,6 +541,7 @@ mod tests {
             Outcome::Panicked("oh"),
             Outcome::NotPortable("no"),
             Outcome::Skipped,
+            Outcome::LacksInput(2, "not this"),
         ];
         for (index, outcome) in outcomes.into_iter().enumerate() {
             let result = reader.result().unwrap();
@@ -555,6 +566,7 @@ mod tests {
             results.result_returned(index, Ran::default(), &["outer".into(), "inner".into()]);
             results.result_panicked(index, Ran { started_ns: 4, ns: 20 }, "oh");
             results.result_skipped(index);
+            results.result_lacks_input(index, 1, "not this");
         }
         (calls.finish(), results.finish())
     }

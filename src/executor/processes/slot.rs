@@ -659,6 +659,10 @@ fn check_results(batch: &Batch, results: &[(CallResult<'_>, Vec<Region>)], is_la
         if call.is_shipped && *outcome == Outcome::Value(None) {
             return Err(format!("a result of call {index} without the value"));
         }
+        if matches!(outcome, Outcome::LacksInput(input, _) if *input as usize >= batch.sources_of(*index as usize).len())
+        {
+            return Err(format!("a result of call {index} that lacks an input which it does not have"));
+        }
         next = *index + 1;
     }
     let num_sent = || batch.calls.iter().filter(|call| call.state == CallState::Sent).count();
@@ -678,6 +682,7 @@ fn take_results(
     is_last: bool,
 ) -> usize {
     let schedule = Arc::clone(&batch.schedule);
+    let plan = worker.plan();
     let mut settled = Vec::with_capacity(results.len());
     let mut times = Vec::with_capacity(results.len());
     let mut skipped = Vec::new();
@@ -756,6 +761,11 @@ fn take_results(
             Outcome::Returned(texts) => (returned(&texts), true),
             Outcome::Panicked(message) => (Error::new(ErrorKind::Panicked, message), true),
             Outcome::NotPortable(message) => (Error::new(ErrorKind::NotPortable, message), false),
+            Outcome::LacksInput(input, problem) => {
+                let name = plan.name(plan.read_inputs(id)[input as usize]);
+                let message = format!("cannot use the value of {name:?}: {problem}");
+                (Error::new(ErrorKind::NotPortable, message), false)
+            }
             Outcome::Skipped => {
                 worker.retried_elsewhere(id, None);
                 skipped.push(id);

@@ -452,7 +452,7 @@ impl Thread {
                     return Ok(Made::Nothing);
                 }
                 Err(message) => {
-                    results.writer.result_not_portable(index, &format!("input {}: {message}", position + 1));
+                    results.writer.result_lacks_input(index, position as u32, &message);
                     return Ok(Made::Nothing);
                 }
             }
@@ -480,8 +480,9 @@ impl Thread {
                 writer.result_returned(index, ran, &texts);
                 return Ok(Made::Nothing);
             }
-            Ok(Err(error)) => {
-                writer.result_not_portable(index, &format!("cannot decode its arguments: {error}"));
+            Ok(Err((argument, error))) => {
+                let problem = format!("cannot decode argument {}: {error}", argument + 1);
+                writer.result_not_portable(index, &problem);
                 return Ok(Made::Nothing);
             }
             Err(payload) => {
