@@ -44,6 +44,7 @@ mod carrier {
     //! Shared memory as ipc-channel carries it from one process to another.
 
     use ipc_channel::ipc::IpcSharedMemory;
+    use rustix::process::{Resource, getrlimit};
     use serde::{Deserialize, Serialize};
     use std::ffi::c_void;
     use std::panic::catch_unwind;
@@ -51,8 +52,18 @@ mod carrier {
     #[derive(Serialize, Deserialize)]
     pub(super) struct Mapping(IpcSharedMemory);
 
+    /// Shared memory is a file, and who makes too large a one is not told but killed.
+    pub(crate) fn file_size_limit() -> Option<u64> {
+        getrlimit(Resource::Fsize).current
+    }
+
     impl Mapping {
         pub(super) fn allocate(len: usize) -> Result<Self, String> {
+            if let Some(limit) = file_size_limit().filter(|&limit| len as u64 > limit) {
+                return Err(format!(
+                    "the system gives no {len} bytes of shared memory, as files are limited to {limit} bytes (ulimit -f)"
+                ));
+            }
             // It asserts that the system gives what it asks for.
             catch_unwind(|| Mapping(IpcSharedMemory::from_byte(0, len))).map_err(|_| {
                 format!(
@@ -79,6 +90,9 @@ mod carrier {
         }
     }
 }
+
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) use carrier::file_size_limit;
 
 #[cfg(not(all(target_os = "linux", not(miri))))]
 mod carrier {
@@ -531,8 +545,13 @@ impl Memory {
             self.0.give_back(vec![evicted.ok_or_else(refuse)?]);
         }
         let id = u64::from(*origin) << 32 | u64::from(number);
-        let made =
-            carrier::Mapping::allocate(capacity).map_err(CodecError).and_then(|mapping| Segment::new(id, mapping));
+        let make =
+            || carrier::Mapping::allocate(capacity).map_err(CodecError).and_then(|mapping| Segment::new(id, mapping));
+        let made = make().or_else(|_| {
+            // What is kept holds open files.
+            self.trim();
+            make()
+        });
         match made {
             Ok(segment) => Ok(RegionMut { segment: Some(Arc::new(segment)), len, store: Arc::clone(&self.0) }),
             Err(error) => {

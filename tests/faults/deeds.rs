@@ -90,6 +90,23 @@ pub(crate) fn catch(signal: Signal) {
     unsafe { libc::signal(signal.as_raw(), nothing as extern "C" fn(i32) as usize) };
 }
 
+/// Has this process do nothing about a signal but be interrupted by it.
+pub(crate) fn be_interrupted_by(signal: Signal) {
+    extern "C" fn nothing(_: i32) {}
+    // SAFETY: the handler does nothing; the structure is the C library's, for which all zero is a valid value.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
+        assert_eq!(libc::sigaction(signal.as_raw(), &raw const action, std::ptr::null_mut()), 0);
+    }
+}
+
+/// Sends a signal to a thread of this process, if it is still there.
+pub(crate) fn interrupt(thread: i32, signal: Signal) {
+    // SAFETY: it takes three numbers.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal.as_raw()) };
+}
+
 /// When something that a [`Probe`] goes through is to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum At {

@@ -17,5 +17,6 @@ mod hang;
 mod kill;
 mod parent;
 mod room;
+mod shortage;
 mod start;
 mod threads;

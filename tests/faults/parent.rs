@@ -1,12 +1,13 @@
 //! What happens to workers when something happens to their parent.
 
-use crate::deeds::catch;
+use crate::deeds::{be_interrupted_by, catch, interrupt};
 use crate::room::*;
 use rustix::process::{Signal, getpgrp, kill_process_group};
-use sprang::{ProcessExecutor, compute_with, delayed};
+use sprang::config::Initializer;
+use sprang::{ProcessExecutor, compute_with, delayed, lit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,42 @@ fn an_interrupt_from_the_terminal_leaves_workers_to_their_parent() {
                 assert_eq!(pids, rooms.each_ref().map(|room| room.pid("attempt-0")));
                 assert!(large.into_iter().enumerate().all(|(n, bytes)| bytes == vec![n as u8; 500_000]));
             });
+        });
+    });
+}
+
+fn note_start() {
+    note_attempt(&room_of_worker());
+}
+
+#[test]
+fn signals_that_interrupt_the_parent_change_nothing() {
+    alone(|| {
+        be_interrupted_by(Signal::USR1);
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+                    let threads = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+                    threads.for_each(|thread| interrupt(thread, Signal::USR1));
+                    thread::sleep(Duration::from_micros(50));
+                }
+            });
+            for _ in 0..10 {
+                let room = Room::new();
+                let mut settings = attempts(1);
+                settings.environment = room.environment();
+                settings.initializer = Some(Initializer::new(note_start));
+                faults("signals_that_interrupt", 1, settings, |executor| {
+                    let sizes = |bytes: &Vec<u8>| vec![bytes[0]; bytes.len()];
+                    let tasks: Vec<_> = (0..60_u8).map(|n| delayed(sizes, (lit(vec![n; 100_000]),))).collect();
+                    let values = compute_with(Arc::clone(executor), tasks).unwrap();
+                    assert!(values.into_iter().enumerate().all(|(n, value)| value == vec![n as u8; 100_000]));
+                });
+                assert!(room.path("attempt-0").exists() && !room.path("attempt-1").exists(), "one worker was enough");
+            }
+            is_over.store(true, Ordering::Relaxed);
         });
     });
 }

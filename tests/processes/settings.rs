@@ -387,3 +387,47 @@ fn the_threads_of_a_worker_run_tasks_at_once_and_decode_a_large_value_once() {
         });
     });
 }
+
+#[test]
+fn a_worker_may_have_more_threads_than_one_message_could_tell_it_of() {
+    watched("a worker of forty threads", || {
+        const NUM_THREADS: usize = 40;
+        let folder = tempfile::tempdir().unwrap();
+        let meeting = |i: usize, folder: String| {
+            meet(&PathBuf::from(folder), &i.to_string(), NUM_THREADS);
+            process::id()
+        };
+        let tasks: Vec<_> = (0..NUM_THREADS).map(|i| delayed(meeting, (i, path(&folder)))).collect();
+        let pids = on_processes(1, &[("threads_per_worker", &NUM_THREADS.to_string())], || compute(&tasks)).unwrap();
+        assert!(pids.iter().all(|pid| *pid == pids[0]));
+    });
+}
+
+/// In each process the first line is on the standard error alone, so that it is there also where nobody asks for the error.
+#[test]
+fn a_panic_names_its_worker_and_its_task() {
+    alone_with_output(
+        |_| {},
+        || {
+            let named = delayed(|| -> u32 { panic!("the first") }, ()).name("a name of its own");
+            fn nameless() -> u32 {
+                panic!("the second")
+            }
+            on_processes(1, &[], || {
+                assert_eq!(named.compute().unwrap_err().kind(), ErrorKind::Panicked);
+                assert_eq!(delayed(nameless, ()).compute().unwrap_err().kind(), ErrorKind::Panicked);
+            });
+        },
+        |output| {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let mut lines = text.lines();
+            for (task, words) in [("\"a name of its own\"", "the first"), ("\"nameless\"", "the second")] {
+                let is_it = |line: &&str| {
+                    line.starts_with("sprang worker 0 (process ") && line.ends_with(&format!("), task {task}:"))
+                };
+                assert!(lines.any(|line| is_it(&line)), "{text}");
+                assert!(lines.any(|line| line == words), "{text}");
+            }
+        },
+    );
+}

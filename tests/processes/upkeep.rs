@@ -213,3 +213,73 @@ fn workers_inherit_the_environment_and_the_folder_as_they_are_when_a_run_starts(
         },
     );
 }
+
+/// How often the threads of a process have gone to sleep, whatever woke them.
+fn num_sleeps(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let status = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+    let of_one = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:").map(str::trim));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    status.map(of_one).sum()
+}
+
+#[test]
+fn nobody_wakes_up_for_idle_workers() {
+    alone(
+        |_| {},
+        || {
+            let own = || {
+                // This thread sleeps itself, and so does the one that watches the test.
+                let all = num_sleeps(process::id());
+                let here = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+                let line = here.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+                all - line.trim().parse::<u64>().unwrap()
+            };
+            let executor = new_pool(2);
+            compute_with(Arc::clone(&executor), &pids(1000)).unwrap();
+            let workers: Vec<u32> = children().into_iter().map(|(pid, _)| pid).collect();
+            let all = || own() + workers.iter().map(|&pid| num_sleeps(pid)).sum::<u64>();
+            // Once, to give back what was kept for the next tasks.
+            std::thread::sleep(std::time::Duration::from_millis(800));
+            let mut before = all();
+            eventually("everybody sleeps", || {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                std::mem::replace(&mut before, all()) == before
+            });
+            std::thread::sleep(std::time::Duration::from_secs(2));
+            assert_eq!(all(), before);
+            assert_eq!(children().len(), workers.len());
+        },
+    );
+}
+
+/// Of messages that are received ipc-channel makes room for the longest.
+#[test]
+fn what_is_kept_of_a_message_is_what_was_in_it() {
+    fn peak() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+    alone(
+        |_| {},
+        || {
+            let executor = new_pool(2);
+            // Long enough to be alone in its message.
+            let slow = |n: u64| {
+                std::thread::sleep(std::time::Duration::from_micros(1100));
+                n
+            };
+            let parts: Vec<_> = (0..1000_u64).map(|n| delayed(slow, (n,))).collect();
+            let here = sprang::delayed_local(|_: sprang::Refs<'_, u64>| peak(), (&parts,));
+            let there = delayed(|parts: sprang::Refs<'_, u64>| parts.iter().sum::<u64>(), (&parts,));
+            let before = peak();
+            let (during, sum) = compute_with(executor, (&here, &there)).unwrap();
+            assert_eq!(sum, 999 * 500);
+            // 1000 times 200 KiB are some 200 MB.
+            assert!(during < before + 50_000, "{before} KiB before, {during} KiB with all results");
+        },
+    );
+}

@@ -4,12 +4,14 @@
 
 #![expect(unsafe_code, reason = "asks the C library what it does with signals, and crashes")]
 
-use super::boot::{HOOK_RAN, depth, hook_ran, init, is_worker, refusal};
+use super::boot::{self, HOOK_RAN, depth, hook_ran, init, is_worker, refusal};
 use super::hook::{EXIT_ASTRAY, EXIT_ORPHANED, Token, WorkerStart};
+use super::protocol::Hello;
 use super::settings::{ProcessSettings, Stdio};
 use super::spawn::{Exit, How, SpawnSpec, Spawned, exe_id, spawn};
 use std::fs;
 use std::io::{Read, Write};
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio as StdStdio};
@@ -91,6 +93,21 @@ pub(super) fn work(start: WorkerStart) -> i32 {
             std::process::abort()
         }
         word => panic!("no such work: {word:?}"),
+    }
+}
+
+/// Changes what a worker says of itself, if its environment asks for that.
+pub(super) fn disguise(hello: Hello) -> Hello {
+    #[expect(clippy::disallowed_methods, reason = "set by a test")]
+    let disguise = std::env::var("SPRANG_TEST_DISGUISE").unwrap_or_default();
+    match (hello, disguise.as_str()) {
+        (Hello::Worker { executable, setup, .. }, "version") => {
+            Hello::Worker { version: "0.0.1".into(), executable, setup }
+        }
+        (Hello::Worker { version, executable: (device, file), setup }, "executable") => {
+            Hello::Worker { version, executable: (device, file + 1), setup }
+        }
+        (hello, _) => hello,
     }
 }
 
@@ -456,6 +473,22 @@ fn without_the_hook_it_takes_init() {
     let (code, text) = run(false, &token);
     assert_eq!(code, Some(EXIT_ASTRAY), "{text}");
     assert!(text.contains("never reached sprang's start-up hook; call sprang::init() first in main"), "{text}");
+}
+
+#[test]
+fn a_worker_of_another_version_or_executable_is_refused() {
+    let own = boot::VERSION;
+    for (disguise, problem) in [
+        ("version", format!("it has version 0.0.1 of sprang, and this process {own}")),
+        ("executable", "it runs another executable than this process".to_owned()),
+    ] {
+        let mut settings = captured();
+        settings.environment.insert("SPRANG_TEST_DISGUISE".into(), disguise.into());
+        let executor = crate::ProcessExecutor::with_settings(NonZeroUsize::MIN, settings);
+        let error = crate::delayed(|| 1, ()).compute_with(executor).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::NoWorker);
+        assert_eq!(error.message(), format!("a worker process did not start: {problem}"));
+    }
 }
 
 #[test]

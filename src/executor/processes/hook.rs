@@ -355,8 +355,9 @@ fn become_worker(token: Token, constructors: Option<MainArguments>) -> ! {
 fn take_stdin() -> std::io::Result<OwnedFd> {
     // SAFETY: it is open: it has just been found to be a socket, and no other thread is there to close it.
     let stdin = unsafe { BorrowedFd::borrow_raw(0) };
-    // Far from the numbers that programs give away by hand.
-    let lifeline = rustix::io::fcntl_dupfd_cloexec(stdin, 100)?;
+    // Far from the numbers that programs give away by hand, unless so few are allowed.
+    let lifeline =
+        rustix::io::fcntl_dupfd_cloexec(stdin, 100).or_else(|_| rustix::io::fcntl_dupfd_cloexec(stdin, 3))?;
     let nothing = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     debug_assert_ne!(nothing.as_raw_fd(), 0);
     rustix::stdio::dup2_stdin(nothing)?;

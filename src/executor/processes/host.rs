@@ -5,13 +5,14 @@
 
 use super::boot;
 use super::lifeline::Lifeline;
-use super::link::{Broken, receive, send};
+use super::link::{Broken, prepare, receive, send};
 use super::monitor::{self, Output, Watched};
 use super::page::Page;
 use super::pool::{Core, next_origin};
 use super::protocol::{Down, Hello, Setup, Up};
 use super::schedule::Value;
 use super::spawn::{Exit, Killer, SpawnSpec, Spawned, WorkerProcess, exe_id, spawn};
+use super::undisturbed::undisturbed;
 use crate::engine::Timer;
 use crate::error::{Error, ErrorKind, WorkerExit};
 use crate::executor::timer::TimerThread;
@@ -19,8 +20,10 @@ use crate::portable::budget::{BudgetHandle, Member};
 use crate::portable::code::CodeRef;
 use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
 use parking_lot::Mutex;
+use rustix::fs::{Access, access};
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -149,6 +152,8 @@ impl fmt::Debug for Host {
             .field("pid", &self.pid)
             .field("has_ended", &self.has_ended)
             .field("doom", &self.doom.lock())
+            .field("waits", &self.waits)
+            .field("busy_with", &(0..self.waits.len()).map(|thread| self.busy_with(thread)).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
@@ -158,9 +163,9 @@ impl Host {
     pub(super) fn start(core: &Arc<Core>, number: u32, inheritance: u64) -> Result<(Arc<Host>, Vec<Channel>), Error> {
         let settings = core.settings();
         let broken = |what: &str| Error::new(ErrorKind::NoWorker, format!("a worker process did not start: {what}"));
-        let (server, name) = catch_unwind(IpcOneShotServer::<Hello>::new)
-            .map_err(|_| broken("no socket for it"))?
-            .map_err(|error| broken(&format!("no socket for it: {error}")))?;
+        prepare().map_err(|error| broken(&format!("no channel for it: {error}")))?;
+        let (server, name) = server().map_err(|problem| broken(&problem))?;
+        let _socket = SocketFile(name.clone());
         let spawned = spawn(&SpawnSpec { server: &name, settings });
         let Spawned { process, lifeline, output } = spawned.map_err(|error| Error::new(ErrorKind::NoWorker, error))?;
         let num_threads = settings.threads_per_worker.get();
@@ -234,7 +239,7 @@ impl Host {
         budget: BudgetHandle,
         num_threads: usize,
     ) -> Result<Vec<Channel>, NotReady> {
-        let accepted = catch_unwind(AssertUnwindSafe(|| server.accept()));
+        let accepted = undisturbed(|| catch_unwind(AssertUnwindSafe(|| server.accept())));
         // Without a word: then it is on its way out, or has to be sent there.
         let Ok(Ok((_server, Hello::Worker { version, executable, setup }))) = accepted else {
             return Err(NotReady::Ended);
@@ -246,12 +251,12 @@ impl Host {
         if executable != own_executable {
             return Err("it runs another executable than this process".to_owned().into());
         }
-        let (mut links, mut channels, mut bells) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut threads, mut channels, mut bells) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..num_threads {
             let (to, their_from) = ipc::channel().map_err(|error| error.to_string())?;
             let (their_to, from) = ipc::channel().map_err(|error| error.to_string())?;
             bells.push(IpcSender::clone(&their_to));
-            links.push((their_from, their_to));
+            threads.push(Setup::Thread(their_from, their_to));
             channels.push(Channel { to, from });
         }
         *self.bell.lock() = Bell::Serving(bells);
@@ -261,19 +266,21 @@ impl Host {
         }
         let settings = core.settings();
         let initializer = settings.initializer.map(|initializer| CodeRef::to(initializer.code));
-        let setup_message = Setup {
-            worker: self.number,
+        let worker = Setup::Worker {
+            number: self.number,
             origin: next_origin(),
             codec: settings.codec,
             budget,
             initializer: initializer.transpose().map_err(|error| error.to_string())?,
             page,
-            links,
+            num_threads,
         };
-        match send(&setup, setup_message) {
-            Ok(()) => {}
-            Err(Broken::Gone) => return Err(NotReady::Ended),
-            Err(broken) => return Err(broken.to_string().into()),
+        for message in std::iter::once(worker).chain(threads) {
+            match send(&setup, message) {
+                Ok(()) => {}
+                Err(Broken::Gone) => return Err(NotReady::Ended),
+                Err(broken) => return Err(broken.to_string().into()),
+            }
         }
         for channel in &channels {
             match receive(&channel.from) {
@@ -483,6 +490,44 @@ impl Host {
 
     pub(super) fn has_dropped(&self) -> bool {
         !self.kept.lock().dropped.is_empty()
+    }
+}
+
+/// Where a server listens: a file in a folder of its own. They go with the server, unless there is no open file left to look into the folder.
+struct SocketFile(String);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let path = Path::new(&self.0);
+        let _ = fs::remove_file(path);
+        let _ = path.parent().map(fs::remove_dir);
+    }
+}
+
+/// A server for the worker's first word, and its name.
+fn server() -> Result<(IpcOneShotServer<Hello>, String), String> {
+    // The rest of the name is `/.tmp123456/socket`, and an address has room for this much. What does not fit ipc-channel cuts off.
+    const FOLDER_MAX: usize = 107 - 18;
+    let folder = std::env::temp_dir();
+    let fail = |why: &dyn fmt::Display| {
+        Err(format!(
+            "there is no socket for it in the folder for temporary files, {}: {why}; see TMPDIR",
+            folder.display()
+        ))
+    };
+    if folder.as_os_str().len() > FOLDER_MAX {
+        return fail(&format!("its path has more than {FOLDER_MAX} bytes"));
+    }
+    // Else ipc-channel panics, and says on the standard error no more than that.
+    if let Err(error) = access(&folder, Access::WRITE_OK | Access::EXEC_OK) {
+        return fail(&error);
+    }
+    // It takes two open files, and if there is none left it leaves the folder that it has made.
+    drop(ipc::channel::<()>().map_err(|error| format!("there is no socket for it: {error}"))?);
+    match catch_unwind(IpcOneShotServer::new) {
+        Ok(Ok(server)) => Ok(server),
+        Ok(Err(error)) => fail(&error),
+        Err(_) => fail(&"ipc-channel panicked"),
     }
 }
 

@@ -1,26 +1,29 @@
 //! One end of the channel pair between a slot and a thread of a worker.
 //!
-//! A thin layer over ipc-channel, the same on both sides. It makes up for what ipc-channel leaves to its users: an interrupted `recv`
-//! is repeated, a panic inside (it asserts that system calls work) becomes an error, and the handles of regions are spread over several
-//! messages where there are too many for one.
+//! A thin layer over ipc-channel, the same on both sides. It makes up for what ipc-channel leaves to its users: no signal interrupts it, a
+//! panic inside (it asserts that system calls work) becomes an error and leaves nothing behind, and the handles of regions are spread over
+//! several messages where there are too many for one.
 
 use super::protocol::{Down, Encoding, Housekeeping, Up, Writer};
+use super::undisturbed::undisturbed;
 use crate::portable::codec::CodecError;
 use crate::portable::exchange::{Exchange, MAX_HANDLES, RegionRef};
 use crate::portable::region::{Handle, Region};
 use ipc_channel::IpcError;
-use ipc_channel::ipc::{IpcReceiver, IpcSender};
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
-/// The other side is gone, or what it sent is not a message.
+/// The other side is gone, what it sent is not a message, or nothing can be sent to it.
 #[derive(Debug)]
 pub(super) enum Broken {
     Gone,
     Nonsense(String),
+    Unsent(String),
 }
 
 impl fmt::Display for Broken {
@@ -28,30 +31,60 @@ impl fmt::Display for Broken {
         match self {
             Broken::Gone => f.write_str("the other side is gone"),
             Broken::Nonsense(what) => write!(f, "it sent a message that cannot be read: {what}"),
+            Broken::Unsent(what) => write!(f, "a message cannot be sent to it: {what}"),
         }
     }
 }
 
-/// Receives, repeating what a signal interrupts.
 pub(super) fn receive<T: for<'de> Deserialize<'de> + Serialize>(from: &IpcReceiver<T>) -> Result<T, Broken> {
-    loop {
-        match catch_unwind(AssertUnwindSafe(|| from.recv())) {
-            Ok(Ok(message)) => return Ok(message),
-            Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(Err(IpcError::Disconnected | IpcError::Io(_))) => return Err(Broken::Gone),
-            Ok(Err(error)) => return Err(Broken::Nonsense(error.to_string())),
-            Err(_) => return Err(Broken::Nonsense("its parts do not fit".into())),
+    match undisturbed(|| catch_unwind(AssertUnwindSafe(|| from.recv()))) {
+        Ok(Ok(message)) => Ok(message),
+        Ok(Err(IpcError::Disconnected | IpcError::Io(_))) => Err(Broken::Gone),
+        Ok(Err(error)) => Err(Broken::Nonsense(error.to_string())),
+        Err(_) => Err(Broken::Nonsense(format!("its parts do not fit, {FILES}"))),
+    }
+}
+
+pub(super) fn send<T: Serialize>(to: &IpcSender<T>, message: T) -> Result<(), Broken> {
+    match undisturbed(|| catch_unwind(AssertUnwindSafe(|| to.send(message)))) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(IpcError::SerializationError(error))) => {
+            discard();
+            Err(Broken::Unsent(error.to_string()))
+        }
+        Ok(Err(_)) => Err(Broken::Gone),
+        Err(_) => {
+            discard();
+            Err(Broken::Unsent(format!("ipc-channel panicked, {FILES}")))
         }
     }
 }
 
-/// Sends. A send that a signal interrupts counts as broken: the message is gone.
-pub(super) fn send<T: Serialize>(to: &IpcSender<T>, message: T) -> Result<(), Broken> {
-    match catch_unwind(AssertUnwindSafe(|| to.send(message))) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(IpcError::SerializationError(error))) => Err(Broken::Nonsense(error.to_string())),
-        Ok(Err(_)) => Err(Broken::Gone),
-        Err(_) => Err(Broken::Nonsense("ipc-channel panicked".into())),
+/// What it may be that ipc-channel panics of.
+const FILES: &str = "perhaps for lack of open files (ulimit -n)";
+
+/// Where messages go that nobody is to receive.
+static SINK: OnceLock<IpcSender<()>> = OnceLock::new();
+
+/// To be called before anything is sent or received in this process.
+///
+/// # Errors
+/// If there are not enough open files. It can be tried again, while ipc-channel would be of no use any more if it had found that out by itself.
+pub(super) fn prepare() -> io::Result<()> {
+    if SINK.get().is_none() {
+        let (sink, _) = ipc::channel()?;
+        // The first message of a process makes ipc-channel ask the system how long one may be, by a channel that it opens for that.
+        drop(ipc::channel::<()>()?);
+        let _ = sink.send(());
+        let _ = SINK.set(sink);
+    }
+    Ok(())
+}
+
+/// Takes away what ipc-channel, when it panics, leaves behind of a message in this thread. It would be sent with the next one.
+fn discard() {
+    if let Some(sink) = SINK.get() {
+        let _ = catch_unwind(AssertUnwindSafe(|| sink.send(())));
     }
 }
 

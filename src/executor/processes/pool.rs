@@ -76,10 +76,15 @@ struct Station {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without waiting for who starts a worker.
+        let workers: Vec<_> =
+            self.stations.iter().map(|station| station.try_lock().map(|it| it.host.clone())).collect();
         let state = self.state.lock();
         f.debug_struct("Core")
             .field("num_slots", &self.num_slots)
+            .field("places", &self.places)
             .field("sleeping", &state.sleeping)
+            .field("workers", &workers)
             .field("schedules", &state.schedules)
             .field("is_closed", &state.is_closed)
             .finish_non_exhaustive()
@@ -387,6 +392,8 @@ impl Core {
     /// A worker did not start. Returns how long to wait before the next attempt, or fails the runs that wait: not while another worker is
     /// there, or is being started, which can do all that there is to do.
     pub(super) fn start_failed(&self, slot: usize, schedule: &Schedule, error: &Error) -> Option<Duration> {
+        // It may have lacked the open files that this holds.
+        self.memory.trim();
         if schedule.pin().is_some() {
             // No other worker will do.
             let station = slot / self.settings.threads_per_worker.get();

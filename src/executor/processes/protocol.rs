@@ -3,13 +3,14 @@
 //! # The conversation
 //!
 //! The parent starts a worker with a socket as its standard input and the name of a one-shot server in its environment. The worker
-//! connects to the server and says [`Hello`]; the parent checks that it is the same executable, and answers with a [`Setup`] that holds
-//! the channels. From then on each channel goes one way, from one thread to one thread:
+//! connects to the server and says [`Hello`]; the parent checks that it is the same executable, and answers with a [`Setup`] and the
+//! channels, one message for each thread. From then on each channel goes one way, from one thread to one thread:
 //!
 //! ```text
 //! parent                                      worker
 //!           <- Hello
-//!   Setup ->
+//!   Setup::Worker ->
+//!   Setup::Thread ->                          for each
 //!           <- Up::Ready                      set up, initializer run; or why not
 //!   Down::Work(1) ->
 //!   Down::Work(2) ->                          at most two are under way, so that the worker is never idle
@@ -35,7 +36,7 @@ use crate::portable::budget::BudgetHandle;
 use crate::portable::code::CodeRef;
 use crate::portable::codec::Codec;
 use crate::portable::exchange::RegionRef;
-use crate::portable::region::Handle;
+use crate::portable::region::{Handle, file_size_limit};
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -48,21 +49,23 @@ pub(super) enum Hello {
     Abandoned,
 }
 
-/// What a worker must know before its first call.
+/// What a worker must know before its first call: first of all, and then for each of its threads.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Setup {
-    /// Counted from 0 in its pool; for names.
-    pub(super) worker: u32,
-    /// Distinguishes the regions that this worker makes from those of others.
-    pub(super) origin: u32,
-    pub(super) codec: Codec,
-    /// What it may take of shared memory.
-    pub(super) budget: BudgetHandle,
-    pub(super) initializer: Option<CodeRef>,
-    /// Tells which call each thread is busy with; see [`Page`](super::page::Page).
-    pub(super) page: IpcSharedMemory,
-    /// One for each thread that serves calls.
-    pub(super) links: Vec<(IpcReceiver<Down>, IpcSender<Up>)>,
+pub(super) enum Setup {
+    Worker {
+        /// Counted from 0 in its pool; for names.
+        number: u32,
+        /// Distinguishes the regions that this worker makes from those of others.
+        origin: u32,
+        codec: Codec,
+        /// What it may take of shared memory.
+        budget: BudgetHandle,
+        initializer: Option<CodeRef>,
+        /// Tells which call each thread is busy with; see [`Page`](super::page::Page).
+        page: IpcSharedMemory,
+        num_threads: usize,
+    },
+    Thread(IpcReceiver<Down>, IpcSender<Up>),
 }
 
 /// From the parent to one thread of a worker.
@@ -147,6 +150,9 @@ const BODY_INLINE_MAX: usize = 128 << 10;
 impl Body {
     pub(super) fn new(bytes: Bytes) -> Self {
         if bytes.0.len() <= BODY_INLINE_MAX {
+            return Body::Inline(bytes);
+        }
+        if file_size_limit().is_some_and(|limit| bytes.0.len() as u64 > limit) {
             return Body::Inline(bytes);
         }
         // It panics where there is no more memory to share.

@@ -553,7 +553,7 @@ impl Link {
             Ok(Up::Trimmed(_)) => "it answered what it was not asked".to_owned(),
             Ok(Up::Doorbell) | Err(Broken::Gone) => return Err(Lost),
             Ok(Up::Ready(_)) => "it said twice that it is ready".to_owned(),
-            Err(Broken::Nonsense(what)) => what,
+            Err(Broken::Nonsense(what) | Broken::Unsent(what)) => what,
         };
         self.host.kill(Doom::Breach(breach));
         Err(Lost)

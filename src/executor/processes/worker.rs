@@ -11,7 +11,7 @@ use super::clock;
 use super::hook::{EXIT_PANICKED, WorkerStart};
 use super::host::CANCEL;
 use super::initializer::InitializerCode;
-use super::link::{Broken, Incoming, Outgoing, receive, send};
+use super::link::{Broken, Incoming, Outgoing, prepare, receive, send};
 use super::page::{Page, Phase};
 use super::protocol::{
     Body, Bytes, Call, Code, Down, Garbage, Hello, Housekeeping, Input, Ran, Reader, Setup, Up, Work, Writer,
@@ -101,21 +101,27 @@ fn sweep(cell: &Cell, code: &Described<ValueCode>) {
 }
 
 fn begin(start: WorkerStart) -> Result<(), String> {
+    prepare().map_err(|error| error.to_string())?;
     let hello = IpcSender::connect(start.server.clone()).map_err(|error| error.to_string())?;
-    let (setup_sender, setup) = ipc::channel::<Setup>().map_err(|error| error.to_string())?;
+    let (setup_sender, setups) = ipc::channel::<Setup>().map_err(|error| error.to_string())?;
     let executable = exe_id().map_err(|error| error.to_string())?;
-    send(&hello, Hello::Worker { version: boot::VERSION.into(), executable, setup: setup_sender })
-        .map_err(|broken| broken.to_string())?;
+    let first_word = Hello::Worker { version: boot::VERSION.into(), executable, setup: setup_sender };
+    #[cfg(test)]
+    let first_word = super::bootstrap::disguise(first_word);
+    send(&hello, first_word).map_err(|broken| broken.to_string())?;
     drop(hello);
-    let setup = receive(&setup).map_err(|broken| broken.to_string())?;
+    let setup = || receive(&setups).map_err(|broken| broken.to_string());
+    let Setup::Worker { number, origin, codec, budget, initializer, page, num_threads } = setup()? else {
+        return Err("it was not told what it is".into());
+    };
     let shared = Arc::new(Shared {
-        codec: setup.codec,
-        memory: Memory::within(setup.origin, setup.budget.into_budget()?),
-        page: Page::received(setup.page),
+        codec,
+        memory: Memory::within(origin, budget.into_budget()?),
+        page: Page::received(page),
         kept: Mutex::default(),
         runs: Mutex::default(),
     });
-    watch_panics(setup.worker);
+    watch_panics(number);
     watch_forks();
     start.control.on_control({
         let shared = Arc::clone(&shared);
@@ -125,7 +131,7 @@ fn begin(start: WorkerStart) -> Result<(), String> {
             }
         }
     });
-    let ready = match &setup.initializer {
+    let ready = match &initializer {
         None => Ok(()),
         Some(code) => code
             .resolve::<InitializerCode>()
@@ -136,10 +142,10 @@ fn begin(start: WorkerStart) -> Result<(), String> {
             })
             .map_err(|error| format!("the initializer failed: {error}")),
     };
+    let Setup::Thread(first_from, first_to) = setup()? else { return Err("it was not given a channel".into()) };
     let mut threads = Vec::new();
-    let mut links = setup.links.into_iter().enumerate();
-    let first = links.next();
-    for (index, (from, to)) in links {
+    for index in 1..num_threads {
+        let Setup::Thread(from, to) = setup()? else { return Err("it was not given all channels".into()) };
         let (shared, ready) = (Arc::clone(&shared), ready.clone());
         let thread = std::thread::Builder::new().name(format!("sprang-worker-{index}")).stack_size(8 << 20);
         threads.push(
@@ -152,9 +158,8 @@ fn begin(start: WorkerStart) -> Result<(), String> {
                 .map_err(|error| error.to_string())?,
         );
     }
-    if let Some((index, (from, to))) = first {
-        Thread::new(shared, index, to).serve(&from, ready);
-    }
+    drop(setups);
+    Thread::new(shared, 0, first_to).serve(&first_from, ready);
     threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread panicked".to_owned()))
 }
 
@@ -289,7 +294,7 @@ impl Thread {
                 }
                 Ok(Down::Trim(housekeeping)) => self.trim(housekeeping),
                 Ok(Down::Bye) | Err(Broken::Gone) => return,
-                Err(Broken::Nonsense(what)) => Err(what),
+                Err(Broken::Nonsense(what) | Broken::Unsent(what)) => Err(what),
             };
             // What cannot be understood or answered: the parent finds this process gone and says what it was. At once, whatever other
             // threads do: the parent has no other way to learn of it.
