@@ -40,9 +40,17 @@ fn a_task_that_hangs_times_out() {
 fn a_task_that_hangs_once_is_tried_again() {
     let room = Room::new();
     faults("a_task_that_hangs_once_is_tried_again", 2, attempts(1), |executor| {
-        let task = delayed(holds_first, (room.name(),)).timeout(SHORT).retries(1);
-        assert_eq!(task.compute_with(Arc::clone(executor)).unwrap(), room.pid("attempt-1"));
+        let task = delayed(holds_first, (room.name(),)).timeout(SHORT).retries(MANY);
+        assert!(is_of_a_later_attempt(task.compute_with(Arc::clone(executor)).unwrap(), &room));
     });
+}
+
+/// For tasks that hang at the first attempt: the others must end within the timeout, which a busy machine does not always see to.
+const MANY: u32 = 20;
+
+fn is_of_a_later_attempt(pid: u32, room: &Room) -> bool {
+    let later = (1..).map(|n| format!("attempt-{n}")).take_while(|file| room.path(file).exists());
+    room.pid("attempt-0") != pid && later.into_iter().any(|file| room.pid(&file) == pid)
 }
 
 #[test]
@@ -51,8 +59,8 @@ fn a_stopped_worker_times_out() {
     faults("a_stopped_worker_times_out", 1, attempts(1), |executor| {
         thread::scope(|scope| {
             scope.spawn(|| stop(room.pid("attempt-0")));
-            let task = delayed(holds_first, (room.name(),)).timeout(Duration::from_millis(300)).retries(1);
-            assert_eq!(task.compute_with(Arc::clone(executor)).unwrap(), room.pid("attempt-1"));
+            let task = delayed(holds_first, (room.name(),)).timeout(Duration::from_millis(300)).retries(MANY);
+            assert!(is_of_a_later_attempt(task.compute_with(Arc::clone(executor)).unwrap(), &room));
         });
         wait_until_gone(room.pid("attempt-0"));
     });
@@ -75,7 +83,7 @@ fn a_worker_that_was_stopped_while_idle_times_out_also_before_it_has_the_whole_m
             stop(before);
             let bytes = || sprang::lit(vec![1_u8; len]);
             let task = delayed(lengths, (bytes(), bytes(), bytes(), bytes(), bytes(), bytes(), bytes(), bytes()));
-            let task = task.timeout(Duration::from_millis(700)).retries(1);
+            let task = task.timeout(Duration::from_millis(700)).retries(MANY);
             assert_eq!(task.compute_with(Arc::clone(executor)).unwrap(), 8 * len);
             wait_until_gone(before);
         }
@@ -216,7 +224,8 @@ fn a_timeout_is_charged_to_its_task_alone() {
     let mut settings = attempts(1);
     settings.threads_per_worker = std::num::NonZeroUsize::new(2).unwrap();
     faults("a_timeout_is_charged_to_its_task_alone", 1, settings, |executor| {
-        let stuck = delayed(always_holds, (slow.name(),)).name("stuck").timeout(Duration::from_millis(300));
+        // Long enough for both to begin.
+        let stuck = delayed(always_holds, (slow.name(),)).name("stuck").timeout(Duration::from_secs(1));
         let innocent = delayed(holds_first, (other.name(),)).name("innocent");
         let (stuck, innocent) = {
             let _scope = config::scoped("scheduler", Arc::clone(executor)).unwrap();
