@@ -4,7 +4,7 @@
 //! cell alone; with pages of 2 MiB it was 0.06 ns. Linux gives them on request. To plan and run a chain of a million tasks for the
 //! first time took 36 ns a task with them and 55 without (2 cores of a shared AMD EPYC VM, November 2026, medians of 16).
 
-#![cfg_attr(target_os = "linux", expect(unsafe_code, reason = "`madvise` is a call on raw memory"))]
+#![cfg_attr(all(target_os = "linux", not(miri)), expect(unsafe_code, reason = "`madvise` is a call on raw memory"))]
 
 /// An empty vector with room for `capacity` items, on large pages if it is large.
 pub(crate) fn vec_with_capacity<T>(capacity: usize) -> Vec<T> {
