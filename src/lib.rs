@@ -77,6 +77,9 @@ mod diagnostics;
 mod engine;
 mod error;
 mod executor;
+#[cfg(all(fuzzing, target_os = "linux"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod graph;
 mod leaves;
 mod portable;

@@ -36,7 +36,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     /// A budget for one process alone.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn own(limit: u64) -> Self {
         Budget { words: Arc::new(Words::own(WORDS)), member: 0, limit }
     }

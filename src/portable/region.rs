@@ -505,7 +505,7 @@ impl Memory {
         Memory(Arc::new(Store { origin, budget, state: Mutex::default() }))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn new(origin: u32, limit: u64) -> Self {
         Memory::within(origin, Budget::own(limit))
     }

@@ -13,6 +13,8 @@ pub(crate) mod boot;
 mod bootstrap;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod clock;
+#[cfg(all(fuzzing, target_os = "linux"))]
+pub(crate) mod fuzzing;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod hook;
 #[cfg(all(target_os = "linux", not(miri)))]

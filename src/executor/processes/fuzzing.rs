@@ -1,0 +1,138 @@
+//! What reads messages, given any bytes; see [`crate::fuzzing`].
+
+#![allow(missing_docs, reason = "no part of what the crate offers")]
+
+use super::protocol::{
+    Body, Bytes, Call, CallResult, Down, Encoding, Housekeeping, Input, Outcome, Ran, Reader, Up, Work, Writer,
+};
+use crate::portable::exchange::RegionRef;
+
+/// As messages of both sides, and as the calls and results in them.
+pub fn read_messages(bytes: &[u8]) {
+    if let Ok(Up::Results { num_results, results, .. }) = postcard::from_bytes(bytes) {
+        read_results(&results.into_bytes(), num_results);
+    }
+    if let Ok(Down::Work(work)) = postcard::from_bytes(bytes) {
+        read_calls(&work.calls.into_bytes(), work.num_calls);
+    }
+    let bytes = Bytes(bytes.to_vec());
+    read_results(&bytes, u32::MAX);
+    read_calls(&bytes, u32::MAX);
+}
+
+fn read_results(bytes: &Bytes, count: u32) {
+    let mut reader = Reader::new(bytes);
+    for _ in 0..count {
+        let Ok(mut result) = reader.result() else { return };
+        if matches!(result.outcome, Outcome::NotPortable(_) | Outcome::Skipped | Outcome::LacksInput(..)) {
+            // A call that has not run is written without a time.
+            result.ran = Ran::default();
+        }
+        let mut writer = Writer::default();
+        write_result(&mut writer, &result);
+        assert_eq!(Reader::new(&writer.finish()).result().as_ref(), Ok(&result));
+    }
+}
+
+fn read_calls(bytes: &Bytes, count: u32) {
+    let mut reader = Reader::new(bytes);
+    for _ in 0..count {
+        let Ok(call) = reader.call() else { return };
+        let mut writer = Writer::default();
+        write_call(&mut writer, &call);
+        assert_eq!(Reader::new(&writer.finish()).call().as_ref(), Ok(&call));
+    }
+}
+
+fn write_encoding(writer: &mut Writer, encoding: &Encoding<'_>) {
+    writer.encoding(encoding.bytes, encoding.regions.iter().copied());
+}
+
+fn write_call(writer: &mut Writer, call: &Call<'_>) {
+    let place = writer.call(call.code, call.name, call.keep, call.inputs.len() as u32);
+    for input in &call.inputs {
+        match input {
+            Input::Earlier(index) => writer.input_earlier(*index),
+            Input::Kept(key) => writer.input_kept(*key),
+            Input::Value { code, keep, value } => {
+                writer.input_value(*code, *keep);
+                write_encoding(writer, value);
+            }
+        }
+    }
+    write_encoding(writer, &call.args);
+    writer.ship(place, call.ship);
+}
+
+fn write_result(writer: &mut Writer, result: &CallResult<'_>) {
+    let CallResult { index, ran, kept, ref outcome } = *result;
+    match outcome {
+        Outcome::Value(Some(value)) => {
+            writer.result_value(index, ran, kept);
+            write_encoding(writer, value);
+        }
+        Outcome::Value(None) => writer.result_unsent(index, ran, kept),
+        Outcome::Returned(texts) => {
+            let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+            writer.result_returned(index, ran, &texts);
+        }
+        Outcome::Panicked(message) => writer.result_panicked(index, ran, message),
+        Outcome::NotPortable(message) => writer.result_not_portable(index, message),
+        Outcome::Skipped => writer.result_skipped(index),
+        Outcome::LacksInput(input, message) => writer.result_lacks_input(index, *input, message),
+    }
+}
+
+pub fn message_seeds() -> Vec<Vec<u8>> {
+    let encoding =
+        |bytes| Encoding { bytes, regions: vec![RegionRef { id: 1 << 32, len: 10 }, RegionRef { id: 2, len: 3 }] };
+    let inputs = vec![Input::Earlier(7), Input::Kept(8), Input::Value { code: 2, keep: 5, value: encoding(b"value") }];
+    let (mut calls, mut results) = (Writer::default(), Writer::default());
+    write_call(&mut calls, &Call { code: 3, name: Some("load"), ship: true, keep: 9, inputs, args: encoding(b"args") });
+    let outcomes = [
+        Outcome::Value(Some(encoding(b"value"))),
+        Outcome::Value(None),
+        Outcome::Returned(vec!["outer", "inner"]),
+        Outcome::Panicked("oh"),
+        Outcome::NotPortable("no"),
+        Outcome::Skipped,
+        Outcome::LacksInput(1, "not this"),
+    ];
+    let num_results = outcomes.len() as u32;
+    for (index, outcome) in (0..).zip(outcomes) {
+        write_result(&mut results, &CallResult { index, ran: Ran { started_ns: 3, ns: 17 }, kept: index < 2, outcome });
+    }
+    let (calls, results) = (calls.finish(), results.finish());
+    let housekeeping = || Housekeeping {
+        released: vec![(1, 2)],
+        forgotten: vec![3],
+        dropped: vec![4],
+        ended: vec![5],
+        ..Housekeeping::default()
+    };
+    let up = Up::Results {
+        batch: 1,
+        is_last: true,
+        num_results,
+        results: Body::Inline(results.clone()),
+        housekeeping: housekeeping(),
+    };
+    let down = Down::Work(Work {
+        batch: 1,
+        run: 2,
+        surroundings: None,
+        codes: Vec::new(),
+        num_calls: 1,
+        calls: Body::Inline(calls.clone()),
+        housekeeping: housekeeping(),
+    });
+    let message = "a message";
+    vec![
+        calls.0,
+        results.0,
+        postcard::to_stdvec(&up).expect(message),
+        postcard::to_stdvec(&down).expect(message),
+        postcard::to_stdvec(&Up::Housekeeping(housekeeping())).expect(message),
+        postcard::to_stdvec(&Up::Ready(Err("no".into()))).expect(message),
+    ]
+}
