@@ -139,14 +139,17 @@ fn runs_that_begin_at_once_have_workers_each() {
         || {
             let executor = new_pool(4);
             let folder = std::env::current_dir().unwrap();
+            let task = |folder: &PathBuf, i: usize, num_expected: usize| {
+                let wait = |folder: &PathBuf, name: &String, num_expected: usize| meet(folder, name, num_expected);
+                delayed(wait, (lit(folder.clone()), lit(i.to_string()), num_expected))
+            };
+            // Also when tasks of their kind have taken no time so far.
+            let short: Vec<_> = (0..100).map(|i| task(&folder, i, 0)).collect();
+            compute_with(Arc::clone(&executor), &short).unwrap();
             for round in 0..20 {
-                let folder = folder.join(round.to_string());
+                let folder = folder.join(format!("round {round}"));
                 std::fs::create_dir(&folder).unwrap();
-                let compute = |i: usize| {
-                    let wait = |folder: &PathBuf, name: &String| meet(folder, name, 4);
-                    let task = delayed(wait, (lit(folder.clone()), lit(i.to_string())));
-                    task.compute_with(Arc::clone(&executor)).unwrap();
-                };
+                let compute = |i: usize| task(&folder, i, 4).compute_with(Arc::clone(&executor)).unwrap();
                 std::thread::scope(|scope| {
                     for i in 0..4 {
                         scope.spawn(move || compute(i));

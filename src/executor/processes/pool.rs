@@ -333,9 +333,24 @@ impl Core {
                 .map(Arc::clone)
                 .collect()
         };
+        if num_under_way > 0 && self.is_left_to_others(&schedules) {
+            return None;
+        }
         schedules.iter().find_map(|schedule| {
             schedule.run().enter(|worker| schedule.take_batch(worker, num_under_way, busy_ns)).flatten()
         })
+    }
+
+    /// Whether slots that have nothing to do are enough for what is ready in these runs. It would wait behind a batch for nothing, and for
+    /// ever if that waits for it: how long a task has taken before says little of one that waits for others.
+    fn is_left_to_others(&self, schedules: &[Arc<Schedule>]) -> bool {
+        let may_have_it = |slot: usize| {
+            let worker = (slot / self.settings.threads_per_worker.get()) as u32;
+            schedules.iter().any(|schedule| schedule.is_for(worker))
+        };
+        let is_free = |slot: &usize| !self.places[*slot].is_engaged.load(SeqCst) && may_have_it(*slot);
+        let num_free = (0..self.num_slots).filter(is_free).count();
+        num_free > 0 && schedules.iter().map(|schedule| schedule.num_ready()).sum::<usize>() <= num_free
     }
 
     /// The channel of a slot to its thread of a worker, which is started if need be.
