@@ -57,7 +57,7 @@ use std::sync::{Arc, Weak};
 ///     x + 1
 /// }
 ///
-/// let client = Client::local()?; // as many worker processes as there are cores; `Client::threads` for threads
+/// let client = Client::local()?; // worker processes for all cores; `Client::threads(2)` for two threads
 /// let ten: TaskFuture<i64> = client.submit(inc, (9_i64,)); // runs at once, elsewhere
 /// let more: Vec<_> = client.map(inc, 0..5_i64);
 /// let total = client.submit(|more: sprang::Refs<'_, i64>, ten: &i64| more.iter().sum::<i64>() + ten, (&more, &ten));
@@ -112,6 +112,14 @@ impl Client {
     /// As [`ClusterBuilder::build`].
     pub fn threads(num_threads: usize) -> Result<Self> {
         LocalCluster::builder().workers(num_threads).threads_per_worker(1).processes(false).build().map(Client::owning)
+    }
+
+    /// A client with so many worker processes of its own, which run one task at once each.
+    ///
+    /// # Errors
+    /// As [`ClusterBuilder::build`].
+    pub fn processes(num_processes: usize) -> Result<Self> {
+        LocalCluster::builder().workers(num_processes).threads_per_worker(1).build().map(Client::owning)
     }
 
     /// A client that closes this cluster when it, and its last clone, is dropped.
@@ -302,6 +310,23 @@ impl Client {
     pub fn scatter<T: Portable>(&self, value: T) -> TaskFuture<T> {
         let promise = Arc::new(Promise::kept(Arc::clone(&self.core), value));
         TaskFuture::new(portable_ticket(Arc::clone(&promise)), promise)
+    }
+
+    /// [Scatters](Client::scatter) several values, such as the parts of a table: a future for each, in their order.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{Client, Refs};
+    ///
+    /// let client = Client::threads(2)?;
+    /// let parts = client.scatter_all([vec![1.0, 2.0], vec![3.0]]);
+    /// let sums = client.map(|part: &Vec<f64>| part.iter().sum::<f64>(), &parts);
+    /// let total = client.submit(|sums: Refs<'_, f64>| sums.iter().sum::<f64>(), (&sums,));
+    /// assert_eq!(total.result()?, 6.0);
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn scatter_all<T: Portable>(&self, values: impl IntoIterator<Item = T>) -> Vec<TaskFuture<T>> {
+        values.into_iter().map(|value| self.scatter(value)).collect()
     }
 
     /// As [`scatter`](Client::scatter), and sends it to each worker that there is, ahead of the tasks that will ask for it.
