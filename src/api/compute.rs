@@ -518,7 +518,8 @@ impl<'r> Results<'r> {
         value.ok_or_else(|| {
             Error::new(
                 ErrorKind::NotCloneable,
-                "a value put into the graph by `local` cannot be computed, because it cannot be given away; use it as an argument",
+                "a value put into the graph by `local`, or by `as_delayed` of a future, cannot be computed, because it cannot be given \
+                 away; use it as an argument, or ask the future",
             )
         })
     }

@@ -1,6 +1,6 @@
 //! The handle that a program holds to a result that is going to be there.
 
-use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, promise_of, settle};
+use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, cloneable_ticket, promise_of, settle};
 use super::wait::{self, WaitFor, deadline_after};
 use crate::api::compute::{Leaf, Outputs, Results};
 use crate::error::{Error, ErrorKind, Result};
@@ -161,9 +161,18 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         self.promise.num_encoded_bytes()
     }
 
-    /// A handle for graphs. What is computed with it waits for the value.
+    /// A handle for graphs. What is computed with it waits for the value. It cannot be computed itself, as the value need not be `Clone`;
+    /// [`compute`](crate::compute()) takes the future.
     pub fn as_delayed(&self) -> Delayed<T> {
         self.handle.clone()
+    }
+
+    /// The same, to be an output too.
+    pub(super) fn as_output(&self) -> Delayed<T>
+    where
+        T: Clone,
+    {
+        cloneable_ticket(Arc::clone(&self.promise), self.handle.task_ref().kind().value_code)
     }
 }
 

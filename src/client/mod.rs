@@ -39,6 +39,7 @@ use cluster::Size;
 use future::{first_error, unsettled};
 use parking_lot::Mutex;
 use promise::{Promise, portable_ticket, ticket};
+use shapes::Part;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
@@ -259,7 +260,18 @@ impl Client {
     }
 
     /// As [`compute`](Client::compute), for handles: what is built on them waits for the values, which are computed meanwhile and once.
-    pub fn persist<C: Computable>(&self, outputs: C) -> C::Handles {
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{Client, delayed};
+    ///
+    /// let client = Client::threads(2)?;
+    /// let table = client.persist(&delayed(|| vec![1.0, 2.0], ())); // runs now, and never again
+    /// let sum = delayed(|table: &Vec<f64>| table.iter().sum::<f64>(), (&table,));
+    /// assert_eq!((sum.compute()?, table.compute()?.len()), (3.0, 2));
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn persist<C: Part>(&self, outputs: C) -> C::Handles {
         C::handles(outputs.submit(self))
     }
 

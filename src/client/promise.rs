@@ -655,6 +655,10 @@ impl<T: Send + Sync + 'static> TicketOf<T> {
     }
 }
 
+impl<T: Clone + Send + Sync + 'static> TicketOf<T> {
+    const CLONEABLE: Kind = Kind { clone_value: Some(<T as Clone>::clone as fn(&T) -> T as *const ()), ..Self::LOCAL };
+}
+
 impl<T: Portable> TicketOf<T> {
     const PORTABLE: Kind = Kind { value_code: Some(Self::VALUE), ..Self::LOCAL };
     const VALUE: &'static Described<ValueCode> = Crossing::<T>::CODE;
@@ -678,8 +682,24 @@ pub(super) fn ticket<T: Send + Sync + 'static>(
     promise: Arc<Promise<T>>,
     code: Option<&'static Described<ValueCode>>,
 ) -> Delayed<T> {
-    // SAFETY: the kind is the one for this body.
-    let mut task = unsafe { Task::new_alone(const { &TicketOf::<T>::LOCAL }, Ticket::new(promise)) };
+    ticket_of(const { &TicketOf::<T>::LOCAL }, promise, code)
+}
+
+/// The same, for a handle that can be computed itself, which gives a clone.
+pub(super) fn cloneable_ticket<T: Clone + Send + Sync + 'static>(
+    promise: Arc<Promise<T>>,
+    code: Option<&'static Described<ValueCode>>,
+) -> Delayed<T> {
+    ticket_of(const { &TicketOf::<T>::CLONEABLE }, promise, code)
+}
+
+fn ticket_of<T: Send + Sync + 'static>(
+    kind: &'static Kind,
+    promise: Arc<Promise<T>>,
+    code: Option<&'static Described<ValueCode>>,
+) -> Delayed<T> {
+    // SAFETY: the kinds given by the two above are those for this body.
+    let mut task = unsafe { Task::new_alone(kind, Ticket::new(promise)) };
     if let Some(code) = code {
         task.set_value_code(code);
     }

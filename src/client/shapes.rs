@@ -24,15 +24,21 @@ pub trait Computable {
     fn submit(&self, client: &Client) -> Self::Futures
     where
         Self: Sized;
-
-    #[doc(hidden)]
-    fn handles(futures: Self::Futures) -> Self::Handles;
 }
 
-/// A part of what is computed in one run.
+/// A part of what is computed in one run, or persisted: handles of values that are `Clone`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be computed together with others, or persisted, by a client",
+    label = "not a handle whose value is `Clone`, or a shape of such handles",
+    note = "a single handle of any value can be given to `client.compute`, for a future"
+)]
 pub trait Part: Computable {
     #[doc(hidden)]
     fn add(&self, run: &mut Parts<'_>) -> Self::Futures;
+
+    /// Handles that can be computed themselves, which gives clones.
+    #[doc(hidden)]
+    fn handles(futures: Self::Futures) -> Self::Handles;
 }
 
 /// The outputs of one run, collected.
@@ -65,10 +71,6 @@ impl<T: Send + Sync + 'static> Computable for &Delayed<T> {
     fn submit(&self, client: &Client) -> TaskFuture<T> {
         client.compute_one(self, None)
     }
-
-    fn handles(futures: TaskFuture<T>) -> Delayed<T> {
-        futures.as_delayed()
-    }
 }
 
 impl<T: Clone + Send + Sync + 'static> Part for &Delayed<T> {
@@ -77,6 +79,10 @@ impl<T: Clone + Send + Sync + 'static> Part for &Delayed<T> {
         run.tasks.push(self.task_ref().to_task());
         run.promises.push(future.promise());
         future
+    }
+
+    fn handles(futures: TaskFuture<T>) -> Delayed<T> {
+        futures.as_output()
     }
 }
 
@@ -87,15 +93,15 @@ impl<T: Send + Sync + 'static> Computable for Delayed<T> {
     fn submit(&self, client: &Client) -> TaskFuture<T> {
         client.compute_one(self, None)
     }
-
-    fn handles(futures: TaskFuture<T>) -> Delayed<T> {
-        futures.as_delayed()
-    }
 }
 
 impl<T: Clone + Send + Sync + 'static> Part for Delayed<T> {
     fn add(&self, run: &mut Parts<'_>) -> TaskFuture<T> {
         (&self).add(run)
+    }
+
+    fn handles(futures: TaskFuture<T>) -> Delayed<T> {
+        futures.as_output()
     }
 }
 
@@ -109,15 +115,15 @@ macro_rules! list {
             fn submit(&self, client: &Client) -> Self::Futures {
                 submit_all(self, client)
             }
-
-            fn handles(futures: Self::Futures) -> Self::Handles {
-                futures.into_iter().map(P::handles).collect()
-            }
         }
 
         impl<P: Part $($const)*> Part for $list {
             fn add(&self, run: &mut Parts<'_>) -> Self::Futures {
                 self.iter().map(|item| item.add(run)).collect()
+            }
+
+            fn handles(futures: Self::Futures) -> Self::Handles {
+                futures.into_iter().map(P::handles).collect()
             }
         }
     )*};
@@ -135,15 +141,15 @@ impl<P: Part, const N: usize> Computable for [P; N] {
     fn submit(&self, client: &Client) -> Self::Futures {
         submit_all(self, client)
     }
-
-    fn handles(futures: Self::Futures) -> Self::Handles {
-        futures.map(P::handles)
-    }
 }
 
 impl<P: Part, const N: usize> Part for [P; N] {
     fn add(&self, run: &mut Parts<'_>) -> Self::Futures {
         std::array::from_fn(|i| self[i].add(run))
+    }
+
+    fn handles(futures: Self::Futures) -> Self::Handles {
+        futures.map(P::handles)
     }
 }
 
@@ -154,15 +160,15 @@ impl<P: Part> Computable for Option<P> {
     fn submit(&self, client: &Client) -> Self::Futures {
         submit_all(self, client)
     }
-
-    fn handles(futures: Self::Futures) -> Self::Handles {
-        futures.map(P::handles)
-    }
 }
 
 impl<P: Part> Part for Option<P> {
     fn add(&self, run: &mut Parts<'_>) -> Self::Futures {
         self.as_ref().map(|item| item.add(run))
+    }
+
+    fn handles(futures: Self::Futures) -> Self::Handles {
+        futures.map(P::handles)
     }
 }
 
@@ -175,15 +181,15 @@ macro_rules! tuple {
             fn submit(&self, client: &Client) -> Self::Futures {
                 submit_all(self, client)
             }
-
-            fn handles(futures: Self::Futures) -> Self::Handles {
-                ($($A::handles(futures.$i),)*)
-            }
         }
 
         impl<$($A: Part),*> Part for ($($A,)*) {
             fn add(&self, run: &mut Parts<'_>) -> Self::Futures {
                 ($(self.$i.add(run),)*)
+            }
+
+            fn handles(futures: Self::Futures) -> Self::Handles {
+                ($($A::handles(futures.$i),)*)
             }
         }
     };

@@ -187,6 +187,37 @@ fn persisted_handles_are_computed_meanwhile_and_once() {
 }
 
 #[test]
+fn a_persisted_handle_can_be_computed_itself() {
+    on_each("a_persisted_handle_can_be_computed_itself", |client| {
+        let text = client.persist(&delayed(|| "once".to_string(), ()));
+        let pair = client.persist([&delayed(|| vec![1_u8; 200_000], ()), &delayed(|| vec![2_u8], ())]);
+        for scheduler in ["sync", "threads", "processes"] {
+            assert_eq!(text.compute_with(scheduler).unwrap(), "once", "{scheduler}");
+            assert_eq!(pair[0].compute_with(scheduler).unwrap().len(), 200_000, "{scheduler}");
+        }
+        assert_eq!(compute((&pair, &text)).unwrap(), ([vec![1; 200_000], vec![2]], "once".to_string()));
+        let error = client.submit(|| 1_u8, ()).as_delayed().compute().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotCloneable);
+        assert!(error.message().ends_with("use it as an argument, or ask the future"), "{error}");
+    });
+}
+
+#[test]
+fn several_values_are_scattered_in_their_order() {
+    let values = vec![vec![1.0, 2.0], vec![], vec![3.0; 100_000]];
+    let body = |client: &Client| {
+        let parts = client.scatter_all(values.clone());
+        assert!(parts.iter().all(|part| part.status() == Status::Finished));
+        let lens = client.map(|part: &Vec<f64>| part.len(), &parts);
+        assert_eq!(client.gather(&lens).unwrap(), [2, 0, 100_000]);
+        assert_eq!(client.gather(&parts).unwrap(), values);
+    };
+    on_each("several_values_are_scattered", body);
+    // Also where the client has the cluster.
+    body(&Client::processes(2).unwrap());
+}
+
+#[test]
 fn a_client_is_a_scheduler() {
     on_each("a_client_is_a_scheduler", |client| {
         let total = delayed(
