@@ -131,6 +131,15 @@ struct Processes;
 #[doc = include_str!("../docs/debugging.md")]
 struct Debugging;
 
+/// Of that about clients and futures, and of that for those who come from Dask.
+#[cfg(all(doctest, target_os = "linux"))]
+#[doc = include_str!("../docs/futures.md")]
+struct Futures;
+
+#[cfg(all(doctest, target_os = "linux"))]
+#[doc = include_str!("../docs/from_dask.md")]
+struct FromDask;
+
 /// And of that about the dashboard.
 #[cfg(all(doctest, feature = "dashboard"))]
 #[doc = include_str!("../docs/dashboard.md")]
