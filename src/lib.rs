@@ -46,6 +46,8 @@
 //!   pure.
 //! - Running: [`compute`] for outputs in any shape, [`compute_each`] for a `Result` each, [`persist`] to keep results, [`prepare`] to run a
 //!   graph many times, [`CancelToken`] to end a run.
+//! - Futures: a [`Client`] takes tasks one by one and gives a [`TaskFuture`] for each; [`LocalCluster`] has its workers, [`as_completed`] and
+//!   [`wait`](fn@wait) wait for several. `docs/futures.md` beside the source says more, `docs/from_dask.md` has each line of Dask's in Rust.
 //! - Choosing how: [`config`], [`Scheduler`], [`ThreadExecutor`], [`ProcessExecutor`], [`SyncExecutor`], and the trait [`Executor`] for one of
 //!   your own.
 //! - Worker processes: [`ProcessExecutor`] and `docs/processes.md` beside the source; [`SharedArray`] for large numeric values, [`WorkerExit`] for
@@ -60,7 +62,7 @@
 //!
 //! The source has a room for each step, and each uses only those above it: `portable` (how values and code cross to another process),
 //! `graph` (what is to be computed: nodes, their order, the plan), `engine` (how far it has got: one run and its counters), `executor`
-//! (where tasks run), `api` (how it is asked for). `diagnostics` is a leaf beside the road: it draws.
+//! (where tasks run), `api` (how it is asked for), `client` (asked for at once). `diagnostics` is a leaf beside the road: it draws.
 //! ARCHITECTURE.md beside the source says more.
 
 #![cfg_attr(
