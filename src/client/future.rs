@@ -78,6 +78,25 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         self.promise.record().is_settled()
     }
 
+    /// A number that its clones have too, and no other future of this process ever has: to find again what it was for.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{Client, as_completed};
+    /// use std::collections::HashMap;
+    ///
+    /// let client = Client::threads(2)?;
+    /// let lens = client.map(|word: &str| word.len(), ["one", "three"]);
+    /// let words: HashMap<_, _> = lens.iter().map(|len| len.id()).zip(["one", "three"]).collect();
+    /// for len in as_completed(lens) {
+    ///     assert_eq!(words[&len.id()].len(), len.result()?);
+    /// }
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn id(&self) -> u64 {
+        self.promise.record().identity()
+    }
+
     /// What the task was called; `"value"` once it has finished, or if there was no task.
     pub fn name(&self) -> Arc<str> {
         self.promise.record().name()
