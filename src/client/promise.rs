@@ -619,6 +619,7 @@ impl<T: Send + Sync + 'static> TicketOf<T> {
         call: Self::call,
         visit_inputs: |_, _| {},
         release_inputs: |_, _, _| {},
+        value_bytes: size_of::<T>(),
         drop_value: None,
         clone_value: None,
         write_args: |_, _| Ok(()),

@@ -18,11 +18,22 @@
 //! 4. What a callback computes itself is not watched, or it would be told of that without end.
 //! 5. A callback that panics is not called any more. The run goes on.
 //!
+//! And, to those who [ask for it](Callback::interests):
+//!
+//! 6. A task that is started is told to be [ready](TaskReady) once, before its first [`TaskStarted`]. Tasks that will be skipped are not.
+//! 7. Each [`ValueStored`] follows the [`TaskFinished`] of its task, and is followed by exactly one [`ValueReleased`]: after the end of the last
+//!    task that reads the value, or before [`RunFinished`] for outputs, which are handed over then, and for what a run that failed has left.
+//!
 //! # What it costs
 //!
 //! Nothing, for a run without callbacks, beside a look around when it is made: the run's status tells its workers to take care, as it does for
 //! the options of tasks, and only then is a clock looked at.
+//!
+//! Executors do without knowing which tasks are ready and which values are held, so to tell that costs counters, for each task and each
+//! dependency; and to measure a value costs a walk through it. A run pays for these only if a callback that watches it asks. Bench `callbacks`
+//! has the figures.
 
+use super::account::{Account, Ending, Entry};
 use super::panics;
 use super::run::Run;
 use super::stall::{Running, Stall, Standstill};
@@ -40,6 +51,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+
+pub use super::account::ValueSize;
 
 /// An observer of runs. Every method has a body that does nothing.
 ///
@@ -72,8 +85,18 @@ use std::time::{Duration, Instant};
 /// # Ok::<_, sprang::Error>(())
 /// ```
 pub trait Callback: Send + Sync {
+    /// What it wants to be told of beside what all are told. It is looked at when the callback is attached.
+    fn interests(&self) -> Interests {
+        Interests::new()
+    }
+
     /// A run is about to start its first task.
     fn on_run_started(&self, event: &RunStarted<'_>) {
+        let _ = event;
+    }
+
+    /// A task waits for nothing any more but a worker. Told to those who [ask](Interests::ready).
+    fn on_task_ready(&self, event: &TaskReady<'_>) {
         let _ = event;
     }
 
@@ -107,6 +130,16 @@ pub trait Callback: Send + Sync {
         let _ = event;
     }
 
+    /// The value of a task is kept for those that read it. Told to those who [ask](Interests::values).
+    fn on_value_stored(&self, event: &ValueStored<'_>) {
+        let _ = event;
+    }
+
+    /// A value is gone, dropped or moved to its last reader. Told to those who [ask](Interests::values).
+    fn on_value_released(&self, event: &ValueReleased<'_>) {
+        let _ = event;
+    }
+
     /// A worker process has been started for a run.
     fn on_worker_started(&self, event: &WorkerStarted<'_>) {
         let _ = event;
@@ -126,6 +159,87 @@ pub trait Callback: Send + Sync {
     /// A run has ended; nothing more will be told of it.
     fn on_run_finished(&self, event: &RunFinished<'_>) {
         let _ = event;
+    }
+}
+
+/// What a [`Callback`] is told of beside what all are told, because it is not free; see [what it costs](self#what-it-costs).
+///
+/// # Examples
+/// ```
+/// use sprang::callback::{self, Callback, Interests, ValueReleased, ValueStored};
+/// use sprang::delayed;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+///
+/// /// How many bytes of values are held, and how many were at most.
+/// #[derive(Default)]
+/// struct Held(AtomicU64, AtomicU64);
+///
+/// impl Callback for Held {
+///     fn interests(&self) -> Interests {
+///         Interests::new().measured_values()
+///     }
+///
+///     fn on_value_stored(&self, event: &ValueStored<'_>) {
+///         let now = self.0.fetch_add(event.size.bytes, Relaxed) + event.size.bytes;
+///         self.1.fetch_max(now, Relaxed);
+///     }
+///
+///     fn on_value_released(&self, event: &ValueReleased<'_>) {
+///         self.0.fetch_sub(event.size.bytes, Relaxed);
+///     }
+/// }
+///
+/// let held = Arc::new(Held::default());
+/// let text = delayed(|| "x".repeat(1_000_000), ());
+/// let len = delayed(|text: &String| text.len(), (&text,));
+/// callback::with(held.clone(), || len.compute())?;
+/// assert!(held.1.load(Relaxed) > 1_000_000);
+/// assert_eq!(held.0.load(Relaxed), 0);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Interests {
+    ready: bool,
+    values: bool,
+    measures: bool,
+}
+
+impl Interests {
+    /// In nothing more.
+    pub const fn new() -> Self {
+        Interests { ready: false, values: false, measures: false }
+    }
+
+    /// In tasks that become [ready](Callback::on_task_ready).
+    #[must_use]
+    pub const fn ready(mut self) -> Self {
+        self.ready = true;
+        self
+    }
+
+    /// In values that are [stored](Callback::on_value_stored) and [released](Callback::on_value_released), with the size of their type, or of
+    /// their encoding if they have come from another process.
+    #[must_use]
+    pub const fn values(mut self) -> Self {
+        self.values = true;
+        self
+    }
+
+    /// In values, and in [how large](TaskFinished::value) each portable one would be if it were encoded, which is looked at when its task has
+    /// ended.
+    #[must_use]
+    pub const fn measured_values(mut self) -> Self {
+        self.measures = true;
+        self.values()
+    }
+
+    fn and(self, other: Interests) -> Interests {
+        Interests {
+            ready: self.ready || other.ready,
+            values: self.values || other.values,
+            measures: self.measures || other.measures,
+        }
     }
 }
 
@@ -360,6 +474,12 @@ impl TaskInfo<'_> {
     pub fn is_value(&self) -> bool {
         self.plan.tasks()[self.id()].kind().is_value
     }
+
+    fn value_size(&self, encoded_bytes: Option<u64>) -> Option<ValueSize> {
+        let kind = self.plan.tasks()[self.id()].kind();
+        let is_kept = !kind.is_value && self.plan.num_readers()[self.id()] > 0;
+        is_kept.then(|| ValueSize::of(kind.value_bytes, encoded_bytes))
+    }
 }
 
 impl fmt::Debug for TaskInfo<'_> {
@@ -377,6 +497,10 @@ pub struct Crossing {
     pub sent: Instant,
     /// When this process had the result.
     pub received: Instant,
+    /// How many bytes of arguments and values went to the worker for it; not those of values that the worker had already.
+    pub sent_bytes: u64,
+    /// How many bytes of its value came back; none if the value was only asked for by tasks of the same batch.
+    pub received_bytes: u64,
 }
 
 /// See [`Callback::on_run_started`].
@@ -391,6 +515,16 @@ pub struct RunStarted<'e> {
     pub started: Instant,
     /// To end it.
     pub handle: RunHandle,
+}
+
+/// See [`Callback::on_task_ready`]. A task that is sent to a worker process together with its inputs is ready when it is sent.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskReady<'e> {
+    /// The task.
+    pub task: TaskInfo<'e>,
+    /// When that was known.
+    pub ready: Instant,
 }
 
 /// See [`Callback::on_task_started`]. Tasks for worker processes are sent in batches that take up to a third of a millisecond; all of a batch
@@ -424,6 +558,17 @@ pub struct TaskFinished<'e> {
     pub attempt: u32,
     /// If it ran in another process.
     pub crossing: Option<Crossing>,
+    encoded_bytes: Option<u64>,
+}
+
+impl TaskFinished<'_> {
+    /// How large the value is that it has left for others; `None` if nobody is going to read it, or if it belongs to the graph.
+    ///
+    /// It is the size of its type, unless the value has come from another process, or a callback asks for [measured
+    /// values](Interests::measured_values).
+    pub fn value(&self) -> Option<ValueSize> {
+        self.task.value_size(self.encoded_bytes)
+    }
 }
 
 /// See [`Callback::on_task_failed`].
@@ -488,6 +633,30 @@ pub struct TaskSkipped<'e> {
     pub task: TaskInfo<'e>,
     /// The task whose failure is the cause.
     pub cause: TaskInfo<'e>,
+}
+
+/// See [`Callback::on_value_stored`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ValueStored<'e> {
+    /// The task whose value it is.
+    pub task: TaskInfo<'e>,
+    /// How large it is.
+    pub size: ValueSize,
+    /// When it was there.
+    pub stored: Instant,
+}
+
+/// See [`Callback::on_value_released`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ValueReleased<'e> {
+    /// The task whose value it was.
+    pub task: TaskInfo<'e>,
+    /// How large it was when it was stored.
+    pub size: ValueSize,
+    /// When it was gone.
+    pub released: Instant,
 }
 
 /// See [`Callback::on_worker_started`].
@@ -616,6 +785,7 @@ pub struct RunFinished<'e> {
 /// A callback that is attached somewhere.
 struct Attached {
     callback: Arc<dyn Callback>,
+    interests: Interests,
     /// It has panicked.
     is_off: AtomicBool,
 }
@@ -670,7 +840,8 @@ struct Frame {
 
 fn attached(callback: Arc<dyn Callback>) -> (u64, Arc<Attached>) {
     static GUARDS: AtomicU64 = AtomicU64::new(0);
-    (GUARDS.fetch_add(1, Ordering::Relaxed), Arc::new(Attached { callback, is_off: AtomicBool::new(false) }))
+    let interests = callback.interests();
+    (GUARDS.fetch_add(1, Ordering::Relaxed), Arc::new(Attached { callback, interests, is_off: AtomicBool::new(false) }))
 }
 
 /// Takes the one with this number out, for the caller to drop.
@@ -816,6 +987,11 @@ pub(super) struct Watch {
     all: Box<[Arc<Attached>]>,
     /// One of `all`.
     stall: Option<Arc<Stall>>,
+    /// What all of them ask for.
+    interests: Interests,
+    /// Whether the run goes on after a failure.
+    goes_on: bool,
+    account: Option<Account>,
     /// Tasks whose end will be told by another thread than that which told their start, or not in the same breath.
     open: Mutex<HashMap<u32, Open>>,
     has_ended: AtomicBool,
@@ -826,6 +1002,7 @@ pub(super) struct Watch {
 struct Open {
     worker: WorkerId,
     sent: Instant,
+    sent_bytes: u64,
     /// When it ran, and when that was known here.
     ran: Option<(Instant, Instant, Instant)>,
     attempt: u32,
@@ -855,15 +1032,15 @@ pub(crate) fn has_watchers() -> bool {
 }
 
 impl Watch {
-    /// Those who watch a run that this thread is about to start, if anybody does.
-    pub(super) fn of_this_thread(stall_timeout: Option<Duration>) -> Option<Box<Watch>> {
+    /// Those who watch a run of this plan that this thread is about to start, if anybody does. `goes_on` says whether it goes on after a failure.
+    pub(super) fn of_this_thread(plan: &Plan, goes_on: bool, stall_timeout: Option<Duration>) -> Option<Box<Watch>> {
         let is_telling = IS_TELLING.try_with(Cell::get).unwrap_or(false);
         let has_any = has_watchers() || stall_timeout.is_some();
-        if has_any && !is_telling { Watch::new(stall_timeout) } else { None }
+        if has_any && !is_telling { Watch::new(plan, goes_on, stall_timeout) } else { None }
     }
 
     #[cold]
-    fn new(stall_timeout: Option<Duration>) -> Option<Box<Watch>> {
+    fn new(plan: &Plan, goes_on: bool, stall_timeout: Option<Duration>) -> Option<Box<Watch>> {
         let current = FRAME.try_with(|frame| {
             let frame = frame.borrow();
             (frame.scoped.clone(), frame.run, frame.stall.clone())
@@ -881,16 +1058,58 @@ impl Watch {
         // The last registration may have been dropped in this moment.
         (!all.is_empty()).then(|| {
             let (run, started) = (RunId::next(), Instant::now());
-            let (all, open) = (all.into(), Mutex::default());
-            Box::new(Watch { run, parent, started, scoped, all, stall, open, has_ended: AtomicBool::new(false) })
+            let interests = all.iter().map(|attached| attached.interests).fold(Interests::new(), Interests::and);
+            let account =
+                (interests.ready || interests.values).then(|| Account::new(plan, interests.ready, interests.values));
+            let (all, open, has_ended) = (all.into(), Mutex::default(), AtomicBool::new(false));
+            Box::new(Watch { run, parent, started, scoped, all, stall, interests, goes_on, account, open, has_ended })
         })
     }
 
     #[inline]
     fn tell(&self, tell: impl Fn(&dyn Callback)) {
+        self.tell_those(|_| true, tell);
+    }
+
+    #[inline]
+    fn tell_those(&self, who: impl Fn(Interests) -> bool, tell: impl Fn(&dyn Callback)) {
         let was_telling = IS_TELLING.try_with(|it| it.replace(true)).unwrap_or(true);
-        self.all.iter().for_each(|attached| attached.tell(&tell));
+        self.all.iter().filter(|attached| who(attached.interests)).for_each(|attached| attached.tell(&tell));
         let _ended = IS_TELLING.try_with(|it| it.set(was_telling));
+    }
+
+    /// Whether the values of tasks are to be measured when they have ended.
+    pub(super) fn measures(&self) -> bool {
+        self.interests.measures
+    }
+
+    /// A task has ended, which was told.
+    #[inline]
+    fn enter(&self, plan: &Plan, id: u32, ending: impl FnOnce() -> Ending) {
+        // A run that is about to be stopped has no ready tasks any more, and what it holds goes with it.
+        if let Some(account) = &self.account {
+            let ending = ending();
+            if self.goes_on || matches!(ending, Ending::Good(_)) {
+                account.ended(plan, id, ending, |entry| self.tell_entry(plan, entry, Instant::now()));
+            }
+        }
+    }
+
+    fn tell_entry(&self, plan: &Plan, entry: Entry, now: Instant) {
+        match entry {
+            Entry::Stored(id, size) => {
+                let event = ValueStored { task: self.task(plan, id), size, stored: now };
+                self.tell_those(|it| it.values, |callback| callback.on_value_stored(&event));
+            }
+            Entry::Released(id, size) => {
+                let event = ValueReleased { task: self.task(plan, id), size, released: now };
+                self.tell_those(|it| it.values, |callback| callback.on_value_released(&event));
+            }
+            Entry::Ready(id) => {
+                let event = TaskReady { task: self.task(plan, id), ready: now };
+                self.tell_those(|it| it.ready, |callback| callback.on_task_ready(&event));
+            }
+        }
     }
 
     fn task<'e>(&self, plan: &'e Plan, id: u32) -> TaskInfo<'e> {
@@ -905,6 +1124,10 @@ impl Watch {
         let handle = RunHandle { id: self.run, run };
         let event = RunStarted { run: self.run_info(plan), scheduler, started: self.started, handle };
         self.tell(|callback| callback.on_run_started(&event));
+        if let Some(account) = &self.account {
+            let now = Instant::now();
+            account.begin(|id| self.tell_entry(plan, Entry::Ready(id), now));
+        }
     }
 
     /// The run is closed. Tells the end of all that has none yet.
@@ -918,6 +1141,9 @@ impl Watch {
             let (task, worker, started) = (self.task(plan, id), open.worker, open.sent);
             let event = TaskCancelled { task, worker, started, ended };
             self.tell(|callback| callback.on_task_cancelled(&event));
+        }
+        if let Some(account) = &self.account {
+            account.close(|entry| self.tell_entry(plan, entry, ended));
         }
         let event = RunFinished { run: self.run_info(plan), started: self.started, ended: Instant::now(), error };
         self.tell(|callback| callback.on_run_finished(&event));
@@ -961,6 +1187,7 @@ impl Watch {
     pub(super) fn task_skipped(&self, plan: &Plan, id: u32, cause: u32) {
         let event = TaskSkipped { task: self.task(plan, id), cause: self.task(plan, cause) };
         self.tell(|callback| callback.on_task_skipped(&event));
+        self.enter(plan, id, || Ending::Bad);
     }
 
     pub(super) fn worker_started(&self, plan: &Plan, worker: WorkerId, restarts: u32, memory_limit: Option<u64>) {
@@ -983,27 +1210,38 @@ impl Watch {
         attempt
     }
 
-    /// The call of an attempt ended at `ended` with a value.
-    pub(super) fn finished(&self, plan: &Plan, id: u32, attempt: Attempt, ended: Instant) {
+    /// The call of an attempt ended at `ended` with a value, which has so many bytes if that was measured.
+    pub(super) fn finished(&self, plan: &Plan, id: u32, attempt: Attempt, ended: Instant, encoded_bytes: Option<u64>) {
         let Attempt { worker, started, number } = attempt;
         let task = self.task(plan, id);
-        let event = TaskFinished { task, worker, started, ended, attempt: number, crossing: None };
+        let event = TaskFinished { task, worker, started, ended, attempt: number, crossing: None, encoded_bytes };
         self.tell(|callback| callback.on_task_finished(&event));
+        self.enter(plan, id, || Ending::Good(event.value()));
     }
 
     /// As [`Watch::finished`], but the executor will say whether the value can be used.
     pub(super) fn hold_back(&self, id: u32, attempt: Attempt, ended: Instant) {
         let ran = Some((attempt.started, ended, ended));
         let Attempt { worker, started: sent, number: attempt } = attempt;
-        let open = Open { worker, sent, ran, attempt, is_running: true, is_here: true };
+        let open = Open { worker, sent, sent_bytes: 0, ran, attempt, is_running: true, is_here: true };
         self.open.lock().insert(id, open);
     }
 
-    pub(super) fn failed(&self, plan: &Plan, id: u32, attempt: Attempt, ended: Instant, error: Error) {
+    /// `is_holding` says that the task may not have let go of its inputs.
+    pub(super) fn failed(
+        &self,
+        plan: &Plan,
+        id: u32,
+        attempt: Attempt,
+        ended: Instant,
+        error: Error,
+        is_holding: bool,
+    ) {
         let Attempt { worker, started, number } = attempt;
         let task = self.task(plan, id);
         let event = TaskFailed { task, worker, started, ended, attempt: number, error, crossing: None };
         self.tell(|callback| callback.on_task_failed(&event));
+        self.enter(plan, id, || if is_holding { Ending::BadHolding } else { Ending::Bad });
     }
 
     pub(super) fn retried(&self, plan: &Plan, id: u32, attempt: Attempt, ended: Instant, error: Option<Error>) {
@@ -1015,13 +1253,18 @@ impl Watch {
 
     // ---- tasks that run elsewhere ----
 
-    /// A task was sent to a worker.
-    pub(super) fn sent(&self, plan: &Plan, id: u32, worker: WorkerId) {
+    /// A task was sent to a worker, with so many bytes.
+    pub(super) fn sent(&self, plan: &Plan, id: u32, worker: WorkerId, sent_bytes: u64) {
         let started = Instant::now();
+        // It may go with its inputs.
+        if self.account.as_ref().is_some_and(|account| account.is_told_now(id)) {
+            self.tell_entry(plan, Entry::Ready(id), started);
+        }
         let attempt = {
             let mut open = self.open.lock();
             let attempt = open.get(&id).map_or(0, |open| open.attempt) + 1;
-            open.insert(id, Open { worker, sent: started, ran: None, attempt, is_running: true, is_here: false });
+            let sent = Open { worker, sent: started, sent_bytes, ran: None, attempt, is_running: true, is_here: false };
+            open.insert(id, sent);
             attempt
         };
         let event = TaskStarted { task: self.task(plan, id), worker, started, attempt };
@@ -1042,27 +1285,30 @@ impl Watch {
         let is_running = self.open.lock().get(&id).is_some_and(|open| open.is_running);
         if !is_running {
             // It has failed on its way to the worker.
-            self.sent(plan, id, WorkerId::here());
+            self.sent(plan, id, WorkerId::here(), 0);
         }
         self.open.lock().remove(&id).expect("a task is settled by one thread")
     }
 
-    pub(super) fn open_finished(&self, plan: &Plan, id: u32) {
+    /// A task that was sent, or held back, has a value, of so many bytes if it was encoded.
+    pub(super) fn open_finished(&self, plan: &Plan, id: u32, encoded_bytes: Option<u64>) {
         let open = self.close(plan, id);
         let (started, ended) = open.span();
         let Open { worker, attempt, .. } = open;
-        let event =
-            TaskFinished { task: self.task(plan, id), worker, started, ended, attempt, crossing: open.crossing() };
+        let (task, crossing) = (self.task(plan, id), open.crossing(encoded_bytes.unwrap_or(0)));
+        let event = TaskFinished { task, worker, started, ended, attempt, crossing, encoded_bytes };
         self.tell(|callback| callback.on_task_finished(&event));
+        self.enter(plan, id, || Ending::Good(event.value()));
     }
 
     pub(super) fn open_failed(&self, plan: &Plan, id: u32, error: Error) {
         let open = self.close(plan, id);
         let (started, ended) = open.span();
         let Open { worker, attempt, .. } = open;
-        let (task, crossing) = (self.task(plan, id), open.crossing());
+        let (task, crossing) = (self.task(plan, id), open.crossing(0));
         let event = TaskFailed { task, worker, started, ended, attempt, error, crossing };
         self.tell(|callback| callback.on_task_failed(&event));
+        self.enter(plan, id, || Ending::Bad);
     }
 
     /// The attempt of a task that was sent is over, and there will be another. Nothing, if it was not sent.
@@ -1075,7 +1321,7 @@ impl Watch {
         };
         let (started, ended) = open.span();
         let Open { worker, attempt, .. } = open;
-        let (task, crossing) = (self.task(plan, id), open.crossing());
+        let (task, crossing) = (self.task(plan, id), open.crossing(0));
         let event = TaskRetried { task, worker, started, ended, attempt, error, crossing };
         self.tell(|callback| callback.on_task_retried(&event));
     }
@@ -1086,8 +1332,9 @@ impl Open {
         self.ran.map_or_else(|| (self.sent, Instant::now()), |(started, ended, _)| (started, ended))
     }
 
-    fn crossing(&self) -> Option<Crossing> {
+    fn crossing(&self, received_bytes: u64) -> Option<Crossing> {
         let received = self.ran.map_or_else(Instant::now, |(.., received)| received);
-        (!self.is_here).then_some(Crossing { sent: self.sent, received })
+        let Open { sent, sent_bytes, .. } = *self;
+        (!self.is_here).then_some(Crossing { sent, received, sent_bytes, received_bytes })
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Run`] is one execution of a plan and holds all that changes. Executors ask it what is ready, run tasks through it, and are told
 //! what has become ready; they never touch a task, a value or a counter themselves. [`run`] has the states of a task and the invariants.
 
+mod account;
 pub mod callback;
 mod cancel;
 mod countdown;

@@ -227,7 +227,7 @@ impl Run {
     ) -> Arc<Run> {
         let outer = CancelToken::in_force();
         let has_outer_token = outer.is_some();
-        let watch = Watch::of_this_thread(settings.stall_timeout);
+        let watch = Watch::of_this_thread(plan, settings.collect_errors, settings.stall_timeout);
         let careful = watch.is_some()
             || sink.is_some()
             || has_outer_token
@@ -856,14 +856,28 @@ impl<'r> Worker<'r> {
         !self.run.is_stopped()
     }
 
-    /// The value of a task that was [held back](Run::hold_back) is good.
+    /// The value of a task that was [held back](Run::hold_back) is good, and has so many bytes if it was encoded.
     ///
     /// # Safety
     /// It is in the task's cell, and its dependents have not been told.
-    pub(crate) unsafe fn finished_after_all(&self, id: u32) {
-        self.finished_elsewhere(id);
+    pub(crate) unsafe fn finished_after_all(&self, id: u32, encoded_bytes: Option<u64>) {
+        if let Some(watch) = &self.run.watch {
+            let encoded_bytes = encoded_bytes.or_else(|| self.measured(watch, id));
+            watch.open_finished(self.plan(), id, encoded_bytes);
+        }
         // SAFETY: the caller's contract.
         unsafe { self.tell_sink(id) };
+    }
+
+    /// How large the value that a task has just left would be if it were encoded, if those who watch want to know and it can be.
+    fn measured(&self, watch: &Watch, id: u32) -> Option<u64> {
+        let task = self.task(id);
+        let kind = task.kind();
+        let is_wanted = watch.measures() && !kind.is_value && self.plan().num_readers()[id as usize] > 0;
+        let code = kind.value_code.filter(|_| is_wanted)?;
+        let (cell, codec) = (self.cell(id), self.run.settings.codec);
+        // SAFETY: the task has filled its cell with a value of its type and has not been announced as finished, so nobody lets go of it.
+        catch_unwind(AssertUnwindSafe(|| unsafe { (code.item.measure)(cell, codec) })).ok().flatten()
     }
 
     // ---- telling of tasks that run elsewhere ----
@@ -885,10 +899,10 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// A task was sent to a worker.
-    pub(crate) fn sent(&self, id: u32, worker: WorkerId) {
+    /// A task was sent to a worker, with so many bytes.
+    pub(crate) fn sent(&self, id: u32, worker: WorkerId, num_bytes: u64) {
         if let Some(watch) = &self.run.watch {
-            watch.sent(self.plan(), id, worker);
+            watch.sent(self.plan(), id, worker, num_bytes);
         }
     }
 
@@ -899,10 +913,10 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// A task that was sent has a value.
-    pub(crate) fn finished_elsewhere(&self, id: u32) {
+    /// A task that was sent has a value, of so many bytes if it has come back.
+    pub(crate) fn finished_elsewhere(&self, id: u32, encoded_bytes: Option<u64>) {
         if let Some(watch) = &self.run.watch {
-            watch.open_finished(self.plan(), id);
+            watch.open_finished(self.plan(), id, encoded_bytes);
         }
     }
 
@@ -998,6 +1012,8 @@ impl<'r> Worker<'r> {
         keeps_inputs: bool,
     ) -> bool {
         let ended = watching.map(|_| Instant::now());
+        // How far a call got that unwound is not known.
+        let is_holding = matches!(failure, Failure::Panicked(_));
         // SAFETY: the task has not been announced as finished, so its cell is ours.
         unsafe { self.replace_by_failure(id) };
         let mut error = failure.into_error(self.plan(), id, attempts);
@@ -1005,7 +1021,7 @@ impl<'r> Worker<'r> {
             error = error.with_replay(self.keep_inputs(id));
         }
         if let Some(watching) = watching {
-            watching.failed(self.plan(), id, ended, error.clone());
+            watching.failed(self.plan(), id, ended, error.clone(), is_holding);
         }
         self.record_failure(id, error);
         !self.run.is_stopped()
@@ -1047,7 +1063,7 @@ impl Watching<'_> {
         if worker.run.is_held_back.load(Ordering::Relaxed) && !worker.run.is_stopped() {
             self.watch.hold_back(id, attempt, ended);
         } else {
-            self.watch.finished(worker.plan(), id, attempt, ended);
+            self.watch.finished(worker.plan(), id, attempt, ended, worker.measured(self.watch, id));
         }
     }
 
@@ -1057,9 +1073,9 @@ impl Watching<'_> {
         }
     }
 
-    fn failed(&self, plan: &Plan, id: u32, ended: Option<Instant>, error: Error) {
+    fn failed(&self, plan: &Plan, id: u32, ended: Option<Instant>, error: Error, is_holding: bool) {
         let attempt = self.attempt.take().unwrap_or_else(|| self.watch.begin(plan, id, 1));
-        self.watch.failed(plan, id, attempt, ended.unwrap_or_else(Instant::now), error);
+        self.watch.failed(plan, id, attempt, ended.unwrap_or_else(Instant::now), error, is_holding);
     }
 }
 

@@ -10,7 +10,7 @@ use super::node::{ArgumentError, CallError};
 use super::value::{Cell, drop_value_of, needs_release};
 use crate::portable::Portable;
 use crate::portable::code::Described;
-use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
+use crate::portable::codec::{self, Codec, CodecError, Decoder, Encoder};
 use std::any::{Any, type_name};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -43,6 +43,11 @@ pub struct ValueCode {
     /// # Safety
     /// As [`Cell::peek`].
     pub(crate) encode: unsafe fn(&Cell, &mut Encoder<'_>) -> Result<(), CodecError>,
+    /// How many bytes the encoding would have; `None` if the value cannot be encoded.
+    ///
+    /// # Safety
+    /// As [`Cell::peek`].
+    pub(crate) measure: unsafe fn(&Cell, Codec) -> Option<u64>,
     /// # Safety
     /// As [`Cell::put`].
     pub(crate) decode: unsafe fn(&mut Decoder<'_>, &Cell) -> Result<(), CodecError>,
@@ -85,6 +90,7 @@ impl<T: Portable> Crossing<T> {
         ValueCode {
             type_name: type_name::<T>,
             encode: Self::encode,
+            measure: Self::measure,
             decode: Self::decode,
             share: Self::share,
             drop_value: if needs_release::<T>() { Some(drop_value_of::<T>) } else { None },
@@ -95,6 +101,11 @@ impl<T: Portable> Crossing<T> {
     unsafe fn encode(cell: &Cell, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
         // SAFETY: the caller's contract.
         encoder.write(unsafe { cell.peek::<T>() })
+    }
+
+    unsafe fn measure(cell: &Cell, codec: Codec) -> Option<u64> {
+        // SAFETY: the caller's contract.
+        codec::encoded_len(codec, unsafe { cell.peek::<T>() }).ok().map(|len| len as u64)
     }
 
     unsafe fn decode(decoder: &mut Decoder<'_>, cell: &Cell) -> Result<(), CodecError> {

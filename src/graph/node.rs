@@ -58,6 +58,8 @@ pub(crate) struct Kind {
     pub(crate) visit_inputs: unsafe fn(TaskRef, &mut Vec<TaskRef>),
     /// Lets go of the inputs without a call.
     pub(crate) release_inputs: unsafe fn(TaskRef, &[Cell], *const u32),
+    /// The size of the type of the task's value.
+    pub(crate) value_bytes: usize,
     /// Drops a value of the task's type; `None` if there is nothing to do.
     pub(crate) drop_value: Option<unsafe fn(&Cell)>,
     /// For a value that belongs to the node: a `fn(&T) -> T`.

@@ -2,8 +2,9 @@
 
 use super::{Check, Subject, Tally, check, check_here};
 use sprang::callback::{
-    self, Callback, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed, TaskFinished,
-    TaskInfo, TaskRetried, TaskSkipped, TaskStarted, WorkerLost, WorkerStarted,
+    self, Callback, Interests, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed,
+    TaskFinished, TaskInfo, TaskReady, TaskRetried, TaskSkipped, TaskStarted, ValueReleased, ValueSize, ValueStored,
+    WorkerLost, WorkerStarted,
 };
 use sprang::{
     CancelToken, Delayed, ErrorKind, Refs, compute_each, delayed, delayed_local, local, try_delayed, try_delayed_local,
@@ -31,6 +32,12 @@ pub(crate) fn checks() -> Vec<Check> {
         check(what_a_callback_computes_is_not_watched),
         check(a_guard_ends_the_watching),
         check_here(a_value_that_panics_when_it_is_dropped_leaves_the_story_whole),
+        check(a_task_is_ready_before_it_is_started),
+        check(a_task_that_is_skipped_is_never_ready),
+        check(a_value_is_held_from_its_task_to_its_last_reader),
+        check(what_a_failed_run_has_left_goes_with_it),
+        check(nobody_is_told_what_he_did_not_ask_for),
+        check(a_value_has_a_size),
     ]
 }
 
@@ -486,4 +493,193 @@ fn a_value_that_panics_when_it_is_dropped_leaves_the_story_whole(_: &Subject) {
     let reader = delayed_local(|_: &Grenade| 1, (&grenade,)).name("reader").retries(1);
     let story = story_of(|| assert_eq!(reader.compute().unwrap_err().kind(), ErrorKind::Panicked));
     assert_eq!(story.last("reader"), Some(&Word::Failed(ErrorKind::Panicked)));
+}
+
+/// What is only told to those who ask, in the order in which it was told.
+#[derive(Default)]
+struct Account {
+    interests: Interests,
+    entries: Mutex<Vec<Entry>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Entry {
+    Ready(String),
+    Started(String),
+    Ended(String),
+    Stored(String, ValueSize),
+    Released(String, ValueSize),
+    End,
+}
+
+impl Account {
+    fn of(interests: Interests, body: impl FnOnce()) -> Vec<Entry> {
+        let account = Arc::new(Account { interests, ..Account::default() });
+        callback::with(account.clone(), body);
+        let entries = account.entries.lock().unwrap().clone();
+        assert_eq!(entries.last(), Some(&Entry::End), "nothing is told after the end");
+        entries
+    }
+
+    fn all(body: impl FnOnce()) -> Vec<Entry> {
+        Account::of(Interests::new().ready().values(), body)
+    }
+
+    fn add(&self, entry: impl FnOnce(String) -> Entry, task: TaskInfo<'_>) {
+        self.entries.lock().unwrap().push(entry(task.name().to_string()));
+    }
+}
+
+impl Callback for Account {
+    fn interests(&self) -> Interests {
+        self.interests
+    }
+
+    fn on_task_ready(&self, event: &TaskReady<'_>) {
+        assert!(event.ready <= Instant::now());
+        self.add(Entry::Ready, event.task);
+    }
+
+    fn on_task_started(&self, event: &TaskStarted<'_>) {
+        self.add(Entry::Started, event.task);
+    }
+
+    fn on_task_finished(&self, event: &TaskFinished<'_>) {
+        self.add(Entry::Ended, event.task);
+    }
+
+    fn on_task_failed(&self, event: &TaskFailed<'_>) {
+        self.add(Entry::Ended, event.task);
+    }
+
+    fn on_value_stored(&self, event: &ValueStored<'_>) {
+        self.add(|name| Entry::Stored(name, event.size), event.task);
+    }
+
+    fn on_value_released(&self, event: &ValueReleased<'_>) {
+        self.add(|name| Entry::Released(name, event.size), event.task);
+    }
+
+    fn on_run_finished(&self, _: &RunFinished<'_>) {
+        self.entries.lock().unwrap().push(Entry::End);
+    }
+}
+
+#[track_caller]
+fn place(entries: &[Entry], is_it: impl Fn(&Entry) -> bool) -> usize {
+    let places: Vec<usize> = (0..entries.len()).filter(|&i| is_it(&entries[i])).collect();
+    let [place] = places[..] else { panic!("{places:?} in {entries:?}") };
+    place
+}
+
+fn is_released(name: &str) -> impl Fn(&Entry) -> bool {
+    move |entry| matches!(entry, Entry::Released(released, _) if released == name)
+}
+
+fn is_stored(name: &str) -> impl Fn(&Entry) -> bool {
+    move |entry| matches!(entry, Entry::Stored(stored, _) if stored == name)
+}
+
+fn a_task_is_ready_before_it_is_started(subject: &Subject) {
+    let parts = parts(40);
+    let halves = parts.chunks(20).enumerate().map(|(i, parts)| delayed(sum, (parts,)).name(format!("half {i}")));
+    let total = delayed(sum, (&halves.collect::<Vec<_>>(),)).name("total");
+    let late = delayed(|| 1_u64, ()).after(&total).name("late");
+    let entries = Account::all(|| assert_eq!(late.compute().unwrap(), 1));
+    let ready = |name: &str| place(&entries, |entry| *entry == Entry::Ready(name.into()));
+    let ended = |name: &str| place(&entries, |entry| *entry == Entry::Ended(name.into()));
+    for name in (0..40).map(|i| format!("part {i}")).chain(["half 0", "half 1", "total", "late"].map(str::to_owned)) {
+        assert!(ready(&name) < place(&entries, |entry| *entry == Entry::Started(name.clone())), "{name}");
+    }
+    if subject.in_this_process {
+        assert!((0..20).all(|i| ended(&format!("part {i}")) < ready("half 0")));
+        assert!(ended("half 0").max(ended("half 1")) < ready("total") && ended("total") < ready("late"));
+    }
+}
+
+fn a_task_that_is_skipped_is_never_ready(_: &Subject) {
+    let (bad, good) = (failing("x"), delayed(|| 1_u64, ()).name("good"));
+    let reader = delayed(|bad: &u64, good: &u64| bad + good, (&bad, &good)).name("reader");
+    let next = delayed(|n: &u64| *n, (&reader,)).name("next");
+    let other = delayed(|n: &u64| *n, (&good,)).name("other");
+    let entries = Account::all(|| {
+        let [next, other] = compute_each([&next, &other]).unwrap();
+        assert!(next.is_err() && other.is_ok());
+    });
+    let is_ready = |name: &str| entries.contains(&Entry::Ready(name.into()));
+    assert_eq!(["bad", "good", "reader", "next", "other"].map(is_ready), [true, true, false, false, true]);
+    let released = place(&entries, is_released("good"));
+    assert!(released > place(&entries, |entry| *entry == Entry::Ended("other".into())));
+}
+
+fn a_value_is_held_from_its_task_to_its_last_reader(_: &Subject) {
+    let given = local(7_u64);
+    let first = delayed_local(|given: &u64| *given, (&given,)).name("first");
+    let second = delayed(|n: &u64| n + 1, (&first,)).name("second");
+    let third = delayed(|a: &u64, b: &u64, c: &u64| a + b + c, (&first, &second, &second)).name("third");
+    let unread = delayed(|n: &u64| *n, (&second,)).name("unread");
+    let output = delayed(|n: &u64| *n, (&third,)).after(&unread).name("output");
+    let entries = Account::all(|| assert_eq!(output.compute().unwrap(), 23));
+    let ended = |name: &str| place(&entries, |entry| *entry == Entry::Ended(name.into()));
+    for (name, reader) in [("first", "third"), ("second", "third"), ("second", "unread"), ("third", "output")] {
+        let (stored, released) = (place(&entries, is_stored(name)), place(&entries, is_released(name)));
+        assert!(ended(name) < stored && stored < released && ended(reader) < released, "{name} in {entries:?}");
+    }
+    assert_eq!(place(&entries, is_released("output")), entries.len() - 2);
+    let num_stored = entries.iter().filter(|entry| matches!(entry, Entry::Stored(..))).count();
+    assert_eq!(num_stored, 4, "neither the given value nor the unread one: {entries:?}");
+}
+
+fn what_a_failed_run_has_left_goes_with_it(_: &Subject) {
+    let good = delayed(|| 1_u64, ()).name("good");
+    let bad = delayed(|n: &u64| assert!(*n > 3, "too small"), (&good,)).name("bad");
+    let reader = delayed(|(): &(), n: &u64| *n, (&bad, &good)).name("reader");
+    let entries = Account::all(|| assert_eq!(reader.compute().unwrap_err().kind(), ErrorKind::Panicked));
+    let bad_ended = place(&entries, |entry| *entry == Entry::Ended("bad".into()));
+    // Elsewhere a value may have been asked for in its batch alone, and be gone with it before it was told of.
+    if entries.iter().any(is_stored("good")) {
+        assert!(place(&entries, is_released("good")) > bad_ended);
+    }
+}
+
+fn nobody_is_told_what_he_did_not_ask_for(_: &Subject) {
+    let total = delayed(sum, (&parts(5),)).name("total");
+    let of = |interests| Account::of(interests, || assert_eq!(total.compute().unwrap(), 30));
+    let is_ready = |entry: &Entry| matches!(entry, Entry::Ready(_));
+    let is_value = |entry: &Entry| matches!(entry, Entry::Stored(..) | Entry::Released(..));
+    let count = |entries: &[Entry], is_it: fn(&Entry) -> bool| entries.iter().filter(|entry| is_it(entry)).count();
+    for (interests, num_ready, num_values) in [
+        (Interests::new(), 0, 0),
+        (Interests::new().ready(), 6, 0),
+        (Interests::new().values(), 0, 12),
+        (Interests::new().ready().values(), 6, 12),
+    ] {
+        let entries = of(interests);
+        assert_eq!((count(&entries, is_ready), count(&entries, is_value)), (num_ready, num_values), "{interests:?}");
+    }
+    // Another one that asks for more changes nothing for this one.
+    let greedy = Arc::new(Account { interests: Interests::new().ready().measured_values(), ..Account::default() });
+    let entries = callback::with(greedy, || of(Interests::new()));
+    assert_eq!((count(&entries, is_ready), count(&entries, is_value)), (0, 0));
+}
+
+fn a_value_has_a_size(subject: &Subject) {
+    let text = delayed(|| "x".repeat(5_000), ()).name("text");
+    let shout = delayed_local(|text: &String| text.to_uppercase(), (&text,)).name("shout");
+    let len = delayed_local(|text: &String| text.len(), (&shout,)).name("len");
+    let sizes = |interests| {
+        let entries = Account::of(interests, || assert_eq!(len.compute().unwrap(), 5_000));
+        ["text", "shout"].map(|name| {
+            let Entry::Stored(_, stored) = entries[place(&entries, is_stored(name))] else { unreachable!() };
+            assert_eq!(entries[place(&entries, is_released(name))], Entry::Released(name.into(), stored));
+            stored
+        })
+    };
+    let [text, shout] = sizes(Interests::new().values());
+    assert_eq!((shout.bytes, shout.is_encoded), (24, false), "a local value is as large as its type");
+    assert_eq!(text.is_encoded, !subject.in_this_process, "what has crossed was encoded");
+    assert!(if text.is_encoded { text.bytes >= 5_000 } else { text.bytes == 24 }, "{text:?}");
+    let [text, shout] = sizes(Interests::new().measured_values());
+    assert!(text.is_encoded && (5_000..5_100).contains(&text.bytes), "{text:?}");
+    assert_eq!((shout.bytes, shout.is_encoded), (24, false));
 }

@@ -7,7 +7,7 @@
 
 use super::host::Doom;
 use super::pool::Core;
-use super::schedule::{Schedule, Value, local_task_refused};
+use super::schedule::{Schedule, Value, local_task_refused, size};
 use super::settings::LocalTasks;
 use super::worker::KEEP_MIN_BYTES;
 use crate::engine::{Run, Timer, Worker, describe_panic};
@@ -112,13 +112,13 @@ fn run_local(worker: &Worker<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, id
     if goes_on {
         let value = match encode(worker, core, schedule, id) {
             Ok(None) => {
-                finished(worker, id);
+                finished(worker, id, None);
                 Some(None)
             }
             Ok(Some((bytes, regions, code))) => {
-                finished(worker, id);
+                let size = size(&bytes, &regions);
+                finished(worker, id, Some(size as u64));
                 // Of a value that other runs may ask for, too, the encoding is kept.
-                let size = bytes.len() + regions.iter().map(|region| region.len()).sum::<usize>();
                 let awaited = worker.task(id);
                 let awaited = awaited.awaited().filter(|_| size >= KEEP_MIN_BYTES);
                 let value = schedule.value(core, id, &bytes, regions, code, awaited.is_some());
@@ -147,10 +147,10 @@ fn kept_value(worker: &Worker<'_>, core: &Core, schedule: &Schedule, id: u32) ->
 }
 
 /// Tells those who watch, unless the task has failed.
-fn finished(worker: &Worker<'_>, id: u32) {
+fn finished(worker: &Worker<'_>, id: u32, encoded_bytes: Option<u64>) {
     if worker.cell(id).failure().is_none() {
         // SAFETY: the task has run, and its dependents have not been told.
-        unsafe { worker.finished_after_all(id) };
+        unsafe { worker.finished_after_all(id, encoded_bytes) };
     }
 }
 

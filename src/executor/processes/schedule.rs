@@ -89,7 +89,7 @@ pub(super) struct Value {
 impl Value {
     /// How much memory the encoding takes up.
     pub(super) fn size(&self) -> usize {
-        self.bytes.len() + self.regions.iter().map(|region| region.len()).sum::<usize>()
+        size(&self.bytes, &self.regions)
     }
 }
 
@@ -107,6 +107,11 @@ impl Encoded for Value {
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
+}
+
+/// How much memory an encoding takes up.
+pub(super) fn size(bytes: &[u8], regions: &[Region]) -> usize {
+    bytes.len() + regions.iter().map(|region| region.len()).sum::<usize>()
 }
 
 impl Drop for Value {

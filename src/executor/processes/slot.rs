@@ -32,7 +32,7 @@ use super::host::{Channel, Doom, Host, LAST_BREATH};
 use super::link::{Broken, Incoming, Outgoing, receive};
 use super::pool::{Core, Woken};
 use super::protocol::{Body, Bytes, CallResult, Code, Down, Garbage, Housekeeping, Outcome, Reader, Up, Work, Writer};
-use super::schedule::{Batch, CallState, Death, Source, Value};
+use super::schedule::{Batch, CallState, Death, Source, Value, size};
 use crate::engine::callback::WorkerId;
 use crate::engine::{Deadline, Timer, Worker, describe_panic};
 use crate::error::{Error, ErrorKind, RemoteError};
@@ -353,6 +353,7 @@ impl Link {
         let mut writer = Writer::default();
         let mut codes = Vec::new();
         let mut places = Vec::with_capacity(batch.calls.len());
+        let mut num_bytes = Vec::with_capacity(batch.calls.len());
         let mut kept = Vec::new();
         for index in 0..batch.calls.len() {
             if index > 0 && writer.len() > MESSAGE_BYTES {
@@ -360,7 +361,10 @@ impl Link {
                 break;
             }
             match self.write_call(core, worker, &batch, index, &mut writer, &mut codes, &mut kept) {
-                Ok(place) => places.push(place),
+                Ok((place, bytes)) => {
+                    places.push(place);
+                    num_bytes.push(bytes);
+                }
                 // What has been written so far is sent; this call comes first in the next batch.
                 Err(_) if index > 0 => {
                     batch.truncate(index);
@@ -416,7 +420,8 @@ impl Link {
             TimerThread::shared().start(limit, Box::new(kill))
         });
         if worker.is_watched() {
-            batch.calls.iter().for_each(|call| worker.sent(call.id, worker_id(&self.host, self.thread)));
+            let id = worker_id(&self.host, self.thread);
+            batch.calls.iter().zip(num_bytes).for_each(|(call, bytes)| worker.sent(call.id, id, bytes));
         }
         let sent = self.outgoing.send(housekeeping, &mut self.exchange, work);
         self.under_way.push_back(UnderWay { number: self.last_batch, batch, kept, _deadline: deadline });
@@ -431,6 +436,7 @@ impl Link {
         self.outgoing.send_plain(Down::Codes(codes)).map_err(|_| Lost)
     }
 
+    /// Gives the place of the call in the message, and how many bytes of arguments and values go with it.
     #[expect(clippy::too_many_arguments, reason = "they are the parts of one message")]
     fn write_call(
         &mut self,
@@ -441,7 +447,7 @@ impl Link {
         writer: &mut Writer,
         codes: &mut Vec<Code>,
         kept: &mut Vec<Arc<Value>>,
-    ) -> Result<usize, Error> {
+    ) -> Result<(usize, u64), Error> {
         let call = &batch.calls[index];
         let task = worker.task(call.id);
         let code = self.code(batch.schedule.code(call.code), codes, Code::Task)?;
@@ -469,6 +475,7 @@ impl Link {
         let keep =
             if call.num_readers > 0 || batch.schedule.is_sunk(call.id) { batch.schedule.key(call.id) } else { 0 };
         let place = writer.call(code, name, keep, sources.len() as u32);
+        let mut num_bytes = 0;
         for (source, code) in sources.iter().zip(value_codes) {
             match source {
                 Source::Earlier(earlier) => writer.input_earlier(*earlier),
@@ -477,6 +484,7 @@ impl Link {
                     let keep = value.is_shared && value.size() >= super::worker::KEEP_MIN_BYTES;
                     writer.input_value(code, if keep { value.key } else { 0 });
                     self.outgoing.encoding(writer, &value.bytes, &value.regions, &mut self.exchange);
+                    num_bytes += value.size();
                     if keep {
                         kept.push(Arc::clone(value));
                     }
@@ -485,7 +493,8 @@ impl Link {
         }
         let (bytes, regions) = encoder.finish();
         self.outgoing.encoding(writer, &bytes, &regions, &mut self.exchange);
-        Ok(place)
+        num_bytes += size(&bytes, &regions);
+        Ok((place, num_bytes as u64))
     }
 
     /// What the worker may let go of. It is told with the next message; a worker that has not been idle for long is not woken for it.
@@ -707,7 +716,7 @@ fn take_results(
             Outcome::Value(Some(encoding)) => {
                 let value_code = schedule.code(code).item.value.expect("a task with a code has a portable value");
                 // A small value is kept as it is, for which it takes up less.
-                let size = encoding.bytes.len() + regions.iter().map(|region| region.len()).sum::<usize>();
+                let size = size(encoding.bytes, &regions);
                 let goes_on = schedule.is_sunk(id) && size >= super::worker::KEEP_MIN_BYTES;
                 let is_put = schedule.is_read_here(id) || schedule.is_sunk(id) && !goes_on;
                 let decoded = match is_put {
@@ -736,9 +745,9 @@ fn take_results(
                         let value = schedule.value(core, id, encoding.bytes, regions, value_code, goes_on);
                         if is_put {
                             // SAFETY: the value was just decoded into the cell, and its dependents have not been told.
-                            unsafe { worker.finished_after_all(id) };
+                            unsafe { worker.finished_after_all(id, Some(size as u64)) };
                         } else {
-                            worker.finished_elsewhere(id);
+                            worker.finished_elsewhere(id, Some(size as u64));
                         }
                         if let Some(value) = value.as_ref().filter(|_| goes_on) {
                             worker.sink_encoded(id, Arc::clone(value) as Arc<dyn Encoded>);
@@ -794,7 +803,7 @@ fn settle_unshipped(worker: &Worker<'_>, batch: &mut Batch) {
             // SAFETY: as in `take_results`.
             let released = unsafe { worker.release_inputs_of_remote(call.id) };
             if released.is_ok() {
-                worker.finished_elsewhere(call.id);
+                worker.finished_elsewhere(call.id, None);
             }
             let goes_on = released.err().unwrap_or(true);
             schedule.settle(worker, goes_on.then_some((call.id, None)));

@@ -196,6 +196,12 @@ impl Drop for Frame<'_, '_> {
     }
 }
 
+/// How many bytes a value has when it is encoded, with all that it refers to; nothing is written.
+pub(crate) fn encoded_len<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<usize, CodecError> {
+    let (result, len) = encode(codec, value, Counting::new(), None, &mut Vec::new(), Sink::position);
+    result.map(|()| len).map_err(CodecError::from)
+}
+
 /// Encodes into the sink, and looks at it afterwards.
 #[inline]
 fn encode<T: Serialize + ?Sized, S: Sink, R>(

@@ -1,0 +1,172 @@
+//! Which tasks of a run are ready and which values are held, for callbacks that ask.
+//!
+//! Executors keep no such account that could be told of: the calling thread runs tasks without counters, and a value goes with its last
+//! reader without anybody being told. So an [`Account`] counts for itself, from the ends of tasks, and is there only for runs that are watched
+//! by somebody who [asks](super::callback::Interests).
+//!
+//! # What is always true
+//!
+//! 1. The end of each task is [entered](Account::ended) once, after it has let go of its inputs and before its dependents are told. So what is
+//!    made known here of a task comes before its start.
+//! 2. The low bits of `waiting[t]` count the inputs of `t` whose end has not been entered. Who lowers them to zero, or sends `t` to a worker
+//!    together with its inputs, and sets `TOLD` first, tells that `t` is ready; nobody does once an input has failed.
+//! 3. `readers[t]` counts the readers of the value of `t` whose end has not been entered, and the outputs. Who lowers it to zero, or closes the
+//!    account, tells that the value was released; `held[t]` says whether there was one, and how large.
+
+use crate::graph::plan::Plan;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// An input has failed.
+const DOOMED: u32 = 1 << 31;
+/// It was told that the task is ready.
+const TOLD: u32 = 1 << 30;
+const COUNT: u32 = TOLD - 1;
+
+/// What is held of a task that has left no value, or whose value is gone.
+const NOTHING: u64 = u64::MAX;
+/// Set in what is held if the size is that of the encoding.
+const ENCODED: u64 = 1 << 63;
+
+/// How much memory a value takes, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ValueSize {
+    /// The bytes.
+    pub bytes: u64,
+    /// Whether they are those of the value's encoding, with all that it owns. Otherwise they are those of its type: 24 for a vector, whatever
+    /// is in it.
+    pub is_encoded: bool,
+}
+
+impl ValueSize {
+    pub(super) fn of(inline: usize, encoded: Option<u64>) -> Self {
+        ValueSize { bytes: encoded.unwrap_or(inline as u64), is_encoded: encoded.is_some() }
+    }
+
+    fn to_bits(self) -> u64 {
+        self.bytes.min(ENCODED - 2) | if self.is_encoded { ENCODED } else { 0 }
+    }
+
+    fn from_bits(bits: u64) -> Option<Self> {
+        (bits != NOTHING).then_some(ValueSize { bytes: bits & !ENCODED, is_encoded: bits & ENCODED != 0 })
+    }
+}
+
+/// See the [module](self).
+pub(super) struct Account {
+    /// Empty if nobody asks which tasks are ready.
+    waiting: Box<[AtomicU32]>,
+    /// These two are empty if nobody asks which values are held.
+    readers: Box<[AtomicU32]>,
+    held: Box<[AtomicU64]>,
+}
+
+/// How a task has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It has left a value of this size, or one that nobody asks for.
+    Good(Option<ValueSize>),
+    /// It has failed or was skipped, and has let go of its inputs.
+    Bad,
+    /// It has failed, and what it has let go of is not known: that goes with the run.
+    BadHolding,
+}
+
+impl Account {
+    /// # Complexity
+    /// O(tasks), in time and in space: 4 bytes for each task to tell which are ready, 12 to tell which values are held.
+    pub(super) fn new(plan: &Plan, of_ready: bool, of_values: bool) -> Self {
+        let ids = 0..plan.num_tasks() as u32;
+        let waiting = match of_ready {
+            true => {
+                plan.dependents();
+                ids.map(|id| AtomicU32::new(plan.inputs(id).len() as u32)).collect()
+            }
+            false => Box::default(),
+        };
+        let (readers, held) = match of_values {
+            true => (
+                plan.num_readers().iter().map(|&count| AtomicU32::new(count)).collect(),
+                plan.num_readers().iter().map(|_| AtomicU64::new(NOTHING)).collect(),
+            ),
+            false => Default::default(),
+        };
+        Account { waiting, readers, held }
+    }
+
+    /// Says which tasks are ready before any has run.
+    pub(super) fn begin(&self, tell_ready: impl FnMut(u32)) {
+        let ready = (0..).zip(&self.waiting).filter(|(_, waiting)| waiting.load(Relaxed) == 0);
+        ready.filter(|&(id, _)| self.is_told_now(id)).map(|(id, _)| id).for_each(tell_ready);
+    }
+
+    /// Whether nobody has told yet that the task is ready.
+    pub(super) fn is_told_now(&self, id: u32) -> bool {
+        self.waiting.get(id as usize).is_some_and(|waiting| waiting.fetch_or(TOLD, Relaxed) & TOLD == 0)
+    }
+
+    /// A task has ended. Tells of values that are stored or released, and then of tasks that are ready.
+    pub(super) fn ended(&self, plan: &Plan, id: u32, ending: Ending, mut tell: impl FnMut(Entry)) {
+        if !self.readers.is_empty() {
+            if let Ending::Good(Some(size)) = ending {
+                // Relaxed: the readers of the value have it from the engine that the task has ended.
+                self.held[id as usize].store(size.to_bits(), Relaxed);
+                tell(Entry::Stored(id, size));
+            }
+            if ending != Ending::BadHolding {
+                for &input in plan.read_inputs(id) {
+                    if self.readers[input as usize].fetch_sub(1, Relaxed) == 1 {
+                        self.release(input, &mut tell);
+                    }
+                }
+            }
+        }
+        if !self.waiting.is_empty() {
+            let is_good = matches!(ending, Ending::Good(_));
+            for &dependent in plan.dependents().of(id) {
+                let waiting = &self.waiting[dependent as usize];
+                if !is_good {
+                    waiting.fetch_or(DOOMED, Relaxed);
+                }
+                let before = waiting.fetch_sub(1, Relaxed);
+                if before & COUNT == 1 && before & DOOMED == 0 && self.is_told_now(dependent) {
+                    tell(Entry::Ready(dependent));
+                }
+            }
+        }
+    }
+
+    /// The run has ended: what is still held goes now.
+    pub(super) fn close(&self, mut tell: impl FnMut(Entry)) {
+        (0..self.held.len() as u32).for_each(|id| self.release(id, &mut tell));
+    }
+
+    fn release(&self, id: u32, tell: &mut impl FnMut(Entry)) {
+        if let Some(size) = ValueSize::from_bits(self.held[id as usize].swap(NOTHING, Relaxed)) {
+            tell(Entry::Released(id, size));
+        }
+    }
+}
+
+/// What is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Stored(u32, ValueSize),
+    Released(u32, ValueSize),
+    Ready(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ValueSize;
+
+    #[test]
+    fn sizes_come_back() {
+        for (bytes, is_encoded) in [(0, false), (24, false), (0, true), (1 << 40, true)] {
+            let size = ValueSize { bytes, is_encoded };
+            assert_eq!(ValueSize::from_bits(size.to_bits()), Some(size));
+        }
+        let largest = ValueSize { bytes: u64::MAX, is_encoded: true };
+        assert!(ValueSize::from_bits(largest.to_bits()).is_some_and(|size| size.is_encoded));
+    }
+}
