@@ -39,6 +39,18 @@ pub(super) fn count(count: u64) -> String {
     text
 }
 
+/// In binary units, with up to three digits: `1.50 KiB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        _ => {
+            let power = (bytes.ilog2() / 10).min(6);
+            let value = bytes as f64 / 1_024_f64.powi(power as i32);
+            three_digits(value, ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"][power as usize])
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +66,15 @@ mod tests {
         assert_eq!(text(259.7), "4 min 20 s");
         assert_eq!(text(3_599.7), "1 h 0 min");
         assert_eq!(text(7_505.0), "2 h 5 min");
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1_023), "1023 B");
+        assert_eq!(bytes(1_536), "1.50 KiB");
+        assert_eq!(bytes(150 << 20), "150 MiB");
+        assert_eq!(bytes(u64::MAX), "16.0 EiB");
     }
 
     #[test]

@@ -43,11 +43,12 @@ impl ValueSize {
         ValueSize { bytes: encoded.unwrap_or(inline as u64), is_encoded: encoded.is_some() }
     }
 
-    fn to_bits(self) -> u64 {
-        self.bytes.min(ENCODED - 2) | if self.is_encoded { ENCODED } else { 0 }
+    /// In one number, of which there is one that stands for no value.
+    pub(crate) fn to_bits(size: Option<Self>) -> u64 {
+        size.map_or(NOTHING, |size| size.bytes.min(ENCODED - 2) | if size.is_encoded { ENCODED } else { 0 })
     }
 
-    fn from_bits(bits: u64) -> Option<Self> {
+    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
         (bits != NOTHING).then_some(ValueSize { bytes: bits & !ENCODED, is_encoded: bits & ENCODED != 0 })
     }
 }
@@ -110,7 +111,7 @@ impl Account {
         if !self.readers.is_empty() {
             if let Ending::Good(Some(size)) = ending {
                 // Relaxed: the readers of the value have it from the engine that the task has ended.
-                self.held[id as usize].store(size.to_bits(), Relaxed);
+                self.held[id as usize].store(ValueSize::to_bits(Some(size)), Relaxed);
                 tell(Entry::Stored(id, size));
             }
             if ending != Ending::BadHolding {
@@ -164,9 +165,10 @@ mod tests {
     fn sizes_come_back() {
         for (bytes, is_encoded) in [(0, false), (24, false), (0, true), (1 << 40, true)] {
             let size = ValueSize { bytes, is_encoded };
-            assert_eq!(ValueSize::from_bits(size.to_bits()), Some(size));
+            assert_eq!(ValueSize::from_bits(ValueSize::to_bits(Some(size))), Some(size));
         }
         let largest = ValueSize { bytes: u64::MAX, is_encoded: true };
-        assert!(ValueSize::from_bits(largest.to_bits()).is_some_and(|size| size.is_encoded));
+        assert!(ValueSize::from_bits(ValueSize::to_bits(Some(largest))).is_some_and(|size| size.is_encoded));
+        assert_eq!(ValueSize::from_bits(ValueSize::to_bits(None)), None);
     }
 }

@@ -234,6 +234,13 @@ impl Interests {
         self.values()
     }
 
+    /// In sizes, but not in the events.
+    #[must_use]
+    pub(crate) const fn sizes(mut self) -> Self {
+        self.measures = true;
+        self
+    }
+
     fn and(self, other: Interests) -> Interests {
         Interests {
             ready: self.ready || other.ready,

@@ -5,7 +5,7 @@
 mod watchdog;
 
 use serde_json::Value;
-use sprang::profile::{Outcome, Profile};
+use sprang::profile::{Aspect, Outcome, Profile};
 use sprang::{
     Delayed, ErrorKind, Profiler, Refs, callback, compute_each, delayed, delayed_local, profile, try_delayed,
 };
@@ -48,6 +48,8 @@ fn every_scheduler_gives_the_same_account() {
                 assert_eq!((task.outcome, task.attempt), (Outcome::Finished, 1));
                 assert!(task.ended <= run.ended().unwrap());
                 assert_eq!(task.queued.is_some(), scheduler == "processes");
+                assert_eq!(task.transferred.is_some(), scheduler == "processes");
+                assert!(task.ready.unwrap() <= task.started, "{task:?}");
                 assert_eq!(task.worker.is_here(), scheduler != "processes");
                 if let Some(millis) = task.name.strip_prefix("busy ") {
                     assert!(task.duration() >= Duration::from_millis(millis.parse().unwrap()), "{task:?}");
@@ -74,6 +76,63 @@ fn values_live_from_their_task_to_their_last_reader() {
 }
 
 #[test]
+fn a_task_is_ready_when_its_last_input_has_ended() {
+    let profile = profile_of("sync");
+    let tasks: Vec<_> = profile.tasks().collect();
+    let last = tasks.iter().filter(|task| task.name.starts_with("busy")).map(|task| task.ended).max();
+    for task in &tasks {
+        let expected = if &*task.name == "sum" { last } else { Some(profile.runs()[0].started()) };
+        assert_eq!(task.ready, expected, "{task:?}");
+    }
+}
+
+#[test]
+fn values_have_the_size_of_their_type_or_of_their_encoding() {
+    let text = delayed(|| "x".repeat(10_000), ()).name("text");
+    let shout = delayed(|text: &String| text.to_uppercase(), (&text,)).name("shout");
+    let len = delayed(|text: &String| text.len(), (&shout,)).name("len");
+    let profile_with = |profiler: Profiler, scheduler: &str| {
+        let profiler = Arc::new(profiler);
+        let len = callback::with(profiler.clone(), || len.compute_with(scheduler));
+        assert_eq!(len.unwrap(), 10_000);
+        profiler.profile()
+    };
+    for (measures, scheduler) in [(false, "sync"), (true, "sync"), (true, "threads"), (true, "processes")] {
+        let profile = profile_with(Profiler::new().measure_values(measures), scheduler);
+        let size = |name: &str| profile.tasks().find(|task| &*task.name == name).unwrap().value.unwrap();
+        if scheduler != "processes" {
+            assert_eq!([size("text").is_encoded, size("shout").is_encoded], [measures; 2], "{scheduler}");
+            let peak = profile.runs()[0].peak().unwrap();
+            assert_eq!((peak.num_values, peak.bytes), (2, size("text").bytes + size("shout").bytes));
+            assert_eq!(peak.held.len(), 2);
+            assert!(peak.held.iter().all(|row| row.count == 1 && row.held_for.is_some()));
+            assert_eq!(peak.bytes > 20_000, measures);
+        }
+        let csv = profile.to_csv();
+        let head: Vec<_> = csv.lines().next().unwrap().split(',').collect();
+        let row: Vec<_> = csv.lines().find(|line| line.contains(",text,")).unwrap().split(',').collect();
+        assert_eq!((head.len(), head[14]), (row.len(), "value_bytes"));
+        assert_eq!(row[14].parse::<u64>().unwrap(), size("text").bytes);
+    }
+}
+
+#[test]
+fn what_goes_to_other_processes_and_back_is_counted() {
+    watchdog::watched("what_goes_to_other_processes_and_back_is_counted", || {
+        let long = delayed(|text: String| text + "!", ("x".repeat(10_000),)).name("long");
+        // It stays here, so the value comes back.
+        let len = delayed_local(|text: &String| text.len(), (&long,)).name("len");
+        let (result, profile) = profile(|| len.compute_with("processes"));
+        assert_eq!(result.unwrap(), 10_001);
+        let long = profile.tasks().find(|task| &*task.name == "long").unwrap();
+        let (sent, returned) = long.transferred.unwrap();
+        assert!(sent >= 10_000 && returned >= 10_001, "{long:?}");
+        assert_eq!(long.value.unwrap().bytes, returned);
+        assert!(profile.to_html().contains("to other processes / back"));
+    });
+}
+
+#[test]
 fn parallelism_adds_up_to_the_time_of_all_tasks() {
     let profile = profile_of("threads");
     let total: Duration = profile.tasks().map(|task| task.duration()).sum();
@@ -90,6 +149,8 @@ fn a_trace_has_every_task_and_an_arrow_for_every_dependency() {
     let phase = |phase: &str| events.iter().filter(|event| event["ph"] == phase).collect::<Vec<_>>();
     let names: HashSet<_> = phase("X").iter().map(|event| event["name"].as_str().unwrap().to_owned()).collect();
     assert_eq!(names, ["busy 1", "busy 2", "busy 3", "sum"].map(str::to_owned).into());
+    let on_path = phase("X").into_iter().filter(|event| event["cat"] == "critical path");
+    assert_eq!(on_path.map(|event| event["name"].as_str().unwrap()).collect::<Vec<_>>().last(), Some(&"sum"));
     let (starts, ends) = (phase("s"), phase("f"));
     assert_eq!((starts.len(), ends.len()), (3, 3));
     for (start, end) in starts.iter().zip(ends) {
@@ -135,6 +196,17 @@ fn failures_are_kept_with_their_attempts() {
     assert_eq!(failures, [(true, ErrorKind::Failed), (false, ErrorKind::Failed)]);
     assert_eq!(profile.runs()[0].num_skipped(), 1);
     assert_eq!(profile.by_name()[0].num_failed, 2);
+}
+
+#[test]
+fn what_was_not_called_took_no_time() {
+    let bad = try_delayed(|text: &str| text.parse::<u64>(), ("x",)).name("bad");
+    let called = delayed(busy, (2_u64,)).name("step 1");
+    let not_called = delayed(|n: &u64| busy(*n), (&bad,)).name("step 2");
+    let (results, profile) = profile(|| compute_each([&called, &not_called]).unwrap());
+    assert!(results[0].is_ok() && results[1].is_err());
+    let path: Vec<_> = profile.runs()[0].critical_path().into_iter().map(|task| task.name.to_string()).collect();
+    assert_eq!(path, ["step 1"]);
 }
 
 #[test]
@@ -186,6 +258,30 @@ fn resources_are_looked_at_while_a_run_goes_on() {
 }
 
 #[test]
+fn a_picture_says_what_became_of_tasks() {
+    let attempts = std::sync::atomic::AtomicU32::new(0);
+    let flaky = sprang::try_delayed_local(
+        move || match attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => Err("not yet"),
+            _ => Ok(1_u64),
+        },
+        (),
+    );
+    let flaky = flaky.name("flaky").retries(1);
+    let bad = try_delayed(|text: &str| text.parse::<u64>(), ("x",)).name("bad");
+    let reader = delayed(|a: &u64, b: &u64| a + b, (&bad, &flaky)).name("reader");
+    let (_, profile) = profile(|| compute_each((&reader, &graph())).unwrap());
+    let run = &profile.runs()[0];
+    let svg = run.picture_of(Aspect::State).to_svg();
+    for (word, count) in [(">failed<", 1), (">not called<", 1), (">tried again<", 1), (">finished<", 4)] {
+        assert_eq!(svg.matches(word).count(), count, "{word} in {svg}");
+    }
+    let groups = run.picture_of(Aspect::State).max_tasks(3).to_dot();
+    assert!(groups.contains("finished"), "{groups}");
+    assert!(run.picture_of(Aspect::Memory).to_svg().contains("8 B"));
+}
+
+#[test]
 fn a_picture_says_how_long_tasks_took() {
     let profile = profile_of("sync");
     let svg = profile.runs()[0].picture().to_svg();
@@ -217,7 +313,17 @@ fn a_report_is_one_page_with_all_of_it() {
     let (results, profile) = profile(|| compute_each(&[&graph(), &bad]).unwrap());
     assert!(results[1].is_err());
     let page = profile.to_html();
-    for text in ["Task stream", "By name", "Critical path", "Failures", "busy #", "<svg ", "invalid digit"] {
+    for text in [
+        "Task stream",
+        "Against the ideal",
+        "By name",
+        "Critical path",
+        "Memory at its peak",
+        "Failures",
+        "busy #",
+        "<svg ",
+        "invalid digit",
+    ] {
         assert!(page.contains(text), "{text}");
     }
     assert!(page.contains("&lt;b&gt;bad&lt;/b&gt; &amp; ") && !page.contains("<b>bad</b>"));
@@ -225,7 +331,7 @@ fn a_report_is_one_page_with_all_of_it() {
     let data = data_of(&page);
     let column = |name: &str| data["tasks"][name].as_array().unwrap().clone();
     assert_eq!(column("start").len(), 5);
-    assert!(["lane", "name", "dur", "outcome", "label"].iter().all(|name| column(name).len() == 5));
+    assert!(["lane", "name", "dur", "outcome", "critical", "label"].iter().all(|name| column(name).len() == 5));
     assert_eq!(column("outcome").iter().filter(|outcome| **outcome == 1).count(), 1);
     assert_eq!(data["charts"][0]["x"].as_array().unwrap().len(), data["charts"][0]["y"].as_array().unwrap().len());
 }

@@ -21,7 +21,7 @@ use crate::diagnostics::picture::{Direction, Graph, Placed};
 use crate::diagnostics::profile::{self, Profile, Record, RecordedRun, Sample, Sampling};
 use crate::engine::callback::{
     Callback, Crossing, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed, TaskFinished,
-    TaskInfo, TaskRetried, TaskSkipped, TaskStarted, WorkerId, WorkerLost, WorkerStarted,
+    TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueSize, WorkerId, WorkerLost, WorkerStarted,
 };
 use crate::error::{Error, ErrorKind};
 use crossbeam_utils::CachePadded;
@@ -538,7 +538,7 @@ impl Collector {
     }
 
     fn ended(&self, task: TaskInfo<'_>, by: &By<'_>, attempt: u32, state: State) {
-        let &By { worker, span, crossing, error } = by;
+        let &By { worker, span, crossing, value, error } = by;
         let (run, id) = (task.run().get(), task.id() as u32);
         let (started_ns, ended_ns) = (self.ns(span.0), self.ns(span.1));
         let busy_ns = ended_ns.saturating_sub(started_ns);
@@ -554,7 +554,8 @@ impl Collector {
         };
         tally.run.enters(task.id(), stage);
         if tally.run.graph.is_some() && !task.is_value() {
-            let record = Record::new(task, worker, started_ns, span, crossing, (state.into(), attempt.max(1)));
+            let how = (state.into(), attempt.max(1), value);
+            let record = Record::new(task, worker, started_ns, span, crossing, how);
             tally.sample.add(record, &tally.run.sampling);
         }
         if let Some(error) = error {
@@ -746,6 +747,7 @@ struct By<'e> {
     worker: WorkerId,
     span: (Instant, Instant),
     crossing: Option<Crossing>,
+    value: Option<ValueSize>,
     error: Option<&'e Error>,
 }
 
@@ -764,27 +766,27 @@ impl Callback for Collector {
 
     fn on_task_finished(&self, event: &TaskFinished<'_>) {
         let &TaskFinished { worker, started, ended, crossing, .. } = event;
-        let by = By { worker, span: (started, ended), crossing, error: None };
+        let by = By { worker, span: (started, ended), crossing, value: event.value(), error: None };
         self.ended(event.task, &by, event.attempt, State::Finished);
     }
 
     fn on_task_failed(&self, event: &TaskFailed<'_>) {
         let &TaskFailed { worker, started, ended, crossing, .. } = event;
-        let by = By { worker, span: (started, ended), crossing, error: Some(&event.error) };
+        let by = By { worker, span: (started, ended), crossing, value: None, error: Some(&event.error) };
         self.ended(event.task, &by, event.attempt, State::Failed);
         self.trouble("task failed", event.task, ended, Some(&event.error));
     }
 
     fn on_task_retried(&self, event: &TaskRetried<'_>) {
         let &TaskRetried { worker, started, ended, crossing, .. } = event;
-        let by = By { worker, span: (started, ended), crossing, error: event.error.as_ref() };
+        let by = By { worker, span: (started, ended), crossing, value: None, error: event.error.as_ref() };
         self.ended(event.task, &by, event.attempt, State::Retried);
         self.trouble("task retried", event.task, ended, event.error.as_ref());
     }
 
     fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {
         let &TaskCancelled { worker, started, ended, .. } = event;
-        let by = By { worker, span: (started, ended), crossing: None, error: None };
+        let by = By { worker, span: (started, ended), crossing: None, value: None, error: None };
         self.ended(event.task, &by, 0, State::Cancelled);
     }
 

@@ -69,8 +69,7 @@ impl Sort {
     fn of(task: TaskRef) -> Sort {
         match task.kind().code {
             Some(_) => Sort::Portable,
-            // No type of a function has a name of one word.
-            None if (task.kind().type_name)() == "value" => Sort::Value,
+            None if task.kind().is_value => Sort::Value,
             None => Sort::Local,
         }
     }

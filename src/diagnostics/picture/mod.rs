@@ -43,16 +43,15 @@ mod svg;
 mod text;
 
 pub use color::{Color, ColorBy, Tint};
-pub(super) use graph::Graph;
 #[cfg(feature = "files")]
 pub(super) use graph::StoredGraph;
+pub(super) use graph::{Graph, Sort};
 #[cfg(feature = "dashboard")]
 pub(super) use placed::Placed;
 
 use crate::api::compute::{Outputs, Prepared, prepare};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Delayed;
-use graph::Sort;
 use scene::Scene;
 use std::fmt;
 use std::fs;

@@ -1,7 +1,8 @@
 //! A profile for other programs: CSV, JSON, and the trace format of Chrome and Perfetto.
 
 use super::json::{self, quoted};
-use super::{Graph, Outcome, Profile};
+use super::report::thinned;
+use super::{Graph, Outcome, Peak, Profile, RunProfile, TaskRecord};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::time::Duration;
@@ -11,28 +12,32 @@ const MAX_FLOWS: usize = 200_000;
 
 impl Profile {
     /// One line for each call that is recorded, after a head: run, task, name, process, thread, start and duration in seconds, the time it
-    /// was queued and the time its result took, both in seconds and empty for tasks of this process, attempt, and outcome.
+    /// was queued and the time its result took, both in seconds and empty for tasks of this process, attempt, and outcome; then when it was
+    /// ready, in seconds, the bytes that were sent for it and that came back, and those of its value.
     ///
     /// # Examples
     /// ```
     /// let (_, profile) = sprang::profile(|| sprang::delayed(|| 1, ()).name("a, \"b\"").compute());
     /// let csv = profile.to_csv();
-    /// assert!(csv.starts_with("run,task,name,process,thread,start_s,duration_s,queued_s,returned_s,attempt,outcome\n"));
+    /// assert!(csv.starts_with("run,task,name,process,thread,start_s,duration_s,queued_s,"));
     /// assert!(csv.lines().nth(1).unwrap().contains(r#",0,"a, ""b""","#));
     /// ```
     pub fn to_csv(&self) -> String {
         let mut out =
-            "run,task,name,process,thread,start_s,duration_s,queued_s,returned_s,attempt,outcome\n".to_owned();
+            "run,task,name,process,thread,start_s,duration_s,queued_s,returned_s,attempt,outcome,ready_s,sent_bytes,\
+             returned_bytes,value_bytes\n"
+                .to_owned();
         for task in self.tasks() {
             let seconds =
                 |time: Option<Duration>| time.map_or_else(String::new, |it| format!("{:.6}", it.as_secs_f64()));
+            let number = |number: Option<u64>| number.map_or_else(String::new, |number| number.to_string());
             let name = match task.name.contains([',', '"', '\n', '\r']) {
                 true => format!("\"{}\"", task.name.replace('"', "\"\"")),
                 false => task.name.to_string(),
             };
             let _infallible = writeln!(
                 out,
-                "{},{},{name},{},{},{:.9},{:.9},{},{},{},{}",
+                "{},{},{name},{},{},{:.9},{:.9},{},{},{},{},{},{},{},{}",
                 task.run,
                 task.id,
                 task.worker.pid(),
@@ -42,7 +47,11 @@ impl Profile {
                 seconds(task.queued),
                 seconds(task.returned),
                 task.attempt,
-                task.outcome.word()
+                task.outcome.word(),
+                task.ready.map_or_else(String::new, |ready| format!("{:.9}", ready.as_secs_f64())),
+                number(task.transferred.map(|(sent, _)| sent)),
+                number(task.transferred.map(|(_, returned)| returned)),
+                number(task.value.map(|size| size.bytes))
             );
         }
         out
@@ -61,6 +70,7 @@ impl Profile {
         let mut out = String::new();
         let seconds = |time: Duration| format!("{:.9}", time.as_secs_f64());
         let maybe = |time: Option<Duration>| time.map_or_else(|| "null".to_owned(), seconds);
+        let number = |number: Option<u64>| number.map_or_else(|| "null".to_owned(), |number| number.to_string());
         let _infallible = write!(
             out,
             "{{\"process\":{},\"duration_s\":{},\"num_tasks\":{},\"sampling\":{:.3},\"num_runs_left_out\":{},\"runs\":",
@@ -85,13 +95,25 @@ impl Profile {
                 run.num_skipped(),
                 run.error().map_or_else(|| "null".to_owned(), |error| quoted(&error.to_string()))
             );
+            let peak = run.peak();
+            let number_of = |of: fn(&Peak) -> u64| number(peak.as_ref().map(of));
+            let (num_values, bytes) = (number_of(|peak| peak.num_values as u64), number_of(|peak| peak.bytes));
             json::list(out, run.critical_path(), |out, task| {
                 let (name, duration) = (quoted(&task.name), seconds(task.duration));
                 let _infallible = write!(out, "{{\"task\":{},\"name\":{name},\"duration_s\":{duration}}}", task.id);
             });
             out.push_str(",\"graph\":");
             write_graph(out, &run.graph);
-            out.push('}');
+            let at = maybe(peak.as_ref().map(|peak| peak.at));
+            let _infallible =
+                write!(out, ",\"peak\":{{\"at_s\":{at},\"num_values\":{num_values},\"bytes\":{bytes},\"held\":");
+            json::list(out, peak.iter().flat_map(|peak| &peak.held), |out, row| {
+                let held_for = row.held_for.as_ref().map_or_else(|| "null".to_owned(), |name| quoted(name));
+                let (name, count, bytes) = (quoted(&row.name), row.count, row.bytes);
+                let _infallible =
+                    write!(out, "{{\"name\":{name},\"count\":{count},\"bytes\":{bytes},\"held_for\":{held_for}}}");
+            });
+            out.push_str("}}");
         });
         out.push_str(",\"names\":");
         json::list(&mut out, self.by_name(), |out, row| {
@@ -113,7 +135,8 @@ impl Profile {
             let _infallible = write!(
                 out,
                 "{{\"run\":{},\"task\":{},\"name\":{},\"process\":{},\"thread\":{},\"started_s\":{},\"duration_s\":{},\"queued_s\":{},\
-                 \"returned_s\":{},\"attempt\":{},\"outcome\":\"{}\"}}",
+                 \"returned_s\":{},\"attempt\":{},\"outcome\":\"{}\",\
+                 \"ready_s\":{},\"sent_bytes\":{},\"returned_bytes\":{},\"value_bytes\":{},\"value_is_encoded\":{}}}",
                 task.run,
                 task.id,
                 quoted(&task.name),
@@ -124,7 +147,12 @@ impl Profile {
                 maybe(task.queued),
                 maybe(task.returned),
                 task.attempt,
-                task.outcome.word()
+                task.outcome.word(),
+                maybe(task.ready),
+                number(task.transferred.map(|(sent, _)| sent)),
+                number(task.transferred.map(|(_, returned)| returned)),
+                number(task.value.map(|size| size.bytes)),
+                task.value.is_some_and(|size| size.is_encoded)
             );
         });
         out.push_str(",\"failures\":");
@@ -154,8 +182,8 @@ impl Profile {
         out
     }
 
-    /// A trace for `ui.perfetto.dev` and `chrome://tracing`: a track for each worker, an arrow along each dependency, and counters for
-    /// memory and busy processors. Above 200 000 arrows the others are left out.
+    /// A trace for `ui.perfetto.dev` and `chrome://tracing`: a track for each worker, one for the critical path of each run, an arrow along each
+    /// dependency, and counters for memory, values held and busy processors. Above 200 000 arrows the others are left out.
     ///
     /// # Examples
     /// ```
@@ -185,8 +213,10 @@ impl Profile {
             );
         }
         let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
+        let own_pid = std::process::id();
         let mut num_flows = 0;
-        for run in self.runs() {
+        for (index, run) in self.runs().iter().enumerate() {
+            self.trace_critical_path(&mut out, run, index);
             for task in run.tasks() {
                 let family = run.graph.family_name(run.graph.family(task.id as u32));
                 let _infallible = write!(
@@ -230,7 +260,18 @@ impl Profile {
                 }
             }
         }
-        let pid = std::process::id();
+        let pid = own_pid;
+        for run in self.runs() {
+            for (at, bytes) in
+                thinned(run.live_bytes().into_iter().map(|(at, bytes)| (micros(at), bytes as f64)).collect())
+            {
+                let _infallible = write!(
+                    out,
+                    "{{\"ph\":\"C\",\"name\":\"values held by run {}\",\"pid\":{pid},\"ts\":{at:.3},\"args\":{{\"bytes\":{bytes:.0}}}}},",
+                    run.id()
+                );
+            }
+        }
         for sample in self.resources() {
             let at = micros(sample.at);
             let _infallible = write!(
@@ -245,6 +286,36 @@ impl Profile {
         out.pop();
         out.push_str("]}");
         out
+    }
+
+    /// Once more the tasks that the run could not have been shorter without, on a track of their own.
+    fn trace_critical_path(&self, out: &mut String, run: &RunProfile, index: usize) {
+        /// Threads have lower numbers.
+        const FIRST_TRACK: usize = 1 << 20;
+        let (pid, track) = (std::process::id(), FIRST_TRACK + index);
+        let last: HashMap<usize, TaskRecord> = run.tasks().map(|task| (task.id, task)).collect();
+        let path: Vec<&TaskRecord> = run.critical_path().iter().filter_map(|task| last.get(&task.id)).collect();
+        // A path of one task says nothing.
+        if path.len() < 2 {
+            return;
+        }
+        let name = quoted(&format!("critical path of {}", run.title()));
+        let _infallible = write!(
+            out,
+            "{{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":{pid},\"tid\":{track},\"args\":{{\"name\":{name}}}}},"
+        );
+        for task in path {
+            let _infallible = write!(
+                out,
+                "{{\"ph\":\"X\",\"name\":{},\"cat\":\"critical path\",\"pid\":{pid},\"tid\":{track},\"ts\":{:.3},\"dur\":{:.3},\"args\":\
+                 {{\"task\":{},\"worker\":{}}}}},",
+                quoted(&task.name),
+                task.started.as_nanos() as f64 / 1e3,
+                task.duration().as_nanos() as f64 / 1e3,
+                task.id,
+                quoted(&task.worker.to_string())
+            );
+        }
     }
 }
 

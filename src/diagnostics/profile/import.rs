@@ -3,7 +3,7 @@
 use super::recorder::Record;
 use super::{Failure, Outcome, Profile, ResourceSample, RunProfile};
 use crate::diagnostics::picture::StoredGraph;
-use crate::engine::callback::{RunId, WorkerId};
+use crate::engine::callback::{RunId, ValueSize, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -47,6 +47,9 @@ struct StoredTask {
     returned_s: Option<f64>,
     attempt: u16,
     outcome: String,
+    sent_bytes: Option<u64>,
+    value_bytes: Option<u64>,
+    value_is_encoded: bool,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +147,8 @@ impl StoredProfile {
         for (index, record) in &records {
             runs[*index].records.push(*record);
         }
+        let is_sample = num_tasks > records.len() as u64;
+        runs.iter_mut().for_each(|run| run.is_sample = is_sample);
         let mut records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
         let by_start = |record: &Record| (record.run, record.started_ns, record.id);
         records.sort_unstable_by_key(by_start);
@@ -170,6 +175,7 @@ impl StoredRun {
             error: error.map(error_of),
             num_skipped,
             graph: Arc::new(graph.into_graph()?),
+            is_sample: false,
             records: Vec::new(),
         })
     }
@@ -193,7 +199,9 @@ impl StoredTask {
         };
         let (queued_us, returned_us) = (micros(self.queued_s)?, micros(self.returned_s)?);
         let (run, id, attempt) = (self.run, self.task, self.attempt);
-        Ok(Record { run, started_ns, ran_ns, worker, id, queued_us, returned_us, attempt, outcome })
+        let (sent_bytes, is_encoded) = (self.sent_bytes.unwrap_or(0), self.value_is_encoded);
+        let value = ValueSize::to_bits(self.value_bytes.map(|bytes| ValueSize { bytes, is_encoded }));
+        Ok(Record { run, started_ns, ran_ns, worker, id, queued_us, returned_us, sent_bytes, value, attempt, outcome })
     }
 }
 

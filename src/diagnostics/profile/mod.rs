@@ -27,10 +27,12 @@
 //!
 //! # What it costs
 //!
-//! About 0.1 µs for a task on threads, half of it two looks at the clock (bench `callbacks`), and 48 bytes, up to [`max_records`](Profiler::max_records). Beyond that the profile becomes a
+//! About 0.1 µs for a task on threads, half of it two looks at the clock (bench `callbacks`), and 64 bytes, up to [`max_records`](Profiler::max_records). Beyond that the profile becomes a
 //! sample, evenly drawn, and [says so](Profile::sampling).
 
+mod aspect;
 mod export;
+mod held;
 #[cfg(feature = "files")]
 mod import;
 mod json;
@@ -38,6 +40,8 @@ mod recorder;
 mod report;
 mod resources;
 
+pub use aspect::Aspect;
+pub use held::{HeldValues, Peak};
 pub use recorder::Profiler;
 #[cfg(feature = "dashboard")]
 pub(super) use recorder::{Record, RecordedRun, Sample, Sampling};
@@ -45,13 +49,13 @@ pub use resources::ResourceSample;
 #[cfg(feature = "dashboard")]
 pub(super) use resources::system;
 
-use super::picture::{Color, Graph, Picture, Tint};
+use super::picture::{Graph, Sort};
 use super::units;
-use crate::engine::callback::{self, RunId, WorkerId};
+use crate::engine::callback::{self, RunId, ValueSize, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(not(feature = "dashboard"))]
 use recorder::Record;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -120,6 +124,8 @@ pub struct RunProfile {
     error: Option<Error>,
     num_skipped: u64,
     graph: Arc<Graph>,
+    /// Some calls are left out.
+    is_sample: bool,
     /// Its part of the records.
     records: Vec<Record>,
 }
@@ -152,6 +158,9 @@ pub struct TaskRecord {
     pub name: Arc<str>,
     /// Who ran it.
     pub worker: WorkerId,
+    /// When it was there to be run: when the last task that it waits for had ended, or its run began. `None` for later attempts, and where
+    /// those tasks are not recorded.
+    pub ready: Option<Duration>,
     /// When the call began.
     pub started: Duration,
     /// When it ended.
@@ -160,6 +169,10 @@ pub struct TaskRecord {
     pub queued: Option<Duration>,
     /// For a task in another process: how long its result took to come back, with those that came with it.
     pub returned: Option<Duration>,
+    /// For a task in another process: how many bytes of arguments and values went there for it, and of its value back.
+    pub transferred: Option<(u64, u64)>,
+    /// How large the value is that it left for others, if it left one; see [`Profiler::measure_values`].
+    pub value: Option<ValueSize>,
     /// What became of it.
     pub outcome: Outcome,
     /// Which attempt it was, from 1.
@@ -457,18 +470,32 @@ impl RunProfile {
 
     /// What is recorded of it, in the order in which the calls began.
     pub fn tasks(&self) -> impl Iterator<Item = TaskRecord> {
-        self.records.iter().map(|record| TaskRecord {
+        let ended = self.ended_ns();
+        self.records.iter().map(move |record| TaskRecord {
             run: self.id,
             id: record.id as usize,
             name: Arc::clone(self.graph.name(record.id)),
             worker: record.worker,
+            ready: self.ready(&ended, record),
             started: Duration::from_nanos(record.started_ns),
             ended: record.ended(),
             queued: record.queued(),
             returned: record.returned(),
+            transferred: record.queued().map(|_| (record.sent_bytes, record.returned_bytes())),
+            value: record.value(),
             outcome: record.outcome,
             attempt: u32::from(record.attempt),
         })
+    }
+
+    fn ready(&self, ended_ns: &[Option<u64>], record: &Record) -> Option<Duration> {
+        let mut ready_ns = self.started.as_nanos() as u64;
+        let (read, after) = self.graph.inputs(record.id);
+        for &input in read.iter().chain(after).filter(|&&input| self.graph.sort(input) != Sort::Value) {
+            ready_ns = ready_ns.max(ended_ns[input as usize]?);
+        }
+        // In another process it may have begun before this one knew that its inputs had ended there; those clocks are one.
+        (record.attempt == 1).then(|| Duration::from_nanos(ready_ns.min(record.started_ns)))
     }
 
     /// The chain of tasks, each needing the one before, that took longest: no number of workers makes the run shorter than that.
@@ -486,57 +513,12 @@ impl RunProfile {
         path.iter().map(task).collect()
     }
 
-    /// How many values there were at once, at each moment that this changed: from the end of a task to the end of its last reader, or of the
-    /// run for outputs.
-    ///
-    /// In a sample, the tasks that are recorded stand for the others.
-    pub fn live_values(&self) -> Vec<(Duration, usize)> {
-        let mut ended: Vec<Option<u64>> = vec![None; self.num_tasks()];
-        for record in self.records.iter().filter(|record| record.outcome == Outcome::Finished) {
-            ended[record.id as usize] = Some(record.started_ns + record.ran_ns);
-        }
-        let mut dropped: Vec<Option<u64>> = vec![None; self.num_tasks()];
-        for id in 0..self.num_tasks() as u32 {
-            for &input in self.graph.inputs(id).0 {
-                let last = &mut dropped[input as usize];
-                *last = (*last).max(ended[id as usize]);
-            }
-        }
-        let end = self.ended.map(|ended| ended.as_nanos() as u64);
-        self.graph.outputs().iter().for_each(|&id| dropped[id as usize] = end);
-        let mut changes: Vec<(u64, i64)> = Vec::new();
-        for (made, dropped) in ended.into_iter().zip(dropped) {
-            if let (Some(made), Some(dropped)) = (made, dropped) {
-                changes.extend([(made, 1), (dropped.max(made), -1)]);
-            }
-        }
-        // A value is there before the one it is made of goes.
-        changes.sort_unstable_by_key(|&(at, change)| (at, -change));
-        let mut num_live = 0;
-        let mut steps: Vec<(Duration, usize)> = Vec::with_capacity(changes.len());
-        for (at, change) in changes {
-            num_live += change;
-            steps.push((Duration::from_nanos(at), num_live as usize));
-        }
-        steps
+    /// The tasks of the critical path.
+    fn critical_ids(&self) -> HashSet<u32> {
+        self.graph.critical_path(Some(&self.times_ns())).into_iter().collect()
     }
 
-    /// Draws the graph, in colours and with notes that say how long each task took, and with the critical path by time.
-    pub fn picture(&self) -> Picture {
-        let times: Arc<[f64]> = self.times_ns().into();
-        // A group is as dark as the share of all time that it took, a single task as its share of the longest.
-        let longest = times.iter().copied().fold(0.0, f64::max).max(1.0);
-        let total = times.iter().sum::<f64>().max(1.0);
-        let weights = Arc::clone(&times);
-        let paint = move |drawn: &super::picture::Drawn<'_>| {
-            let time: f64 = drawn.tasks().map(|id| times[id]).sum();
-            let place = if drawn.tasks().len() == 1 { time / longest } else { time / total };
-            Tint::from(Color::scale(place.sqrt())).note(units::duration(Duration::from_nanos(time as u64)))
-        };
-        Picture::of_graph(Arc::clone(&self.graph)).weights(move |id| weights[id]).color_with(paint)
-    }
-
-    /// For each task how long all its calls took; for those that are not in the sample the mean of their name.
+    /// For each task how long all its calls took; in a sample, for those that are not in it, the mean of their name.
     fn times_ns(&self) -> Vec<f64> {
         let mut times = vec![f64::NAN; self.num_tasks()];
         let mut sums = vec![(0.0, 0.0); self.graph.num_families()];
@@ -548,7 +530,7 @@ impl RunProfile {
         }
         for (id, time) in times.iter_mut().enumerate().filter(|(_, time)| time.is_nan()) {
             let (sum, count) = sums[self.graph.family(id as u32) as usize];
-            *time = if count > 0.0 { sum / count } else { 0.0 };
+            *time = if self.is_sample && count > 0.0 { sum / count } else { 0.0 };
         }
         times
     }

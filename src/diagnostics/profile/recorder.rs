@@ -16,8 +16,8 @@ use super::ResourceSample;
 use super::resources::Sampler;
 use super::{Failure, Graph, Outcome, Profile, RunProfile};
 use crate::engine::callback::{
-    Callback, Crossing, RunFinished, RunId, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried,
-    TaskSkipped, WorkerId,
+    Callback, Crossing, Interests, RunFinished, RunId, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo,
+    TaskRetried, TaskSkipped, ValueSize, WorkerId,
 };
 use crate::error::Error;
 use crossbeam_utils::CachePadded;
@@ -36,7 +36,7 @@ const MAX_FAILURES: usize = 10_000;
 /// Of how many tasks, in all runs together, the graphs are kept.
 const MAX_TASKS: usize = 1 << 24;
 
-/// One attempt of a task, in 48 bytes.
+/// One attempt of a task, in 64 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::diagnostics) struct Record {
     pub(super) run: u64,
@@ -47,6 +47,9 @@ pub(in crate::diagnostics) struct Record {
     /// What does not fit is as long as can be; `u32::MAX` for tasks that did not cross.
     pub(super) queued_us: u32,
     pub(super) returned_us: u32,
+    pub(super) sent_bytes: u64,
+    /// See [`ValueSize::to_bits`].
+    pub(super) value: u64,
     pub(super) attempt: u16,
     pub(super) outcome: Outcome,
 }
@@ -59,7 +62,7 @@ impl Record {
         started_ns: u64,
         (started, ended): (Instant, Instant),
         crossing: Option<Crossing>,
-        (outcome, attempt): (Outcome, u32),
+        (outcome, attempt, value): (Outcome, u32, Option<ValueSize>),
     ) -> Record {
         let ran_ns = ended.saturating_duration_since(started).as_nanos() as u64;
         let (queued_us, returned_us) = crossing.map_or((u32::MAX, u32::MAX), |crossing| {
@@ -70,11 +73,21 @@ impl Record {
         });
         let (run, id) = (task.run().get(), task.id() as u32);
         let attempt = u16::try_from(attempt).unwrap_or(u16::MAX);
-        Record { run, started_ns, ran_ns, worker, id, queued_us, returned_us, attempt, outcome }
+        let (sent_bytes, value) = (crossing.map_or(0, |crossing| crossing.sent_bytes), ValueSize::to_bits(value));
+        Record { run, started_ns, ran_ns, worker, id, queued_us, returned_us, sent_bytes, value, attempt, outcome }
     }
 
     pub(super) fn ended(&self) -> Duration {
         Duration::from_nanos(self.started_ns + self.ran_ns)
+    }
+
+    /// How large a value it has left for others.
+    pub(super) fn value(&self) -> Option<ValueSize> {
+        ValueSize::from_bits(self.value)
+    }
+
+    pub(super) fn returned_bytes(&self) -> u64 {
+        self.value().filter(|size| self.queued_us != u32::MAX && size.is_encoded).map_or(0, |size| size.bytes)
     }
 
     pub(super) fn queued(&self) -> Option<Duration> {
@@ -105,6 +118,7 @@ pub struct Profiler {
     shards: Box<[CachePadded<Mutex<Sample>>]>,
     origin: OnceLock<Instant>,
     others: Mutex<Others>,
+    measures: bool,
     sampler: Option<Arc<Sampler>>,
 }
 
@@ -206,11 +220,12 @@ impl Profiler {
             shards: (0..NUM_SHARDS).map(|_| CachePadded::default()).collect(),
             origin: OnceLock::new(),
             others: Mutex::default(),
+            measures: false,
             sampler: Some(Arc::new(Sampler::new(Duration::from_millis(50)))),
         }
     }
 
-    /// Keeps about so many records at most, of 48 bytes each; of more tasks an even sample.
+    /// Keeps about so many records at most, of 64 bytes each; of more tasks an even sample.
     #[must_use]
     pub fn max_records(mut self, max_records: usize) -> Self {
         self.sampling.max_records = max_records.max(COUNTED_AT_ONCE);
@@ -224,10 +239,21 @@ impl Profiler {
         self
     }
 
+    /// Whether to [measure](crate::callback::Interests::measured_values) each portable value by what its encoding would take. Otherwise, unless a value
+    /// has come from another process, only the size of its type is known: 24 bytes for a vector, whatever is in it.
+    ///
+    /// To measure takes a walk through every value. Choose before the profiler is attached.
+    #[must_use]
+    pub fn measure_values(mut self, measure: bool) -> Self {
+        self.measures = measure;
+        self
+    }
+
     /// What was collected so far.
     pub fn profile(&self) -> Profile {
         let mut records = Vec::new();
         let mut num_seen = 0;
+        let is_sample = self.sampling.level.load(Relaxed) > 0;
         for shard in &self.shards {
             let mut shard = shard.lock();
             shard.thin_out(self.sampling.level.load(Relaxed));
@@ -239,6 +265,7 @@ impl Profiler {
         let num_runs_left_out = others.num_runs_left_out;
         let by_id = others.by_id.clone();
         drop(others);
+        runs.iter_mut().for_each(|run| run.is_sample = is_sample);
         records.sort_unstable_by_key(|record| (record.run, record.started_ns, record.id));
         // A run that began after the records were taken has none here, and one that is left out has no place.
         for group in records.chunk_by(|a, b| a.run == b.run) {
@@ -262,13 +289,13 @@ impl Profiler {
         worker: WorkerId,
         (started, ended): (Instant, Instant),
         crossing: Option<Crossing>,
-        (outcome, attempt): (Outcome, u32),
+        (outcome, attempt, value): (Outcome, u32, Option<ValueSize>),
     ) {
         if task.is_value() {
             return;
         }
-        let record =
-            Record::new(task, worker, self.since_origin(started), (started, ended), crossing, (outcome, attempt));
+        let how = (outcome, attempt, value);
+        let record = Record::new(task, worker, self.since_origin(started), (started, ended), crossing, how);
         let index = if worker.is_here() { worker.thread() } else { worker.pid() } as usize % NUM_SHARDS;
         self.shards[index].lock().add(record, &self.sampling);
     }
@@ -325,7 +352,9 @@ impl RecordedRun {
         let resources = self.resources.into_iter().map(|sample| ResourceSample { at: shifted(sample.at), ..sample });
         let (started, ended) = (Duration::ZERO, ended.map(shifted));
         let of_run = records.clone();
-        let run = RunProfile { id, parent, scheduler, started, ended, error, num_skipped, graph, records: of_run };
+        let is_sample = level > 0;
+        let run =
+            RunProfile { id, parent, scheduler, started, ended, error, num_skipped, graph, is_sample, records: of_run };
         let (failures, samples) = (failures.collect(), resources.collect());
         Profile { runs: vec![run], records, failures, samples, num_seen, num_runs_left_out: 0 }
     }
@@ -339,6 +368,10 @@ fn is_kept(run: u64, id: u32, level: u32) -> bool {
 }
 
 impl Callback for Profiler {
+    fn interests(&self) -> Interests {
+        if self.measures { Interests::new().sizes() } else { Interests::new() }
+    }
+
     fn on_run_started(&self, event: &RunStarted<'_>) {
         let started = Duration::from_nanos(self.since_origin(event.started));
         let (id, parent) = (event.run.id(), event.run.parent());
@@ -352,8 +385,9 @@ impl Callback for Profiler {
         if is_kept {
             let graph = Arc::new(Graph::without_arguments(event.run.plan()));
             let scheduler = event.scheduler.to_owned();
-            let (ended, error, num_skipped, records) = (None, None, 0, Vec::new());
-            let run = RunProfile { id, parent, scheduler, started, ended, error, num_skipped, graph, records };
+            let (ended, error, num_skipped, is_sample, records) = (None, None, 0, false, Vec::new());
+            let run =
+                RunProfile { id, parent, scheduler, started, ended, error, num_skipped, graph, is_sample, records };
             let mut others = self.others.lock();
             let index = others.runs.len();
             others.by_id.insert(id, index);
@@ -365,18 +399,18 @@ impl Callback for Profiler {
     }
 
     fn on_task_finished(&self, event: &TaskFinished<'_>) {
-        let how = (Outcome::Finished, event.attempt);
+        let how = (Outcome::Finished, event.attempt, event.value());
         self.add(event.task, event.worker, (event.started, event.ended), event.crossing, how);
     }
 
     fn on_task_failed(&self, event: &TaskFailed<'_>) {
-        let how = (Outcome::Failed, event.attempt);
+        let how = (Outcome::Failed, event.attempt, None);
         self.add(event.task, event.worker, (event.started, event.ended), event.crossing, how);
         self.fail(event.task, event.ended, false, event.error.clone());
     }
 
     fn on_task_retried(&self, event: &TaskRetried<'_>) {
-        let how = (Outcome::Retried, event.attempt);
+        let how = (Outcome::Retried, event.attempt, None);
         self.add(event.task, event.worker, (event.started, event.ended), event.crossing, how);
         if let Some(error) = &event.error {
             self.fail(event.task, event.ended, true, error.clone());
@@ -384,7 +418,7 @@ impl Callback for Profiler {
     }
 
     fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {
-        self.add(event.task, event.worker, (event.started, event.ended), None, (Outcome::Cancelled, 1));
+        self.add(event.task, event.worker, (event.started, event.ended), None, (Outcome::Cancelled, 1, None));
     }
 
     fn on_task_skipped(&self, event: &TaskSkipped<'_>) {
@@ -408,8 +442,8 @@ mod tests {
     use super::{Record, is_kept};
 
     #[test]
-    fn a_record_has_48_bytes() {
-        assert_eq!(size_of::<Record>(), 48);
+    fn a_record_has_64_bytes() {
+        assert_eq!(size_of::<Record>(), 64);
     }
 
     #[test]

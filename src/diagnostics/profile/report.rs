@@ -6,11 +6,11 @@
 //! A page shows so many tasks at most that a browser opens it at once. Of more it shows the longest, which are what one can see.
 
 use super::json::{self, quoted};
-use super::{Profile, Record, RunProfile};
+use super::{Aspect, Profile, Record, RunProfile};
 use crate::diagnostics::picture::Color;
 use crate::diagnostics::units;
 use crate::engine::callback::{RunId, WorkerId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -40,8 +40,7 @@ impl Profile {
     pub fn to_html(&self) -> String {
         let main = self.runs.iter().max_by_key(|run| (run.num_tasks(), std::cmp::Reverse(run.id)));
         let title = main.map_or_else(|| "No runs".to_owned(), |run| format!("Profile of {}", run.title()));
-        let fill = |place: &str| {
-            match place {
+        let fill = |place: &str| match place {
             "title" => escaped(&title),
             "subtitle" => self.subtitle(),
             "figures" => self.figures(),
@@ -49,16 +48,17 @@ impl Profile {
             "failures" => self.failures_section(),
             "names" => self.names_table(),
             "path" => main.map_or_else(String::new, path_table),
+            "ideal" => main.map_or_else(String::new, |run| self.ideal_section(run)),
+            "peak" => main.map_or_else(String::new, peak_section),
             "runs" => self.runs_table(),
             "caption" => main.map_or_else(String::new, |run| {
                 let which = if self.runs.len() > 1 { ", the run with the most tasks" } else { "" };
                 let title = escaped(&run.title());
-                format!("The graph of “{title}”{which}. Colours and notes say how long tasks took; the red way took longest.")
+                format!("The graph of “{title}”{which}. The red way took longest.")
             }),
-            "graph" => main.map_or_else(String::new, |run| run.picture().max_tasks(MAX_BOXES).to_svg()),
+            "graph" => main.map_or_else(String::new, graphs),
             "data" => self.data(),
             _ => unreachable!("the page has no place {place:?}"),
-        }
         };
         let mut page = String::with_capacity(PAGE.len() * 4);
         let mut rest = PAGE;
@@ -97,7 +97,13 @@ impl Profile {
             add(units::duration(path), "on the critical path", false);
         }
         if let Some(peak) = self.samples.iter().map(|sample| sample.memory_bytes).max() {
-            add(bytesize::ByteSize::b(peak).display().iec().to_string(), "memory at most", false);
+            add(units::bytes(peak), "memory at most", false);
+        }
+        let crossed = self.records.iter().map(|record| (record.sent_bytes, record.returned_bytes()));
+        let (sent, returned) = crossed.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        if sent + returned > 0 {
+            let scaled = |bytes: u64| units::bytes((bytes as f64 * self.sampling()) as u64);
+            add(format!("{} / {}", scaled(sent), scaled(returned)), "to other processes / back", false);
         }
         let num_failed = self.failures.iter().filter(|failure| !failure.was_retried).count();
         add(units::count(num_failed as u64), if num_failed == 1 { "failure" } else { "failures" }, num_failed > 0);
@@ -210,6 +216,72 @@ impl Profile {
         lanes
     }
 
+    /// Which part of the time each of these was busy.
+    fn utilisation(&self, lanes: &[WorkerId]) -> Vec<f64> {
+        let mut busy: HashMap<WorkerId, (u64, u64)> = lanes.iter().map(|&lane| (lane, (0, 0))).collect();
+        let mut records: Vec<&Record> = self.records.iter().collect();
+        records.sort_unstable_by_key(|record| record.started_ns);
+        for record in records {
+            // What runs inside another task, in a nested run, is not counted twice.
+            if let Some((until_ns, busy_ns)) = busy.get_mut(&record.worker) {
+                let end_ns = record.started_ns + record.ran_ns;
+                *busy_ns += end_ns.saturating_sub(record.started_ns.max(*until_ns));
+                *until_ns = end_ns.max(*until_ns);
+            }
+        }
+        let all = self.duration().as_nanos().max(1) as f64 / self.sampling();
+        lanes.iter().map(|lane| (busy[lane].1 as f64 / all).min(1.0)).collect()
+    }
+
+    /// How long the run took beside how long it had to.
+    fn ideal_section(&self, run: &RunProfile) -> String {
+        let Some(took) = run.ended.map(|ended| ended.saturating_sub(run.started)).filter(|took| !took.is_zero()) else {
+            return "<p class=\"soft small\">The run has not ended.</p>".to_owned();
+        };
+        let mut workers: Vec<WorkerId> = run.records.iter().map(|record| record.worker).collect();
+        workers.sort_unstable();
+        workers.dedup();
+        let num_workers = workers.len().max(1);
+        let times = run.times_ns();
+        let work = Duration::from_nanos(times.iter().sum::<f64>() as u64);
+        let path: Duration = run.critical_path().iter().map(|task| task.duration).sum();
+        let share = work / num_workers as u32;
+        let least = share.max(path);
+        let longest = took.max(least).as_secs_f64();
+        let mut out = String::new();
+        let of_workers = match num_workers {
+            1 => "all of the work, for one worker".to_owned(),
+            _ => format!("all of the work, shared by {} workers", units::count(num_workers as u64)),
+        };
+        for (what, time, class) in [
+            (of_workers.as_str(), share, "accent"),
+            ("the critical path, with any number of workers", path, "bad"),
+            ("the run", took, "soft"),
+        ] {
+            let _infallible = write!(
+                out,
+                "<div class=\"bar\"><span>{what}</span><span class=\"track\"><i style=\"width:{:.1}%;background:var(--{class})\"></i></span>\
+                 <b>{}</b></div>",
+                time.as_secs_f64() / longest * 100.0,
+                units::duration(time)
+            );
+        }
+        let at_once = work.as_secs_f64() / path.as_secs_f64().max(1e-12);
+        let _infallible = write!(
+            out,
+            "<p class=\"soft small\">No schedule on {} takes less than {}, which is {:.0} % of what the run took. The graph can keep {at_once:.1} \
+             workers busy on average, if there are that many.</p>",
+            if num_workers == 1 {
+                "one worker".to_owned()
+            } else {
+                format!("{} workers", units::count(num_workers as u64))
+            },
+            units::duration(least),
+            (least.as_secs_f64() / took.as_secs_f64() * 100.0).min(100.0)
+        );
+        out
+    }
+
     fn data(&self) -> String {
         let names: Vec<_> = self.by_name().into_iter().map(|row| row.name).collect();
         let index_of_name: HashMap<&str, usize> =
@@ -220,8 +292,9 @@ impl Profile {
             let _infallible = write!(out, "{{\"name\":{},\"color\":\"{}\"}}", quoted(name), Color::of_index(index));
         });
         out += ",\"lanes\":";
-        json::list(&mut out, lanes.iter().enumerate(), |out, (index, lane)| {
-            let _infallible = write!(out, "{{\"name\":{},\"short\":\"{}\"}}", quoted(&lane.to_string()), index + 1);
+        json::list(&mut out, lanes.iter().zip(self.utilisation(&lanes)).enumerate(), |out, (index, (lane, busy))| {
+            let (name, short) = (quoted(&lane.to_string()), index + 1);
+            let _infallible = write!(out, "{{\"name\":{name},\"short\":\"{short}\",\"busy\":{busy:.3}}}");
         });
         out += ",\"outcomes\":[\"finished\",\"failed\",\"tried again\",\"cancelled\"],\"tasks\":";
         self.stream(&mut out, &lanes, &index_of_name);
@@ -238,6 +311,13 @@ impl Profile {
             shown.select_nth_unstable_by_key(MAX_TASKS, |(_, record)| std::cmp::Reverse(record.ran_ns));
             shown.truncate(MAX_TASKS);
         }
+        // What is not shown is there as far as it makes the others stronger.
+        let ran = |ns: u64| ns as f64 * self.sampling();
+        let (all_ns, shown_ns) = (
+            self.records.iter().map(|record| record.ran_ns).sum::<u64>(),
+            shown.iter().map(|(_, record)| record.ran_ns).sum::<u64>(),
+        );
+        let scale = if shown_ns > 0 { ran(all_ns) / shown_ns as f64 } else { 1.0 };
         // Of those that begin at once the longer one is around the other.
         shown.sort_by_key(|(_, record)| (record.started_ns, std::cmp::Reverse(record.ran_ns)));
         let mut labels: Vec<&str> = Vec::new();
@@ -272,9 +352,12 @@ impl Profile {
         json::list(out, &shown, |out, (_, record)| thousandth(out, record.ran_ns));
         *out += ",\"outcome\":";
         json::list(out, &shown, |out, (_, record)| number(out, record.outcome as usize));
+        *out += ",\"critical\":";
+        let path: HashMap<RunId, HashSet<u32>> = self.runs.iter().map(|run| (run.id, run.critical_ids())).collect();
+        json::list(out, &shown, |out, (run, record)| number(out, path[&run.id].contains(&record.id).into()));
         *out += ",\"label\":";
         json::list(out, label_of, |out, label| *out += &label.to_string());
-        *out += "},\"labels\":";
+        let _infallible = write!(out, "}},\"scale\":{scale:.3},\"labels\":");
         json::list(out, labels, json::string);
     }
 
@@ -284,13 +367,15 @@ impl Profile {
         let parallelism = self.parallelism(num_parts);
         let parts = (0..num_parts).map(|part| end * part as f64 / num_parts as f64);
         let mut charts = vec![Chart {
-            title: "Tasks at once, with those that wait for a nested run",
+            title: "Tasks at once, with those that wait for a nested run; the dashed line is the number of workers",
             color: "accent",
             unit: "count",
             has_steps: true,
+            line: Some(self.lanes().len()),
             points: parts.zip(parallelism.iter().copied()).chain([(end, parallelism[num_parts - 1])]).collect(),
         }];
-        if !self.samples.is_empty() {
+        // A single one makes no line.
+        if self.samples.len() > 1 {
             let points = |value: &dyn Fn(&super::ResourceSample) -> f64| {
                 let points: Vec<_> = self.samples.iter().map(|sample| (micros(sample.at), value(sample))).collect();
                 thinned(points)
@@ -300,6 +385,7 @@ impl Profile {
                 color: "accent",
                 unit: "count",
                 has_steps: false,
+                line: None,
                 points: points(&|sample| sample.cpus),
             });
             charts.push(Chart {
@@ -307,13 +393,21 @@ impl Profile {
                 color: "memory",
                 unit: "bytes",
                 has_steps: false,
+                line: None,
                 points: points(&|sample| sample.memory_bytes as f64),
             });
         }
         if let Some(run) = self.runs.iter().max_by_key(|run| run.num_tasks()) {
             let live: Vec<_> = run.live_values().into_iter().map(|(at, live)| (micros(at), live as f64)).collect();
-            let title = "Values held, of the run with the most tasks";
-            charts.push(Chart { title, color: "values", unit: "count", has_steps: true, points: thinned(live) });
+            let title = match run.is_sample {
+                true => "Values held, as far as they are in the sample, of the run with the most tasks",
+                false => "Values held, of the run with the most tasks",
+            };
+            let (color, line, has_steps) = ("values", None, true);
+            charts.push(Chart { title, color, unit: "count", has_steps, line, points: thinned(live) });
+            let bytes: Vec<_> = run.live_bytes().into_iter().map(|(at, bytes)| (micros(at), bytes as f64)).collect();
+            let title = "Bytes of these values";
+            charts.push(Chart { title, color, unit: "bytes", has_steps, line, points: thinned(bytes) });
         }
         charts
     }
@@ -324,16 +418,19 @@ struct Chart {
     color: &'static str,
     unit: &'static str,
     has_steps: bool,
+    /// A mark across the chart.
+    line: Option<usize>,
     points: Vec<(f64, f64)>,
 }
 
 impl Chart {
     fn write(self, out: &mut String) {
-        let Chart { title, color, unit, has_steps, points } = self;
+        let Chart { title, color, unit, has_steps, line, points } = self;
         let least = if unit == "bytes" { 1024 } else { 1 };
         let _infallible = write!(
             out,
-            "{{\"title\":\"{title}\",\"color\":\"{color}\",\"unit\":\"{unit}\",\"steps\":{has_steps},\"least\":{least},\"x\":"
+            "{{\"title\":\"{title}\",\"color\":\"{color}\",\"unit\":\"{unit}\",\"steps\":{has_steps},\"least\":{least},\"line\":{},\"x\":",
+            line.unwrap_or(0)
         );
         json::list(out, &points, |out, (x, _)| *out += &format!("{x:.1}"));
         *out += ",\"y\":";
@@ -343,7 +440,7 @@ impl Chart {
 }
 
 /// No more points than can be seen, the highest of those that lie together.
-fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+pub(super) fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     if points.len() <= MAX_POINTS {
         return points;
     }
@@ -375,6 +472,55 @@ fn path_table(run: &RunProfile) -> String {
         );
     }
     out + "</table></div>" + &more(path.len(), "tasks")
+}
+
+fn peak_section(run: &RunProfile) -> String {
+    let Some(peak) = run.peak() else {
+        return "<p class=\"soft small\">No value was held for another task.</p>".to_owned();
+    };
+    let is_inline = run.records.iter().filter_map(Record::value).any(|size| !size.is_encoded);
+    let mut out = format!(
+        "<p class=\"soft small\">At {}, {} {}, {} together{}.{}</p><div class=\"tall\"><table><tr><th>name</th><th>values</th><th>bytes</th>\
+         <th style=\"text-align:left\">held for</th></tr>",
+        units::duration(peak.at.saturating_sub(run.started)),
+        units::count(peak.num_values as u64),
+        if peak.num_values == 1 { "value" } else { "values" },
+        units::bytes(peak.bytes),
+        if run.is_sample { ", as far as they are in the sample" } else { "" },
+        match is_inline {
+            true =>
+                " Of some only the size of their type is known, 24 B for a vector; <code>Profiler::measure_values</code> looks closer.",
+            false => "",
+        }
+    );
+    for row in peak.held.iter().take(MAX_ROWS) {
+        let _infallible = write!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td style=\"text-align:left\">{}</td></tr>",
+            named(&row.name),
+            units::count(row.count as u64),
+            units::bytes(row.bytes),
+            row.held_for.as_ref().map_or_else(|| "the caller".to_owned(), |name| named(name))
+        );
+    }
+    out + "</table></div>" + &more(peak.held.len(), "names")
+}
+
+/// The graph in three colourings, of which one is seen.
+fn graphs(run: &RunProfile) -> String {
+    let aspects = [(Aspect::Time, "time"), (Aspect::Memory, "memory"), (Aspect::State, "state")];
+    let mut out = "<div class=\"tabs\"><span class=\"soft small\">Colours and notes by</span>".to_owned();
+    for (index, (_, word)) in aspects.iter().enumerate() {
+        let checked = if index == 0 { " checked" } else { "" };
+        let _infallible =
+            write!(out, "<label><input type=\"radio\" name=\"aspect\" id=\"by-{word}\"{checked}>{word}</label>");
+    }
+    out += "</div>";
+    for (aspect, word) in aspects {
+        let svg = run.picture_of(aspect).max_tasks(MAX_BOXES).to_svg();
+        let _infallible = write!(out, "<div class=\"graph by-{word}\">{svg}</div>");
+    }
+    out
 }
 
 fn more(len: usize, what: &str) -> String {
