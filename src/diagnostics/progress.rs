@@ -327,7 +327,8 @@ impl RunCounts {
     fn message(&self, now: Instant) -> String {
         let elapsed = now.saturating_duration_since(self.started).as_secs_f64();
         let mut text = format!("{}/s{}", rate(self.num_done() as f64 / elapsed.max(1e-9)), self.troubles());
-        match self.time_left(now) {
+        // Less is not worth reading, or not true: what is still running then takes longer than anything before.
+        match self.time_left(now).filter(|(left, _)| *left >= REDRAW) {
             Some((left, true)) => text += &format!(", over {} left", units::duration(left)),
             Some((left, false)) => text += &format!(", {} left", units::duration(left)),
             None => {}
@@ -627,6 +628,51 @@ mod tests {
         assert!(text.starts_with("bad: 0 of 2 tasks at 0.0/s"), "{text}");
         assert!(text.contains(": wait 0/1"), "{text}");
         assert!(last.starts_with("bad: 2 of 2 tasks in ") && last.ends_with(", 1 failed"), "{text}");
+    }
+
+    #[test]
+    fn runs_at_the_same_time_have_a_bar_each() {
+        let both_run = Arc::new(std::sync::Barrier::new(2));
+        let outers = ["one", "two"].map(|name| {
+            let both_run = Arc::clone(&both_run);
+            let meet = move || {
+                both_run.wait();
+                Err::<(), _>("it has met the other")
+            };
+            let inner = crate::try_delayed_local(meet, ()).name(name);
+            crate::try_delayed_local(move || inner.compute_with("sync"), ()).name(format!("outer {name}"))
+        });
+        let shown = on_terminal(|| {
+            let _workers = config::scoped("num_workers", 2).unwrap();
+            let _threads = config::scoped("scheduler", "threads").unwrap();
+            assert!(crate::compute_each(&outers).unwrap().iter().all(Result::is_err));
+        });
+        assert!(shown.contains("outer one and 1 more [========================] 2/2 in "), "{shown}");
+        for name in ["one", "two"] {
+            let bar = shown.lines().find(|line| line.starts_with(&format!("  {name} ["))).unwrap_or_default();
+            assert!(bar.contains("then: task \"") && bar.contains("it has met the other"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_takes_longer_than_expected_has_no_time_left() {
+        let paper = Paper::default();
+        let progress = Progress::new().min_duration(Duration::ZERO).every(Duration::ZERO).lines_to(paper.clone());
+        let shown = progress.scoped();
+        let quick: Vec<_> = (0..4_u64)
+            .map(|i| {
+                let quick = move || std::thread::sleep(Duration::from_millis(30));
+                crate::delayed_local(quick, ()).name(format!("quick {i}"))
+            })
+            .collect();
+        // Waits for a line that was written long after it began.
+        let watched = paper.clone();
+        let wait = move |_: Refs<'_, ()>| while watched.text().matches("wait 0/1").count() < 4 {};
+        crate::delayed_local(wait, (&quick,)).name("wait").compute_with("sync").unwrap();
+        drop(shown);
+        let text = paper.text();
+        let last = text.lines().rfind(|line| line.contains("wait 0/1")).unwrap();
+        assert!(!last.contains("left"), "{text}");
     }
 
     #[test]
