@@ -1,12 +1,13 @@
 //! What does it cost to watch a run?
 //!
 //! Time per task, in ns: criterion's throughput is in tasks. One run of a prepared graph of tasks that add two numbers, on the sync executor
-//! and on two threads: with nobody watching, with a callback that does nothing, and with a profiler.
+//! and on two threads: with nobody watching, with a callback that does nothing, with one that also asks to be told of ready tasks and of
+//! values, and with a profiler, which may measure values.
 //!
 //! What it does not show: progress, whose counts cost about as much as the profiler; and worker processes, where a task costs microseconds.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sprang::callback::{self, Callback};
+use sprang::callback::{self, Callback, Interests};
 use sprang::{Delayed, Prepared, Profiler, ThreadExecutor, delayed, prepare};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -18,6 +19,15 @@ const DEPTH: usize = 500;
 struct Nothing;
 
 impl Callback for Nothing {}
+
+/// Does nothing with more.
+struct Curious;
+
+impl Callback for Curious {
+    fn interests(&self) -> Interests {
+        Interests::new().ready().values()
+    }
+}
 
 fn graph() -> Prepared<Vec<Delayed<i64>>> {
     let mut layer: Vec<Delayed<i64>> = (0..WIDTH as i64).map(|i| delayed(|i: i64| i, (i,))).collect();
@@ -44,12 +54,18 @@ fn callbacks(criterion: &mut Criterion) {
             let _scope = callback::scoped(Arc::new(Nothing));
             bencher.iter(|| black_box(run(name)));
         });
-        group.bench_function("profiler", |bencher| {
-            bencher.iter_with_setup(
-                || Arc::new(Profiler::new()),
-                |profiler| callback::with(profiler, || black_box(run(name))),
-            );
+        group.bench_function("curious", |bencher| {
+            let _scope = callback::scoped(Arc::new(Curious));
+            bencher.iter(|| black_box(run(name)));
         });
+        for (what, measures) in [("profiler", false), ("profiler that measures", true)] {
+            group.bench_function(what, |bencher| {
+                bencher.iter_with_setup(
+                    || Arc::new(Profiler::new().measure_values(measures)),
+                    |profiler| callback::with(profiler, || black_box(run(name))),
+                );
+            });
+        }
         group.finish();
     }
 }
