@@ -1,7 +1,9 @@
 //! Tasks in a library, a register that functions before `main` fill, and the check of a whole program.
 
-use sprang::{compute_with, config, delayed};
+use sprang::{ProcessExecutor, compute_with, config, delayed};
+use std::num::NonZeroUsize;
 use std::process;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// How many functions before `main` have run. Those of a worker have to be the same as those of its parent.
@@ -52,6 +54,15 @@ pub fn check(registered: u32, more: fn() -> Vec<(u32, u32)>) {
     let (process, text) = delayed(generic::<f64>, (1_u32,)).compute_with("processes").expect("a generic function");
     assert_ne!(process, here);
     assert_eq!(text, "0");
+
+    // Workers of an executor that is dropped are told to go, and waited for.
+    let own = Arc::new(ProcessExecutor::new(NonZeroUsize::MIN));
+    let there = delayed(place, (3_u32,)).compute_with(Arc::clone(&own)).expect("an executor of its own");
+    assert_eq!((there.0 == here, there.1), (false, registered));
+    while Arc::strong_count(&own) > 1 {
+        std::thread::yield_now();
+    }
+    drop(own);
 
     let parts: Vec<_> = (0..100_u64).map(|i| delayed(|i| i * i, (i,))).collect();
     let total = delayed(|parts| parts.iter().sum::<u64>(), (&parts,));
