@@ -159,6 +159,8 @@ impl ProcessExecutor {
         }
         #[cfg(all(target_os = "linux", not(miri)))]
         lane::execute(&self.core, run, if worker.is_some() { 1 } else { self.num_workers.get() }, worker);
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        let _ = worker;
     }
 
     /// The process id of a worker, if it has been started.
@@ -166,7 +168,10 @@ impl ProcessExecutor {
         #[cfg(all(target_os = "linux", not(miri)))]
         return self.core.host(worker).map(|host| host.pid());
         #[cfg(not(all(target_os = "linux", not(miri))))]
-        None
+        {
+            let _ = worker;
+            None
+        }
     }
 
     /// How much memory of its own a worker uses, in bytes, where the system tells.
@@ -174,7 +179,10 @@ impl ProcessExecutor {
         #[cfg(all(target_os = "linux", not(miri)))]
         return monitor::private_bytes(self.worker_pid(worker)?);
         #[cfg(not(all(target_os = "linux", not(miri))))]
-        None
+        {
+            let _ = worker;
+            None
+        }
     }
 
     /// Ends a worker: `at_once`, and what it was running is run again, or when it has come to the end of that. Another takes its place when
@@ -187,6 +195,8 @@ impl ProcessExecutor {
                 false => self.core.disconnect(&host),
             }
         }
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        let _ = (worker, at_once);
     }
 
     /// Lets the workers end, for ever, and waits for them.
