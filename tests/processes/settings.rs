@@ -137,6 +137,11 @@ fn what_workers_write_may_be_logged() {
                 let line = format!("sprang::worker worker 0: {word}");
                 eventually("it is logged", || LOG.0.lock().unwrap().contains(&line));
             }
+            // What a task logs has its name.
+            let talks = delayed(|| log::warn!("a word to the log"), ()).name("talks");
+            on_processes(1, &[("stdio", "capture")], || talks.compute().unwrap());
+            let line = "task \"talks\": WARN processes::settings: a word to the log";
+            eventually("it is logged", || LOG.0.lock().unwrap().iter().any(|logged| logged.ends_with(line)));
             // Far more than a pipe holds, without anyone waiting for anyone.
             let long = delayed(|| writeln!(std::io::stdout(), "{}", "long ".repeat(100_000)).unwrap(), ());
             on_processes(1, &[("stdio", "capture")], || long.compute().unwrap());

@@ -273,6 +273,7 @@ impl Host {
             budget,
             initializer: initializer.transpose().map_err(|error| error.to_string())?,
             page,
+            log_level: log::max_level() as usize,
             num_threads,
         };
         for message in std::iter::once(worker).chain(threads) {

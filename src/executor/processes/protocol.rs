@@ -63,6 +63,8 @@ pub(super) enum Setup {
         initializer: Option<CodeRef>,
         /// Tells which call each thread is busy with; see [`Page`](super::page::Page).
         page: IpcSharedMemory,
+        /// How much tasks may log: the number of a `log::LevelFilter`.
+        log_level: usize,
         num_threads: usize,
     },
     Thread(IpcReceiver<Down>, IpcSender<Up>),

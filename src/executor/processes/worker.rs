@@ -111,7 +111,7 @@ fn begin(start: WorkerStart) -> Result<(), String> {
     send(&hello, first_word).map_err(|broken| broken.to_string())?;
     drop(hello);
     let setup = || receive(&setups).map_err(|broken| broken.to_string());
-    let Setup::Worker { number, origin, codec, budget, initializer, page, num_threads } = setup()? else {
+    let Setup::Worker { number, origin, codec, budget, initializer, page, log_level, num_threads } = setup()? else {
         return Err("it was not told what it is".into());
     };
     let shared = Arc::new(Shared {
@@ -142,6 +142,7 @@ fn begin(start: WorkerStart) -> Result<(), String> {
             })
             .map_err(|error| format!("the initializer failed: {error}")),
     };
+    keep_log(number, log_level);
     let Setup::Thread(first_from, first_to) = setup()? else { return Err("it was not given a channel".into()) };
     let mut threads = Vec::new();
     for index in 1..num_threads {
@@ -695,17 +696,51 @@ impl TaskNow {
 fn watch_panics(worker: u32) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let _ = TASK.try_with(|task| {
-            let Ok(task) = task.try_borrow() else { return };
-            let Some(code) = task.code else { return };
-            let name = match task.name.as_str() {
-                "" => name::of_function((code.item.function)()),
-                name => name.to_owned(),
-            };
+        if let Some(name) = task_now() {
             let pid = std::process::id();
             // If it cannot be written there is nobody to tell.
             let _ = writeln!(std::io::stderr(), "\nsprang worker {worker} (process {pid}), task {name:?}:");
-        });
+        }
         before(info);
     }));
+}
+
+/// The name of the task that this thread runs, if it runs one.
+fn task_now() -> Option<String> {
+    let name = TASK.try_with(|task| {
+        let task = task.try_borrow().ok()?;
+        Some(match task.name.as_str() {
+            "" => name::of_function((task.code?.item.function)()),
+            name => name.to_owned(),
+        })
+    });
+    name.ok().flatten()
+}
+
+/// What tasks log goes to the worker's standard error, with its number and their names.
+struct WorkerLog {
+    worker: u32,
+}
+
+impl log::Log for WorkerLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let task = task_now().map_or(String::new(), |name| format!(", task {name:?}"));
+        let (worker, level, target, args) = (self.worker, record.level(), record.target(), record.args());
+        // If it cannot be written there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "sprang worker {worker}{task}: {level} {target}: {args}");
+    }
+
+    fn flush(&self) {}
+}
+
+/// Logs as much as the parent does, unless the initializer has made another logger.
+fn keep_log(worker: u32, level: usize) {
+    let level = log::LevelFilter::iter().nth(level).unwrap_or(log::LevelFilter::Off);
+    if log::set_logger(Box::leak(Box::new(WorkerLog { worker }))).is_ok() {
+        log::set_max_level(level);
+    }
 }
