@@ -97,7 +97,7 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         self.promise.record().identity()
     }
 
-    /// What the task was called; `"value"` once it has finished, or if there was no task.
+    /// What the task is called: the name that it was given, or that of its function; `"value"` if there was no task.
     pub fn name(&self) -> Arc<str> {
         self.promise.record().name()
     }

@@ -25,6 +25,7 @@
 
 use super::core::Core;
 use super::queue::Job;
+use crate::engine::callback::Watchers;
 use crate::engine::{CancelToken, quietly};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Delayed;
@@ -191,9 +192,11 @@ pub(super) struct Record {
     /// The worker that ran it.
     worker: AtomicU32,
     priority: i32,
-    /// What tells the tasks of one function from those of others.
-    function: usize,
+    /// What names the function, and tells its tasks from those of others.
+    function: Option<fn() -> &'static str>,
     needs: Option<Box<Needs>>,
+    /// The callbacks of the thread that handed it in.
+    watchers: Option<Box<Watchers>>,
     inner: Mutex<Inner>,
 }
 
@@ -201,6 +204,8 @@ pub(super) struct Record {
 struct Inner {
     /// What computes it; kept for another try unless it has finished.
     task: Option<Task>,
+    /// That it was given, once the task is gone.
+    name: Option<Box<Arc<str>>>,
     error: Option<Error>,
     waiters: Waiters,
     /// Pulled to end the task while it runs.
@@ -292,8 +297,9 @@ impl<T: Send + Sync + 'static> Promise<T> {
             num_bytes: AtomicUsize::new(0),
             worker: AtomicU32::new(u32::MAX),
             priority,
-            function: reference.as_ref().map_or(0, |task| task.kind().type_name as usize),
+            function: reference.as_ref().map(|task| task.kind().type_name),
             needs,
+            watchers: Watchers::of_this_thread().map(Box::new),
             inner: Mutex::new(Inner { task, ..Inner::default() }),
         };
         Promise { record, value: OnceLock::new(), encoded: OnceLock::new(), clone }
@@ -406,7 +412,11 @@ impl Record {
     }
 
     pub(super) fn function(&self) -> usize {
-        self.function
+        self.function.map_or(0, |function| function as usize)
+    }
+
+    pub(super) fn watchers(&self) -> Option<&Watchers> {
+        self.watchers.as_deref()
     }
 
     pub(super) fn needs(&self) -> Option<&Needs> {
@@ -424,7 +434,13 @@ impl Record {
     }
 
     pub(super) fn name(&self) -> Arc<str> {
-        self.inner.lock().task.as_ref().map_or_else(|| "value".into(), |task| name::of_task(task.as_ref()))
+        let inner = self.inner.lock();
+        match (&inner.task, &inner.name, self.function) {
+            (Some(task), ..) => name::of_task(task.as_ref()),
+            (None, Some(name), _) => Arc::<str>::clone(name),
+            (None, None, Some(function)) => name::of_function(function()).into(),
+            (None, None, None) => "value".into(),
+        }
     }
 
     pub(super) fn error(&self) -> Option<Error> {
@@ -542,7 +558,9 @@ fn settle_one(record: &Record, outcome: &Outcome, num_bytes: usize) -> Option<Wa
         token = inner.token.take();
         // Dropped without the lock: it lets go of its inputs.
         done = if matches!(outcome, Outcome::Finished) { inner.task.take() } else { None };
-        if done.is_some() {
+        if let Some(task) = &done {
+            let name = task.as_ref().options().and_then(|options| options.name.clone());
+            inner.name = name.map(Box::new);
             record.holds(num_bytes);
         }
         // Release: publishes the value to those who see the state (rule 2).

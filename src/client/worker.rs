@@ -80,7 +80,8 @@ pub(super) fn run_one(core: &Arc<Core>, member: &Member, seat: &Seat, promise: &
     let Some(started) = start(member, promise) else { return false };
     let task = started.0.as_ref();
     let is_plain = !task.options().is_some_and(|options| options.changes_the_call());
-    if is_plain && !core.needs_runs() && !has_watchers() {
+    let is_watched = has_watchers() || promise.record().watchers().is_some();
+    if is_plain && !core.needs_runs() && !is_watched {
         run_solo(core, member, seat, started);
     } else {
         carry_out(core, member, seat, vec![started], &SyncExecutor, false);
@@ -151,11 +152,14 @@ fn serve_process(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, executor: 
                 Job::Graph(_) => graphs.push(job),
             }
         }
-        let started: Vec<_> = small.iter().filter_map(|promise| start(member, promise)).collect();
-        if !started.is_empty() {
-            let functions: HashSet<usize> = started.iter().map(|(_, promise)| promise.record().function()).collect();
-            let (begin, num_tasks) = (Instant::now(), started.len());
-            carry_out(core, member, seat, started, &pinned, true);
+        let started = small.iter().filter_map(|promise| start(member, promise));
+        let (watched, others): (Vec<_>, Vec<_>) =
+            started.partition(|(_, promise)| promise.record().watchers().is_some());
+        watched.into_iter().for_each(|started| carry_out(core, member, seat, vec![started], &pinned, true));
+        if !others.is_empty() {
+            let functions: HashSet<usize> = others.iter().map(|(_, promise)| promise.record().function()).collect();
+            let (begin, num_tasks) = (Instant::now(), others.len());
+            carry_out(core, member, seat, others, &pinned, true);
             let ns = begin.elapsed().as_nanos() as f64 / num_tasks as f64;
             functions.into_iter().for_each(|function| core.learn(function, ns));
         }
@@ -253,6 +257,8 @@ fn carry_out(
     each: bool,
 ) {
     let _busy = Busy::new(member);
+    // Those of a run are all alike in this.
+    let _watched = started[0].1.record().watchers().map(|watchers| watchers.enter());
     let token = CancelToken::within(Some(seat.token.clone()));
     started.iter().for_each(|(_, promise)| promise.record().runs_under(&token));
     let reason = catch_unwind(AssertUnwindSafe(|| token.scope(|| run(core, &started, executor, each))));

@@ -960,8 +960,26 @@ impl Drop for Registration {
     }
 }
 
+/// The callbacks that watch what a thread computes, for what it has others do.
+#[derive(Clone)]
+pub(crate) struct Watchers(List);
+
+impl Watchers {
+    /// Those of this thread; `None` if there are none.
+    pub(crate) fn of_this_thread() -> Option<Self> {
+        let scoped = FRAME.try_with(|frame| frame.borrow().scoped.clone()).unwrap_or_default();
+        (!scoped.is_empty()).then_some(Watchers(scoped))
+    }
+
+    /// Has them watch what this thread computes, until the guard is dropped.
+    pub(crate) fn enter(&self) -> Entered {
+        let frame = Frame { scoped: self.0.clone(), ..Frame::default() };
+        Entered { before: FRAME.try_with(|current| current.replace(frame)).unwrap_or_default() }
+    }
+}
+
 /// Puts a frame in force on this thread until it is dropped.
-pub(super) struct Entered {
+pub(crate) struct Entered {
     before: Frame,
 }
 

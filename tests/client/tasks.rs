@@ -2,7 +2,9 @@
 
 use crate::ledger::Ledger;
 use crate::{of_processes, of_threads, on, on_each, on_threads, wait_until};
-use sprang::{Client, ErrorKind, Refs, SharedArray, Status, TaskFuture, compute, config, delayed, delayed_local, lit};
+use sprang::{
+    Client, ErrorKind, Refs, SharedArray, Status, TaskFuture, callback, compute, config, delayed, delayed_local, lit,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -343,6 +345,46 @@ fn a_value_is_dropped_with_its_last_handle() {
         drop(value);
         assert_eq!(read.result().unwrap(), 6);
         wait_until("the input to be dropped", || ledger.num_live() == 0);
+    });
+}
+
+#[test]
+fn a_future_keeps_the_name_of_its_task() {
+    on_each("a_future_keeps_the_name_of_its_task", |client| {
+        let named = client.compute(&delayed(|| 1_u8, ()).name("first"));
+        let plain = client.submit(inc, (1_i64,));
+        for _ in 0..2 {
+            assert_eq!((&*named.name(), &*plain.name(), &*client.scatter(1_u8).name()), ("first", "inc", "value"));
+            client.gather((&named, &plain)).unwrap();
+        }
+    });
+}
+
+/// Keeps the names of the tasks that have finished.
+#[derive(Default)]
+struct Finished(std::sync::Mutex<Vec<String>>);
+
+impl callback::Callback for Finished {
+    fn on_task_finished(&self, event: &callback::TaskFinished<'_>) {
+        self.0.lock().unwrap().push(event.task.name().to_string());
+    }
+}
+
+#[test]
+fn callbacks_of_a_thread_watch_what_it_submits() {
+    on_each("callbacks_of_a_thread_watch_what_it_submits", |client| {
+        let seen = Arc::new(Finished::default());
+        let watched = callback::scoped(seen.clone());
+        let first = client.compute(&delayed(|| 1_i64, ()).name("first"));
+        let second = client.submit(inc, (first,));
+        let both = client.compute((&delayed(|| 3_u8, ()).name("third"), &delayed(|| 4_u8, ()).name("fourth")));
+        client.gather((&second, &both.0, &both.1)).unwrap();
+        drop(watched);
+        client.submit(|| 5_u8, ()).result().unwrap();
+        let mut names: Vec<String> = seen.0.lock().unwrap().clone();
+        names.retain(|name| name != "future");
+        names.sort();
+        assert_eq!(names, ["first", "fourth", "inc", "third"]);
     });
 }
 
