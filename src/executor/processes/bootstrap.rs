@@ -4,14 +4,13 @@
 
 #![expect(unsafe_code, reason = "asks the C library what it does with signals, and crashes")]
 
-use super::boot::{self, HOOK_RAN, depth, hook_ran, init, is_worker, refusal};
+use super::boot::{HOOK_RAN, depth, hook_ran, init, is_worker, refusal};
 use super::hook::{EXIT_ASTRAY, EXIT_ORPHANED, Token, WorkerStart};
 use super::protocol::Hello;
 use super::settings::{ProcessSettings, Stdio};
 use super::spawn::{Exit, How, SpawnSpec, Spawned, exe_id, spawn};
 use std::fs;
 use std::io::{Read, Write};
-use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio as StdStdio};
@@ -479,14 +478,14 @@ fn without_the_hook_it_takes_init() {
 #[cfg(not(loom))]
 #[test]
 fn a_worker_of_another_version_or_executable_is_refused() {
-    let own = boot::VERSION;
+    let own = super::boot::VERSION;
     for (disguise, problem) in [
         ("version", format!("it has version 0.0.1 of sprang, and this process {own}")),
         ("executable", "it runs another executable than this process".to_owned()),
     ] {
         let mut settings = captured();
         settings.environment.insert("SPRANG_TEST_DISGUISE".into(), disguise.into());
-        let executor = crate::ProcessExecutor::with_settings(NonZeroUsize::MIN, settings);
+        let executor = crate::ProcessExecutor::with_settings(std::num::NonZeroUsize::MIN, settings);
         let error = crate::delayed(|| 1, ()).compute_with(executor).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::NoWorker);
         assert_eq!(error.message(), format!("a worker process did not start: {problem}"));
