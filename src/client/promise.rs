@@ -32,6 +32,7 @@ use crate::graph::Delayed;
 use crate::graph::crossing::{Crossing, Encoded, ValueCode};
 use crate::graph::name;
 use crate::graph::node::{Awaited, CallError, Kind, Task, TaskRef, drop_body, layout};
+use crate::graph::task::ValueOf;
 use crate::graph::value::Cell;
 use crate::portable::Portable;
 use crate::portable::code::Described;
@@ -633,25 +634,15 @@ impl<T: Send + Sync + 'static> Awaited for Ticket<T> {
 struct TicketOf<T>(PhantomData<T>);
 
 impl<T: Send + Sync + 'static> TicketOf<T> {
+    /// A value, but for where it comes from.
     const LOCAL: Kind = Kind {
         call: Self::call,
-        visit_inputs: |_, _| {},
-        release_inputs: |_, _, _| {},
-        value_bytes: size_of::<T>(),
-        drop_value: None,
-        clone_value: None,
-        write_args: |_, _| Ok(()),
-        describe_args: |_, _| {},
-        code: None,
-        value_code: None,
         drop_body: drop_body::<Ticket<T>>,
         layout: layout::<Ticket<T>>(),
         type_id: TypeId::of::<Self>,
         type_name: || "future",
-        is_value: true,
         awaited: Some(Self::awaited),
-        captures: true,
-        has_options: false,
+        ..ValueOf::<T>::LOCAL
     };
 
     unsafe fn awaited(task: &TaskRef) -> &dyn Awaited {

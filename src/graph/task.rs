@@ -237,10 +237,10 @@ task_args!();
 for_each_arity!(task_args);
 
 /// A value in the place of a task: shared by all runs, never moved out.
-struct ValueOf<T>(PhantomData<T>);
+pub(crate) struct ValueOf<T>(PhantomData<T>);
 
 impl<T: Send + Sync + 'static> ValueOf<T> {
-    const LOCAL: Kind = Kind {
+    pub(crate) const LOCAL: Kind = Kind {
         call: Self::call,
         visit_inputs: |_, _| {},
         release_inputs: |_, _, _| {},
