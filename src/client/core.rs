@@ -9,10 +9,11 @@
 //!
 //! 1. A job is in the queue, in the lot of a thread, or with the thread that runs it. From a lot of a thread others may take, so
 //!    that no job waits for the one before it while a thread has nothing to do.
-//! 2. A thread that sleeps is in `idle`, and is taken out by who rings for it. Who puts jobs into the queue rings for as many threads
-//!    as there are jobs, less those that are looking for work.
+//! 2. A thread that sleeps is in `idle`, and is taken out by who rings for it: it is in `called` then, until it comes. Who puts jobs into the
+//!    queue rings for as many threads as there are jobs, less those that are looking for work.
 //! 3. Of a worker no more threads than it should have are at work or looking for work. One that waits in a task does not count; when it
-//!    has come to the end of its wait there may be one too many, which leaves at the next chance.
+//!    has come to the end of its wait there may be one too many, which leaves at the next chance. A thread of the program that waits for
+//!    a task may run it in the place of one that was called: that one sleeps on until it is back in `idle`.
 //! 4. The lock is not held while code of the program runs, or a promise is settled.
 
 use super::cluster::{Layout, WhenFull, WorkerState};
@@ -21,6 +22,7 @@ use super::queue::{Job, Queue};
 use super::wait::{give_up_place, spin_until};
 use super::worker;
 use crate::api::config::{Entered, OnFailure, Snapshot};
+use crate::engine::callback::has_watchers;
 use crate::engine::{CancelToken, Run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::ProcessExecutor;
@@ -36,6 +38,8 @@ use std::time::{Duration, Instant};
 
 /// The share of its memory limit above which a worker is given nothing more and is replaced.
 const PAUSE_AT: f64 = 0.8;
+/// Up to which time, in nanoseconds, a thread of the program runs a task itself that it waits for: about what it takes to wake another.
+const STAND_IN_NS: f64 = 50_000.0;
 
 /// Where tasks are run.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ pub(super) struct Core {
     change: Condvar,
     /// How many jobs are in the queue, as far as can be said without the lock.
     num_ready: AtomicUsize,
+    /// The same of the threads that are `called`.
+    num_called: AtomicUsize,
     num_unsettled: AtomicUsize,
     num_held: AtomicUsize,
     num_bytes_held: AtomicUsize,
@@ -68,6 +74,8 @@ struct State {
     members: Vec<Arc<Member>>,
     seats: Vec<Arc<Seat>>,
     idle: Vec<Arc<Bell>>,
+    /// Those that were rung for and are not here yet.
+    called: Vec<Arc<Bell>>,
     /// Threads that have found nothing and look on for a moment.
     num_looking: usize,
     num_threads: usize,
@@ -81,10 +89,12 @@ pub(super) struct Seat {
     pub(super) lot: Mutex<VecDeque<Job>>,
     /// Around the tokens of its tasks; pulled when the cluster is closed.
     pub(super) token: CancelToken,
+    /// It was called for what is in its lot, and has taken up nothing since.
+    pub(super) has_slept: AtomicBool,
 }
 
-#[derive(Default)]
 struct Bell {
+    member: Arc<Member>,
     is_rung: AtomicBool,
     bell: Condvar,
 }
@@ -204,6 +214,12 @@ impl Drop for Busy<'_> {
     }
 }
 
+impl Bell {
+    fn of(member: &Arc<Member>) -> Self {
+        Bell { member: Arc::clone(member), is_rung: AtomicBool::new(false), bell: Condvar::new() }
+    }
+}
+
 impl Core {
     pub(super) fn new(name: Arc<str>, layout: Layout, plant: Plant, snapshot: &Snapshot) -> Arc<Core> {
         let core = Arc::new_cyclic(|this: &Weak<Core>| {
@@ -218,6 +234,7 @@ impl Core {
                 state: Mutex::default(),
                 change: Condvar::new(),
                 num_ready: AtomicUsize::new(0),
+                num_called: AtomicUsize::new(0),
                 num_unsettled: AtomicUsize::new(0),
                 num_held: AtomicUsize::new(0),
                 num_bytes_held: AtomicUsize::new(0),
@@ -367,8 +384,7 @@ impl Core {
 
     fn push_each(&self, jobs: impl IntoIterator<Item = Job>, push: impl Fn(&mut Queue, Job)) {
         let mut refused = Vec::new();
-        let mut woken = Vec::new();
-        {
+        let woken = {
             let mut state = self.state.lock();
             let State { queue, members, .. } = &mut *state;
             for job in jobs {
@@ -384,8 +400,8 @@ impl Core {
                 true => state.idle.len(),
                 false => state.queue.len().saturating_sub(state.num_looking),
             };
-            take_bells(&mut state.idle, num_wanted, &mut woken);
-        }
+            self.call(&mut state, num_wanted)
+        };
         ring(woken);
         refused.iter().for_each(|job| self.refuse(job));
     }
@@ -442,9 +458,8 @@ impl Core {
             }
             if must_leave || member.leaves_if_too_many() {
                 // It may have been rung for a job that it does not take.
-                let mut woken = Vec::new();
                 let num_wanted = usize::from(state.queue.len() > 0);
-                take_bells(&mut state.idle, num_wanted, &mut woken);
+                let woken = self.call(&mut state, num_wanted);
                 drop(state);
                 ring(woken);
                 return false;
@@ -462,10 +477,9 @@ impl Core {
                 let has_more = !is_process && lot.len() > 1;
                 *seat.lot.lock() = lot;
                 self.num_ready.store(state.queue.len(), Ordering::Release);
-                let mut woken = Vec::new();
                 // There may be work for one more; who comes looks for others in turn.
                 let num_wanted = usize::from(has_more || state.queue.len() > state.num_looking);
-                take_bells(&mut state.idle, num_wanted, &mut woken);
+                let woken = self.call(&mut state, num_wanted);
                 drop(state);
                 ring(woken);
                 return true;
@@ -479,11 +493,14 @@ impl Core {
                 state.num_looking -= 1;
                 continue;
             }
-            let bell = Arc::new(Bell::default());
+            let bell = Arc::new(Bell::of(member));
             state.idle.push(Arc::clone(&bell));
             while !bell.is_rung.load(Ordering::Relaxed) {
                 bell.bell.wait(&mut state);
             }
+            state.called.retain(|other| !Arc::ptr_eq(other, &bell));
+            self.num_called.store(state.called.len(), Ordering::Relaxed);
+            seat.has_slept.store(true, Ordering::Relaxed);
             has_looked = false;
         }
     }
@@ -524,9 +541,62 @@ impl Core {
     }
 
     pub(super) fn wake_all(&self) {
-        let mut woken = Vec::new();
-        take_bells(&mut self.state.lock().idle, usize::MAX, &mut woken);
+        let woken = self.call(&mut self.state.lock(), usize::MAX);
         ring(woken);
+    }
+
+    /// Takes threads out of those that sleep, to be woken without the lock. Until then they have the word in writing: who is about to
+    /// sleep looks for it under the lock.
+    fn call(&self, state: &mut State, num_wanted: usize) -> Vec<Arc<Bell>> {
+        let first = state.idle.len().saturating_sub(num_wanted);
+        let woken = state.idle.split_off(first);
+        if !woken.is_empty() {
+            woken.iter().for_each(|bell| bell.is_rung.store(true, Ordering::Relaxed));
+            state.called.extend(woken.iter().map(Arc::clone));
+            self.num_called.store(state.called.len(), Ordering::Relaxed);
+        }
+        woken
+    }
+
+    // ---- the program's own threads ----
+
+    /// Runs a task that nobody has begun on this thread, which waits for it and is no worker's, in the place of a thread that was called and
+    /// is not here yet: that takes longer than a small task. Does nothing if that cannot be.
+    ///
+    /// The task must be known to be short. Who waits for a long one is to be told at once when it is cancelled.
+    pub(super) fn stand_in(self: &Arc<Self>, promise: &Arc<dyn AnyPromise>) {
+        if self.num_called.load(Ordering::Relaxed) == 0 || !self.may_run_alone(promise) || has_watchers() {
+            return;
+        }
+        let function = promise.record().function();
+        let seat = Arc::new(Seat::default());
+        let bell = {
+            let mut state = self.state.lock();
+            if state.queue.mean_ns(function).is_none_or(|ns| ns > STAND_IN_NS) {
+                return;
+            }
+            let Some(bell) = state.called.pop() else { return };
+            bell.is_rung.store(false, Ordering::Relaxed);
+            self.num_called.store(state.called.len(), Ordering::Relaxed);
+            state.queue.remove_last(promise);
+            self.num_ready.store(state.queue.len(), Ordering::Release);
+            // Who closes the cluster waits for this thread as for the others.
+            state.num_threads += 1;
+            state.seats.push(Arc::clone(&seat));
+            bell
+        };
+        let stand_in = StandIn { core: self, bell, seat, function, begin: Instant::now() };
+        Place::occupy(self, &stand_in.bell.member, &stand_in.seat);
+        worker::run_one(self, &stand_in.bell.member, &stand_in.seat, promise);
+    }
+
+    /// Whether a thread may run the task by itself, as soon as its inputs are there.
+    fn may_run_alone(&self, promise: &Arc<dyn AnyPromise>) -> bool {
+        let record = promise.record();
+        matches!(self.plant, Plant::Threads(_))
+            && record.needs().is_none()
+            && record.is_alone()
+            && record.missing.load(Ordering::Acquire) == 0
     }
 
     // ---- workers come and go ----
@@ -699,8 +769,7 @@ impl Core {
             jobs.extend(state.seats.iter().flat_map(|seat| std::mem::take(&mut *seat.lot.lock())));
             self.num_ready.store(0, Ordering::Release);
             let tokens: Vec<CancelToken> = state.seats.iter().map(|seat| seat.token.clone()).collect();
-            let mut woken = Vec::new();
-            take_bells(&mut state.idle, usize::MAX, &mut woken);
+            let woken = self.call(&mut state, usize::MAX);
             (jobs, tokens, woken)
         };
         tokens.iter().for_each(CancelToken::cancel);
@@ -786,19 +855,39 @@ fn steal(seats: &[Arc<Seat>], own: &mut VecDeque<Job>) {
     }
 }
 
-/// Takes threads out of those that sleep, to be woken without the lock. Until then they have the word in writing: who is about to sleep
-/// looks for it under the lock.
-fn take_bells(idle: &mut Vec<Arc<Bell>>, num_wanted: usize, woken: &mut Vec<Arc<Bell>>) {
-    let first = idle.len().saturating_sub(num_wanted);
-    for bell in idle.drain(first..) {
-        bell.is_rung.store(true, Ordering::Relaxed);
-        woken.push(bell);
-    }
-}
-
 fn ring(woken: Vec<Arc<Bell>>) {
     for bell in woken {
         bell.bell.notify_one();
+    }
+}
+
+/// A thread of the program in the place of a worker's, until it is dropped.
+struct StandIn<'c> {
+    core: &'c Core,
+    bell: Arc<Bell>,
+    seat: Arc<Seat>,
+    function: usize,
+    begin: Instant,
+}
+
+impl Drop for StandIn<'_> {
+    fn drop(&mut self) {
+        let ns = self.begin.elapsed().as_nanos() as f64;
+        Place::leave();
+        let core = self.core;
+        let woken = {
+            let mut state = core.state.lock();
+            state.queue.learn(self.function, ns);
+            state.num_threads -= 1;
+            state.seats.retain(|other| !Arc::ptr_eq(other, &self.seat));
+            state.idle.push(Arc::clone(&self.bell));
+            let must_look = core.is_closed() || self.bell.member.is_leaving() || state.queue.len() > state.num_looking;
+            core.call(&mut state, usize::from(must_look))
+        };
+        ring(woken);
+        if core.is_closed() {
+            core.change.notify_all();
+        }
     }
 }
 
@@ -838,12 +927,7 @@ impl Place {
 
     /// Runs a task on this thread that nobody has begun. False if that cannot be.
     pub(super) fn run_here(&self, promise: &Arc<dyn AnyPromise>) -> bool {
-        let record = promise.record();
-        let may_run = matches!(self.core.plant, Plant::Threads(_))
-            && self.is_in(record.core())
-            && record.needs().is_none()
-            && record.is_alone()
-            && record.missing.load(Ordering::Acquire) == 0;
+        let may_run = self.is_in(promise.record().core()) && self.core.may_run_alone(promise);
         may_run && worker::run_one(&self.core, &self.member, &self.seat, promise)
     }
 

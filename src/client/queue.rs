@@ -85,7 +85,7 @@ pub(super) struct Queue {
     /// Those that not every worker may take.
     choosy: Vec<Job>,
     len: usize,
-    /// How long tasks of a function take in another process, on average.
+    /// How long tasks of a function take, on average: in another process, or on a thread that was called for them.
     mean_ns: HashMap<usize, f64>,
 }
 
@@ -191,6 +191,20 @@ impl Queue {
         }
         self.len -= usize::from(job.is_some());
         job
+    }
+
+    /// Takes out a job of one task, if it is the last of its priority.
+    pub(super) fn remove_last(&mut self, promise: &Arc<dyn AnyPromise>) {
+        let Some(jobs) = self.by_priority.get_mut(&Reverse(promise.record().priority())) else { return };
+        if jobs.back().is_some_and(|job| matches!(job, Job::One(last) if Arc::ptr_eq(last, promise))) {
+            jobs.pop_back();
+            self.len -= 1;
+        }
+    }
+
+    /// How long tasks of this function take, if that is known.
+    pub(super) fn mean_ns(&self, function: usize) -> Option<f64> {
+        self.mean_ns.get(&function).copied()
     }
 
     /// Tasks of this function have taken so long, handing them over included.

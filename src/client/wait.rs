@@ -5,6 +5,9 @@
 //!
 //! Running just what is waited for, and nothing else that happens to be ready, is what keeps locks safe: a task that holds one while
 //! it waits never runs a stranger that wants the same.
+//!
+//! A thread of the program does the same with small tasks while the worker's thread that was called for them has not come yet
+//! ([`Core::stand_in`]), but gives up nothing.
 
 use super::core::{Core, Place};
 use super::promise::{AnyPromise, Promise, Status, Waiter, Watcher};
@@ -89,8 +92,12 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
     let watcher: Arc<dyn Watcher> = Arc::<Latch>::clone(&latch);
     let place = Place::of_this_thread();
     for promise in promises {
-        if let Some(place) = &place {
-            place.run_here(promise);
+        match &place {
+            Some(place) => {
+                place.run_here(promise);
+            }
+            None if until == WaitFor::All && deadline.is_none() => promise.record().core().stand_in(promise),
+            None => {}
         }
         if let Err(waiter) = promise.record().wait_with(Waiter::Watcher(Arc::clone(&watcher), 0)) {
             drop(waiter);

@@ -56,7 +56,13 @@ fn serve_here(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat) {
     loop {
         let job = if member.is_leaving() { None } else { seat.lot.lock().pop_front() };
         if let Some(job) = job {
+            let has_slept = seat.has_slept.swap(false, Ordering::Relaxed);
+            let begin = has_slept.then(Instant::now);
             run_job(core, member, seat, &job);
+            // Not each time: the next is likely to be like this one.
+            if let (Some(begin), Some(function)) = (begin, job.function()) {
+                core.learn(function, begin.elapsed().as_nanos() as f64);
+            }
             continue;
         }
         if !core.take(member, seat) {

@@ -1,7 +1,8 @@
 //! Waiting for one future, in threads and in async code.
 
+use crate::watchdog::watched;
 use crate::{of_threads, on, on_each, on_threads, wait_until};
-use sprang::{Status, TaskFuture};
+use sprang::{Client, Status, TaskFuture};
 use std::future::{Future, IntoFuture};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 /// A task that waits until it is told to go on.
-pub(crate) fn gated(client: &sprang::Client, value: u32) -> (Sender<()>, TaskFuture<u32>) {
+pub(crate) fn gated(client: &Client, value: u32) -> (Sender<()>, TaskFuture<u32>) {
     let (go, gate): (_, Receiver<()>) = channel();
     let gate = Mutex::new(gate);
     let task = move || {
@@ -153,4 +154,82 @@ fn a_future_that_is_polled_often_keeps_one_waker() {
         assert_eq!(*alarm.0.lock().unwrap(), 1);
         assert_eq!(future.status(), Status::Finished);
     });
+}
+
+/// Until the cluster's threads sleep, and longer than they look for work.
+fn let_workers_sleep() {
+    std::thread::sleep(Duration::from_micros(300));
+}
+
+#[test]
+fn a_thread_that_waits_for_a_small_task_runs_it_while_the_worker_wakes_up() {
+    on_threads("a_thread_that_waits_for_a_small_task", |client| {
+        let own = std::thread::current().id();
+        let who_runs = || (std::thread::current().id(), Client::current().is_some());
+        let has_run_it = || {
+            let_workers_sleep();
+            let (id, has_client) = client.submit_local(who_runs, ()).result().unwrap();
+            assert!(has_client, "it is in the cluster, whoever runs it");
+            id == own
+        };
+        wait_until("this thread to run one itself", has_run_it);
+        assert!(Client::current().is_none(), "this thread is none of the cluster's again");
+    });
+}
+
+#[test]
+fn threads_that_run_what_they_wait_for_count_as_workers() {
+    for num_threads in 1..=2 {
+        on(&format!("threads_that_run, {num_threads}"), of_threads(num_threads), |client| {
+            let running = Arc::new(AtomicU32::new(0));
+            let hand_in = |depth: u32| {
+                for _ in 0..300 {
+                    let_workers_sleep();
+                    let running = Arc::clone(&running);
+                    let work = move || {
+                        let num_running = running.fetch_add(1, Ordering::SeqCst) + 1;
+                        std::thread::yield_now();
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        // A task that waits for another does not count meanwhile.
+                        let inner = (depth > 0).then(|| Client::current().unwrap().submit(|| 1_u32, ()).result());
+                        (num_running, inner.transpose().unwrap())
+                    };
+                    let (num_running, inner) = client.submit_local(work, ()).result().unwrap();
+                    assert!(num_running as usize <= num_threads, "{num_running} at once");
+                    assert_eq!(inner, (depth > 0).then_some(1));
+                }
+            };
+            let hand_in = &hand_in;
+            std::thread::scope(|scope| (0..4).for_each(|thread| drop(scope.spawn(move || hand_in(thread % 2)))));
+        });
+    }
+}
+
+#[test]
+fn a_cluster_is_closed_while_others_run_what_they_wait_for() {
+    for round in 0..50 {
+        let what = format!("a cluster that is closed while others run, {round}");
+        let cluster = of_threads(1).build().unwrap();
+        let client = Client::new(&cluster);
+        let num_run = Arc::new(AtomicU32::new(0));
+        let hand_in = || {
+            loop {
+                let_workers_sleep();
+                let num_run = Arc::clone(&num_run);
+                if client.submit_local(move || num_run.fetch_add(1, Ordering::SeqCst), ()).result().is_err() {
+                    return;
+                }
+            }
+        };
+        watched(&what, || {
+            std::thread::scope(|scope| {
+                (0..2).for_each(|_| drop(scope.spawn(hand_in)));
+                wait_until("tasks to run", || num_run.load(Ordering::SeqCst) > 3);
+                assert!(cluster.close(Some(Duration::from_secs(20))));
+                let last = num_run.load(Ordering::SeqCst);
+                std::thread::yield_now();
+                assert_eq!(num_run.load(Ordering::SeqCst), last, "nothing runs after the end");
+            });
+        });
+    }
 }
