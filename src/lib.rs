@@ -91,7 +91,7 @@ pub use api::compute::{IntoScheduler, Outputs, Prepared, compute, compute_each, 
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
 pub use client::{
-    AsCompleted, Client, ClusterBuilder, Computable, DefaultClient, LocalCluster, Status, TaskFuture, WaitFor,
+    AsCompleted, Client, ClusterBuilder, Computable, DefaultClient, LocalCluster, Status, TaskFuture, Tasks, WaitFor,
     WhenFull, WithResults, WorkerInfo, WorkerState, as_completed, wait, wait_timeout,
 };
 #[cfg(feature = "dashboard")]

@@ -161,7 +161,7 @@ pub fn local<T: Send + Sync + 'static>(value: T) -> Delayed<T> {
 /// changed under their feet.
 impl<T> Delayed<T> {
     #[track_caller]
-    fn with_options(mut self, change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn with_options(mut self, change: impl FnOnce(&mut Options)) -> Self {
         match self.task_mut().options_mut() {
             Some(options) => change(options),
             None => panic!(

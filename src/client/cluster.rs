@@ -106,6 +106,7 @@ pub struct ClusterBuilder {
     has_processes: bool,
     settings: Option<ProcessSettings>,
     name: Option<String>,
+    dashboard: Option<String>,
     resources: Vec<(Arc<str>, f64)>,
     max_pending: usize,
     when_full: WhenFull,
@@ -159,6 +160,12 @@ impl ClusterBuilder {
         self
     }
 
+    /// Where the [dashboard](crate::config) of the process listens, if it has none yet: `"127.0.0.1:8787"`. Left out: the setting `dashboard`.
+    pub fn dashboard(mut self, address: impl Into<String>) -> Self {
+        self.dashboard = Some(address.into());
+        self
+    }
+
     /// Each worker has so much of a resource, for tasks that [ask for it](crate::Delayed::resource).
     pub fn resource(mut self, name: &str, amount: f64) -> Self {
         self.resources.push((name.into(), amount));
@@ -184,7 +191,10 @@ impl ClusterBuilder {
     /// [`NoWorker`](ErrorKind::NoWorker) if there can be no workers of this kind, or a thread cannot be started; a mistake in the
     /// [configuration](crate::config).
     pub fn build(self) -> Result<LocalCluster> {
-        let snapshot = config::snapshot()?;
+        let mut snapshot = config::snapshot()?;
+        if let Some(address) = self.dashboard {
+            snapshot = snapshot.overriding("dashboard", address)?;
+        }
         // Tasks that nobody watches take a shorter way, so this is not left to the first run.
         serve_dashboard(snapshot.settings())?;
         if self.has_processes
@@ -302,6 +312,7 @@ impl LocalCluster {
             has_processes: true,
             settings: None,
             name: None,
+            dashboard: None,
             resources: Vec::new(),
             max_pending: 1_000_000,
             when_full: WhenFull::Block,

@@ -15,6 +15,7 @@ mod promise;
 mod queue;
 mod shapes;
 mod submit;
+mod tasks;
 mod wait;
 mod worker;
 
@@ -23,12 +24,14 @@ pub use completed::{AsCompleted, WithResults, as_completed, wait, wait_timeout};
 pub use future::TaskFuture;
 pub use promise::Status;
 pub use shapes::Computable;
+pub use tasks::Tasks;
 pub use wait::WaitFor;
 
 use self::core::Core;
 use crate::api::compute::{IntoScheduler, Leaf, Outcomes, Outputs, Results, Values};
 use crate::api::config;
 use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
+use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Scheduler;
 use crate::graph::Delayed;
@@ -44,6 +47,8 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use wait::deadline_after;
 
 /// Hands tasks to the workers of a cluster, and gives futures for their results.
 ///
@@ -77,8 +82,10 @@ pub struct Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("core", &self.core)
-            .field("has_own_cluster", &self.own.is_some())
+            .field("cluster", &self.core.name)
+            .field("num_workers", &self.core.num_workers())
+            .field("num_pending", &self.num_pending())
+            .field("owns_cluster", &self.own.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -240,8 +247,36 @@ impl Client {
         args.into_iter().map(|args| self.submit(function.clone(), args)).collect()
     }
 
+    /// As [`map`](Client::map), for a function that can fail: an `Err` fails the item's future.
+    pub fn try_map<F, T, E, I>(&self, function: F, items: I) -> Vec<TaskFuture<T>>
+    where
+        F: Clone,
+        T: Portable,
+        E: Into<CallError>,
+        I: IntoIterator,
+        (I::Item,): TaskArgs<F, Result<T, E>>,
+    {
+        self.tasks().try_map(function, items)
+    }
+
+    /// As [`map`](Client::map), for tasks that stay in this process; see [`submit_local`](Client::submit_local).
+    pub fn map_local<F, R, I>(&self, function: F, items: I) -> Vec<TaskFuture<R>>
+    where
+        F: Clone,
+        R: Send + Sync + 'static,
+        I: IntoIterator,
+        (I::Item,): TaskArgs<F, R>,
+    {
+        self.tasks().map_local(function, items)
+    }
+
+    /// To hand in tasks with options: `client.tasks().retries(2).map(load, paths)`.
+    pub fn tasks(&self) -> Tasks<'_> {
+        Tasks::new(self)
+    }
+
     /// Has a handle computed, or several in tuples, vectors, arrays, options and nestings of these, in one run; gives a future for each, in
-    /// the same shape. A task with options is submitted in this way: `client.compute(&delayed(load, (path,)).retries(2))`.
+    /// the same shape.
     ///
     /// # Examples
     /// ```
@@ -280,7 +315,12 @@ impl Client {
     /// # Errors
     /// As soon as one of them has failed, its error; the first in order, if there are several.
     pub fn gather<O: Outputs>(&self, futures: O) -> Result<O::Shape<Values>> {
-        self.gather_as::<O, Values>(&futures, WaitFor::FirstFailure)
+        self.gather_as::<O, Values>(&futures, WaitFor::FirstFailure, None).expect("it waits as long as it takes")
+    }
+
+    /// As [`gather`](Client::gather), or `None` if not all are there after this time, and none has failed. The tasks go on.
+    pub fn gather_timeout<O: Outputs>(&self, futures: O, timeout: Duration) -> Option<Result<O::Shape<Values>>> {
+        self.gather_as::<O, Values>(&futures, WaitFor::FirstFailure, deadline_after(timeout))
     }
 
     /// As [`gather`](Client::gather), with a `Result` for each.
@@ -288,7 +328,7 @@ impl Client {
     /// # Errors
     /// If the task that waits was cancelled.
     pub fn gather_each<O: Outputs>(&self, futures: O) -> Result<O::Shape<Outcomes>> {
-        self.gather_as::<O, Outcomes>(&futures, WaitFor::All)
+        self.gather_as::<O, Outcomes>(&futures, WaitFor::All, None).expect("it waits as long as it takes")
     }
 
     /// Waits for futures and gives clones of the values of those that have finished; the others are left out.
@@ -299,22 +339,33 @@ impl Client {
         finished.filter_map(|future| future.result().ok()).collect()
     }
 
+    /// `None` if the time was up before.
     #[expect(unsafe_code, reason = "it takes outputs without a run")]
-    fn gather_as<O: Outputs, L: Leaf>(&self, futures: &O, until: WaitFor) -> Result<O::Shape<L>> {
+    fn gather_as<O: Outputs, L: Leaf>(
+        &self,
+        futures: &O,
+        until: WaitFor,
+        deadline: Option<Instant>,
+    ) -> Option<Result<O::Shape<L>>> {
         let mut tasks = Vec::new();
         futures.visit(&mut tasks);
         let open = unsettled(&tasks);
-        let is_over = wait::settled(&open, until, None);
+        let is_over = wait::settled(&open, until, deadline);
         if open.iter().any(|promise| !promise.record().is_settled()) {
+            let is_cancelled = CancelToken::in_force().is_some_and(|token| token.is_cancelled());
             let cancelled = || Error::new(ErrorKind::Cancelled, "the task that waits for futures was cancelled");
-            return Err(first_error(&tasks).filter(|_| is_over).unwrap_or_else(cancelled));
+            return match is_over {
+                true => Some(Err(first_error(&tasks).unwrap_or_else(cancelled))),
+                false => (is_cancelled || deadline.is_none()).then(|| Err(cancelled())),
+            };
         }
         if tasks.iter().all(|task| task.awaited().is_some()) {
             // SAFETY: futures take their values themselves.
-            return unsafe { futures.take::<L>(&mut Results::elsewhere()) };
+            return Some(unsafe { futures.take::<L>(&mut Results::elsewhere()) });
         }
         let snapshot = self.core.snapshot().with_scheduler(Scheduler::Sync);
-        crate::api::compute::prepare(futures)?.take::<L>(snapshot, until == WaitFor::All)
+        let prepared = crate::api::compute::prepare(futures);
+        Some(prepared.and_then(|prepared| prepared.take::<L>(snapshot, until == WaitFor::All)))
     }
 
     /// Gives a value to the workers: a future that has finished. It is sent to a worker process when a task there first asks for it, and kept

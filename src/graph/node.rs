@@ -109,7 +109,7 @@ unsafe impl Sync for Kind {}
 unsafe impl Send for Kind {}
 
 /// What a user asked for one task.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Options {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) retries: u32,

@@ -28,8 +28,8 @@ use serde::de::DeserializeOwned;
     message = "`{Self}` cannot be sent to another process",
     label = "not portable: cannot be encoded and decoded",
     note = "derive serde's `Serialize` and `Deserialize` for the type and those within; in the place of a reference, return an owned value",
-    note = "for a function that returns a `Result` use `try_delayed(f, args)`: only what is in `Ok` has to be portable",
-    note = "for a value that stays in this process use `delayed_local(f, args)`, or `&local(value)` as an argument"
+    note = "for a function that returns a `Result` use `try_delayed(f, args)`, or a client's `try_submit` and `try_map`: only what is in `Ok` has to be portable",
+    note = "for a value that stays in this process use `delayed_local(f, args)`, or a client's `submit_local` and `map_local`; as an argument, `&local(value)`"
 )]
 pub trait Portable: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
@@ -42,7 +42,7 @@ impl<T: Encodable + Send + Sync + 'static> Portable for T {}
     message = "`{Self}` cannot be sent to another process",
     label = "not portable: cannot be encoded and decoded",
     note = "derive serde's `Serialize` and `Deserialize` for the type and those within; in the place of a reference, return an owned value",
-    note = "for a value that stays in this process use `delayed_local(f, args)`, or `&local(value)` as an argument"
+    note = "for a value that stays in this process use `delayed_local(f, args)`, or a client's `submit_local` and `map_local`; as an argument, `&local(value)`"
 )]
 pub trait Encodable: Serialize + DeserializeOwned {}
 

@@ -26,6 +26,17 @@ fn a_cluster_says_what_it_is() {
 }
 
 #[test]
+fn a_cluster_with_a_dashboard_says_why_it_cannot_have_one() {
+    let error = of_threads(1).dashboard("not an address").build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("127.0.0.1:8787"), "{error}");
+    if !cfg!(feature = "dashboard") {
+        let error = of_threads(1).dashboard("127.0.0.1:0").build().unwrap_err();
+        assert!(error.to_string().contains("build it with the feature \"dashboard\""), "{error}");
+    }
+}
+
+#[test]
 fn a_cluster_is_scaled_up_and_down_while_it_works() {
     for builder in [of_threads(1), of_processes(1).max_workers(4)] {
         let cluster = builder.build().unwrap();

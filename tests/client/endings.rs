@@ -66,6 +66,49 @@ fn options_of_tasks_are_obeyed() {
 }
 
 #[test]
+fn options_are_given_to_each_of_many_tasks() {
+    on_each("options_are_given_to_each_of_many", |client| {
+        let parse = |text: &str| text.parse::<u32>();
+        let numbers = client.tasks().name("parse").retries(1).try_map(parse, ["1", "two", "3"]);
+        assert_eq!(client.gather_finished(&numbers), [1, 3]);
+        let error = numbers[1].error().unwrap();
+        assert_eq!((error.task(), error.attempts()), (Some("parse"), 2));
+
+        let first = client.workers()[0].name.clone();
+        let pids = client.tasks().workers([&first]).map(|_: u32| std::process::id(), 0..8_u32);
+        let his = client.workers().into_iter().find(|worker| worker.name == first).unwrap().pid;
+        assert!(client.gather(&pids).unwrap().into_iter().all(|pid| Some(pid) == his));
+        let nobody = client.tasks().workers(["nobody"]).map(|x: u32| x, [1_u32]);
+        assert_eq!(nobody[0].error().unwrap().kind(), ErrorKind::NoWorker);
+
+        let once = client.tasks().pure().map(|x: u32| x + 1, [1_u32, 2, 1]);
+        assert_eq!(once[0].id(), once[2].id());
+        assert_eq!(client.gather(&once).unwrap(), [2, 3, 2]);
+        let sums = client.tasks().after(&once[0]).map_zipped(|x: u32, y: u32| x + y, [(1_u32, 2_u32), (3, 4)]);
+        assert_eq!(client.gather(&sums).unwrap(), [3, 7]);
+        let needless = client.tasks().after(&numbers[1]).submit(|| 1_u8, ());
+        assert_eq!(needless.error().unwrap().task(), Some("parse"));
+    });
+    on_threads("options_are_given_to_local_tasks", |client| {
+        let tries = Arc::new(AtomicU32::new(0));
+        let shaky = {
+            let tries = Arc::clone(&tries);
+            move |x: u32| if tries.fetch_add(1, Ordering::Relaxed) == 0 { Err("not yet") } else { Ok(x) }
+        };
+        assert_eq!(client.tasks().retries(1).try_submit_local(shaky, (5_u32,)).result().unwrap(), 5);
+        assert_eq!(tries.load(Ordering::Relaxed), 2);
+        let offset = 10;
+        let sums = client.tasks().priority(1).map_local(move |x: u32| x + offset, [1_u32, 2]);
+        assert_eq!(client.gather(&sums).unwrap(), [11, 12]);
+        assert_eq!(client.gather(&client.map_local(move |x: u32| x * offset, [1_u32, 2])).unwrap(), [10, 20]);
+        assert_eq!(
+            client.gather_finished(&client.try_map(|x: u32| x.checked_sub(1).ok_or("too small"), 0..3_u32)),
+            [0, 1]
+        );
+    });
+}
+
+#[test]
 fn tasks_of_higher_priority_go_first() {
     on("tasks_of_higher_priority_go_first", of_threads(1), |client| {
         let (go, blocker) = gated(client, 0);

@@ -51,6 +51,20 @@ fn gathering_raises_a_failure_before_the_others_are_done() {
 }
 
 #[test]
+fn gathering_with_a_time_limit_leaves_the_tasks_alone() {
+    on("gathering_with_a_time_limit", of_threads(2), |client| {
+        let (go, slow) = gated(client, 1);
+        let quick = client.submit(|| 2_u32, ());
+        assert!(client.gather_timeout([&slow, &quick], Duration::from_millis(3)).is_none());
+        let bad = client.try_submit_local(|| Err::<u32, _>("bad"), ());
+        let failed = client.gather_timeout([&slow, &bad], Duration::from_secs(20)).unwrap();
+        assert_eq!(failed.unwrap_err().message(), "bad");
+        go.send(()).unwrap();
+        assert_eq!(client.gather_timeout([&slow, &quick], Duration::from_secs(20)).unwrap().unwrap(), [1, 2]);
+    });
+}
+
+#[test]
 fn one_can_wait_for_all_or_the_first_or_the_first_failure() {
     on("one_can_wait_for", of_threads(3), |client| {
         let (go_a, a) = gated(client, 1);

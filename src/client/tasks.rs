@@ -1,0 +1,179 @@
+//! What is asked of tasks beyond being run, for one or for all of many.
+
+use super::{Client, TaskFuture};
+use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
+use crate::error::Result;
+use crate::graph::Delayed;
+use crate::graph::node::{CallError, Options};
+use crate::graph::task::TaskArgs;
+use crate::portable::Portable;
+use std::time::Duration;
+
+/// Hands in tasks with options: [`Client::tasks`].
+///
+/// # Examples
+/// ```
+/// use sprang::Client;
+/// use std::time::Duration;
+///
+/// fn load(path: &str) -> std::io::Result<String> {
+///     std::fs::read_to_string(path)
+/// }
+///
+/// let client = Client::threads(2)?;
+/// let texts = client.tasks().retries(2).timeout(Duration::from_secs(60)).try_map(load, ["Cargo.toml", "README.md"]);
+/// let lens = client.tasks().priority(1).map(|text: &String| text.len(), &texts);
+/// assert!(client.gather(&lens)?.iter().all(|&len| len > 0));
+/// # Ok::<_, sprang::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "options say how tasks are run that are handed in with them: end with `submit` or `map`"]
+pub struct Tasks<'c> {
+    client: &'c Client,
+    options: Option<Options>,
+    is_pure: bool,
+}
+
+impl<'c> Tasks<'c> {
+    pub(super) fn new(client: &'c Client) -> Self {
+        Tasks { client, options: None, is_pure: false }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(self.options.get_or_insert_default());
+        self
+    }
+
+    /// What they are called, in errors, progress and profiles. Each of many is called the same.
+    pub fn name(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.with(|options| options.name = Some(name.into()))
+    }
+
+    /// See [`Delayed::retries`].
+    pub fn retries(self, retries: u32) -> Self {
+        self.with(|options| options.retries = retries)
+    }
+
+    /// See [`Delayed::timeout`].
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(|options| options.timeout = Some(timeout))
+    }
+
+    /// See [`Delayed::priority`].
+    pub fn priority(self, priority: i32) -> Self {
+        self.with(|options| options.priority = priority)
+    }
+
+    /// Starts them only after `other` has finished; no value is passed. If it fails, they fail too.
+    pub fn after<U: Send + Sync + 'static>(self, other: &TaskFuture<U>) -> Self {
+        self.with(|options| options.after.push(other.as_delayed().task_ref().to_task()))
+    }
+
+    /// See [`Delayed::resource`].
+    pub fn resource(self, name: &str, amount: f64) -> Self {
+        self.with(|options| options.resources.push((name.into(), amount)))
+    }
+
+    /// See [`Delayed::workers`].
+    pub fn workers<N: AsRef<str>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        self.with(|options| options.workers.extend(names.into_iter().map(|name| name.as_ref().into())))
+    }
+
+    /// See [`Client::submit_pure`].
+    pub fn pure(mut self) -> Self {
+        self.is_pure = true;
+        self
+    }
+
+    /// See [`Client::submit`].
+    pub fn submit<F, R, A>(&self, function: F, args: A) -> TaskFuture<R>
+    where
+        R: Portable,
+        A: TaskArgs<F, R>,
+    {
+        self.client.submit_portable(self.apply(delayed(function, args)))
+    }
+
+    /// See [`Client::try_submit`].
+    pub fn try_submit<F, T, E, A>(&self, function: F, args: A) -> TaskFuture<T>
+    where
+        T: Portable,
+        E: Into<CallError>,
+        A: TaskArgs<F, Result<T, E>>,
+    {
+        self.client.submit_portable(self.apply(try_delayed(function, args)))
+    }
+
+    /// See [`Client::submit_local`].
+    pub fn submit_local<F, R, A>(&self, function: F, args: A) -> TaskFuture<R>
+    where
+        R: Send + Sync + 'static,
+        A: TaskArgs<F, R>,
+    {
+        self.client.compute_one(&self.apply(delayed_local(function, args)), None)
+    }
+
+    /// See [`Client::try_submit_local`].
+    pub fn try_submit_local<F, T, E, A>(&self, function: F, args: A) -> TaskFuture<T>
+    where
+        T: Send + Sync + 'static,
+        E: Into<CallError>,
+        A: TaskArgs<F, Result<T, E>>,
+    {
+        self.client.compute_one(&self.apply(try_delayed_local(function, args)), None)
+    }
+
+    /// See [`Client::map`].
+    pub fn map<F, R, I>(&self, function: F, items: I) -> Vec<TaskFuture<R>>
+    where
+        F: Clone,
+        R: Portable,
+        I: IntoIterator,
+        (I::Item,): TaskArgs<F, R>,
+    {
+        self.map_zipped(function, items.into_iter().map(|item| (item,)))
+    }
+
+    /// See [`Client::try_map`].
+    pub fn try_map<F, T, E, I>(&self, function: F, items: I) -> Vec<TaskFuture<T>>
+    where
+        F: Clone,
+        T: Portable,
+        E: Into<CallError>,
+        I: IntoIterator,
+        (I::Item,): TaskArgs<F, Result<T, E>>,
+    {
+        items.into_iter().map(|item| self.try_submit(function.clone(), (item,))).collect()
+    }
+
+    /// See [`Client::map_local`].
+    pub fn map_local<F, R, I>(&self, function: F, items: I) -> Vec<TaskFuture<R>>
+    where
+        F: Clone,
+        R: Send + Sync + 'static,
+        I: IntoIterator,
+        (I::Item,): TaskArgs<F, R>,
+    {
+        items.into_iter().map(|item| self.submit_local(function.clone(), (item,))).collect()
+    }
+
+    /// See [`Client::map_zipped`].
+    pub fn map_zipped<F, R, I>(&self, function: F, args: I) -> Vec<TaskFuture<R>>
+    where
+        F: Clone,
+        R: Portable,
+        I: IntoIterator,
+        I::Item: TaskArgs<F, R>,
+    {
+        args.into_iter().map(|args| self.submit(function.clone(), args)).collect()
+    }
+
+    fn apply<T>(&self, task: Delayed<T>) -> Delayed<T> {
+        let task = match &self.options {
+            None => task,
+            Some(given) => task.with_options(|options| options.clone_from(given)),
+        };
+        if self.is_pure { task.pure() } else { task }
+    }
+}
