@@ -19,7 +19,7 @@ mod table;
 
 use baseline::{Arrays, DequePool, empty};
 use big::{Shape, shapes};
-use sprang::{Client, WaitFor};
+use sprang::{Client, LocalCluster, WaitFor};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -110,6 +110,38 @@ fn main() {
     println!("{table}");
     println!("mark: all told less than {MARK}");
     println!("{}", futures(if options.is_quick { 1_000 } else { 100_000 }));
+    println!("{}", endless(if options.is_quick { 10_000 } else { 10_000_000 }));
+}
+
+/// What a program takes up at most that hands in tasks from a loop and waits for none of them.
+fn endless(num_tasks: u64) -> Table {
+    const MAX_PENDING: usize = 10_000;
+    // What this number of futures may take up, a little for queues that grow by doubling, and buffers.
+    const MARK: f64 = MAX_PENDING as f64 * 600.0 + 4e6;
+    let first = format!("peak, {} tasks", num_tasks / 10);
+    let all = format!("peak, {num_tasks} tasks");
+    let mut table = Table::new(["bytes, 10000 pending at most", first.as_str(), all.as_str(), "left"]);
+    for (name, has_processes) in [("threads", false), ("processes", true)] {
+        let cluster = LocalCluster::builder().workers(2).threads_per_worker(1).processes(has_processes);
+        let client = Client::owning(cluster.max_pending(MAX_PENDING).build().expect("there are workers"));
+        let hand_in = |num_tasks: u64| {
+            (0..num_tasks).for_each(|x| client.submit(|x: u64| x + 1, (x,)).detach());
+            while client.num_pending() > 0 {
+                std::thread::yield_now();
+            }
+        };
+        hand_in(1_000);
+        let before = LIVE_BYTES.load(Relaxed);
+        let (first, ()) = watched(before, || hand_in(num_tasks / 10));
+        let (all, ()) = watched(before, || hand_in(num_tasks));
+        table.row(vec![
+            name.to_owned(),
+            format!("{:.0}", first.peak),
+            judged(all.peak.round(), all.peak < MARK),
+            format!("{:.0}", all.kept),
+        ]);
+    }
+    table
 }
 
 /// What a held future takes up, before and after its task has run.
