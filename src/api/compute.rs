@@ -417,14 +417,12 @@ impl Drop for OwnedRun<'_> {
         self.run.close();
         self.run.announce_end(self.plan, || self.run.stop_reason());
         let kept = self.run.take_kept();
-        let panicked = match !kept.is_empty() || self.run.has_gaps() || self.num_taken.get() < self.plan.outputs().len()
-        {
-            true => self.sweep(&kept.num_readers(self.plan)),
-            false => None,
-        };
+        let is_complete =
+            kept.is_empty() && !self.run.has_gaps() && self.num_taken.get() == self.plan.outputs().len();
+        let panicked = if is_complete { None } else { self.sweep(&kept.num_readers(self.plan)) };
         let cells = std::mem::take(&mut self.cells);
         match kept.is_empty() {
-            true => self.plan.give_back_cells(cells),
+            true => self.plan.give_back_cells(cells, is_complete),
             // SAFETY: the run is closed, and only the values that failed tasks have kept are left, with these as their readers.
             false => unsafe { kept.hand_over(cells) },
         }

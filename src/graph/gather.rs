@@ -33,6 +33,8 @@ pub(super) struct Gathered {
     pub(super) with_options: Vec<u32>,
     /// Whether each task but the first needs the one before it.
     pub(super) is_chain: bool,
+    /// Whether the readers of a value are counted, as the last one has to drop it.
+    pub(super) has_counted: bool,
 }
 
 /// Which number each task has got.
@@ -209,6 +211,7 @@ impl<N: Numbers> Walk<N> {
         graph.tasks.push(task);
         pages::reserve(&mut graph.calls, 1);
         graph.calls.push(task.kind().call);
+        graph.has_counted |= task.kind().drop_value.is_some();
         pages::reserve(&mut graph.row, 1);
         graph.row.push(graph.inputs.len() as u32);
         self.numbers.set(task, id as u32);

@@ -39,7 +39,9 @@ pub(crate) struct Plan {
     inputs: Vec<u32>,
     outputs: Vec<u32>,
     num_readers: Vec<u32>,
-    /// Cells for one run, and whether they have been used. A run takes them, and gives them back.
+    /// Whether the readers of a value are counted.
+    has_counted: bool,
+    /// Cells for one run, and whether they have to be made ready for it. A run takes them, and gives them back.
     spare: Mutex<Option<(Vec<Cell>, bool)>>,
     dependents: OnceLock<Dependents>,
     /// Ids, ascending, of the tasks with options that change how they are called.
@@ -94,7 +96,7 @@ impl Plan {
         let changes_the_call = |id: &u32| graph.tasks[*id as usize].options().is_some_and(|o| o.changes_the_call());
         let special = graph.with_options.iter().copied().filter(changes_the_call).collect();
         let cells = new_cells(&num_readers);
-        let Gathered { tasks, calls, row, inputs, outputs: output_ids, is_chain, .. } = graph;
+        let Gathered { tasks, calls, row, inputs, outputs: output_ids, is_chain, has_counted, .. } = graph;
         Plan {
             tasks,
             calls,
@@ -103,6 +105,7 @@ impl Plan {
             inputs,
             outputs: output_ids,
             num_readers,
+            has_counted,
             spare: Mutex::new(Some((cells, false))),
             dependents: OnceLock::new(),
             special,
@@ -176,9 +179,12 @@ impl Plan {
         }
     }
 
-    /// Takes back the cells of a run that is over and has no values in them.
-    pub(crate) fn give_back_cells(&self, cells: Vec<Cell>) {
-        let _other = self.spare.lock().replace((cells, true));
+    /// Takes back the cells of a run that is over and has no values in them; `is_complete` if every task had given its own, and every output
+    /// was taken.
+    pub(crate) fn give_back_cells(&self, cells: Vec<Cell>, is_complete: bool) {
+        // Values that need no release leave a cell as good as new. To go through a million cells takes as long as to run a task in each.
+        let needs_reset = self.has_counted || !is_complete;
+        let _other = self.spare.lock().replace((cells, needs_reset));
     }
 
     /// Who waits for whom; made when it is first asked for.
@@ -342,6 +348,7 @@ fn renumber(graph: &Gathered, sequence: &[u32]) -> Gathered {
         outputs: graph.outputs.iter().map(|&id| rank[id as usize]).collect(),
         with_options,
         is_chain: graph.is_chain,
+        has_counted: graph.has_counted,
     }
 }
 
