@@ -417,8 +417,7 @@ impl Drop for OwnedRun<'_> {
         self.run.close();
         self.run.announce_end(self.plan, || self.run.stop_reason());
         let kept = self.run.take_kept();
-        let is_complete =
-            kept.is_empty() && !self.run.has_gaps() && self.num_taken.get() == self.plan.outputs().len();
+        let is_complete = kept.is_empty() && !self.run.has_gaps() && self.num_taken.get() == self.plan.outputs().len();
         let panicked = if is_complete { None } else { self.sweep(&kept.num_readers(self.plan)) };
         let cells = std::mem::take(&mut self.cells);
         match kept.is_empty() {
@@ -491,8 +490,28 @@ impl<'r> Results<'r> {
     /// # Safety
     /// The outputs are taken in the order in which they were listed for the plan, and the next one is a `T`. Without `clone`, no other
     /// output is the same task.
-    #[inline]
+    #[inline(always)]
     unsafe fn take<T>(&mut self, clone: Option<fn(&T) -> T>) -> Result<T> {
+        let OwnedRun { plan, cells, num_taken, .. } = self.run();
+        let cell = &cells[plan.outputs()[num_taken.get()] as usize];
+        if cell.has_own_value() {
+            // SAFETY: the run is over, and the cell's task has finished with a `T`.
+            let value = unsafe { cell.take_output(clone) };
+            // Not earlier: if cloning panics, something is left to sweep.
+            num_taken.set(num_taken.get() + 1);
+            return value.ok_or_else(not_cloneable);
+        }
+        // SAFETY: the caller's contract.
+        unsafe { self.take_from_elsewhere(clone) }
+    }
+
+    /// Takes the next output whose value is not in its cell, because it failed or belongs to its node, which is the only one to know how it is
+    /// cloned.
+    ///
+    /// # Safety
+    /// As [`Results::take`].
+    #[cold]
+    unsafe fn take_from_elsewhere<T>(&mut self, clone: Option<fn(&T) -> T>) -> Result<T> {
         let OwnedRun { run, plan, cells, num_taken } = self.run();
         let id = plan.outputs()[num_taken.get()];
         let cell = &cells[id as usize];
@@ -500,27 +519,23 @@ impl<'r> Results<'r> {
             num_taken.set(num_taken.get() + 1);
             return Err(run.failure(plan, cause, id));
         }
-        // A value that belongs to its node stays there; the node knows whether, and how, it can be cloned.
-        let clone = match cell.is_external() {
-            false => clone,
-            true => clone.or_else(|| {
-                let of_kind = plan.tasks()[id as usize].kind().clone_value;
-                // SAFETY: the kind of a task whose value is a `T` keeps a `fn(&T) -> T`.
-                of_kind.map(|clone| unsafe { std::mem::transmute::<*const (), fn(&T) -> T>(clone) })
-            }),
-        };
+        let of_kind = plan.tasks()[id as usize].kind().clone_value;
+        // SAFETY: the kind of a task whose value is a `T` keeps a `fn(&T) -> T`.
+        let of_kind = of_kind.map(|clone| unsafe { std::mem::transmute::<*const (), fn(&T) -> T>(clone) });
         // SAFETY: the run is over, and the cell's task has finished with a `T`.
-        let value = unsafe { cell.take_output(clone) };
-        // Not earlier: if cloning panics, something is left to sweep.
+        let value = unsafe { cell.take_output(clone.or(of_kind)) };
         num_taken.set(num_taken.get() + 1);
-        value.ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotCloneable,
-                "a value put into the graph by `local`, or by `as_delayed` of a future, cannot be computed, because it cannot be given \
-                 away; use it as an argument, or ask the future",
-            )
-        })
+        value.ok_or_else(not_cloneable)
     }
+}
+
+#[cold]
+fn not_cloneable() -> Error {
+    Error::new(
+        ErrorKind::NotCloneable,
+        "a value put into the graph by `local`, or by `as_delayed` of a future, cannot be computed, because it cannot be given away; use \
+         it as an argument, or ask the future",
+    )
 }
 
 /// What is taken for each handle of a shape.
@@ -551,6 +566,7 @@ pub struct Handles;
 impl Leaf for Values {
     type Of<T: Clone + Send + Sync + 'static> = T;
 
+    #[inline(always)]
     unsafe fn take<T: Clone + Send + Sync + 'static>(results: &mut Results<'_>) -> Result<T> {
         // SAFETY: the caller's contract.
         unsafe { results.take(Some(T::clone)) }
@@ -626,6 +642,7 @@ unsafe impl<T: Clone + Send + Sync + 'static> Outputs for Delayed<T> {
         tasks.push(self.task_ref());
     }
 
+    #[inline(always)]
     unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<L::Of<T>> {
         // SAFETY: the caller's contract; the value of a `Delayed<T>` is a `T`.
         unsafe { L::take::<T>(results) }
@@ -640,6 +657,7 @@ unsafe impl<O: Outputs + ?Sized> Outputs for &O {
         (**self).visit(tasks);
     }
 
+    #[inline(always)]
     unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<O::Shape<L>> {
         // SAFETY: the caller's contract.
         unsafe { (**self).take::<L>(results) }

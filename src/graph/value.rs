@@ -171,8 +171,14 @@ impl Cell {
         (self.state.load(Relaxed) == FAILED).then(|| unsafe { self.slot.get().cast::<u32>().read() })
     }
 
-    pub(crate) fn is_external(&self) -> bool {
+    fn is_external(&self) -> bool {
         self.state.load(Relaxed) == EXTERNAL
+    }
+
+    /// Whether a value that is there lies in the cell.
+    #[inline(always)]
+    pub(crate) fn has_own_value(&self) -> bool {
+        self.state.load(Relaxed) < EXTERNAL
     }
 
     /// # Safety
@@ -259,6 +265,7 @@ impl Cell {
     /// # Safety
     /// The run is over, the cell holds a `T`, the caller is an output that has not taken it yet, and without `clone` it is the
     /// only output that asks for this cell.
+    #[inline(always)]
     pub(crate) unsafe fn take_output<T>(&self, clone: Option<fn(&T) -> T>) -> Option<T> {
         // Readers of a type that needs no release are not counted (rule 3).
         let is_last = if needs_release::<T>() { self.readers.is_last() } else { clone.is_none() };
