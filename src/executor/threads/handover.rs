@@ -19,7 +19,7 @@
 //! Store, then load, on both sides: in no order of events do both miss each other, provided a full barrier stands between each side's
 //! store and load. A barrier for each task would cost more than a small task. So the leader's is a compiler barrier, and the observer,
 //! who asks once in a run, makes all threads of the process execute a full one (`membarrier` on Linux). Where the system has no such
-//! call, the leader's barrier is a real one. `position` is stored with `Release` and read with `Acquire`, so the observer sees the
+//! call, or the process has not asked for it yet ([`ask_for_barrier`]), the leader's barrier is a real one. `position` is stored with `Release` and read with `Acquire`, so the observer sees the
 //! values of all tasks before the boundary.
 
 use crate::primitives::{Acquire, AtomicU32, Relaxed, Release, SeqCst, fence};
@@ -117,14 +117,25 @@ impl Light {
     }
 }
 
+/// Asks the system, once, for the barrier on all threads. Where there are several threads that takes some 10 ms, so it is for a thread that
+/// nobody waits for.
+pub(super) fn ask_for_barrier() {
+    system::ask_for_barrier();
+}
+
 #[cfg(all(target_os = "linux", not(loom), not(miri)))]
 mod system {
     use rustix::thread::{MembarrierCommand, membarrier};
     use std::sync::OnceLock;
 
+    static IS_REGISTERED: OnceLock<bool> = OnceLock::new();
+
+    pub(super) fn ask_for_barrier() {
+        IS_REGISTERED.get_or_init(|| membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok());
+    }
+
     pub(super) fn has_barrier_on_all_threads() -> bool {
-        static REGISTERED: OnceLock<bool> = OnceLock::new();
-        *REGISTERED.get_or_init(|| membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok())
+        IS_REGISTERED.get().is_some_and(|&is_registered| is_registered)
     }
 
     pub(super) fn barrier_on_all_threads() {
@@ -135,6 +146,8 @@ mod system {
 
 #[cfg(not(all(target_os = "linux", not(loom), not(miri))))]
 mod system {
+    pub(super) fn ask_for_barrier() {}
+
     pub(super) fn has_barrier_on_all_threads() -> bool {
         false
     }

@@ -5,7 +5,7 @@
     reason = "the leader runs tasks through the engine, whose contract it upholds by going in the order of the ids"
 )]
 
-use super::handover::Handover;
+use super::handover::{Handover, ask_for_barrier};
 use super::helpers::Helpers;
 use super::range::Range;
 use super::roster::Roster;
@@ -202,6 +202,8 @@ impl Team {
             if let Some(team) = team.upgrade() {
                 team.help();
             }
+            // For the runs to come.
+            ask_for_barrier();
         });
     }
 
