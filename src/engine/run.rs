@@ -174,16 +174,24 @@ impl Parallel {
         let mut starts = Vec::new();
         let mut pending = Vec::with_capacity(plan.num_tasks());
         pending.extend((0..first).map(|_| Countdown::new(0)));
-        for id in first..plan.num_tasks() as u32 {
-            let missing = plan.inputs(id).iter().filter(|&&input| input >= first);
-            let (count, last) = missing.fold((0, None), |(count, last), &input| (count + 1, last.max(Some(input))));
+        let row = &plan.row()[first as usize..];
+        let mut rest = &plan.all_inputs()[row[0] as usize..];
+        for (id, ends) in (first..).zip(row.windows(2)) {
+            let inputs;
+            (inputs, rest) = rest.split_at((ends[1] - ends[0]) as usize);
+            // The last of all is the last that is missing, if one is.
+            let (mut missing, mut last) = (0, 0);
+            for &input in inputs {
+                missing += u32::from(input >= first);
+                last = last.max(input);
+            }
             // A task that would run long before its turn, right after its last input, waits for its turn instead: the parts of a split
             // would otherwise all be made at once, long before they are wanted.
-            let is_start = last.is_none_or(|last| last.saturating_add(slack) < id);
+            let is_start = missing == 0 || last.saturating_add(slack) < id;
             if is_start {
                 starts.push(id);
             }
-            pending.push(Countdown::new(count + u32::from(is_start)));
+            pending.push(Countdown::new(missing + u32::from(is_start)));
         }
         Parallel { pending: pending.into(), starts: starts.into() }
     }
