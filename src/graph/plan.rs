@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     num_readers: Vec<u32>,
     /// Whether the readers of a value are counted.
     has_counted: bool,
+    /// Whether a task only comes after another, which it does not read.
+    has_after: bool,
     /// Cells for one run, and whether they have to be made ready for it. A run takes them, and gives them back.
     spare: Mutex<Option<(Vec<Cell>, bool)>>,
     dependents: OnceLock<Dependents>,
@@ -92,7 +94,7 @@ impl Plan {
                 graph = renumber(&graph, &sequence);
             }
         }
-        let num_readers = count_readers(&graph);
+        let (num_readers, has_after) = count_readers(&graph);
         let changes_the_call = |id: &u32| graph.tasks[*id as usize].options().is_some_and(|o| o.changes_the_call());
         let special = graph.with_options.iter().copied().filter(changes_the_call).collect();
         let cells = new_cells(&num_readers);
@@ -106,6 +108,7 @@ impl Plan {
             outputs: output_ids,
             num_readers,
             has_counted,
+            has_after,
             spare: Mutex::new(Some((cells, false))),
             dependents: OnceLock::new(),
             special,
@@ -189,7 +192,20 @@ impl Plan {
 
     /// Who waits for whom; made when it is first asked for.
     pub(crate) fn dependents(&self) -> &Dependents {
-        self.dependents.get_or_init(|| Dependents::new(&self.row, &self.inputs))
+        self.dependents.get_or_init(|| Dependents::new(&self.row, &self.inputs, &self.num_dependents()))
+    }
+
+    /// How many tasks wait for each.
+    fn num_dependents(&self) -> Vec<u32> {
+        if self.has_after {
+            let mut num_dependents = vec![0; self.num_tasks()];
+            self.inputs.iter().for_each(|&input| num_dependents[input as usize] += 1);
+            return num_dependents;
+        }
+        // They read it, and nobody else does but outputs.
+        let mut num_dependents = self.num_readers.clone();
+        self.outputs.iter().for_each(|&output| num_dependents[output as usize] -= 1);
+        num_dependents
     }
 
     /// How many tasks need a task, directly or through others.
@@ -256,26 +272,27 @@ impl Plan {
 }
 
 impl Dependents {
-    fn new(row: &[u32], inputs: &[u32]) -> Self {
-        let num_tasks = row.len() - 1;
-        // `starts[i + 1]` counts the dependents of `i`, then says where the next of them goes, and at last where they end.
-        let mut starts = vec![0; num_tasks + 2];
-        for &input in inputs {
-            starts[input as usize + 2] += 1;
-        }
-        for i in 2..starts.len() {
-            starts[i] += starts[i - 1];
+    fn new(row: &[u32], inputs: &[u32], num_dependents: &[u32]) -> Self {
+        // `ends[i + 1]` says where the next dependent of `i` goes, and at last where they end.
+        let mut ends = Vec::with_capacity(row.len());
+        ends.push(0);
+        let mut start = 0;
+        for &num in num_dependents {
+            ends.push(start);
+            start += num;
         }
         let mut ids = vec![0; inputs.len()];
-        for id in 0..num_tasks as u32 {
-            for &input in &inputs[span(row, id)] {
-                let next = &mut starts[input as usize + 1];
+        let mut rest = inputs;
+        for (id, own) in (0..).zip(row.windows(2)) {
+            let own_inputs;
+            (own_inputs, rest) = rest.split_at((own[1] - own[0]) as usize);
+            for &input in own_inputs {
+                let next = &mut ends[input as usize + 1];
                 ids[*next as usize] = id;
                 *next += 1;
             }
         }
-        starts.pop();
-        Dependents { row: starts, ids }
+        Dependents { row: ends, ids }
     }
 
     /// The dependents of a task, ascending; one that reads it twice is there twice.
@@ -358,19 +375,22 @@ fn permuted<T: Copy>(items: &[T], sequence: &[u32]) -> Vec<T> {
     permuted
 }
 
-fn count_readers(graph: &Gathered) -> Vec<u32> {
+/// How many arguments and outputs read the value of each task, and whether there are tasks that only come after others.
+fn count_readers(graph: &Gathered) -> (Vec<u32>, bool) {
     let mut num_readers = pages::vec_with_capacity(graph.tasks.len());
     num_readers.resize(graph.tasks.len(), 0);
     for &id in graph.inputs.iter().chain(&graph.outputs) {
         num_readers[id as usize] += 1;
     }
     // A task that only comes after another does not read it.
+    let mut has_after = false;
     for &id in &graph.with_options {
         let after = graph.tasks[id as usize].options().map_or(0, |options| options.after.len());
+        has_after |= after > 0;
         let inputs = &graph.inputs[span(&graph.row, id)];
         for &input in &inputs[inputs.len() - after..] {
             num_readers[input as usize] -= 1;
         }
     }
-    num_readers
+    (num_readers, has_after)
 }
