@@ -206,7 +206,7 @@ impl<N: Numbers> Walk<N> {
             }
             graph.with_options.push(id as u32);
         }
-        graph.is_chain &= id == 0 || graph.inputs[start..].contains(&(id as u32 - 1));
+        graph.is_chain = graph.is_chain && (id == 0 || graph.inputs[start..].contains(&(id as u32 - 1)));
         pages::reserve(&mut graph.tasks, 1);
         graph.tasks.push(task);
         pages::reserve(&mut graph.calls, 1);
