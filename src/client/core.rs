@@ -22,7 +22,7 @@ use super::queue::{Job, Queue};
 use super::wait::{give_up_place, spin_until};
 use super::worker;
 use crate::api::config::{Entered, OnFailure, Snapshot};
-use crate::engine::callback::has_watchers;
+use crate::engine::callback::{Backlog, ClusterInfo, has_watchers};
 use crate::engine::{CancelToken, Run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::ProcessExecutor;
@@ -54,6 +54,8 @@ pub(super) struct Core {
     pub(super) layout: Layout,
     plant: Plant,
     snapshot: Snapshot,
+    /// What those who watch its futures are told.
+    info: ClusterInfo,
     state: Mutex<State>,
     /// Rung when a worker has come or gone, or is ready.
     change: Condvar,
@@ -124,6 +126,12 @@ pub(super) struct Member {
     is_leaving: AtomicBool,
     free: Mutex<BTreeMap<Arc<str>, f64>>,
     total: BTreeMap<Arc<str>, f64>,
+}
+
+impl Backlog for Core {
+    fn num_pending(&self) -> usize {
+        self.num_unsettled()
+    }
 }
 
 impl fmt::Debug for Core {
@@ -226,7 +234,9 @@ impl Core {
             // So that what tasks compute runs on the same cluster.
             let scheduler =
                 Scheduler::Custom(Arc::new(ClusterExecutor { core: Weak::clone(this), name: Arc::clone(&name) }));
+            let backlog: Weak<dyn Backlog> = Weak::<Core>::clone(this);
             Core {
+                info: ClusterInfo::new(Arc::clone(&name), backlog),
                 snapshot: snapshot.with_scheduler(scheduler),
                 name,
                 layout,
@@ -253,6 +263,10 @@ impl Core {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         self.snapshot.clone()
+    }
+
+    pub(super) fn info(&self) -> &ClusterInfo {
+        &self.info
     }
 
     /// Makes the configuration of the cluster's tasks that of this thread.

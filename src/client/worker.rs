@@ -14,7 +14,7 @@ use super::promise::{AnyPromise, Outcome, settle};
 use super::queue::Job;
 use super::submit::inputs_of;
 use crate::api::compute::OwnedRun;
-use crate::engine::callback::has_watchers;
+use crate::engine::callback::{Watchers, has_watchers};
 use crate::engine::{CancelToken, Run, Sink, describe_panic, solo};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
@@ -177,7 +177,8 @@ fn serve_process(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, executor: 
 
 /// Has the worker's process started before there is something to do.
 fn warm_up(core: &Arc<Core>, pinned: &Pinned<'_>) {
-    let nothing = crate::delayed(|| (), ());
+    let nothing = crate::delayed(|| (), ()).name("start a worker");
+    let _watched = has_watchers().then(|| Watchers::enter(None, core.info()));
     let started = nothing.with_plan(|plan| {
         let run = OwnedRun::execute_on(pinned, plan, core.snapshot(), false, None);
         run.map(drop)
@@ -264,7 +265,8 @@ fn carry_out(
 ) {
     let _busy = Busy::new(member);
     // Those of a run are all alike in this.
-    let _watched = started[0].1.record().watchers().map(|watchers| watchers.enter());
+    let watchers = started[0].1.record().watchers();
+    let _watched = (watchers.is_some() || has_watchers()).then(|| Watchers::enter(watchers, core.info()));
     let token = CancelToken::within(Some(seat.token.clone()));
     started.iter().for_each(|(_, promise)| promise.record().runs_under(&token));
     let reason = catch_unwind(AssertUnwindSafe(|| token.scope(|| run(core, &started, executor, each))));

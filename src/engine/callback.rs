@@ -347,11 +347,57 @@ impl fmt::Display for WorkerId {
     }
 }
 
+/// What knows how many tasks wait to be handed to runs.
+pub(crate) trait Backlog: Send + Sync {
+    /// How many were handed in and have not come to their end.
+    fn num_pending(&self) -> usize;
+}
+
+/// The cluster whose workers keep promises of futures, as far as an event shows it. It keeps nothing of the cluster.
+///
+/// Futures are carried out in many small runs, of one task each or of some hundred. To watch them as one thing, watch what these have in
+/// common, which is this.
+#[derive(Clone)]
+pub struct ClusterInfo {
+    id: u64,
+    name: Arc<str>,
+    backlog: Weak<dyn Backlog>,
+}
+
+impl ClusterInfo {
+    pub(crate) fn new(name: Arc<str>, backlog: Weak<dyn Backlog>) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        ClusterInfo { id: LAST.fetch_add(1, Ordering::Relaxed) + 1, name, backlog }
+    }
+
+    /// A number that no other cluster of this process ever has.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How many tasks were handed in to it and have not come to their end, at this moment; `None` if it is gone.
+    pub fn num_pending(&self) -> Option<usize> {
+        self.backlog.upgrade().map(|backlog| backlog.num_pending())
+    }
+}
+
+impl fmt::Debug for ClusterInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterInfo").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// A run, as far as an event shows it.
 #[derive(Clone, Copy)]
 pub struct RunInfo<'e> {
     id: RunId,
     parent: Option<RunId>,
+    cluster: Option<&'e ClusterInfo>,
     plan: &'e Plan,
 }
 
@@ -364,6 +410,11 @@ impl<'e> RunInfo<'e> {
     /// The run of the task that computes this one, if that is watched and in the same process.
     pub fn parent(&self) -> Option<RunId> {
         self.parent
+    }
+
+    /// Whose workers carry it, if it is a run of [futures](crate::TaskFuture). A graph that a client only computes is none.
+    pub fn cluster(&self) -> Option<&'e ClusterInfo> {
+        self.cluster
     }
 
     /// How many tasks it has. Their ids are `0..num_tasks`, in the order in which one careful worker would run them.
@@ -439,6 +490,38 @@ impl RunHandle {
 impl fmt::Debug for RunHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunHandle").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What can have another process in its place.
+pub(crate) trait Replaceable: Send + Sync {
+    /// Ends the process. Says whether it was there.
+    fn replace(&self) -> bool;
+}
+
+/// A way to have a worker process replaced that an event has told of, from any thread and for as long as it is there.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    worker: WorkerId,
+    process: Weak<dyn Replaceable>,
+}
+
+impl WorkerHandle {
+    /// The worker.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Ends the worker's process, with all its threads. What it runs is run again by another, and that is charged no attempt; another takes
+    /// its place as soon as there is something to do. Says whether there was something to end: `false` if it is gone.
+    pub fn restart(&self) -> bool {
+        self.process.upgrade().is_some_and(|process| process.replace())
+    }
+}
+
+impl fmt::Debug for WorkerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerHandle").field("worker", &self.worker).finish_non_exhaustive()
     }
 }
 
@@ -678,6 +761,8 @@ pub struct WorkerStarted<'e> {
     pub restarts: u32,
     /// How much memory of its own it may use before it is killed.
     pub memory_limit: Option<u64>,
+    /// To have it replaced.
+    pub handle: WorkerHandle,
 }
 
 /// See [`Callback::on_worker_lost`].
@@ -830,7 +915,8 @@ static REGISTERED: Mutex<List> = Mutex::new(Vec::new());
 static NUM_REGISTERED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static FRAME: RefCell<Frame> = const { RefCell::new(Frame { scoped: Vec::new(), run: None, stall: None }) };
+    static FRAME: RefCell<Frame> =
+        const { RefCell::new(Frame { scoped: Vec::new(), run: None, stall: None, cluster: None }) };
     /// This thread is in a callback.
     static IS_TELLING: Cell<bool> = const { Cell::new(false) };
 }
@@ -843,6 +929,8 @@ struct Frame {
     run: Option<RunId>,
     /// What knows whether that run gets on.
     stall: Option<Arc<Stall>>,
+    /// Runs that the thread starts are those of futures.
+    cluster: Option<ClusterInfo>,
 }
 
 fn attached(callback: Arc<dyn Callback>) -> (u64, Arc<Attached>) {
@@ -971,9 +1059,10 @@ impl Watchers {
         (!scoped.is_empty()).then_some(Watchers(scoped))
     }
 
-    /// Has them watch what this thread computes, until the guard is dropped.
-    pub(crate) fn enter(&self) -> Entered {
-        let frame = Frame { scoped: self.0.clone(), ..Frame::default() };
+    /// Has them, if there are any, watch the runs of futures of a cluster that this thread starts, until the guard is dropped.
+    pub(crate) fn enter(watchers: Option<&Self>, cluster: &ClusterInfo) -> Entered {
+        let scoped = watchers.map_or_else(Vec::new, |watchers| watchers.0.clone());
+        let frame = Frame { scoped, cluster: Some(cluster.clone()), ..Frame::default() };
         Entered { before: FRAME.try_with(|current| current.replace(frame)).unwrap_or_default() }
     }
 }
@@ -989,6 +1078,7 @@ impl Entered {
             scoped: watch.scoped.clone(),
             run: Some(watch.run),
             stall: watch.stall.clone(),
+            cluster: None,
         });
         Entered { before: FRAME.try_with(|current| current.replace(frame)).unwrap_or_default() }
     }
@@ -1006,6 +1096,7 @@ impl Drop for Entered {
 pub(super) struct Watch {
     run: RunId,
     parent: Option<RunId>,
+    cluster: Option<ClusterInfo>,
     started: Instant,
     /// To be in force in the run's tasks.
     scoped: List,
@@ -1068,9 +1159,9 @@ impl Watch {
     fn new(plan: &Plan, goes_on: bool, stall_timeout: Option<Duration>) -> Option<Box<Watch>> {
         let current = FRAME.try_with(|frame| {
             let frame = frame.borrow();
-            (frame.scoped.clone(), frame.run, frame.stall.clone())
+            (frame.scoped.clone(), frame.run, frame.stall.clone(), frame.cluster.clone())
         });
-        let (scoped, parent, around) = current.unwrap_or_default();
+        let (scoped, parent, around, cluster) = current.unwrap_or_default();
         let registered = REGISTERED.lock().clone();
         let stall = stall_timeout.map(|timeout| Arc::new(Stall::new(timeout, around, Instant::now())));
         let mut all: Vec<Arc<Attached>> = Vec::new();
@@ -1087,7 +1178,20 @@ impl Watch {
             let account =
                 (interests.ready || interests.values).then(|| Account::new(plan, interests.ready, interests.values));
             let (all, open, has_ended) = (all.into(), Mutex::default(), AtomicBool::new(false));
-            Box::new(Watch { run, parent, started, scoped, all, stall, interests, goes_on, account, open, has_ended })
+            Box::new(Watch {
+                run,
+                parent,
+                cluster,
+                started,
+                scoped,
+                all,
+                stall,
+                interests,
+                goes_on,
+                account,
+                open,
+                has_ended,
+            })
         })
     }
 
@@ -1141,8 +1245,8 @@ impl Watch {
         TaskInfo { run: self.run, id, plan }
     }
 
-    fn run_info<'e>(&self, plan: &'e Plan) -> RunInfo<'e> {
-        RunInfo { id: self.run, parent: self.parent, plan }
+    fn run_info<'e>(&'e self, plan: &'e Plan) -> RunInfo<'e> {
+        RunInfo { id: self.run, parent: self.parent, cluster: self.cluster.as_ref(), plan }
     }
 
     pub(super) fn run_started(&self, plan: &Plan, scheduler: &str, run: Weak<Run>) {
@@ -1215,8 +1319,16 @@ impl Watch {
         self.enter(plan, id, || Ending::Bad);
     }
 
-    pub(super) fn worker_started(&self, plan: &Plan, worker: WorkerId, restarts: u32, memory_limit: Option<u64>) {
-        let event = WorkerStarted { run: self.run_info(plan), worker, restarts, memory_limit };
+    pub(super) fn worker_started(
+        &self,
+        plan: &Plan,
+        worker: WorkerId,
+        restarts: u32,
+        memory_limit: Option<u64>,
+        process: Weak<dyn Replaceable>,
+    ) {
+        let handle = WorkerHandle { worker, process };
+        let event = WorkerStarted { run: self.run_info(plan), worker, restarts, memory_limit, handle };
         self.tell(|callback| callback.on_worker_started(&event));
     }
 

@@ -14,6 +14,7 @@ use super::schedule::Value;
 use super::spawn::{Exit, Killer, SpawnSpec, Spawned, WorkerProcess, exe_id, spawn};
 use super::undisturbed::undisturbed;
 use crate::engine::Timer;
+use crate::engine::callback::Replaceable;
 use crate::error::{Error, ErrorKind, WorkerExit};
 use crate::executor::timer::TimerThread;
 use crate::portable::budget::{BudgetHandle, Member};
@@ -74,6 +75,16 @@ enum NotReady {
     Ended,
     /// It did what it should not, or said why it cannot.
     Because(String),
+}
+
+impl Replaceable for Host {
+    fn replace(&self) -> bool {
+        let is_there = !self.has_ended();
+        if is_there {
+            self.kill(Doom::Replaced);
+        }
+        is_there
+    }
 }
 
 impl From<String> for NotReady {

@@ -33,7 +33,7 @@ use super::link::{Broken, Incoming, Outgoing, receive};
 use super::pool::{Core, Woken};
 use super::protocol::{Body, Bytes, CallResult, Code, Down, Garbage, Housekeeping, Outcome, Reader, Up, Work, Writer};
 use super::schedule::{Batch, CallState, Death, Source, Value, size};
-use crate::engine::callback::WorkerId;
+use crate::engine::callback::{Replaceable, WorkerId};
 use crate::engine::{Deadline, Timer, Worker, describe_panic};
 use crate::error::{Error, ErrorKind, RemoteError};
 use crate::executor::timer::TimerThread;
@@ -45,7 +45,7 @@ use crate::portable::region::Region;
 use ipc_channel::ipc::IpcReceiver;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How many batches a worker has at a time: one to work on, and one so that it does not wait for the next.
@@ -223,7 +223,8 @@ impl Slot {
             Some(batch) => {
                 if is_new {
                     let limit = self.core.settings().memory_limit;
-                    worker.worker_started(worker_id(&link.host, link.thread), self.num_workers - 1, limit);
+                    let process: Weak<dyn Replaceable> = Arc::<Host>::downgrade(&link.host);
+                    worker.worker_started(worker_id(&link.host, link.thread), self.num_workers - 1, limit, process);
                 }
                 link.send(&self.core, worker, batch)
             }
@@ -880,6 +881,10 @@ fn death(host: &Host, doom: Option<&Doom>) -> Death {
             cause: "breach".into(),
             error: Error::new(ErrorKind::WorkerDied, format!("its worker was killed because of {what}"))
                 .with_exit(exit),
+        },
+        Some(Doom::Replaced) => Death {
+            cause: "replaced".into(),
+            error: Error::new(ErrorKind::WorkerDied, "its worker was restarted, as somebody wished").with_exit(exit),
         },
         _ => Death { cause: format!("{:?}", host.exit().how), error: Error::worker_died(exit) },
     }
