@@ -90,6 +90,8 @@ mod primitives;
 pub use api::compute::{IntoScheduler, Outputs, Prepared, compute, compute_each, compute_with, persist, prepare};
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
+#[cfg(feature = "progress")]
+pub use client::Futures;
 pub use client::{
     AsCompleted, Client, ClusterBuilder, Computable, DefaultClient, LocalCluster, Status, TaskFuture, Tasks, WaitFor,
     WhenFull, WithResults, WorkerInfo, WorkerState, as_completed, wait, wait_timeout,
@@ -100,7 +102,7 @@ pub use diagnostics::picture;
 pub use diagnostics::picture::visualize;
 pub use diagnostics::profile::{self, Profile, Profiler, profile};
 #[cfg(feature = "progress")]
-pub use diagnostics::progress::{Progress, Shown, progress};
+pub use diagnostics::progress::{Followed, Progress, Shown, progress, progress_of};
 #[cfg(feature = "tracing")]
 pub use diagnostics::spans::Spans;
 pub use diagnostics::system::SystemInfo;

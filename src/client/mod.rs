@@ -7,6 +7,7 @@
 //!
 //! A room below `api`: it uses that and those above, and only the leaves may use it.
 
+mod any;
 mod cluster;
 mod completed;
 mod core;
@@ -19,6 +20,9 @@ mod tasks;
 mod wait;
 mod worker;
 
+#[cfg_attr(not(feature = "progress"), allow(unused_imports, reason = "only progress follows futures"))]
+pub(crate) use any::AnyFuture;
+pub use any::Futures;
 pub use cluster::{ClusterBuilder, LocalCluster, WhenFull, WorkerInfo, WorkerState};
 pub use completed::{AsCompleted, WithResults, as_completed, wait, wait_timeout};
 pub use future::TaskFuture;

@@ -88,7 +88,15 @@ impl Graph {
 
     /// As [`Graph::of`], for those who do not show arguments, and so call no code of the program's.
     pub(in crate::diagnostics) fn without_arguments(plan: &Plan) -> Graph {
-        let mut names = Names::default();
+        Graph::with_names(plan, &mut Names::default())
+    }
+
+    /// The same, where other plans will have tasks of the same families: none is called like its only task here.
+    pub(in crate::diagnostics) fn of_many(plan: &Plan) -> Graph {
+        Graph::with_names(plan, &mut Names { are_of_many: true, ..Names::default() })
+    }
+
+    fn with_names(plan: &Plan, names: &mut Names) -> Graph {
         let mut num_after = HashMap::new();
         let mut name = Vec::with_capacity(plan.num_tasks());
         let mut family = Vec::with_capacity(plan.num_tasks());
@@ -111,7 +119,7 @@ impl Graph {
             outputs,
             name,
             families: names.families(),
-            names: names.names,
+            names: std::mem::take(&mut names.names),
             family,
             sort: plan.tasks().iter().map(|&task| Sort::of(task)).collect(),
             arguments: Vec::new(),
@@ -238,6 +246,8 @@ struct Names {
     last: Option<(*const Kind, (u32, u32))>,
     of_family: HashMap<Family, u32>,
     members: Vec<(Family, usize, u32)>,
+    /// There are others beside those that are given numbers here.
+    are_of_many: bool,
 }
 
 /// What tasks have in common that do the same.
@@ -310,7 +320,7 @@ impl Names {
         }
         let mut seen: HashMap<&str, usize> = HashMap::new();
         let names = self.members.iter().map(|(family, num_tasks, first)| match family {
-            Family::Named(_) if *num_tasks == 1 => Arc::clone(&self.names[*first as usize]),
+            Family::Named(_) if *num_tasks == 1 && !self.are_of_many => Arc::clone(&self.names[*first as usize]),
             Family::Named(pattern) => pattern.as_str().into(),
             Family::Closure(name, _) if num_closures[&**name] == 1 => Arc::clone(name),
             Family::Closure(name, _) => {

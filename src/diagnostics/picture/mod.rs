@@ -48,6 +48,8 @@ pub(super) use graph::StoredGraph;
 pub(super) use graph::{Graph, Sort};
 #[cfg(feature = "dashboard")]
 pub(super) use placed::Placed;
+#[cfg(feature = "progress")]
+pub(super) use text::without_numbers;
 
 use crate::api::compute::{Outputs, Prepared, prepare};
 use crate::error::{Error, ErrorKind, Result};

@@ -132,7 +132,7 @@ pub(super) fn count(number_of: usize, one: &str, more: &str) -> String {
 }
 
 /// A name with every number in it replaced by `#`, so that names that count are one.
-pub(super) fn without_numbers(name: &str) -> String {
+pub(in crate::diagnostics) fn without_numbers(name: &str) -> String {
     let mut pattern = String::with_capacity(name.len());
     for c in name.chars() {
         if !c.is_ascii_digit() {
