@@ -15,7 +15,6 @@ impl fmt::Debug for AnyFuture {
     }
 }
 
-#[cfg_attr(not(feature = "progress"), allow(dead_code, reason = "only progress follows futures"))]
 impl AnyFuture {
     pub(crate) fn status(&self) -> Status {
         self.0.record().status()

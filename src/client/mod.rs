@@ -7,6 +7,7 @@
 //!
 //! A room below `api`: it uses that and those above, and only the leaves may use it.
 
+#[cfg(feature = "progress")]
 mod any;
 mod cluster;
 mod completed;
@@ -20,8 +21,9 @@ mod tasks;
 mod wait;
 mod worker;
 
-#[cfg_attr(not(feature = "progress"), allow(unused_imports, reason = "only progress follows futures"))]
+#[cfg(feature = "progress")]
 pub(crate) use any::AnyFuture;
+#[cfg(feature = "progress")]
 pub use any::Futures;
 pub use cluster::{ClusterBuilder, LocalCluster, WhenFull, WorkerInfo, WorkerState};
 pub use completed::{AsCompleted, WithResults, as_completed, wait, wait_timeout};

@@ -9,7 +9,11 @@ mod watchdog;
 use client::{ask, get, json, updates};
 use serde_json::Value;
 use sprang::dashboard::{self, Dashboard};
-use sprang::{CancelToken, Delayed, ErrorKind, Refs, compute_each, config, delayed, delayed_local, try_delayed};
+use sprang::{
+    CancelToken, Client, Delayed, ErrorKind, LocalCluster, Refs, compute_each, config, delayed, delayed_local,
+    try_delayed,
+};
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -320,6 +324,97 @@ fn a_run_is_cancelled_by_who_has_the_token_and_comes_from_here() {
             assert!(!get(dashboard, path).body.contains(dashboard.token()), "{path}");
         }
         assert!(!format!("{dashboard:?}").contains(dashboard.token()));
+    });
+}
+
+#[test]
+fn the_futures_of_a_cluster_are_one_run_whose_counts_grow() {
+    with_dashboard("futures", |dashboard| {
+        let cluster = LocalCluster::builder().workers(2).threads_per_worker(1).processes(false).name("crowd");
+        let client = Client::owning(cluster.build().unwrap());
+        // What is before them in the history stays there.
+        assert_eq!(squares(10).compute_with("sync").unwrap(), 285);
+        let futures: Vec<_> = (0..3_000_u64)
+            .map(|i| client.compute(&delayed(|i: u64| i * i, (i,)).name(format!("square {i}"))))
+            .collect();
+        let sum = client.submit(|all: Refs<'_, u64>| all.iter().sum::<u64>(), (&futures,));
+        assert_eq!(sum.result().unwrap(), 8_995_500_500);
+        let bad = client.compute(&try_delayed(|text: &str| text.parse::<u64>(), ("x",)).name("bad"));
+        assert!(bad.result().is_err());
+        let is_idle = |runs: &Value| runs["runs"].as_array().unwrap().iter().any(|run| run["state"] == "idle");
+        let runs = until(dashboard, "/api/runs", is_idle);
+        assert_eq!(names(&runs["runs"], "title"), ["crowd", "sum"]);
+        let crowd = &runs["runs"][0];
+        assert_eq!((&crowd["kind"], &crowd["scheduler"]), (&"futures".into(), &"threads".into()));
+        assert_eq!(
+            (&crowd["num_tasks"], &crowd["finished"], &crowd["failed"]),
+            (&3_002.into(), &3_001.into(), &1.into())
+        );
+        assert_eq!((&crowd["has_graph"], &crowd["has_report"]), (&false.into(), &true.into()));
+        assert_eq!(runs["counts"], serde_json::json!({ "running": 0, "finished": 1, "failed": 0, "cancelled": 0 }));
+
+        // The table has all of them under its number, each under a number of its own.
+        let id = &crowd["id"];
+        let tasks = json(dashboard, &format!("/api/tasks?limit=2000&run={id}&search=square"));
+        let numbers: HashSet<u64> =
+            tasks["tasks"].as_array().unwrap().iter().map(|it| it["task"].as_u64().unwrap()).collect();
+        assert_eq!(numbers.len(), 2_000);
+        assert_eq!(names(&json(dashboard, &format!("/api/tasks?run={id}&state=failed"))["tasks"], "name"), ["bad"]);
+        let log = json(dashboard, "/api/log");
+        let kinds = names(&log["events"], "kind");
+        assert_eq!(kinds, ["task failed", "cluster seen", "run finished", "run started", "dashboard started"]);
+
+        // While some go on they are shown among what is live.
+        let (go, gate) = gate();
+        let gated = client.compute(&gate);
+        let after = client.submit(|_: &()| 1, (&gated,));
+        let status = until(dashboard, "/api/status", |status| status["tasks"]["running"] == 1);
+        let live = &status["live"][0];
+        assert_eq!((&live["id"], &live["state"], &live["num_tasks"]), (id, &"running".into(), &3_004.into()));
+        assert_eq!((&status["tasks"]["waiting"], &status["runs"]["running"]), (&1.into(), &1.into()));
+        let by_name = live["names"].as_array().unwrap();
+        let squares = by_name.iter().find(|name| name["name"] == "square #").unwrap();
+        assert_eq!((&squares["finished"], &squares["total"]), (&3_000.into(), &3_000.into()));
+        assert_eq!(status["running"][0]["run"], *id);
+        let right = format!("X-Sprang-Action: cancel\r\nAuthorization: Bearer {}", dashboard.token());
+        let cancel = format!("POST /api/runs/{id}/cancel HTTP/1.1\r\nHost: localhost\r\n{right}");
+        assert_eq!(ask(dashboard.address(), &cancel).status, 409);
+        go.send(()).unwrap();
+        assert_eq!(after.result().unwrap(), 1);
+
+        let report = get(dashboard, &format!("/api/runs/{id}/report.html"));
+        assert!(report.status == 200 && report.body.contains("square #"), "{}", report.head);
+        drop((client, futures, sum, bad, gated, after));
+        until(dashboard, "/api/runs", |runs| runs["runs"][0]["state"] == "finished");
+    });
+}
+
+#[test]
+fn futures_without_number_leave_the_history_and_the_memory_bounded() {
+    with_dashboard("many futures", |dashboard| {
+        let client = Client::threads(2).unwrap();
+        assert_eq!(squares(10).compute_with("sync").unwrap(), 285);
+        for _ in 0..5 {
+            let futures = client.map(|x: u64| x + 1, 0..10_000_u64);
+            assert_eq!(client.gather(&futures).unwrap().len(), 10_000);
+        }
+        let runs = until(dashboard, "/api/runs", |runs| runs["runs"][0]["state"] == "idle");
+        let all = runs["runs"].as_array().unwrap();
+        assert_eq!((all.len(), &all[0]["finished"], &all[1]["title"]), (2, &50_000.into(), &"sum".into()));
+        let report = get(dashboard, &format!("/api/runs/{}/report.html", all[0]["id"]));
+        // At least 10 000, at most twice as many.
+        assert!(report.status == 200 && report.body.len() < 8_000_000, "{}", report.body.len());
+    });
+}
+
+#[test]
+fn a_graph_that_a_client_computes_is_a_run_with_a_graph() {
+    with_dashboard("graph of a client", |dashboard| {
+        let client = Client::threads(2).unwrap();
+        assert_eq!(client.compute(&squares(20)).result().unwrap(), 2_470);
+        let runs = until(dashboard, "/api/runs", |runs| runs["counts"]["finished"] == 1);
+        let run = &runs["runs"][0];
+        assert_eq!((&run["kind"], &run["title"], &run["has_graph"]), (&"run".into(), &"sum".into(), &true.into()));
     });
 }
 

@@ -7,7 +7,7 @@ mod watchdog;
 use serde_json::Value;
 use sprang::profile::{Aspect, Outcome, Profile};
 use sprang::{
-    Delayed, ErrorKind, Profiler, Refs, callback, compute_each, delayed, delayed_local, profile, try_delayed,
+    Client, Delayed, ErrorKind, Profiler, Refs, callback, compute_each, delayed, delayed_local, profile, try_delayed,
 };
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -218,6 +218,35 @@ fn nested_runs_are_runs_of_their_own() {
     assert_eq!(inner.parent(), Some(outer.id()));
     let around = outer.tasks().next().unwrap();
     assert!(inner.tasks().all(|task| around.started <= task.started && task.ended <= around.ended));
+}
+
+#[test]
+fn the_futures_of_a_cluster_are_one_run_and_their_records_fit_its_graph() {
+    let profiler = Arc::new(Profiler::new());
+    let client = Client::threads(2).unwrap();
+    let watched = callback::scoped(profiler.clone());
+    let squares: Vec<_> =
+        (0..500_u64).map(|i| client.compute(&delayed(|i: u64| i * i, (i,)).name(format!("square {i}")))).collect();
+    let total = client.submit(sum, (&squares,));
+    assert_eq!(total.result().unwrap(), 41_541_750);
+    let bad = client.compute(&try_delayed(|| "x".parse::<u64>(), ()).name("bad"));
+    assert!(bad.result().is_err());
+    let nested = client.submit_local(|| graph().compute_with("sync").unwrap(), ());
+    nested.result().unwrap();
+    drop(watched);
+    let profile = profiler.profile();
+    assert_eq!(profile.runs().len(), 2, "the futures, and what one of them computes");
+    let futures = &profile.runs()[0];
+    assert_eq!(futures.num_tasks(), 1_003, "and the values that the total has read");
+    let tasks: Vec<_> = futures.tasks().collect();
+    assert_eq!(tasks.len(), 503);
+    let names: HashSet<_> = tasks.iter().map(|task| task.name.to_string()).collect();
+    assert!(names.contains("square 499") && names.contains("bad") && names.len() == 503, "{}", names.len());
+    let failed = &profile.failures()[0];
+    let bad = tasks.iter().find(|task| &*task.name == "bad").unwrap();
+    assert_eq!((failed.run, failed.id), (futures.id(), bad.id));
+    assert_eq!(profile.runs()[1].parent(), Some(futures.id()));
+    assert!(profile.to_html().contains("square #"));
 }
 
 #[test]

@@ -14,14 +14,16 @@
 //!    shape of its graph, unless that is larger than [`MAX_GRAPH`].
 //! 3. Counts miss nothing, also where records have been overwritten. They are those of the runs that have ended, in the store, and those of
 //!    the live runs, in the shards; a run goes from here to there under the lock of the store.
-//! 4. What is kept for reports, of runs that have ended, is no more than [`MAX_REPORT_BYTES`], but for that of the last run. The oldest go.
+//! 4. The runs of a cluster's futures are shown as one: the first gives its number to a [`Crowd`], and what the others do is counted there, from
+//!    their end on in the store. Their tasks are numbered on.
+//! 5. What is kept for reports, of runs that have ended, is no more than [`MAX_REPORT_BYTES`], but for that of the last run. The oldest go.
 
 use super::resources::Resources;
-use crate::diagnostics::picture::{Direction, Graph, Placed};
+use crate::diagnostics::picture::{Direction, Graph, Growing, Placed};
 use crate::diagnostics::profile::{self, Profile, Record, RecordedRun, Sample, Sampling};
 use crate::engine::callback::{
-    Callback, Crossing, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed, TaskFinished,
-    TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueSize, WorkerId, WorkerLost, WorkerStarted,
+    Callback, ClusterInfo, Crossing, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed,
+    TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueSize, WorkerId, WorkerLost, WorkerStarted,
 };
 use crate::error::{Error, ErrorKind};
 use crossbeam_utils::CachePadded;
@@ -33,6 +35,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Ended tasks that a shard keeps until they are read.
 pub(super) const MAX_FRESH: usize = 1_024;
+/// Clusters whose futures are kept.
+const MAX_CROWDS: usize = 50;
+/// Tasks of a cluster that the report on its futures is about, at least once there are so many, and twice as many at most.
+const MAX_CROWD_TASKS: usize = 10_000;
 /// Ended tasks that are kept.
 pub(super) const MAX_TASKS: usize = 5_000;
 /// Ended runs that are kept.
@@ -207,9 +213,118 @@ pub(super) struct KnownRun {
     placed: OnceLock<Placed>,
     ids: (RunId, Option<RunId>),
     handle: RunHandle,
+    /// Of a run of futures.
+    part: Option<Part>,
+}
+
+/// What a run of futures is in the [`Crowd`] of its cluster.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    crowd: RunId,
+    /// The number of its first task there.
+    first: u32,
+    /// The window in whose graph its tasks are, and the number of the first there.
+    window: u64,
+    first_in_window: u32,
+}
+
+/// The futures of one cluster, as if they were one run.
+pub(super) struct Crowd {
+    pub(super) id: RunId,
+    pub(super) title: Arc<str>,
+    pub(super) scheduler: Arc<str>,
+    pub(super) started_ns: u64,
+    cluster: ClusterInfo,
+    /// When the last run ended.
+    pub(super) last_ns: u64,
+    /// By the number of the name, what the runs did that have ended.
+    pub(super) names: Vec<(u16, Counts)>,
+    num_tasks: u32,
+    num_windows: u64,
+    now: Window,
+    before: Option<Window>,
+}
+
+/// Some of the futures of a cluster, one after the other, for a report.
+struct Window {
+    number: u64,
+    graph: Growing,
+    sample: Sample,
+    sampling: Sampling,
+    failures: Vec<profile::Failure>,
+    num_skipped: u64,
+    started_ns: u64,
+}
+
+impl Window {
+    fn new(number: u64, started_ns: u64) -> Self {
+        let (sample, sampling) = (Sample::default(), Sampling::new(2 * MAX_CROWD_TASKS));
+        let (graph, failures) = (Growing::default(), Vec::new());
+        Window { number, graph, sample, sampling, failures, num_skipped: 0, started_ns }
+    }
+}
+
+/// A cluster and what it is doing.
+pub(super) struct CrowdNow<'s> {
+    pub(super) crowd: &'s Crowd,
+    /// With what goes on.
+    pub(super) names: Vec<(u16, Counts)>,
+    /// Futures that have not come to their end; `None` if the cluster is gone.
+    pub(super) num_pending: Option<usize>,
+}
+
+impl Crowd {
+    fn count(&mut self, number: u16, counts: &Counts) {
+        add_to(&mut self.names, number, counts);
+    }
+
+    /// The window for some more tasks.
+    fn window(&mut self, now_ns: u64) -> &mut Window {
+        if self.now.graph.graph().num_tasks() >= MAX_CROWD_TASKS {
+            self.num_windows += 1;
+            let new = Window::new(self.num_windows, now_ns);
+            self.before = Some(std::mem::replace(&mut self.now, new));
+        }
+        &mut self.now
+    }
+
+    fn window_of(&mut self, part: Part) -> Option<&mut Window> {
+        let windows = [Some(&mut self.now), self.before.as_mut()];
+        windows.into_iter().flatten().find(|window| window.number == part.window)
+    }
+
+    /// The one that says more.
+    fn larger_window(&self) -> &Window {
+        let has_more = |window: &&Window| window.sample.len() > self.now.sample.len();
+        self.before.as_ref().filter(has_more).unwrap_or(&self.now)
+    }
+
+    pub(super) fn has_report(&self) -> bool {
+        self.larger_window().sample.len() > 0
+    }
+
+    fn is_gone(&self) -> bool {
+        self.cluster.num_pending().is_none()
+    }
+}
+
+fn add_to(names: &mut Vec<(u16, Counts)>, number: u16, counts: &Counts) {
+    match names.iter_mut().find(|(other, _)| *other == number) {
+        Some((_, sum)) => sum.add(counts),
+        None => names.push((number, *counts)),
+    }
 }
 
 impl KnownRun {
+    /// The number of the run as which it is shown, and that of one of its tasks there.
+    fn shown(&self, task: u32) -> (u64, u32) {
+        self.part.map_or((self.id, task), |part| (part.crowd.get(), part.first.wrapping_add(task)))
+    }
+
+    pub(super) fn is_part(&self) -> bool {
+        self.part.is_some()
+    }
+
     fn enters(&self, task: usize, stage: Stage) {
         if let Some(at) = self.stages.get(task) {
             at.store(stage as u8, Relaxed);
@@ -396,6 +511,8 @@ pub(super) struct Store {
     pub(super) num_events: u64,
     /// The oldest first.
     reports: VecDeque<Report>,
+    /// The oldest first.
+    pub(super) crowds: Vec<Crowd>,
 }
 
 impl Store {
@@ -414,12 +531,63 @@ impl Store {
         number
     }
 
+    /// The place of the crowd of a cluster; that of its first run is made.
+    fn crowd(&mut self, cluster: &ClusterInfo, first: RunId, scheduler: &str, started_ns: u64) -> usize {
+        if let Some(position) = self.crowds.iter().position(|crowd| crowd.cluster.id() == cluster.id()) {
+            return position;
+        }
+        if self.crowds.len() == MAX_CROWDS {
+            let oldest = self.crowds.iter().position(Crowd::is_gone).unwrap_or(0);
+            self.crowds.remove(oldest);
+        }
+        // A thread of a cluster runs each by itself.
+        let scheduler = if scheduler == "sync" { "threads" } else { scheduler };
+        let text = format!("{}: futures on {scheduler}", cut(cluster.name()));
+        self.log(started_ns, "cluster seen", Some(first.get()), &text);
+        self.crowds.push(Crowd {
+            id: first,
+            title: cut(cluster.name()).into(),
+            scheduler: cut(scheduler).into(),
+            started_ns,
+            cluster: cluster.clone(),
+            last_ns: started_ns,
+            names: Vec::new(),
+            num_tasks: 0,
+            num_windows: 0,
+            now: Window::new(0, started_ns),
+            before: None,
+        });
+        self.crowds.len() - 1
+    }
+
     fn log(&mut self, at_ns: u64, kind: &'static str, run: Option<u64>, text: &str) {
         if self.events.len() == MAX_EVENTS {
             self.events.pop_front();
         }
         self.num_events += 1;
         self.events.push_back(EventRecord { seq: self.num_events, at_ns, kind, run, text: cut(text).into() });
+    }
+
+    /// A run of futures has ended; its counts are in the totals.
+    fn end_part(&mut self, run: &KnownRun, part: Part, tallies: Vec<(Sample, Vec<Counts>)>, ended_ns: u64) {
+        let Some(crowd) = self.crowds.iter_mut().find(|crowd| crowd.id == part.crowd) else { return };
+        crowd.last_ns = crowd.last_ns.max(ended_ns);
+        for (&(number, _), counts) in tallies.iter().flat_map(|(_, counts)| run.groups.iter().zip(counts)) {
+            crowd.count(number, counts);
+        }
+        let id = crowd.id;
+        let Some(window) = crowd.window_of(part) else { return };
+        for (sample, _) in tallies {
+            window.sample.take_over(sample, id, part.first_in_window, &window.sampling);
+        }
+        window.num_skipped += run.num_skipped.load(Relaxed);
+        let num_left = MAX_FAILURES.saturating_sub(window.failures.len());
+        let failures = std::mem::take(&mut *run.failures.lock()).into_iter().take(num_left);
+        let shifted = |failure: profile::Failure| {
+            let task = part.first_in_window as usize + failure.id;
+            profile::Failure { run: id, id: task, ..failure }
+        };
+        window.failures.extend(failures.map(shifted));
     }
 
     fn keep_report(&mut self, report: Report) {
@@ -457,9 +625,26 @@ pub(super) struct Now {
     pub(super) now_ns: u64,
     /// Of each live run, by slot.
     pub(super) live: Vec<(Arc<KnownRun>, Vec<Counts>)>,
+    /// The same of those that are parts of crowds.
+    pub(super) parts: Vec<(Arc<KnownRun>, Vec<Counts>)>,
     pub(super) running: Vec<Running>,
     pub(super) workers: Vec<WorkerTally>,
     pub(super) num_forgotten: u64,
+}
+
+impl Now {
+    /// The clusters, the oldest first.
+    pub(super) fn crowds<'s>(&self, store: &'s Store) -> Vec<CrowdNow<'s>> {
+        let now = |crowd: &'s Crowd| {
+            let mut names = crowd.names.clone();
+            let is_its = |run: &KnownRun| run.part.is_some_and(|part| part.crowd == crowd.id);
+            for (run, counts) in self.parts.iter().filter(|(run, _)| is_its(run)) {
+                run.groups.iter().zip(counts).for_each(|(&(number, _), counts)| add_to(&mut names, number, counts));
+            }
+            CrowdNow { crowd, names, num_pending: crowd.cluster.num_pending() }
+        };
+        store.crowds.iter().map(now).collect()
+    }
 }
 
 impl Collector {
@@ -478,6 +663,7 @@ impl Collector {
             events: VecDeque::new(),
             num_events: 0,
             reports: VecDeque::new(),
+            crowds: Vec::new(),
         };
         Collector {
             epoch: Instant::now(),
@@ -522,28 +708,40 @@ impl Collector {
         self.live.read().iter().rev().find(|live| live.id == run).cloned()
     }
 
+    /// The number of the run as which one that goes on is shown.
+    fn shown(&self, run: RunId) -> u64 {
+        self.find(run.get()).map_or(run.get(), |known| known.shown(0).0)
+    }
+
     fn began(&self, task: TaskInfo<'_>, worker: WorkerId, started: Instant, attempt: u32) {
         let (run, started_ns) = (task.run().get(), self.ns(started));
         let mut shard = self.shard(worker);
         let Some(tally) = shard.tally(run, || self.find(run)) else { return };
+        // The value of another future.
+        if tally.run.is_part() && task.is_value() {
+            return;
+        }
         let slot = tally.run.slots[task.id()] as usize;
         tally.counts[slot].running += 1;
         tally.run.enters(task.id(), Stage::Running);
-        let group = tally.run.groups[slot].0;
+        let (group, (run, id)) = (tally.run.groups[slot].0, tally.run.shown(task.id() as u32));
         shard.worker(worker, started_ns).counts.running += 1;
         if shard.running.len() < MAX_RUNNING {
-            let (name, task) = (name_of(task), task.id() as u32);
+            let (name, task) = (name_of(task), id);
             shard.running.push_back(Running { name, run, started_ns, worker, task, attempt, group });
         }
     }
 
     fn ended(&self, task: TaskInfo<'_>, by: &By<'_>, attempt: u32, state: State) {
         let &By { worker, span, crossing, value, error } = by;
-        let (run, id) = (task.run().get(), task.id() as u32);
+        let run = task.run().get();
         let (started_ns, ended_ns) = (self.ns(span.0), self.ns(span.1));
         let busy_ns = ended_ns.saturating_sub(started_ns);
         let mut shard = self.shard(worker);
         let Some(tally) = shard.tally(run, || self.find(run)) else { return };
+        if tally.run.is_part() && task.is_value() {
+            return;
+        }
         let slot = tally.run.slots[task.id()] as usize;
         tally.counts[slot].count(state, busy_ns);
         let stage = match state {
@@ -553,7 +751,7 @@ impl Collector {
             State::Cancelled => Stage::Cancelled,
         };
         tally.run.enters(task.id(), stage);
-        if tally.run.graph.is_some() && !task.is_value() {
+        if (tally.run.graph.is_some() || tally.run.is_part()) && !task.is_value() {
             let how = (state.into(), attempt.max(1), value);
             let record = Record::new(task, worker, started_ns, span, crossing, how);
             tally.sample.add(record, &tally.run.sampling);
@@ -566,7 +764,7 @@ impl Collector {
                 failures.push(profile::Failure { run: task.run(), id: task.id(), at, was_retried, error });
             }
         }
-        let group = tally.run.groups[slot].0;
+        let (group, (run, id)) = (tally.run.groups[slot].0, tally.run.shown(task.id() as u32));
         let tally = shard.worker(worker, ended_ns);
         tally.counts.count(state, busy_ns);
         if let Some(error) = error {
@@ -586,8 +784,8 @@ impl Collector {
             Some(error) => format!("{}: {}", cut(&task.name()), error.message()),
             None => format!("{}: its worker was lost", cut(&task.name())),
         };
-        let at_ns = self.ns(at);
-        self.store.lock().log(at_ns, kind, Some(task.run().get()), &text);
+        let (at_ns, run) = (self.ns(at), self.shown(task.run()));
+        self.store.lock().log(at_ns, kind, Some(run), &text);
     }
 
     /// Takes what is new from the shards to the store, and says what goes on; then `body` looks at both.
@@ -595,7 +793,8 @@ impl Collector {
         let mut store = self.store.lock();
         let live = self.live.read().clone();
         let mut now = Now { now_ns: self.now_ns(), ..Now::default() };
-        now.live = live.into_iter().map(|run| (Arc::clone(&run), vec![Counts::default(); run.groups.len()])).collect();
+        let all = live.into_iter().map(|run| (Arc::clone(&run), vec![Counts::default(); run.groups.len()]));
+        (now.parts, now.live) = all.partition(|(run, _)| run.is_part());
         let mut fresh: Vec<TaskRecord> = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();
@@ -604,7 +803,8 @@ impl Collector {
             shard.oldest = 0;
             store.overwritten += std::mem::take(&mut shard.overwritten);
             for tally in &shard.tallies {
-                if let Some((_, counts)) = now.live.iter_mut().find(|(run, _)| run.id == tally.run.id) {
+                let runs = if tally.run.is_part() { &mut now.parts } else { &mut now.live };
+                if let Some((_, counts)) = runs.iter_mut().find(|(run, _)| run.id == tally.run.id) {
                     counts.iter_mut().zip(&tally.counts).for_each(|(sum, counts)| sum.add(counts));
                 }
             }
@@ -645,13 +845,13 @@ impl Collector {
 
     /// The runs that go on, the newest first.
     pub(super) fn live_runs(&self) -> Vec<Arc<KnownRun>> {
-        self.live.read().iter().rev().cloned().collect()
+        self.live.read().iter().rev().filter(|run| !run.is_part()).cloned().collect()
     }
 
     /// A run that goes on, or that has a report; and when it ended, if it did.
     pub(super) fn run(&self, id: u64) -> Option<(Arc<KnownRun>, Option<u64>)> {
         // A run that ends meanwhile is in the store before it is gone from here.
-        if let Some(run) = self.find(id) {
+        if let Some(run) = self.find(id).filter(|run| !run.is_part()) {
             return Some((run, None));
         }
         let store = self.store.lock();
@@ -659,8 +859,41 @@ impl Collector {
         Some((Arc::clone(&report.run), Some(report.ended_ns)))
     }
 
+    /// Whether it is the number of the futures of a cluster.
+    pub(super) fn is_crowd(&self, id: u64) -> bool {
+        self.store.lock().crowds.iter().any(|crowd| crowd.id.get() == id)
+    }
+
+    /// What is recorded of the last futures of a cluster.
+    fn profile_of_crowd(&self, id: u64) -> Option<Profile> {
+        let store = self.store.lock();
+        let crowd = store.crowds.iter().find(|crowd| crowd.id.get() == id)?;
+        let window = crowd.larger_window();
+        let is_over = crowd.cluster.num_pending().is_none_or(|num_pending| num_pending == 0);
+        let (started, last) = (Duration::from_nanos(window.started_ns), Duration::from_nanos(crowd.last_ns));
+        let ended = (is_over || window.number != crowd.now.number).then_some(last);
+        let recorded = RecordedRun {
+            id: crowd.id,
+            parent: None,
+            scheduler: crowd.scheduler.to_string(),
+            started,
+            ended,
+            error: None,
+            num_skipped: window.num_skipped,
+            graph: Arc::new(window.graph.graph().clone()),
+            samples: vec![window.sample.clone()],
+            failures: window.failures.clone(),
+            resources: self.resources.between(started, ended.unwrap_or(Duration::MAX)),
+        };
+        drop(store);
+        Some(recorded.profile())
+    }
+
     /// What is recorded of a run; also of one that goes on.
     pub(super) fn profile(&self, id: u64) -> Option<Profile> {
+        if self.is_crowd(id) {
+            return self.profile_of_crowd(id);
+        }
         let (run, samples, ended_ns, error) = {
             let store = self.store.lock();
             match store.reports.iter().find(|report| report.run.id == id) {
@@ -697,11 +930,27 @@ impl Collector {
     }
 
     fn known_run(&self, run: RunInfo<'_>, scheduler: &str, started: Instant, handle: RunHandle) -> KnownRun {
-        let graph = Graph::without_arguments(run.plan());
+        let cluster = run.cluster().filter(|_| !is_graph(run));
+        let graph = match cluster {
+            Some(_) => Graph::of_many(run.plan()),
+            None => Graph::without_arguments(run.plan()),
+        };
+        let started_ns = self.ns(started);
+        let mut part = None;
         let mut groups: Vec<(u16, u64)> = Vec::new();
         let mut slot_of_number: HashMap<u16, u16> = HashMap::new();
         let slot_of_family: Vec<u16> = {
             let mut store = self.store.lock();
+            if let Some(cluster) = cluster {
+                let position = store.crowd(cluster, run.id(), scheduler, started_ns);
+                let crowd = &mut store.crowds[position];
+                let first = crowd.num_tasks;
+                crowd.num_tasks = first.wrapping_add(graph.num_tasks() as u32);
+                let id = crowd.id;
+                let window = crowd.window(started_ns);
+                let first_in_window = window.graph.add(&graph);
+                part = Some(Part { crowd: id, first, window: window.number, first_in_window });
+            }
             let numbers = (0..graph.num_families() as u32).map(|family| store.intern(graph.family_name(family)));
             let slot_of = |number| {
                 *slot_of_number.entry(number).or_insert_with(|| {
@@ -713,21 +962,25 @@ impl Collector {
         };
         let slots: Vec<u16> =
             (0..graph.num_tasks() as u32).map(|id| slot_of_family[graph.family(id) as usize]).collect();
-        slots.iter().for_each(|&slot| groups[slot as usize].1 += 1);
+        for (id, &slot) in slots.iter().enumerate() {
+            groups[slot as usize].1 += u64::from(part.is_none() || !run.task(id).is_value());
+        }
         let title = match graph.outputs() {
             [] => "nothing".to_owned(),
             [output] => cut(graph.name(*output)).to_owned(),
             [first, others @ ..] => format!("{} and {} more", cut(graph.name(*first)), others.len()),
         };
-        let graph = Some(graph).filter(|graph| graph.num_tasks() + graph.num_dependencies() <= MAX_GRAPH);
+        let graph = Some(graph)
+            .filter(|_| part.is_none())
+            .filter(|graph| graph.num_tasks() + graph.num_dependencies() <= MAX_GRAPH);
         let num_staged = graph.as_ref().map_or(0, Graph::num_tasks);
         KnownRun {
             id: run.id().get(),
-            parent: run.parent().map(|parent| parent.get()),
+            parent: run.parent().map(|parent| self.shown(parent)),
             title: title.into(),
             scheduler: cut(scheduler).into(),
             num_tasks: run.num_tasks(),
-            started_ns: self.ns(started),
+            started_ns,
             slots,
             groups,
             graph: graph.map(Arc::new),
@@ -738,8 +991,24 @@ impl Collector {
             placed: OnceLock::new(),
             ids: (run.id(), run.parent()),
             handle,
+            part,
         }
     }
+}
+
+/// Whether a run of futures is a graph that somebody may want to see by itself.
+fn is_graph(run: RunInfo<'_>) -> bool {
+    /// More than futures that are handed to a worker at once.
+    const MANY: usize = 1_000;
+    const SOME: usize = 12;
+    let num_tasks = run.num_tasks();
+    if num_tasks < SOME {
+        return false;
+    }
+    let calls = || (0..num_tasks).map(|id| run.task(id)).filter(|task| !task.is_value());
+    let num_calls = calls().count();
+    let has_dependencies = || calls().any(|task| task.inputs().any(|input| !run.task(input).is_value()));
+    num_calls > MANY || (num_calls >= SOME && has_dependencies())
 }
 
 /// Who ran an attempt, when, and what went wrong.
@@ -754,6 +1023,9 @@ struct By<'e> {
 impl Callback for Collector {
     fn on_run_started(&self, event: &RunStarted<'_>) {
         let run = Arc::new(self.known_run(event.run, event.scheduler, event.started, event.handle.clone()));
+        if run.is_part() {
+            return self.live.write().push(run);
+        }
         let text = format!("{}: {} tasks on {}", run.title, run.num_tasks, run.scheduler);
         let mut store = self.store.lock();
         store.log(run.started_ns, "run started", Some(run.id), &text);
@@ -809,7 +1081,8 @@ impl Callback for Collector {
             tally.lost = None;
             (tally.restarts, tally.memory_limit) = (event.restarts, event.memory_limit);
         }
-        self.store.lock().log(now_ns, "worker started", Some(event.run.id().get()), &event.worker.to_string());
+        let run = self.shown(event.run.id());
+        self.store.lock().log(now_ns, "worker started", Some(run), &event.worker.to_string());
     }
 
     fn on_worker_lost(&self, event: &WorkerLost<'_>) {
@@ -822,7 +1095,8 @@ impl Callback for Collector {
             tally.output = output.filter(|output| !output.is_empty()).map(|output| end_of(output).into());
         }
         let text = format!("{}: {message}", event.worker);
-        self.store.lock().log(now_ns, "worker lost", Some(event.run.id().get()), &text);
+        let run = self.shown(event.run.id());
+        self.store.lock().log(now_ns, "worker lost", Some(run), &text);
     }
 
     fn on_run_finished(&self, event: &RunFinished<'_>) {
@@ -844,14 +1118,18 @@ impl Callback for Collector {
                 sum.add(counts);
                 store.totals[number as usize].add(counts);
             }
-            samples.push(tally.sample);
+            samples.push((tally.sample, tally.counts));
         }
+        let ended_ns = self.ns(event.ended);
+        if let Some(part) = run.part {
+            return store.end_part(&run, part, samples, ended_ns);
+        }
+        let samples: Vec<Sample> = samples.into_iter().map(|(sample, _)| sample).collect();
         let outcome = match &event.error {
             None => Outcome::Finished,
             Some(error) if error.kind() == ErrorKind::Cancelled => Outcome::Cancelled,
             Some(_) => Outcome::Failed,
         };
-        let ended_ns = self.ns(event.ended);
         let error = event.error.as_ref().map(|error| Arc::from(cut(&error.to_string())));
         let text = error.as_ref().map_or_else(|| run.title.to_string(), |error| format!("{}: {error}", run.title));
         let kind = ["run finished", "run failed", "run cancelled"][outcome as usize];

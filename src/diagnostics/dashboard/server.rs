@@ -367,6 +367,9 @@ async fn cancel(State(site): State<Arc<Site>>, Path(run): Path<u64>, headers: He
         let message = "give the token of the dashboard as `Authorization: Bearer ...`; the program has it\n";
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], message).into_response();
     }
+    if site.collector.is_crowd(run) {
+        return (StatusCode::CONFLICT, "futures are cancelled one by one, by the program\n").into_response();
+    }
     match site.aside(move |collector| collector.cancel(run)).await {
         Some(true) => (StatusCode::ACCEPTED, json("{\"cancelled\":true}".to_owned())).into_response(),
         Some(false) => (StatusCode::CONFLICT, "the run is over\n").into_response(),

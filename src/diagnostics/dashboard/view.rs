@@ -1,6 +1,8 @@
 //! What the dashboard says: JSON of the collector's state, as `docs/dashboard.md` has it, and metrics as text.
 
-use super::collector::{Collector, Counts, EventRecord, KnownRun, Now, OTHER, RunRecord, Stage, Store, TaskRecord};
+use super::collector::{
+    Collector, Counts, CrowdNow, EventRecord, KnownRun, Now, OTHER, RunRecord, Stage, Store, TaskRecord,
+};
 use super::json::to_string as json;
 use super::resources::Sum;
 use crate::diagnostics::picture::Graph;
@@ -84,6 +86,7 @@ struct Group<'a> {
 #[derive(Serialize)]
 struct Run<'a> {
     id: u64,
+    kind: &'static str,
     parent: Option<u64>,
     title: &'a str,
     scheduler: &'a str,
@@ -237,6 +240,7 @@ fn live_run<'a>(store: &'a Store, run: &'a KnownRun, counts: &[Counts]) -> Run<'
     };
     Run {
         id: run.id,
+        kind: "run",
         parent: run.parent,
         title: &run.title,
         scheduler: &run.scheduler,
@@ -254,10 +258,62 @@ fn live_run<'a>(store: &'a Store, run: &'a KnownRun, counts: &[Counts]) -> Run<'
     }
 }
 
+/// The futures of a cluster, as one run.
+fn crowd_run<'a>(store: &'a Store, now: &CrowdNow<'a>) -> Run<'a> {
+    let crowd = now.crowd;
+    let mut total = Counts::default();
+    now.names.iter().for_each(|(_, counts)| total.add(counts));
+    let group = |(number, counts): &(u16, Counts)| Group {
+        name: &store.names[*number as usize],
+        total: num_over(counts) + counts.running.max(0) as u64,
+        running: counts.running,
+        ended: counts.into(),
+        busy: seconds(counts.busy_ns),
+    };
+    let is_running = num_open(now, &total) > 0;
+    Run {
+        id: crowd.id.get(),
+        kind: "futures",
+        parent: None,
+        title: &crowd.title,
+        scheduler: &crowd.scheduler,
+        state: match (is_running, now.num_pending) {
+            (true, _) => "running",
+            (false, Some(_)) => "idle",
+            (false, None) => "finished",
+        },
+        num_tasks: (num_over(&total) + num_open(now, &total)) as usize,
+        started: seconds(crowd.started_ns),
+        ended: (!is_running).then(|| seconds(crowd.last_ns)),
+        running: total.running,
+        counts: (&total).into(),
+        busy: seconds(total.busy_ns),
+        error: None,
+        has_graph: false,
+        has_report: crowd.has_report(),
+        names: now.names.iter().map(group).collect(),
+    }
+}
+
+/// Tasks that have come to their end.
+fn num_over(counts: &Counts) -> u64 {
+    counts.finished + counts.failed + counts.skipped
+}
+
+/// Tasks of a cluster that have not come to their end.
+fn num_open(now: &CrowdNow<'_>, total: &Counts) -> u64 {
+    (total.running.max(0) as u64).max(now.num_pending.unwrap_or(0) as u64)
+}
+
+fn is_busy(now: &CrowdNow<'_>) -> bool {
+    now.num_pending.is_some_and(|num_pending| num_pending > 0) || now.names.iter().any(|(_, it)| it.running > 0)
+}
+
 fn ended_run<'a>(store: &Store, run: &'a RunRecord) -> Run<'a> {
     let is_kept = store.has_report(run.id);
     Run {
         id: run.id,
+        kind: "run",
         parent: run.parent,
         title: &run.title,
         scheduler: &run.scheduler,
@@ -333,7 +389,7 @@ fn workers<'a>(collector: &Collector, now: &'a Now) -> Vec<Worker<'a>> {
 /// Counts by name over all runs, ended and live.
 fn by_name(store: &Store, now: &Now) -> Vec<Counts> {
     let mut totals = store.totals.clone();
-    for (run, counts) in &now.live {
+    for (run, counts) in now.live.iter().chain(&now.parts) {
         for (&(number, _), counts) in run.groups.iter().zip(counts) {
             totals[number as usize].add(counts);
         }
@@ -341,9 +397,11 @@ fn by_name(store: &Store, now: &Now) -> Vec<Counts> {
     totals
 }
 
+/// The futures of a cluster are a run that goes on while there are some.
 fn num_runs(store: &Store, now: &Now) -> NumRuns {
     let [finished, failed, cancelled] = store.num_runs;
-    NumRuns { running: now.live.len(), finished, failed, cancelled }
+    let num_crowds = now.crowds(store).iter().filter(|crowd| is_busy(crowd)).count();
+    NumRuns { running: now.live.len() + num_crowds, finished, failed, cancelled }
 }
 
 fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'a Now) -> Status<'a> {
@@ -366,6 +424,13 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'
         let known = counts.finished + counts.failed + counts.skipped;
         run.num_tasks as i64 - known as i64 - counts.running.max(0)
     });
+    let crowds = now.crowds(store);
+    let mut num_waiting = waiting.sum::<i64>().max(0);
+    for crowd in &crowds {
+        let num_running: i64 = crowd.names.iter().map(|(_, counts)| counts.running.max(0)).sum();
+        num_waiting += (crowd.num_pending.unwrap_or(0) as i64 - num_running).max(0);
+    }
+    let of_futures = crowds.iter().filter(|crowd| is_busy(crowd)).map(|crowd| crowd_run(store, crowd));
     let running = now.running.iter().take(MAX_RUNNING).map(|running| RunningTask {
         run: running.run,
         task: running.task,
@@ -385,7 +450,7 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'
         runs: num_runs(store, now),
         tasks: Tasks {
             running: all.running.max(0),
-            waiting: waiting.sum::<i64>().max(0),
+            waiting: num_waiting,
             ready: num_ready(now),
             ended: (&all).into(),
             names,
@@ -397,7 +462,10 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'
             total_memory: collector.resources.total_memory_bytes,
             num_processes: used.num_processes,
         },
-        live: now.live.iter().take(MAX_LIVE).map(|(run, counts)| live_run(store, run, counts)).collect(),
+        live: of_futures
+            .chain(now.live.iter().map(|(run, counts)| live_run(store, run, counts)))
+            .take(MAX_LIVE)
+            .collect(),
         running: running.collect(),
         workers: workers(collector, now),
     }
@@ -453,7 +521,7 @@ pub(super) fn update_json(collector: &Collector, program: &str, since: Option<To
             ended: new.into_iter().map(|it| task(store, it)).collect(),
             log,
         };
-        (json(&update), told, !now.live.is_empty())
+        (json(&update), told, !now.live.is_empty() || !now.parts.is_empty())
     })
 }
 
@@ -469,6 +537,14 @@ pub(super) fn runs_json(collector: &Collector) -> String {
         let live = now.live.iter().rev().map(|(run, counts)| Run { names: Vec::new(), ..live_run(store, run, counts) });
         let mut runs: Vec<Run<'_>> = live.take(super::collector::MAX_RUNS).collect();
         runs.extend(store.runs.iter().rev().map(|run| ended_run(store, run)));
+        let crowds = now.crowds(store);
+        runs.extend(crowds.iter().map(|crowd| Run { names: Vec::new(), ..crowd_run(store, crowd) }));
+        // Those that go on first, the newest first; then those that did something last.
+        runs.sort_by(|a, b| match (a.ended, b.ended) {
+            (Some(a), Some(b)) => b.total_cmp(&a),
+            (None, None) => b.id.cmp(&a.id),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        });
         json(&Runs { now: seconds(now.now_ns), counts: num_runs(store, &now), runs })
     })
 }

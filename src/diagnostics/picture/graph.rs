@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::diagnostics) struct Graph {
     /// The inputs of task `i` are `inputs[row[i]..row[i + 1]]`.
     row: Vec<u32>,
@@ -40,6 +40,63 @@ pub(in crate::diagnostics) struct Graph {
     sort: Vec<Sort>,
     /// The plain arguments of each task; empty for a graph of more than [`MAX_WITH_ARGUMENTS`] tasks.
     arguments: Vec<Box<str>>,
+}
+
+/// The graphs of many runs beside one another, as one that grows.
+#[derive(Debug, Default)]
+pub(in crate::diagnostics) struct Growing {
+    graph: Graph,
+    by_name: HashMap<Arc<str>, u32>,
+    by_family: HashMap<Arc<str>, u32>,
+}
+
+impl Growing {
+    /// Adds one [of many](Graph::of_many) graphs, and says which id its first task has.
+    ///
+    /// # Complexity
+    /// O(V + E) of what is added.
+    pub(in crate::diagnostics) fn add(&mut self, other: &Graph) -> u32 {
+        let Growing { graph, by_name, by_family } = self;
+        let first = graph.num_tasks() as u32;
+        let families: Vec<u32> = other
+            .families
+            .iter()
+            .map(|family| {
+                *by_family.entry(Arc::clone(family)).or_insert_with(|| {
+                    graph.families.push(Arc::clone(family));
+                    (graph.families.len() - 1) as u32
+                })
+            })
+            .collect();
+        // A name that was not given is that of a function, and comes again and again.
+        let mut names = other.names.iter().map(|name| {
+            let mut push = || {
+                graph.names.push(Arc::clone(name));
+                (graph.names.len() - 1) as u32
+            };
+            match other.families.contains(name) {
+                true => *by_name.entry(Arc::clone(name)).or_insert_with(push),
+                false => push(),
+            }
+        });
+        let names: Vec<u32> = names.by_ref().collect();
+        if graph.row.is_empty() {
+            graph.row.push(0);
+        }
+        let num_inputs = graph.inputs.len() as u32;
+        graph.row.extend(other.row.iter().skip(1).map(|end| num_inputs + end));
+        graph.inputs.extend(other.inputs.iter().map(|input| first + input));
+        graph.num_after.extend(other.num_after.iter().map(|(id, count)| (first + id, *count)));
+        graph.outputs.extend(other.outputs.iter().map(|id| first + id));
+        graph.name.extend(other.name.iter().map(|name| names[*name as usize]));
+        graph.family.extend(other.family.iter().map(|family| families[*family as usize]));
+        graph.sort.extend_from_slice(&other.sort);
+        first
+    }
+
+    pub(in crate::diagnostics) fn graph(&self) -> &Graph {
+        &self.graph
+    }
 }
 
 /// A picture that shows the arguments of more tasks than this has no reader.

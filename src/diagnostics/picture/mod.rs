@@ -45,7 +45,7 @@ mod text;
 pub use color::{Color, ColorBy, Tint};
 #[cfg(feature = "files")]
 pub(super) use graph::StoredGraph;
-pub(super) use graph::{Graph, Sort};
+pub(super) use graph::{Graph, Growing, Sort};
 #[cfg(feature = "dashboard")]
 pub(super) use placed::Placed;
 #[cfg(feature = "progress")]

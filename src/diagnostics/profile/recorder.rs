@@ -5,6 +5,11 @@
 //! A record goes into the shard of its worker, under a lock that hardly anybody else takes. What has to be looked up, such as names, is
 //! copied from the plan once, when the run begins.
 //!
+//! # Futures
+//!
+//! Each few futures are a run of their own. Those of one cluster become one here: the run of the first, whose graph grows. What their tasks are
+//! called in that is looked up while such a run goes on.
+//!
 //! # How it stays small
 //!
 //! Once there are more records than allowed, only those are kept whose task's number, mixed, ends in a zero bit; then two, and so on. So a
@@ -15,16 +20,17 @@
 use super::ResourceSample;
 use super::resources::Sampler;
 use super::{Failure, Graph, Outcome, Profile, RunProfile};
+use crate::diagnostics::picture::Growing;
 use crate::engine::callback::{
-    Callback, Crossing, Interests, RunFinished, RunId, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo,
-    TaskRetried, TaskSkipped, ValueSize, WorkerId,
+    Callback, ClusterInfo, Crossing, Interests, RunFinished, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed,
+    TaskFinished, TaskInfo, TaskRetried, TaskSkipped, ValueSize, WorkerId,
 };
 use crate::error::Error;
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -118,6 +124,9 @@ pub struct Profiler {
     shards: Box<[CachePadded<Mutex<Sample>>]>,
     origin: OnceLock<Instant>,
     others: Mutex<Others>,
+    /// Whether there have been futures, which are looked for only then.
+    has_futures: AtomicBool,
+    parts: RwLock<Vec<Part>>,
     measures: bool,
     sampler: Option<Arc<Sampler>>,
 }
@@ -176,6 +185,15 @@ impl Sample {
         }
     }
 
+    /// Takes over the records of another, whose tasks have other ids here.
+    #[cfg(feature = "dashboard")]
+    pub(in crate::diagnostics) fn take_over(&mut self, other: Sample, run: RunId, first: u32, sampling: &Sampling) {
+        self.num_left_out += other.num_left_out;
+        for record in other.records {
+            self.add(Record { run: run.get(), id: first + record.id, ..record }, sampling);
+        }
+    }
+
     #[cfg(feature = "dashboard")]
     pub(in crate::diagnostics) fn len(&self) -> usize {
         self.records.len()
@@ -191,9 +209,26 @@ impl Sample {
     }
 }
 
+/// A run of futures that goes on, as a part of all those of its cluster.
+#[derive(Clone, Copy)]
+struct Part {
+    run: RunId,
+    whole: RunId,
+    /// The id of its first task there.
+    first: u32,
+}
+
+/// All futures of a cluster.
+struct Whole {
+    cluster: u64,
+    run: RunId,
+    graph: Growing,
+}
+
 #[derive(Default)]
 struct Others {
     runs: Vec<RunProfile>,
+    wholes: Vec<Whole>,
     by_id: HashMap<RunId, usize>,
     failures: Vec<Failure>,
     num_tasks: usize,
@@ -220,6 +255,8 @@ impl Profiler {
             shards: (0..NUM_SHARDS).map(|_| CachePadded::default()).collect(),
             origin: OnceLock::new(),
             others: Mutex::default(),
+            has_futures: AtomicBool::new(false),
+            parts: RwLock::default(),
             measures: false,
             sampler: Some(Arc::new(Sampler::new(Duration::from_millis(50)))),
         }
@@ -264,6 +301,11 @@ impl Profiler {
         let (mut runs, failures) = (others.runs.clone(), others.failures.clone());
         let num_runs_left_out = others.num_runs_left_out;
         let by_id = others.by_id.clone();
+        for whole in &others.wholes {
+            if let Some(&index) = by_id.get(&whole.run) {
+                runs[index].graph = Arc::new(whole.graph.graph().clone());
+            }
+        }
         drop(others);
         runs.iter_mut().for_each(|run| run.is_sample = is_sample);
         records.sort_unstable_by_key(|record| (record.run, record.started_ns, record.id));
@@ -295,20 +337,58 @@ impl Profiler {
             return;
         }
         let how = (outcome, attempt, value);
-        let record = Record::new(task, worker, self.since_origin(started), (started, ended), crossing, how);
+        let mut record = Record::new(task, worker, self.since_origin(started), (started, ended), crossing, how);
+        if let Some(part) = self.part(task.run()) {
+            (record.run, record.id) = (part.whole.get(), part.first + record.id);
+        }
         let index = if worker.is_here() { worker.thread() } else { worker.pid() } as usize % NUM_SHARDS;
         self.shards[index].lock().add(record, &self.sampling);
     }
 
     fn fail(&self, task: TaskInfo<'_>, at: Instant, was_retried: bool, error: Error) {
         let at = Duration::from_nanos(self.since_origin(at));
+        let (run, first) = self.part(task.run()).map_or((task.run(), 0), |part| (part.whole, part.first));
         let mut others = self.others.lock();
         if others.failures.len() < MAX_FAILURES {
-            others.failures.push(Failure { run: task.run(), id: task.id(), at, was_retried, error });
+            others.failures.push(Failure { run, id: first as usize + task.id(), at, was_retried, error });
         }
     }
 
+    /// Of what it is a part, if it is a run of futures.
+    #[inline]
+    fn part(&self, run: RunId) -> Option<Part> {
+        if self.has_futures.load(Relaxed) {
+            self.parts.read().iter().find(|part| part.run == run).copied()
+        } else {
+            None
+        }
+    }
+
+    /// A run of futures begins. False if it is the first of its cluster, and so a run like others for now.
+    fn begin_part(&self, run: RunInfo<'_>, cluster: &ClusterInfo) -> bool {
+        let graph = Graph::of_many(run.plan());
+        let mut others = self.others.lock();
+        let position = others.wholes.iter().position(|whole| whole.cluster == cluster.id());
+        let is_first = position.is_none();
+        let position = position.unwrap_or_else(|| {
+            others.wholes.push(Whole { cluster: cluster.id(), run: run.id(), graph: Growing::default() });
+            others.wholes.len() - 1
+        });
+        let is_kept = is_first || others.num_tasks + run.num_tasks() <= MAX_TASKS;
+        others.num_runs_left_out += usize::from(!is_kept);
+        if is_kept {
+            others.num_tasks += if is_first { 0 } else { run.num_tasks() };
+            let whole = &mut others.wholes[position];
+            let part = Part { run: run.id(), whole: whole.run, first: whole.graph.add(&graph) };
+            self.parts.write().push(part);
+        }
+        drop(others);
+        self.has_futures.store(true, Relaxed);
+        !is_first
+    }
+
     fn with_run(&self, run: RunId, body: impl FnOnce(&mut RunProfile)) {
+        let run = self.part(run).map_or(run, |part| part.whole);
         let mut others = self.others.lock();
         if let Some(&index) = others.by_id.get(&run) {
             body(&mut others.runs[index]);
@@ -374,7 +454,14 @@ impl Callback for Profiler {
 
     fn on_run_started(&self, event: &RunStarted<'_>) {
         let started = Duration::from_nanos(self.since_origin(event.started));
-        let (id, parent) = (event.run.id(), event.run.parent());
+        let whole = |run| self.part(run).map_or(run, |part| part.whole);
+        let (id, parent) = (event.run.id(), event.run.parent().map(whole));
+        if let Some(sampler) = &self.sampler {
+            sampler.begin(*self.origin.get_or_init(|| event.started));
+        }
+        if event.run.cluster().is_some_and(|cluster| self.begin_part(event.run, cluster)) {
+            return;
+        }
         let is_kept = {
             let mut others = self.others.lock();
             let is_kept = others.num_tasks + event.run.num_tasks() <= MAX_TASKS || others.runs.is_empty();
@@ -392,9 +479,6 @@ impl Callback for Profiler {
             let index = others.runs.len();
             others.by_id.insert(id, index);
             others.runs.push(run);
-        }
-        if let Some(sampler) = &self.sampler {
-            sampler.begin(*self.origin.get_or_init(|| event.started));
         }
     }
 
@@ -429,8 +513,11 @@ impl Callback for Profiler {
         let ended = Duration::from_nanos(self.since_origin(event.ended));
         self.with_run(event.run.id(), |run| {
             run.ended = Some(ended);
-            run.error = event.error.clone();
+            run.error = event.error.clone().filter(|_| event.run.cluster().is_none());
         });
+        if self.has_futures.load(Relaxed) {
+            self.parts.write().retain(|part| part.run != event.run.id());
+        }
         if let Some(sampler) = &self.sampler {
             sampler.end();
         }
