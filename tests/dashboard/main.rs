@@ -418,6 +418,79 @@ fn a_graph_that_a_client_computes_is_a_run_with_a_graph() {
     });
 }
 
+/// Writes down that it was called, and waits for its end unless that is the sixth time.
+#[cfg(target_os = "linux")]
+fn sixth_time_lucky(path: String) -> u64 {
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+    file.write_all(b"called\n").unwrap();
+    while std::fs::read_to_string(&path).unwrap().lines().count() < 6 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    7
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_is_restarted_from_the_page_and_its_task_is_charged_no_attempt() {
+    fn restart(dashboard: &Dashboard, pid: &Value, headers: &str) -> u16 {
+        let path = format!("/api/workers/{pid}/restart");
+        ask(dashboard.address(), &format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}")).status
+    }
+    with_dashboard("restart", |dashboard| {
+        let right = format!("X-Sprang-Action: restart\r\nAuthorization: Bearer {}", dashboard.token());
+        let is_at_work = |all: &Value| {
+            all["workers"].as_array().unwrap().iter().any(|it| it["can_restart"] == true && it["running"] == 1)
+        };
+        let cluster = LocalCluster::builder().workers(1).threads_per_worker(1).name("crew").build().unwrap();
+        let client = Client::owning(cluster);
+        let _workers = config::scoped("num_workers", 1).unwrap();
+        for how in ["a run", "a future"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("calls").to_str().unwrap().to_owned();
+            let task = delayed(sixth_time_lucky, (path.clone(),)).name("lucky");
+            std::thread::scope(|scope| {
+                let result = scope.spawn(|| match how {
+                    "a run" => task.compute_with("processes"),
+                    _ => client.compute(&task).result(),
+                });
+                // More often than a task that kills its worker would be tried.
+                for number in 1..6 {
+                    while std::fs::read_to_string(&path).unwrap_or_default().lines().count() < number {
+                        std::thread::yield_now();
+                    }
+                    let all = until(dashboard, "/api/workers", is_at_work);
+                    let workers = all["workers"].as_array().unwrap();
+                    let at_work = |it: &&Value| it["can_restart"] == true && it["running"] == 1;
+                    let pid = &workers.iter().find(at_work).unwrap()["pid"];
+                    if number == 1 {
+                        assert_eq!(restart(dashboard, pid, &right.replace("restart", "cancel")), 400);
+                        assert_eq!(restart(dashboard, pid, "X-Sprang-Action: restart\r\nAuthorization: Bearer x"), 401);
+                        assert_eq!(restart(dashboard, pid, &format!("Origin: http://evil.example\r\n{right}")), 403);
+                        assert_eq!(restart(dashboard, &std::process::id().into(), &right), 404, "no worker");
+                    }
+                    assert_eq!(restart(dashboard, pid, &right), 202, "{how}");
+                    assert_eq!(restart(dashboard, pid, &right), 404, "once is enough");
+                }
+                assert_eq!(result.join().unwrap().unwrap(), 7, "{how}");
+            });
+            let retried = json(dashboard, "/api/tasks?state=retried&search=lucky");
+            assert!(retried["tasks"].as_array().unwrap().len() >= 5, "{retried}");
+            let failed = json(dashboard, "/api/status");
+            assert_eq!(failed["tasks"]["failed"], 0);
+        }
+        let log = json(dashboard, "/api/log");
+        assert!(names(&log["events"], "kind").contains(&"restart asked for"));
+        let lost = json(dashboard, "/api/workers");
+        let lost = lost["workers"].as_array().unwrap().iter().find(|it| it["lost"].is_string()).unwrap().clone();
+        assert!(lost["lost"].as_str().unwrap().contains("was restarted") && lost["can_restart"] == false, "{lost}");
+    });
+    with_dashboard("nothing to restart", |dashboard| {
+        assert_eq!(squares(10).compute_with("threads").unwrap(), 285);
+        let all = json(dashboard, "/api/workers");
+        assert!(all["workers"].as_array().unwrap().iter().all(|it| it["can_restart"] == false), "{all}");
+    });
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn workers_are_told_with_their_memory_and_how_they_were_lost() {

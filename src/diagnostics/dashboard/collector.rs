@@ -23,7 +23,8 @@ use crate::diagnostics::picture::{Direction, Graph, Growing, Placed};
 use crate::diagnostics::profile::{self, Profile, Record, RecordedRun, Sample, Sampling};
 use crate::engine::callback::{
     Callback, ClusterInfo, Crossing, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed,
-    TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueSize, WorkerId, WorkerLost, WorkerStarted,
+    TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueSize, WorkerHandle, WorkerId, WorkerLost,
+    WorkerStarted,
 };
 use crate::error::{Error, ErrorKind};
 use crossbeam_utils::CachePadded;
@@ -379,6 +380,8 @@ pub(super) struct WorkerTally {
     pub(super) output: Option<Arc<str>>,
     pub(super) restarts: u32,
     pub(super) memory_limit: Option<u64>,
+    /// Of a process whose start was told.
+    pub(super) handle: Option<WorkerHandle>,
 }
 
 #[derive(Default)]
@@ -430,6 +433,7 @@ impl Shard {
                     output: None,
                     restarts: 0,
                     memory_limit: None,
+                    handle: None,
                 });
                 self.workers.len() - 1
             }
@@ -696,6 +700,23 @@ impl Collector {
             self.store.lock().log(now_ns, "cancel asked for", Some(run), "on a page");
         }
         Some(went_on)
+    }
+
+    /// Has a worker process replaced. Says whether it was there; `None` if none with this number is known that could be replaced.
+    pub(super) fn restart(&self, pid: u32) -> Option<bool> {
+        // Of each of its threads; who asks again finds none.
+        let take = |shard: &CachePadded<Mutex<Shard>>| {
+            let mut shard = shard.lock();
+            let its = shard.workers.iter_mut().filter(|it| !it.worker.is_here() && it.worker.pid() == pid);
+            its.filter_map(|tally| tally.handle.take()).last()
+        };
+        let handle = self.shards.iter().filter_map(take).last()?;
+        let was_there = handle.restart();
+        if was_there {
+            let now_ns = self.now_ns();
+            self.store.lock().log(now_ns, "restart asked for", None, &format!("process {pid}, on a page"));
+        }
+        Some(was_there)
     }
 
     fn shard(&self, worker: WorkerId) -> MutexGuard<'_, Shard> {
@@ -1080,6 +1101,7 @@ impl Callback for Collector {
             let tally = shard.worker(event.worker, now_ns);
             tally.lost = None;
             (tally.restarts, tally.memory_limit) = (event.restarts, event.memory_limit);
+            tally.handle = Some(event.handle.clone());
         }
         let run = self.shown(event.run.id());
         self.store.lock().log(now_ns, "worker started", Some(run), &event.worker.to_string());
@@ -1091,6 +1113,7 @@ impl Callback for Collector {
             let mut shard = self.shard(event.worker);
             let tally = shard.worker(event.worker, now_ns);
             tally.lost = Some(message.into());
+            tally.handle = None;
             let output = event.error.exit().map(|exit| exit.stderr_tail.trim_end());
             tally.output = output.filter(|output| !output.is_empty()).map(|output| end_of(output).into());
         }

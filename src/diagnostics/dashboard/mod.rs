@@ -8,7 +8,7 @@
 //! [the dashboard of the process](of_the_process).
 //!
 //! The `collector` remembers, `resources` looks at processors and memory, the `view` says it, the `server` is asked, with the `token` also to
-//! cancel.
+//! cancel and to restart.
 
 mod collector;
 mod json;
@@ -34,7 +34,8 @@ use token::Token;
 ///
 /// A dashboard that listens on the loopback address is for programs of this machine only. There is no password for reading: who can reach
 /// another address can read the names of tasks, and messages of errors. Requests by a name other than `localhost` are refused, so that no
-/// page of another site can read along. Nothing can be changed but this: who has the [token](Dashboard::token) can cancel runs.
+/// page of another site can read along. Nothing can be changed but this: who has the [token](Dashboard::token) can cancel runs and restart
+/// worker processes.
 ///
 /// Runs do not wait for it. Their tasks pay for a lock of their worker's and some counters; what is remembered is limited.
 ///
@@ -114,7 +115,9 @@ pub(crate) fn serve_process(address: &str) {
     OF_THE_PROCESS.get_or_init(|| {
         let dashboard = serve(address);
         match &dashboard {
-            Ok(dashboard) => log::info!("its token, for those who may cancel runs, is {}", dashboard.token()),
+            Ok(dashboard) => {
+                log::info!("its token, for those who may cancel runs and restart workers, is {}", dashboard.token())
+            }
             Err(error) => log::error!("there is no dashboard: {error}"),
         }
         dashboard.ok()
@@ -157,7 +160,7 @@ impl Dashboard {
         format!("http://{}/", SocketAddr::new(ip, self.address.port()))
     }
 
-    /// What cancels runs: a page asks for it, a request carries it as `Authorization: Bearer ...`. A new one for each dashboard.
+    /// What cancels runs and restarts worker processes: a page asks for it, a request carries it as `Authorization: Bearer ...`. A new one for each dashboard.
     pub fn token(&self) -> &str {
         self.token.as_str()
     }

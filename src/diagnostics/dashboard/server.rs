@@ -7,7 +7,8 @@
 //! 2. A page that does not read misses updates, and is sent the whole state when it reads again. At most [`MAX_MISSED`] updates wait for it.
 //! 3. Who asks under a name that is not this machine's gets nothing: a page of another site can make its own name mean this address, but its
 //!    requests carry that name.
-//! 4. There are only reads, but for one request: to cancel a run. It needs the token, in a header, and a header that no form can send.
+//! 4. There are only reads, but for two requests: to cancel a run, and to restart a worker process. They need the token, in a header, and a
+//!    header that no form can send.
 //! 5. Memory is bounded, whatever is asked for: there are at most [`MAX_CONNECTIONS`], each with one answer at a time; answers that may be
 //!    large are made and sent [`MAX_LARGE`] at a time.
 //! 6. What takes longer than a few milliseconds is done on another thread, [`MAX_WORK`] at a time, so that updates go on meanwhile.
@@ -237,6 +238,7 @@ fn router(site: Arc<Site>) -> Router {
         .route("/api/tasks", get(tasks))
         .route("/api/waiting", get(waiting))
         .route("/api/workers", get(async |State(site): State<Arc<Site>>| json(view::workers_json(&site.collector))))
+        .route("/api/workers/{pid}/restart", post(restart))
         .route("/api/log", get(async |State(site): State<Arc<Site>>| json(view::log_json(&site.collector))))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics))
@@ -356,16 +358,21 @@ async fn download(
     response
 }
 
-/// The one request that changes something. The guard has looked at where it comes from.
-async fn cancel(State(site): State<Arc<Site>>, Path(run): Path<u64>, headers: HeaderMap) -> Response {
-    if headers.get(ACTION).is_none_or(|action| action != "cancel") {
-        return (StatusCode::BAD_REQUEST, "give the header `X-Sprang-Action: cancel`\n").into_response();
+/// What keeps a request from changing something; the guard has looked at where it comes from.
+fn refusal(site: &Site, headers: &HeaderMap, wanted: &str) -> Option<Response> {
+    if headers.get(ACTION).is_none_or(|action| action != wanted) {
+        let message = format!("give the header `X-Sprang-Action: {wanted}`\n");
+        return Some((StatusCode::BAD_REQUEST, message).into_response());
     }
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let is_right = given.and_then(|given| given.strip_prefix("Bearer ")).is_some_and(|given| site.token.is(given));
-    if !is_right {
-        let message = "give the token of the dashboard as `Authorization: Bearer ...`; the program has it\n";
-        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], message).into_response();
+    let message = "give the token of the dashboard as `Authorization: Bearer ...`; the program has it\n";
+    (!is_right).then(|| (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], message).into_response())
+}
+
+async fn cancel(State(site): State<Arc<Site>>, Path(run): Path<u64>, headers: HeaderMap) -> Response {
+    if let Some(refusal) = refusal(&site, &headers, "cancel") {
+        return refusal;
     }
     if site.collector.is_crowd(run) {
         return (StatusCode::CONFLICT, "futures are cancelled one by one, by the program\n").into_response();
@@ -374,6 +381,17 @@ async fn cancel(State(site): State<Arc<Site>>, Path(run): Path<u64>, headers: He
         Some(true) => (StatusCode::ACCEPTED, json("{\"cancelled\":true}".to_owned())).into_response(),
         Some(false) => (StatusCode::CONFLICT, "the run is over\n").into_response(),
         None => unknown("run"),
+    }
+}
+
+async fn restart(State(site): State<Arc<Site>>, Path(pid): Path<u32>, headers: HeaderMap) -> Response {
+    if let Some(refusal) = refusal(&site, &headers, "restart") {
+        return refusal;
+    }
+    match site.aside(move |collector| collector.restart(pid)).await {
+        Some(true) => (StatusCode::ACCEPTED, json("{\"restarted\":true}".to_owned())).into_response(),
+        Some(false) => (StatusCode::CONFLICT, "the process has ended\n").into_response(),
+        None => unknown("worker process"),
     }
 }
 

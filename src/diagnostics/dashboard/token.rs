@@ -1,4 +1,4 @@
-//! The secret that lets its bearer cancel runs.
+//! The secret that lets its bearer cancel runs and restart worker processes.
 
 use std::fmt;
 use std::io;

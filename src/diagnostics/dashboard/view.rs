@@ -158,6 +158,7 @@ struct Worker<'a> {
     last_seen: f64,
     lost: Option<&'a str>,
     is_gone: bool,
+    can_restart: bool,
     restarts: u32,
     cpus: Option<f64>,
     memory: Option<u64>,
@@ -361,6 +362,8 @@ fn workers<'a>(collector: &Collector, now: &'a Now) -> Vec<Worker<'a>> {
             let process = process.filter(|_| tally.lost.is_none());
             let running = now.running.iter().filter(|running| running.worker == id);
             let so_far_ns: u64 = running.map(|running| now.now_ns.saturating_sub(running.started_ns)).sum();
+            // One that was only just started may not have been looked at.
+            let is_gone = is_gone && counts.running <= 0 && now.now_ns.saturating_sub(tally.first_ns) > 2_000_000_000;
             Worker {
                 name: id.to_string(),
                 pid: id.pid(),
@@ -372,8 +375,8 @@ fn workers<'a>(collector: &Collector, now: &'a Now) -> Vec<Worker<'a>> {
                 first_seen: seconds(tally.first_ns),
                 last_seen: seconds(if so_far_ns > 0 { now.now_ns } else { tally.last_ns }),
                 lost: tally.lost.as_deref(),
-                // One that was only just started may not have been looked at.
-                is_gone: is_gone && counts.running <= 0 && now.now_ns.saturating_sub(tally.first_ns) > 2_000_000_000,
+                is_gone,
+                can_restart: tally.handle.is_some() && tally.lost.is_none() && !is_gone,
                 restarts: tally.restarts,
                 cpus: process.and_then(|process| process.cpus),
                 memory: process.map(|process| process.memory_bytes),

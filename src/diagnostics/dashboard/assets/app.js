@@ -70,8 +70,9 @@ function showProgress(update) {
   const runs = update.live.map((run) => {
     const ended = (it) => it.finished + it.failed + it.skipped;
     const rows = run.names.map((name) => bar(name.name, ended(name), name.total, dark));
-    const title = element("h3", {}, element("span", {}, run.title, " ", element("small", {}, `run ${run.id}, ${run.scheduler}, ${count(ended(run))} of ${count(run.num_tasks)} tasks, ${duration(Math.max(0, update.now - run.started))}`)), ...cancelButton(run));
-    const all = element("progress", { max: Math.max(run.num_tasks, 1), value: ended(run), "aria-label": `run ${run.id}: ${ended(run)} of ${run.num_tasks} tasks` });
+    const what = run.kind === "futures" ? "futures" : `run ${run.id}`;
+    const title = element("h3", {}, element("span", {}, run.title, " ", element("small", {}, `${what}, ${run.scheduler}, ${count(ended(run))} of ${count(run.num_tasks)} tasks, ${duration(Math.max(0, update.now - run.started))}`)), ...cancelButton(run));
+    const all = element("progress", { max: Math.max(run.num_tasks, 1), value: ended(run), "aria-label": `${what} ${run.title}: ${ended(run)} of ${run.num_tasks} tasks` });
     return element("div", { class: "run" }, title, all, ...rows.slice(0, 24));
   });
   if (runs.length > 0) {
@@ -170,10 +171,10 @@ const tables = {
     put($("graph-cancel"), ...(run ? cancelButton(run) : []));
   },
   async tasks() {
-    const wanted = $("state").value;
-    if (wanted === "waiting") return showWaiting();
-    if (wanted === "running") return showRunning();
-    const { tasks, kept, seen } = await get(`/api/tasks?${new URLSearchParams({ limit: "300", search: $("search").value, state: wanted })}`);
+    const shown = $("state").value;
+    if (shown === "waiting") return showWaiting();
+    if (shown === "running") return showRunning();
+    const { tasks, kept, seen } = await get(`/api/tasks?${new URLSearchParams({ limit: "300", search: $("search").value, state: shown })}`);
     $("found").textContent = `${count(tasks.length)} shown; ${count(kept)} of ${count(seen)} are kept`;
     const rows = tasks.map((task) => [task.name, state(task.state), duration(task.ended - task.started), task.worker, task.run, task.attempt, clock(task.ended)]);
     return put($("tasks-table"), table([["Task", "long"], ["State"], ["Took", "number"], ["Worker"], ["Run", "number"], ["Attempt", "number wide"], ["Ended", "number wide"]], rows, "No task fits."));
@@ -181,7 +182,8 @@ const tables = {
   async runs() {
     const { runs, now } = await get("/api/runs");
     const file = (run, name, text) => element("a", { href: `/api/runs/${run.id}/${name}`, download: "" }, text);
-    const rows = runs.map((run) => [run.id, run.title, state(run.state), duration(Math.max(0, (run.ended ?? now) - run.started)),
+    const titled = (run) => (run.kind === "futures" ? element("span", {}, run.title, " ", element("small", {}, "futures")) : run.title);
+    const rows = runs.map((run) => [run.id, titled(run), state(run.state), duration(Math.max(0, (run.ended ?? now) - run.started)),
       `${count(run.finished)} / ${count(run.num_tasks)}`, count(run.failed), count(run.skipped), run.scheduler, run.parent ?? "", clock(run.started),
       run.has_report ? element("span", { class: "files" }, file(run, "report.html", "report"), file(run, "trace.json", "trace"), ...cancelButton(run)) : cancelButton(run)[0] ?? "",
       run.error ?? ""]);
@@ -195,11 +197,13 @@ const tables = {
       if (!worker.output) return said ?? "";
       return element("span", {}, said ?? "", element("details", {}, element("summary", {}, "its last output"), element("pre", {}, worker.output)));
     };
+    const hasButtons = token !== null && workers.some((worker) => worker.can_restart);
     const rows = workers.map((worker) => [worker.name, state(stateOf(worker)), count(worker.finished), count(worker.failed),
       worker.kind === "process" ? count(worker.restarts) : "", cpuOf(worker), memoryOf(worker), duration(worker.busy),
-      percent(Math.min(1, worker.busy / Math.max(1e-9, worker.last_seen - worker.first_seen))), worker.running > 0 ? "now" : `${duration(Math.max(0, now - worker.last_seen))} ago`, how(worker)]);
+      percent(Math.min(1, worker.busy / Math.max(1e-9, worker.last_seen - worker.first_seen))), worker.running > 0 ? "now" : `${duration(Math.max(0, now - worker.last_seen))} ago`, how(worker),
+      ...(hasButtons ? [restartButton(worker)] : [])]);
     put($("workers-table"), table([["Worker"], ["State"], ["Done", "number"], ["Failed", "number"], ["Restarts", "number"], ["Processors", "meters"], ["Memory", "meters"],
-      ["Busy", "number wide"], ["Load", "number wide"], ["Last seen", "number wide"], ["Last error", "long"]], rows, "No worker has been seen yet."));
+      ["Busy", "number wide"], ["Load", "number wide"], ["Last seen", "number wide"], ["Last error", "long"], ...(hasButtons ? [["Process"]] : [])], rows, "No worker has been seen yet."));
   },
   async log() {
     const { events } = await get("/api/log");
@@ -249,7 +253,7 @@ async function showTable(now = false) {
   if (page !== current()) showTable(true);
 }
 
-// ---- cancelling ----
+// ---- what the token allows: cancelling and restarting ----
 
 const KEY = "sprang-token";
 let token = null;
@@ -268,8 +272,13 @@ function keep(given) {
 }
 
 function cancelButton(run) {
-  if (token === null || run.state !== "running") return [];
+  if (token === null || run.state !== "running" || run.kind !== "run") return [];
   return [element("button", { type: "button", class: "danger", "data-cancel": run.id, "data-title": run.title, "aria-label": `Cancel run ${run.id}` }, "Cancel")];
+}
+
+function restartButton(worker) {
+  if (!worker.can_restart) return "";
+  return element("button", { type: "button", class: "danger", "data-restart": worker.pid, "data-running": worker.running, "aria-label": `Restart process ${worker.pid}` }, "Restart");
 }
 
 function say(text) {
@@ -278,28 +287,39 @@ function say(text) {
   setTimeout(() => { if ($("said").textContent === text) $("said").hidden = true; }, 8000);
 }
 
-let doomed = null;
+/** What a dialog asks about: a request that changes something, and how people call it. */
+let wanted = null;
+
 addEventListener("click", (event) => {
-  const button = event.target.closest?.("[data-cancel]");
-  if (button) {
-    doomed = button.dataset.cancel;
-    $("cancel-what").textContent = `Run ${doomed}, “${button.dataset.title}”: no further task of it will be started, and its compute ends with an error.`;
-    $("ask-cancel").showModal();
+  const { cancel, title, restart, running } = event.target.closest?.("[data-cancel], [data-restart]")?.dataset ?? {};
+  if (cancel) {
+    wanted = { dialog: "ask-cancel", path: `/api/runs/${cancel}/cancel`, action: "cancel", name: `Run ${cancel}`, done: "is being cancelled" };
+    $("cancel-what").textContent = `Run ${cancel}, “${title}”: no further task of it will be started, and its compute ends with an error.`;
   }
+  if (restart) {
+    wanted = { dialog: "ask-restart", path: `/api/workers/${restart}/restart`, action: "restart", name: `Process ${restart}`, done: "is being restarted" };
+    const what = running > 0 ? "what it runs is run again by another, from the start, and is charged no attempt" : "it runs nothing now";
+    $("restart-what").textContent = `Process ${restart} is ended: ${what}. A new one takes its place as soon as there is something to do.`;
+  }
+  if (cancel || restart) $(wanted.dialog).showModal();
   event.target.closest?.("[data-close]")?.closest("dialog").close();
 });
-$("cancel-form").addEventListener("submit", async (event) => {
+
+async function act(event) {
   event.preventDefault();
-  $("ask-cancel").close();
+  const { dialog, path, action, name, done } = wanted;
+  $(dialog).close();
   try {
-    const answer = await fetch(`/api/runs/${doomed}/cancel`, { method: "POST", headers: { Authorization: `Bearer ${token}`, "X-Sprang-Action": "cancel" } });
+    const answer = await fetch(path, { method: "POST", headers: { Authorization: `Bearer ${token}`, "X-Sprang-Action": action } });
     if (answer.status === 401) keep(null);
-    say(answer.ok ? `Run ${doomed} is being cancelled.` : answer.status === 401 ? "That is not the token of this dashboard." : `Run ${doomed}: ${await answer.text()}`);
+    say(answer.ok ? `${name} ${done}.` : answer.status === 401 ? "That is not the token of this dashboard." : `${name}: ${await answer.text()}`);
   } catch {
     say("The program cannot be reached.");
   }
   showTable(true);
-});
+}
+$("cancel-form").addEventListener("submit", act);
+$("restart-form").addEventListener("submit", act);
 $("token").addEventListener("click", () => { $("token-text").value = ""; $("ask-token").showModal(); });
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
