@@ -132,6 +132,10 @@ impl Backlog for Core {
     fn num_pending(&self) -> usize {
         self.num_unsettled()
     }
+
+    fn num_held(&self) -> (usize, usize) {
+        self.held()
+    }
 }
 
 impl fmt::Debug for Core {

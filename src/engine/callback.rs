@@ -351,6 +351,9 @@ impl fmt::Display for WorkerId {
 pub(crate) trait Backlog: Send + Sync {
     /// How many were handed in and have not come to their end.
     fn num_pending(&self) -> usize;
+
+    /// How many values there are that futures stand for, and how many bytes they take up.
+    fn num_held(&self) -> (usize, usize);
 }
 
 /// The cluster whose workers keep promises of futures, as far as an event shows it. It keeps nothing of the cluster.
@@ -383,6 +386,12 @@ impl ClusterInfo {
     /// How many tasks were handed in to it and have not come to their end, at this moment; `None` if it is gone.
     pub fn num_pending(&self) -> Option<usize> {
         self.backlog.upgrade().map(|backlog| backlog.num_pending())
+    }
+
+    /// How many values of futures are held, and how many bytes they take up: as [`Client::num_held`](crate::Client::num_held). They are not
+    /// among the values of runs, which give them to the futures.
+    pub fn num_held(&self) -> (usize, usize) {
+        self.backlog.upgrade().map_or((0, 0), |backlog| backlog.num_held())
     }
 }
 
@@ -1212,14 +1221,17 @@ impl Watch {
         self.interests.measures
     }
 
-    /// A task has ended, which was told.
+    /// A task has ended, which was told; at that time, if it is known.
     #[inline]
-    fn enter(&self, plan: &Plan, id: u32, ending: impl FnOnce() -> Ending) {
+    fn enter(&self, plan: &Plan, id: u32, ended: Option<Instant>, ending: impl FnOnce() -> Ending) {
         // A run that is about to be stopped has no ready tasks any more, and what it holds goes with it.
         if let Some(account) = &self.account {
             let ending = ending();
             if self.goes_on || matches!(ending, Ending::Good(_)) {
-                account.ended(plan, id, ending, |entry| self.tell_entry(plan, entry, Instant::now()));
+                // One look at the clock for all, or none: it takes longer than the rest.
+                let mut at = ended;
+                let tell = |entry| self.tell_entry(plan, entry, *at.get_or_insert_with(Instant::now));
+                account.ended(plan, id, ending, tell);
             }
         }
     }
@@ -1316,7 +1328,7 @@ impl Watch {
     pub(super) fn task_skipped(&self, plan: &Plan, id: u32, cause: u32) {
         let event = TaskSkipped { task: self.task(plan, id), cause: self.task(plan, cause) };
         self.tell(|callback| callback.on_task_skipped(&event));
-        self.enter(plan, id, || Ending::Bad);
+        self.enter(plan, id, None, || Ending::Bad);
     }
 
     pub(super) fn worker_started(
@@ -1353,7 +1365,7 @@ impl Watch {
         let task = self.task(plan, id);
         let event = TaskFinished { task, worker, started, ended, attempt: number, crossing: None, encoded_bytes };
         self.tell(|callback| callback.on_task_finished(&event));
-        self.enter(plan, id, || Ending::Good(event.value()));
+        self.enter(plan, id, Some(ended), || Ending::Good(event.value()));
     }
 
     /// As [`Watch::finished`], but the executor will say whether the value can be used.
@@ -1378,7 +1390,7 @@ impl Watch {
         let task = self.task(plan, id);
         let event = TaskFailed { task, worker, started, ended, attempt: number, error, crossing: None };
         self.tell(|callback| callback.on_task_failed(&event));
-        self.enter(plan, id, || if is_holding { Ending::BadHolding } else { Ending::Bad });
+        self.enter(plan, id, Some(ended), || if is_holding { Ending::BadHolding } else { Ending::Bad });
     }
 
     pub(super) fn retried(&self, plan: &Plan, id: u32, attempt: Attempt, ended: Instant, error: Option<Error>) {
@@ -1435,7 +1447,7 @@ impl Watch {
         let (task, crossing) = (self.task(plan, id), open.crossing(encoded_bytes.unwrap_or(0)));
         let event = TaskFinished { task, worker, started, ended, attempt, crossing, encoded_bytes };
         self.tell(|callback| callback.on_task_finished(&event));
-        self.enter(plan, id, || Ending::Good(event.value()));
+        self.enter(plan, id, None, || Ending::Good(event.value()));
     }
 
     pub(super) fn open_failed(&self, plan: &Plan, id: u32, error: Error) {
@@ -1445,7 +1457,7 @@ impl Watch {
         let (task, crossing) = (self.task(plan, id), open.crossing(0));
         let event = TaskFailed { task, worker, started, ended, attempt, error, crossing };
         self.tell(|callback| callback.on_task_failed(&event));
-        self.enter(plan, id, || Ending::Bad);
+        self.enter(plan, id, None, || Ending::Bad);
     }
 
     /// The attempt of a task that was sent is over, and there will be another. Nothing, if it was not sent.

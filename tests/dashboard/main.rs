@@ -328,6 +328,55 @@ fn a_run_is_cancelled_by_who_has_the_token_and_comes_from_here() {
 }
 
 #[test]
+fn bytes_of_values_are_counted_from_their_task_to_their_last_reader() {
+    with_dashboard("values", |dashboard| {
+        let text = delayed(|| "x".repeat(100_000), ()).name("text");
+        let (go, wait) = gate();
+        let len = delayed(|text: &String, _: &()| text.len(), (&text, &wait));
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| len.compute_with("sync").unwrap());
+            let running = |status: &Value| status["running"][0]["name"] == "gate" && status["tasks"]["finished"] == 1;
+            let status = until(dashboard, "/api/status", running);
+            // Of a value in this process, the size of its type.
+            assert_eq!(status["values"]["bytes"], size_of::<String>());
+            go.send(()).unwrap();
+            assert_eq!(run.join().unwrap(), 100_000);
+        });
+        let values = &json(dashboard, "/api/status")["values"];
+        assert_eq!((&values["bytes"], &values["peak_bytes"]), (&0.into(), &size_of::<String>().into()));
+
+        // A value that crosses has the size of its encoding, with what it owns.
+        #[cfg(target_os = "linux")]
+        {
+            let (go, wait) = gate();
+            // It stays in this process, and so what it reads is brought here.
+            let len = delayed_local(|text: &String, _: &()| text.len(), (&text, &wait));
+            std::thread::scope(|scope| {
+                let run = scope.spawn(|| len.compute_with("processes").unwrap());
+                let is_there = |status: &Value| status["values"]["bytes"].as_u64().unwrap() >= 100_000;
+                let status = until(dashboard, "/api/status", is_there);
+                assert!(status["values"]["bytes"].as_u64().unwrap() < 101_000, "{}", status["values"]);
+                go.send(()).unwrap();
+                assert_eq!(run.join().unwrap(), 100_000);
+            });
+        }
+        let client = Client::threads(1).unwrap();
+        let futures = client.map(|x: u64| x, 0..10_u64);
+        client.gather(&futures).unwrap();
+        let values = &json(dashboard, "/api/status")["values"];
+        assert_eq!(
+            (&values["bytes"], &values["num_of_futures"], &values["bytes_of_futures"]),
+            (&0.into(), &10.into(), &80.into())
+        );
+        let metrics = get(dashboard, "/metrics").body;
+        assert!(
+            metrics.contains("sprang_value_bytes 0\n") && metrics.contains("sprang_future_value_bytes 80\n"),
+            "{metrics}"
+        );
+    });
+}
+
+#[test]
 fn the_futures_of_a_cluster_are_one_run_whose_counts_grow() {
     with_dashboard("futures", |dashboard| {
         let cluster = LocalCluster::builder().workers(2).threads_per_worker(1).processes(false).name("crowd");

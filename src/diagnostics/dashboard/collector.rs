@@ -18,13 +18,14 @@
 //!    their end on in the store. Their tasks are numbered on.
 //! 5. What is kept for reports, of runs that have ended, is no more than [`MAX_REPORT_BYTES`], but for that of the last run. The oldest go.
 
+use super::held::Held;
 use super::resources::Resources;
 use crate::diagnostics::picture::{Direction, Graph, Growing, Placed};
 use crate::diagnostics::profile::{self, Profile, Record, RecordedRun, Sample, Sampling};
 use crate::engine::callback::{
-    Callback, ClusterInfo, Crossing, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed,
-    TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueSize, WorkerHandle, WorkerId, WorkerLost,
-    WorkerStarted,
+    Callback, ClusterInfo, Crossing, Interests, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled,
+    TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueReleased, ValueSize, ValueStored,
+    WorkerHandle, WorkerId, WorkerLost, WorkerStarted,
 };
 use crate::error::{Error, ErrorKind};
 use crossbeam_utils::CachePadded;
@@ -302,6 +303,11 @@ impl Crowd {
 
     pub(super) fn has_report(&self) -> bool {
         self.larger_window().sample.len() > 0
+    }
+
+    /// Values of futures that are held, and their bytes.
+    pub(super) fn num_held(&self) -> (usize, usize) {
+        self.cluster.num_held()
     }
 
     fn is_gone(&self) -> bool {
@@ -621,6 +627,7 @@ pub(super) struct Collector {
     live: RwLock<Vec<Arc<KnownRun>>>,
     store: Mutex<Store>,
     pub(super) resources: Resources,
+    pub(super) held: Held,
 }
 
 /// What the shards say at one moment.
@@ -676,6 +683,7 @@ impl Collector {
             live: RwLock::default(),
             store: Mutex::new(store),
             resources: Resources::new(),
+            held: Held::default(),
         }
     }
 
@@ -1042,6 +1050,18 @@ struct By<'e> {
 }
 
 impl Callback for Collector {
+    fn interests(&self) -> Interests {
+        Interests::new().values()
+    }
+
+    fn on_value_stored(&self, event: &ValueStored<'_>) {
+        self.held.stored(WorkerId::here().thread() as usize, event.size.bytes);
+    }
+
+    fn on_value_released(&self, event: &ValueReleased<'_>) {
+        self.held.released(WorkerId::here().thread() as usize, event.size.bytes);
+    }
+
     fn on_run_started(&self, event: &RunStarted<'_>) {
         let run = Arc::new(self.known_run(event.run, event.scheduler, event.started, event.handle.clone()));
         if run.is_part() {

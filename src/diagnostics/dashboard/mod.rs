@@ -7,10 +7,11 @@
 //! The setting `dashboard` does what [`serve`] does, without a line in the program: the first compute that sees an address there starts
 //! [the dashboard of the process](of_the_process).
 //!
-//! The `collector` remembers, `resources` looks at processors and memory, the `view` says it, the `server` is asked, with the `token` also to
+//! The `collector` remembers, `held` counts bytes of values, `resources` looks at processors and memory, the `view` says it, the `server` is asked, with the `token` also to
 //! cancel and to restart.
 
 mod collector;
+mod held;
 mod json;
 mod resources;
 mod server;

@@ -48,6 +48,24 @@ struct Machine {
     num_processes: usize,
 }
 
+/// Bytes of values.
+#[derive(Clone, Copy, Default, Serialize)]
+struct Values {
+    bytes: u64,
+    peak_bytes: u64,
+    num_of_futures: usize,
+    bytes_of_futures: usize,
+}
+
+impl Values {
+    fn now(collector: &Collector, store: &Store) -> Values {
+        let (bytes, peak_bytes) = collector.held.look();
+        let held = store.crowds.iter().map(|crowd| crowd.num_held());
+        let (num_of_futures, bytes_of_futures) = held.fold((0, 0), |(n, bytes), of| (n + of.0, bytes + of.1));
+        Values { bytes, peak_bytes, num_of_futures, bytes_of_futures }
+    }
+}
+
 #[derive(Clone, Copy, Serialize)]
 struct Ended {
     finished: u64,
@@ -186,6 +204,7 @@ struct Status<'a> {
     runs: NumRuns,
     tasks: Tasks<'a>,
     machine: Machine,
+    values: Values,
     live: Vec<Run<'a>>,
     running: Vec<RunningTask>,
     workers: Vec<Worker<'a>>,
@@ -465,6 +484,7 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'
             total_memory: collector.resources.total_memory_bytes,
             num_processes: used.num_processes,
         },
+        values: Values::now(collector, store),
         live: of_futures
             .chain(now.live.iter().map(|(run, counts)| live_run(store, run, counts)))
             .take(MAX_LIVE)
@@ -887,6 +907,14 @@ pub(super) fn metrics(collector: &Collector) -> String {
         let used = collector.resources.sum();
         let memory = [(String::new(), used.memory_bytes.to_string())];
         family("sprang_memory_bytes", "gauge", "Resident memory of this process and its workers.", &memory);
+        let values = Values::now(collector, store);
+        for (name, help, value) in [
+            ("sprang_value_bytes", "Bytes of values that runs hold.", values.bytes),
+            ("sprang_value_peak_bytes", "Most bytes of values that runs held at once.", values.peak_bytes),
+            ("sprang_future_value_bytes", "Bytes of values that futures hold.", values.bytes_of_futures as u64),
+        ] {
+            family(name, "gauge", help, &[(String::new(), value.to_string())]);
+        }
         family("sprang_workers", "gauge", "Workers that have been seen and not been lost.", &by_kind);
         text += "# EOF\n";
         text

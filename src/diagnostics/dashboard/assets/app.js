@@ -28,16 +28,18 @@ const percent = (part) => `${(part * 100).toFixed(0)} %`;
 
 function showStatus(update) {
   document.title = `${update.tasks.running > 0 ? `${update.tasks.running} running · ` : ""}${update.program || "sprang"}`;
-  const { tasks, runs, machine } = update;
+  const { tasks, runs, machine, values } = update;
   const tiles = [
     ["Live runs", count(runs.running)], ["Running", count(tasks.running)],
     ...(tasks.ready === null ? [] : [["Ready", count(tasks.ready)]]), ["Waiting", count(tasks.waiting)], ["Finished", count(tasks.finished)],
     ["Failed", count(tasks.failed), tasks.failed > 0 ? "bad" : null], ["Retried", count(tasks.retried), tasks.retried > 0 ? "warn" : null],
     ["Skipped", count(tasks.skipped), tasks.skipped > 0 ? "warn" : null], ["Workers", count(present(update).length)],
+    ["Values", bytes(values.bytes + values.bytes_of_futures), null, `Bytes of values: runs hold ${bytes(values.bytes)}, at most ${bytes(values.peak_bytes)}; futures hold ${bytes(values.bytes_of_futures)}`],
+    ["Values, peak", bytes(values.peak_bytes)],
     ...(machine.memory > 0 ? [["Memory", bytes(machine.memory)]] : []),
     ["Runs done", count(runs.finished + runs.failed + runs.cancelled)],
   ];
-  put($("tiles"), ...tiles.map(([title, value, kind]) => element("div", {}, element("dt", {}, title), element("dd", { class: kind }, value))));
+  put($("tiles"), ...tiles.map(([title, value, kind, more]) => element("div", { title: more }, element("dt", {}, title), element("dd", { class: kind }, value))));
   const dark = isDark();
   put($("legend"), ...tasks.names.slice(0, 16).map((name) => {
     const mark = element("i", { "aria-hidden": "true" });
