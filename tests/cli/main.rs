@@ -304,6 +304,52 @@ fn a_wrong_value_in_a_file_is_reported_and_can_be_set_right() {
     assert_eq!(room.run(&["config", "get", "order"]).output(), "fast\n");
 }
 
+#[test]
+fn what_is_unset_goes_and_everything_else_in_the_file_stays() {
+    let room = Room::new();
+    let path = room.shown("home/.config/sprang/sprang.toml");
+    room.run(&["config", "set", "order", "fast"]).output();
+    room.run(&["config", "set", "processes.codec", "fast"]).output();
+    assert_eq!(room.run(&["config", "unset", "order"]).output(), format!("{path}\n"));
+    assert_eq!(room.read("home/.config/sprang/sprang.toml"), "\n[processes]\ncodec = \"fast\"\n");
+    assert_eq!(room.run(&["config", "unset", "processes.codec"]).output(), format!("{path}\n"));
+    assert_eq!(room.read("home/.config/sprang/sprang.toml").trim(), "");
+    assert_eq!(room.run(&["config", "get", "order"]).output(), "memory\n");
+
+    let before = "# Ours.\n\nnum-workers = 8 # all of them\norder='fast'\n\n# Crash-proof.\n[processes] # see the docs\n\
+                  # One will do.\nmax-attempts = 1\n# The end.\n";
+    room.write("work/sprang.toml", before);
+    let unset = |key: &str| room.run(&["config", "unset", "--file", "sprang.toml", key]).output();
+    unset("num_workers");
+    assert_eq!(room.read("work/sprang.toml"), before.replace("num-workers = 8 # all of them\n", ""));
+    unset("processes.max_attempts");
+    let left = before.replace("num-workers = 8 # all of them\n", "").replace("max-attempts = 1\n", "");
+    assert_eq!(room.read("work/sprang.toml"), left);
+    unset("order");
+    assert_eq!(room.read("work/sprang.toml"), left.replace("order='fast'\n", ""));
+    room.write("work/dotted.toml", "processes = { codec = 'fast', max_attempts = 2 }\n");
+    room.run(&["config", "unset", "--file", "dotted.toml", "processes.codec"]).output();
+    assert_eq!(room.read("work/dotted.toml").replace(' ', ""), "processes={max_attempts=2}\n");
+}
+
+#[test]
+fn what_cannot_be_unset_is_said_and_what_counts_afterwards_is_told() {
+    let room = Room::new();
+    let here = room.shown("work/sprang.toml");
+    room.write("work/sprang.toml", "order = 'fast'\n");
+    let users = room.shown("home/.config/sprang/sprang.toml");
+    let complaint = room.run(&["config", "unset", "order"]).complaint(1);
+    assert_eq!(complaint, format!("error: order does not stand in {users}; it is fast, from {here}:1\n"));
+    assert_eq!(room.run(&["config", "set", "order", "fast"]).code, Some(0));
+    let done = room.run(&["config", "unset", "order"]);
+    assert_eq!((done.code, done.stderr), (Some(0), format!("note: order is fast, from {here}:1\n")));
+    room.run(&["config", "unset", "nothing"]).complaint(2);
+    room.write("work/bad.toml", "order = = 'fast'\n");
+    let complaint = room.run(&["config", "unset", "order", "--file", "bad.toml"]).complaint(1);
+    assert!(complaint.contains("this is not TOML"), "{complaint}");
+    assert_eq!(room.read("work/bad.toml"), "order = = 'fast'\n");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_file_that_is_a_link_stays_one() {

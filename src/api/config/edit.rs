@@ -40,23 +40,124 @@ pub fn write(path: impl AsRef<Path>, key: &str, value: impl Into<Value>) -> Resu
     let value =
         to_toml(setting, &value.into()).map_err(|problem| Error::config(format!("config::write: {problem}")))?;
     let path = path.as_ref();
-    let not_saved = |what: &str, error: io::Error| {
-        Error::new(ErrorKind::NotSaved, format!("{} cannot be {what}: {error}", path.display()))
-            .with_source(Arc::new(error) as Arc<dyn StdError + Send + Sync>)
-    };
+    let mut document = read(path)?.unwrap_or_default();
+    put(document.as_table_mut(), setting, value).map_err(|key| no_table(path, &key))?;
+    save(path, &document.to_string()).map_err(|error| not_saved(path, "written", error))
+}
+
+/// Takes a setting out of the configuration file at `path`, so that weaker files and the default count again; says whether it stood there.
+///
+/// What else stands in the file stays as it is, with its comments; the one behind the value goes with it, and so does a table that has neither
+/// anything left in it nor a comment above it. As [`write`], it changes nothing of this process.
+///
+/// # Examples
+/// ```
+/// use sprang::config;
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("sprang.toml");
+/// std::fs::write(&path, "# ours\nnum-workers = 8 # all of them\norder = \"fast\"\n").unwrap();
+/// assert!(config::erase(&path, "num_workers")?);
+/// assert!(!config::erase(&path, "num_workers")?, "it is gone");
+/// assert_eq!(std::fs::read_to_string(&path).unwrap(), "# ours\norder = \"fast\"\n");
+/// # Ok::<(), sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`write`]. That there is no file is no error.
+pub fn erase(path: impl AsRef<Path>, key: &str) -> Result<bool> {
+    let setting = find_for("config::erase", key)?;
+    let path = path.as_ref();
+    let Some(mut document) = read(path)? else { return Ok(false) };
+    let segments: Vec<&str> = setting.name.split('.').collect();
+    let mut above = String::new();
+    let is_gone = take_out(document.as_table_mut(), &segments, &mut above).map_err(|key| no_table(path, &key))?;
+    if is_gone {
+        let trailing = document.trailing().as_str().unwrap_or_default().to_owned();
+        document.set_trailing(above + &trailing);
+        save(path, &document.to_string()).map_err(|error| not_saved(path, "written", error))?;
+    }
+    Ok(is_gone)
+}
+
+fn not_saved(path: &Path, what: &str, error: io::Error) -> Error {
+    Error::new(ErrorKind::NotSaved, format!("{} cannot be {what}: {error}", path.display()))
+        .with_source(Arc::new(error) as Arc<dyn StdError + Send + Sync>)
+}
+
+fn no_table(path: &Path, key: &str) -> Error {
+    Error::config(format!("{}: {key:?} is no table; correct it first", path.display()))
+}
+
+/// What stands in a file; `None` if there is none.
+fn read(path: &Path) -> Result<Option<DocumentMut>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(not_saved("read", error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(not_saved(path, "read", error)),
     };
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+    let document = text.parse().map_err(|error: toml_edit::TomlError| {
         let offset = error.span().map_or(text.len(), |span| span.start);
         let line = 1 + text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count();
         Error::config(format!("{}:{line}: this is not TOML: {}; correct it first", path.display(), error.message()))
     })?;
-    put(document.as_table_mut(), setting, value)
-        .map_err(|key| Error::config(format!("{}: {key:?} is no table; correct it first", path.display())))?;
-    save(path, &document.to_string()).map_err(|error| not_saved("written", error))
+    Ok(Some(document))
+}
+
+/// Takes out the setting with this name, in segments, and adds what stood above it to `above` if nothing follows that could have it. An error
+/// is the key of something that should be a table.
+fn take_out(table: &mut dyn TableLike, segments: &[&str], above: &mut String) -> Result<bool, String> {
+    let [segment, rest @ ..] = segments else { return Ok(false) };
+    // In keys `-` equals `_`. If both stand there, both go.
+    let is_it = |key: &str| key.replace('-', "_") == *segment;
+    let keys: Vec<String> = table.iter().map(|(key, _)| key.to_owned()).filter(|key| is_it(key)).collect();
+    let mut is_gone = false;
+    for key in keys {
+        if rest.is_empty() {
+            // What stands above it is said of what follows as well, as a rule: a heading of the file, or of a part of it.
+            let comments = comments_above(table, &key);
+            let position = table.iter().position(|(other, _)| other == key).unwrap_or(0);
+            table.remove(&key);
+            let next = table.iter().nth(position).map(|(key, _)| key.to_owned());
+            match (comments, next) {
+                (Some(comments), Some(next)) => prepend(table, &next, &comments),
+                (Some(comments), None) => *above += &comments,
+                (None, _) => {}
+            }
+            is_gone = true;
+            continue;
+        }
+        let Some(item) = table.get_mut(&key) else { continue };
+        let has_comment = item.as_table().and_then(|table| table.decor().prefix()?.as_str()).is_some_and(has_comment);
+        let inner = item.as_table_like_mut().ok_or_else(|| key.clone())?;
+        let is_gone_there = take_out(inner, rest, above)?;
+        if is_gone_there && inner.is_empty() && !has_comment {
+            table.remove(&key);
+        }
+        is_gone |= is_gone_there;
+    }
+    Ok(is_gone)
+}
+
+fn has_comment(text: &str) -> bool {
+    text.contains('#')
+}
+
+/// The comments and empty lines above a key, if it has comments.
+fn comments_above(table: &dyn TableLike, key: &str) -> Option<String> {
+    let prefix = table.get_key_value(key)?.0.leaf_decor().prefix()?.as_str()?;
+    has_comment(prefix).then(|| prefix.to_owned())
+}
+
+/// Puts text above a key, or above the head of a table.
+fn prepend(table: &mut dyn TableLike, key: &str, text: &str) {
+    if let Some(inner) = table.get_mut(key).and_then(Item::as_table_mut).filter(|table| !table.is_dotted()) {
+        let before = inner.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default().to_owned();
+        inner.decor_mut().set_prefix(format!("{text}{before}"));
+    } else if let Some(mut key) = table.key_mut(key) {
+        let before = key.leaf_decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default().to_owned();
+        key.leaf_decor_mut().set_prefix(format!("{text}{before}"));
+    }
 }
 
 /// Puts the value where the setting stands, or else where it belongs. An error is the key of something that should be a table.

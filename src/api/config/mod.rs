@@ -23,7 +23,8 @@
 //! `schema.rs` has one row for each setting, and what its values may be; `value.rs` what may be given. `outside.rs` reads the
 //! environment and the files, the only part of sprang that does. `layers.rs` stacks the layers, `process.rs` holds those that all
 //! threads share, `thread.rs` those of one thread. `portable.rs` takes a snapshot to another process. `explain.rs` tells where a value
-//! comes from. `edit.rs`, with the feature `files`, writes a setting to a file.
+//! comes from. `edit.rs`, with the feature `files`, writes a setting to a file and
+//! takes it out again.
 //!
 //! # Examples
 //! ```
@@ -55,7 +56,7 @@ pub use crate::executor::processes::initializer::{Initializer, InitializerOutcom
 pub use crate::executor::processes::settings::{LocalTasks, ProcessSettings, Stdio};
 pub use crate::portable::codec::Codec;
 #[cfg(feature = "files")]
-pub use edit::write;
+pub use edit::{erase, write};
 pub use explain::Explanation;
 pub use layers::{Origin, Snapshot};
 pub use outside::{ConfigFile, FileRole};

@@ -34,6 +34,14 @@ pub(super) enum Config {
         #[arg(long)]
         file: Option<PathBuf>,
     },
+    /// Takes a setting out of a configuration file, and leaves all else that stands in it as it is.
+    Unset {
+        #[arg(value_parser = Key)]
+        key: String,
+        /// The file [default: the user's]
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
     /// Prints which files give a setting a value, strongest first, or which files are looked at.
     Find {
         #[arg(value_parser = Key)]
@@ -75,6 +83,7 @@ impl Config {
             Config::List { changed, json: Json { json } } => list(changed, json),
             Config::Get { key } => Ok(config::get(&key)? + "\n"),
             Config::Set { key, value, file } => set(&key, value, file),
+            Config::Unset { key, file } => unset(&key, file),
             Config::Find { key: Some(key) } => find(&key),
             Config::Find { key: None } => Ok(files()),
             Config::Explain { key: Some(key) } => Ok(explained(&config::explain(&key)?)),
@@ -116,11 +125,7 @@ fn list(only_changed: bool, as_json: bool) -> Output {
 fn set(key: &str, value: String, file: Option<PathBuf>) -> Output {
     let value = Value::untyped(value);
     config::check(key, value.clone()).map_err(|error| Failure::Usage(error.to_string()))?;
-    let of_user = || config::files().into_iter().find(|file| file.role == FileRole::User).map(|file| file.path);
-    let path = file.or_else(of_user).ok_or_else(|| {
-        Failure::Usage("there is no home folder for the user's configuration file; name a file with --file".to_owned())
-    })?;
-    let path = std::path::absolute(&path).unwrap_or(path);
+    let path = file_of(file)?;
     config::write(&path, key, value)?;
     // It is read for the first time now, so what was written is there.
     match config::explain(key) {
@@ -135,6 +140,34 @@ fn set(key: &str, value: String, file: Option<PathBuf>) -> Output {
         Err(error) => complain("note", &error),
     }
     Ok(format!("{}\n", path.display()))
+}
+
+fn unset(key: &str, file: Option<PathBuf>) -> Output {
+    let path = file_of(file)?;
+    if !config::erase(&path, key)? {
+        let message = format!("{} does not stand in {}", key, path.display());
+        let elsewhere =
+            config::explain(key).ok().map(|setting| format!("; it is {}, from {}", setting.value(), setting.origin()));
+        return Err(Failure::Failed(message + elsewhere.as_deref().unwrap_or_default()));
+    }
+    match config::explain(key) {
+        Ok(setting) if *setting.origin() != Origin::Default => {
+            let message = format!("{} is {}, from {}", setting.name(), setting.value(), setting.origin());
+            complain("note", &message);
+        }
+        Ok(_) => {}
+        Err(error) => complain("note", &error),
+    }
+    Ok(format!("{}\n", path.display()))
+}
+
+/// The file that was named, or that of the user.
+fn file_of(file: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let of_user = || config::files().into_iter().find(|file| file.role == FileRole::User).map(|file| file.path);
+    let path = file.or_else(of_user).ok_or_else(|| {
+        Failure::Usage("there is no home folder for the user's configuration file; name a file with --file".to_owned())
+    })?;
+    Ok(std::path::absolute(&path).unwrap_or(path))
 }
 
 fn find(key: &str) -> Output {
