@@ -1,10 +1,10 @@
-//! Progress on a terminal: bars with counts by name and the time left, also of a compute within a task.
+//! Progress on a terminal: bars with counts by name and the time left, also of a compute within a task, and of futures.
 //!
 //! `cargo run --example progress --features progress`; with `2>log` there are plain lines in the place of bars.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
-use sprang::{Delayed, Refs, delayed, try_delayed};
+use sprang::{Client, Delayed, Refs, delayed, try_delayed};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn model(value: &u64) -> sprang::Result<u64> {
 }
 
 fn main() -> sprang::Result<()> {
-    let _shown = sprang::progress();
+    let shown = sprang::progress();
     let cleaned: Vec<Delayed<u64>> = (0..60_u64)
         .map(|i| {
             let raw = delayed(load, (i,)).name(format!("load {i}"));
@@ -43,5 +43,12 @@ fn main() -> sprang::Result<()> {
     let total = delayed(|parts: Refs<'_, u64>| parts.iter().sum::<u64>(), (&cleaned,)).name("total");
     let modelled = try_delayed(model, (&total,)).name("model");
     println!("the model says {}", modelled.compute()?);
+    drop(shown);
+
+    let client = Client::threads(4)?;
+    let loads = client.map(load, 0..60_u64);
+    let cleans = client.map(clean, &loads);
+    sprang::progress_of((&loads, &cleans)); // waits for them
+    println!("and {} futures have come to their end", loads.len() + cleans.len());
     Ok(())
 }
