@@ -178,7 +178,7 @@ fn serve_process(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, executor: 
 /// Has the worker's process started before there is something to do.
 fn warm_up(core: &Arc<Core>, pinned: &Pinned<'_>) {
     let nothing = crate::delayed(|| (), ()).name("start a worker");
-    let _watched = has_watchers().then(|| Watchers::enter(None, core.info()));
+    let _watched = has_watchers().then(|| Watchers::enter_start(core.info()));
     let started = nothing.with_plan(|plan| {
         let run = OwnedRun::execute_on(pinned, plan, core.snapshot(), false, None);
         run.map(drop)

@@ -624,6 +624,9 @@ impl Drop for Board {
 impl Callback for Board {
     fn on_run_started(&self, event: &RunStarted<'_>) {
         let run = event.run;
+        if run.starts_worker() {
+            return;
+        }
         if let Some(cluster) = run.cluster() {
             let counts = Arc::new(self.run_of(cluster, run, event.started));
             return self.runs.write().push(counts);

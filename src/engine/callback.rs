@@ -407,6 +407,7 @@ pub struct RunInfo<'e> {
     id: RunId,
     parent: Option<RunId>,
     cluster: Option<&'e ClusterInfo>,
+    starts_worker: bool,
     plan: &'e Plan,
 }
 
@@ -424,6 +425,11 @@ impl<'e> RunInfo<'e> {
     /// Whose workers carry it, if it is a run of [futures](crate::TaskFuture). A graph that a client only computes is none.
     pub fn cluster(&self) -> Option<&'e ClusterInfo> {
         self.cluster
+    }
+
+    /// Whether it has a task of the cluster's own, which does nothing, to have a worker started before there is something to do.
+    pub fn starts_worker(&self) -> bool {
+        self.starts_worker
     }
 
     /// How many tasks it has. Their ids are `0..num_tasks`, in the order in which one careful worker would run them.
@@ -925,7 +931,7 @@ static NUM_REGISTERED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static FRAME: RefCell<Frame> =
-        const { RefCell::new(Frame { scoped: Vec::new(), run: None, stall: None, cluster: None }) };
+        const { RefCell::new(Frame { scoped: Vec::new(), run: None, stall: None, cluster: None, starts_worker: false }) };
     /// This thread is in a callback.
     static IS_TELLING: Cell<bool> = const { Cell::new(false) };
 }
@@ -940,6 +946,8 @@ struct Frame {
     stall: Option<Arc<Stall>>,
     /// Runs that the thread starts are those of futures.
     cluster: Option<ClusterInfo>,
+    /// Or of none, but of their cluster.
+    starts_worker: bool,
 }
 
 fn attached(callback: Arc<dyn Callback>) -> (u64, Arc<Attached>) {
@@ -1071,8 +1079,12 @@ impl Watchers {
     /// Has them, if there are any, watch the runs of futures of a cluster that this thread starts, until the guard is dropped.
     pub(crate) fn enter(watchers: Option<&Self>, cluster: &ClusterInfo) -> Entered {
         let scoped = watchers.map_or_else(Vec::new, |watchers| watchers.0.clone());
-        let frame = Frame { scoped, cluster: Some(cluster.clone()), ..Frame::default() };
-        Entered { before: FRAME.try_with(|current| current.replace(frame)).unwrap_or_default() }
+        Entered::of(Frame { scoped, cluster: Some(cluster.clone()), ..Frame::default() })
+    }
+
+    /// The same, for a run that has a worker started.
+    pub(crate) fn enter_start(cluster: &ClusterInfo) -> Entered {
+        Entered::of(Frame { cluster: Some(cluster.clone()), starts_worker: true, ..Frame::default() })
     }
 }
 
@@ -1082,14 +1094,18 @@ pub(crate) struct Entered {
 }
 
 impl Entered {
+    fn of(frame: Frame) -> Self {
+        Entered { before: FRAME.try_with(|current| current.replace(frame)).unwrap_or_default() }
+    }
+
     pub(super) fn new(watch: Option<&Watch>) -> Self {
         let frame = watch.map_or_else(Frame::default, |watch| Frame {
             scoped: watch.scoped.clone(),
             run: Some(watch.run),
             stall: watch.stall.clone(),
-            cluster: None,
+            ..Frame::default()
         });
-        Entered { before: FRAME.try_with(|current| current.replace(frame)).unwrap_or_default() }
+        Entered::of(frame)
     }
 }
 
@@ -1106,6 +1122,7 @@ pub(super) struct Watch {
     run: RunId,
     parent: Option<RunId>,
     cluster: Option<ClusterInfo>,
+    starts_worker: bool,
     started: Instant,
     /// To be in force in the run's tasks.
     scoped: List,
@@ -1168,9 +1185,9 @@ impl Watch {
     fn new(plan: &Plan, goes_on: bool, stall_timeout: Option<Duration>) -> Option<Box<Watch>> {
         let current = FRAME.try_with(|frame| {
             let frame = frame.borrow();
-            (frame.scoped.clone(), frame.run, frame.stall.clone(), frame.cluster.clone())
+            (frame.scoped.clone(), frame.run, frame.stall.clone(), frame.cluster.clone(), frame.starts_worker)
         });
-        let (scoped, parent, around, cluster) = current.unwrap_or_default();
+        let (scoped, parent, around, cluster, starts_worker) = current.unwrap_or_default();
         let registered = REGISTERED.lock().clone();
         let stall = stall_timeout.map(|timeout| Arc::new(Stall::new(timeout, around, Instant::now())));
         let mut all: Vec<Arc<Attached>> = Vec::new();
@@ -1191,6 +1208,7 @@ impl Watch {
                 run,
                 parent,
                 cluster,
+                starts_worker,
                 started,
                 scoped,
                 all,
@@ -1258,7 +1276,8 @@ impl Watch {
     }
 
     fn run_info<'e>(&'e self, plan: &'e Plan) -> RunInfo<'e> {
-        RunInfo { id: self.run, parent: self.parent, cluster: self.cluster.as_ref(), plan }
+        let &Watch { run: id, parent, ref cluster, starts_worker, .. } = self;
+        RunInfo { id, parent, cluster: cluster.as_ref(), starts_worker, plan }
     }
 
     pub(super) fn run_started(&self, plan: &Plan, scheduler: &str, run: Weak<Run>) {

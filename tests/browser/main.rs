@@ -9,7 +9,10 @@ mod watchdog;
 
 use chromium::Browser;
 use sprang::dashboard::{self, Dashboard};
-use sprang::{Delayed, ErrorKind, Refs, compute_each, config, delayed, delayed_local, try_delayed};
+use sprang::{
+    Client, Delayed, ErrorKind, LocalCluster, Refs, TaskFuture, WaitFor, compute_each, config, delayed, delayed_local,
+    try_delayed,
+};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -114,6 +117,37 @@ fn die() {
     std::process::abort();
 }
 
+/// Futures of a cluster of two processes: many that have finished, some that failed, and some that wait until the folder has a file `go`.
+fn crowd(client: &Client, folder: &std::path::Path) -> Vec<TaskFuture<u64>> {
+    let squares: Vec<_> = (0..400_u64)
+        .map(|i| client.compute(&delayed(|i: u64| vec![i; 1_000], (i,)).name(format!("square {i}"))))
+        .collect();
+    client.gather(&squares).unwrap();
+    let checks: Vec<_> =
+        (0..8_u64).map(|i| client.compute(&try_delayed(fails, (i,)).name(format!("check {i}")))).collect();
+    assert_eq!(sprang::wait(&checks, WaitFor::All).0.len(), 8);
+    let folder = folder.to_str().unwrap().to_owned();
+    let waits = (0..6).map(|i| client.compute(&delayed(wait_for_file, (folder.clone(),)).name(format!("wait {i}"))));
+    let waits = waits.collect();
+    // As long as there are handles of them their values are held.
+    std::mem::forget(squares);
+    waits
+}
+
+/// Says how often the worker processes of this folder have begun with it.
+fn wait_for_file(folder: String) -> u64 {
+    let folder = PathBuf::from(folder);
+    std::fs::write(folder.join(format!("{}-{:?}", std::process::id(), std::time::Instant::now())), "").unwrap();
+    while !folder.join("go").exists() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    std::fs::read_dir(folder).unwrap().count() as u64
+}
+
+fn cluster() -> Client {
+    Client::owning(LocalCluster::builder().workers(2).threads_per_worker(1).name("crew").build().unwrap())
+}
+
 /// Saves a picture, if pictures are wanted.
 fn picture(browser: &mut Browser, name: &str) {
     if let Some(folder) = pictures() {
@@ -161,8 +195,13 @@ const FAINT: &str = "(() => {
 #[test]
 #[ignore = "needs Chromium: scripts/check-dashboard"]
 fn every_page_is_right_at_every_width_and_in_both_themes() {
-    with_browser("every_page_is_right_at_every_width_and_in_both_themes", |_, browser| {
+    with_browser("every_page_is_right_at_every_width_and_in_both_themes", |dashboard, browser| {
         history();
+        let folder = tempfile::tempdir().unwrap();
+        let client = cluster();
+        let waits = crowd(&client, folder.path());
+        browser.open("#workers");
+        with_token(browser, dashboard.token());
         let barrier = Barrier::default();
         thread::scope(|scope| {
             let _open = barrier.opened_at_last();
@@ -177,12 +216,15 @@ fn every_page_is_right_at_every_width_and_in_both_themes() {
                     for (page, ready) in [
                         (
                             "status",
-                            "document.querySelectorAll('#progress .run').length === 1 && document.querySelector('#crew td')",
+                            "document.querySelectorAll('#progress .run').length === 2 && document.querySelector('#crew td')",
                         ),
                         ("graph", "document.querySelectorAll('#graph-drawing [data-stage=\"finished\"]').length >= 12"),
                         ("tasks", "document.querySelectorAll('#tasks-table td').length > 100"),
-                        ("runs", "document.querySelectorAll('#runs-table tbody tr').length === 3"),
-                        ("workers", "document.querySelector('#workers-table pre')"),
+                        ("runs", "document.querySelectorAll('#runs-table tbody tr').length === 4"),
+                        (
+                            "workers",
+                            "document.querySelector('#workers-table pre') && document.querySelector('[data-restart]')",
+                        ),
                         ("log", "document.querySelectorAll('#log-table tr').length > 10"),
                     ] {
                         browser.open(&format!("#{page}"));
@@ -200,6 +242,82 @@ fn every_page_is_right_at_every_width_and_in_both_themes() {
             barrier.open();
             assert_eq!(run.join().unwrap(), 6);
         });
+        std::fs::write(folder.path().join("go"), "").unwrap();
+        client.gather(&waits).unwrap();
+    });
+}
+
+/// Gives the page the token, as somebody would.
+fn with_token(browser: &mut Browser, token: &str) {
+    browser.click("#token");
+    browser.wait_for("document.activeElement.id === 'token-text'");
+    browser.write(token);
+    browser.press("Enter");
+    browser.wait_for("document.querySelector('#token').innerText.includes('✓')");
+}
+
+#[test]
+#[ignore = "needs Chromium: scripts/check-dashboard"]
+fn a_worker_is_restarted_on_the_page_and_its_task_runs_again() {
+    with_browser("a_worker_is_restarted_on_the_page_and_its_task_runs_again", |dashboard, browser| {
+        let folder = tempfile::tempdir().unwrap();
+        let client = cluster();
+        let waits = crowd(&client, folder.path());
+        browser.open("#workers");
+        browser.wait_for("document.querySelectorAll('#workers-table [data-state=\"running\"]').length === 2");
+        assert_eq!(browser.run("document.querySelectorAll('[data-restart]').length"), 0, "not without the token");
+        with_token(browser, dashboard.token());
+        browser.wait_for("document.querySelectorAll('[data-restart]').length === 2");
+        let pid = browser.run("document.querySelector('[data-restart]').dataset.restart");
+        browser.click("[data-restart]");
+        browser.wait_for("document.querySelector('#ask-restart').open");
+        assert!(browser.text("#restart-what").contains("is charged no attempt"));
+        picture(browser, "dialog-restart");
+        browser.click("#ask-restart [type=submit]");
+        browser.wait_for("document.querySelector('#said').innerText.includes('is being restarted')");
+        // It was lost, and another runs what it ran.
+        browser.wait_for("document.querySelector('#workers-table').innerText.includes('was restarted')");
+        let others =
+            format!("[...document.querySelectorAll('[data-restart]')].every((it) => it.dataset.restart !== {pid})");
+        browser.wait_for(&format!(
+            "document.querySelectorAll('#workers-table [data-state=\"running\"]').length === 2 && {others}"
+        ));
+        std::fs::write(folder.path().join("go"), "").unwrap();
+        // Three were begun before, or more: the two that ran, and the one that did so again.
+        assert!(client.gather(&waits).unwrap().into_iter().all(|num_begun| num_begun >= 4));
+        browser.click("nav a[href='#log']");
+        browser.wait_for("document.querySelector('#log-table').innerText.includes('restart asked for')");
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: scripts/check-dashboard"]
+fn futures_are_one_entry_whose_counts_grow_and_the_bytes_of_their_values_show() {
+    with_browser("futures_are_one_entry_whose_counts_grow_and_the_bytes_of_their_values_show", |dashboard, browser| {
+        let folder = tempfile::tempdir().unwrap();
+        let client = cluster();
+        let waits = crowd(&client, folder.path());
+        browser.open("#status");
+        with_token(browser, dashboard.token());
+        browser.wait_for("document.querySelectorAll('#progress .run').length === 1");
+        let shown = browser.text("#progress");
+        assert!(shown.contains("crew futures, processes, 408 of 414 tasks, 4 waiting"), "{shown}");
+        assert!(shown.contains("square #") && shown.contains("400 / 400"), "{shown}");
+        let tiles = browser.text("#tiles").replace('\n', " ");
+        // 400 values of 1000 numbers of eight bytes.
+        assert!(tiles.contains("Values 3.1 MiB"), "{tiles}");
+        assert!(browser.text("#machine").contains("futures."), "{}", browser.text("#machine"));
+        assert_eq!(browser.run("document.querySelectorAll('#progress [data-cancel]').length"), 0);
+        browser.click("nav a[href='#runs']");
+        browser.wait_for("document.querySelectorAll('#runs-table tbody tr').length === 1");
+        let runs = browser.text("#runs-table");
+        assert!(runs.contains("crew futures") && runs.contains("407 / 414") && runs.contains("report"), "{runs}");
+        browser.click("nav a[href='#tasks']");
+        browser.wait_for("document.querySelectorAll('#tasks-table tbody tr').length === 300");
+        std::fs::write(folder.path().join("go"), "").unwrap();
+        client.gather(&waits).unwrap();
+        browser.click("nav a[href='#runs']");
+        browser.wait_for("document.querySelector('#runs-table [data-state=\"idle\"]')");
     });
 }
 

@@ -30,6 +30,7 @@ use crate::engine::callback::{
 use crate::error::{Error, ErrorKind};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -303,11 +304,6 @@ impl Crowd {
 
     pub(super) fn has_report(&self) -> bool {
         self.larger_window().sample.len() > 0
-    }
-
-    /// Values of futures that are held, and their bytes.
-    pub(super) fn num_held(&self) -> (usize, usize) {
-        self.cluster.num_held()
     }
 
     fn is_gone(&self) -> bool {
@@ -627,7 +623,20 @@ pub(super) struct Collector {
     live: RwLock<Vec<Arc<KnownRun>>>,
     store: Mutex<Store>,
     pub(super) resources: Resources,
-    pub(super) held: Held,
+    held: Held,
+    /// The most bytes of values that runs and futures held together, whenever somebody looked.
+    most_held: AtomicU64,
+}
+
+/// Values that are held.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Values {
+    /// Of runs.
+    pub(super) bytes: u64,
+    /// The most of runs and futures together.
+    pub(super) peak_bytes: u64,
+    pub(super) num_of_futures: usize,
+    pub(super) bytes_of_futures: usize,
 }
 
 /// What the shards say at one moment.
@@ -684,6 +693,7 @@ impl Collector {
             store: Mutex::new(store),
             resources: Resources::new(),
             held: Held::default(),
+            most_held: AtomicU64::new(0),
         }
     }
 
@@ -866,6 +876,21 @@ impl Collector {
         pids.sort_unstable();
         pids.dedup();
         self.resources.look(self.now_ns(), &pids);
+    }
+
+    /// The values that runs and futures hold.
+    pub(super) fn values(&self, store: &Store) -> Values {
+        let (bytes, peak_bytes) = self.held.look();
+        let held = store.crowds.iter().map(|crowd| crowd.cluster.num_held());
+        let (num_of_futures, bytes_of_futures) = held.fold((0, 0), |(n, bytes), of| (n + of.0, bytes + of.1));
+        let together = peak_bytes.max(bytes + bytes_of_futures as u64);
+        let peak_bytes = together.max(self.most_held.fetch_max(together, Relaxed));
+        Values { bytes, peak_bytes, num_of_futures, bytes_of_futures }
+    }
+
+    /// Looks at them, so that the peak is known.
+    pub(super) fn look_at_values(&self) {
+        self.values(&self.store.lock());
     }
 
     pub(super) fn has_live_runs(&self) -> bool {
@@ -1063,6 +1088,9 @@ impl Callback for Collector {
     }
 
     fn on_run_started(&self, event: &RunStarted<'_>) {
+        if event.run.starts_worker() {
+            return;
+        }
         let run = Arc::new(self.known_run(event.run, event.scheduler, event.started, event.handle.clone()));
         if run.is_part() {
             return self.live.write().push(run);
@@ -1123,8 +1151,8 @@ impl Callback for Collector {
             (tally.restarts, tally.memory_limit) = (event.restarts, event.memory_limit);
             tally.handle = Some(event.handle.clone());
         }
-        let run = self.shown(event.run.id());
-        self.store.lock().log(now_ns, "worker started", Some(run), &event.worker.to_string());
+        let run = (!event.run.starts_worker()).then(|| self.shown(event.run.id()));
+        self.store.lock().log(now_ns, "worker started", run, &event.worker.to_string());
     }
 
     fn on_worker_lost(&self, event: &WorkerLost<'_>) {

@@ -159,6 +159,7 @@ async fn look_at_resources(collector: Arc<Collector>) {
         tokio::time::sleep(LOOK).await;
         if collector.has_live_runs() {
             collector.look_at_resources();
+            collector.look_at_values();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the dashboard says: JSON of the collector's state, as `docs/dashboard.md` has it, and metrics as text.
 
 use super::collector::{
-    Collector, Counts, CrowdNow, EventRecord, KnownRun, Now, OTHER, RunRecord, Stage, Store, TaskRecord,
+    Collector, Counts, CrowdNow, EventRecord, KnownRun, Now, OTHER, RunRecord, Stage, Store, TaskRecord, Values,
 };
 use super::json::to_string as json;
 use super::resources::Sum;
@@ -46,24 +46,6 @@ struct Machine {
     memory: u64,
     total_memory: Option<u64>,
     num_processes: usize,
-}
-
-/// Bytes of values.
-#[derive(Clone, Copy, Default, Serialize)]
-struct Values {
-    bytes: u64,
-    peak_bytes: u64,
-    num_of_futures: usize,
-    bytes_of_futures: usize,
-}
-
-impl Values {
-    fn now(collector: &Collector, store: &Store) -> Values {
-        let (bytes, peak_bytes) = collector.held.look();
-        let held = store.crowds.iter().map(|crowd| crowd.num_held());
-        let (num_of_futures, bytes_of_futures) = held.fold((0, 0), |(n, bytes), of| (n + of.0, bytes + of.1));
-        Values { bytes, peak_bytes, num_of_futures, bytes_of_futures }
-    }
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -484,7 +466,7 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'
             total_memory: collector.resources.total_memory_bytes,
             num_processes: used.num_processes,
         },
-        values: Values::now(collector, store),
+        values: collector.values(store),
         live: of_futures
             .chain(now.live.iter().map(|(run, counts)| live_run(store, run, counts)))
             .take(MAX_LIVE)
@@ -907,10 +889,10 @@ pub(super) fn metrics(collector: &Collector) -> String {
         let used = collector.resources.sum();
         let memory = [(String::new(), used.memory_bytes.to_string())];
         family("sprang_memory_bytes", "gauge", "Resident memory of this process and its workers.", &memory);
-        let values = Values::now(collector, store);
+        let values = collector.values(store);
         for (name, help, value) in [
             ("sprang_value_bytes", "Bytes of values that runs hold.", values.bytes),
-            ("sprang_value_peak_bytes", "Most bytes of values that runs held at once.", values.peak_bytes),
+            ("sprang_value_peak_bytes", "Most bytes of values that runs and futures held at once.", values.peak_bytes),
             ("sprang_future_value_bytes", "Bytes of values that futures hold.", values.bytes_of_futures as u64),
         ] {
             family(name, "gauge", help, &[(String::new(), value.to_string())]);

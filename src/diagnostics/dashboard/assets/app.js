@@ -34,12 +34,11 @@ function showStatus(update) {
     ...(tasks.ready === null ? [] : [["Ready", count(tasks.ready)]]), ["Waiting", count(tasks.waiting)], ["Finished", count(tasks.finished)],
     ["Failed", count(tasks.failed), tasks.failed > 0 ? "bad" : null], ["Retried", count(tasks.retried), tasks.retried > 0 ? "warn" : null],
     ["Skipped", count(tasks.skipped), tasks.skipped > 0 ? "warn" : null], ["Workers", count(present(update).length)],
-    ["Values", bytes(values.bytes + values.bytes_of_futures), null, `Bytes of values: runs hold ${bytes(values.bytes)}, at most ${bytes(values.peak_bytes)}; futures hold ${bytes(values.bytes_of_futures)}`],
-    ["Values, peak", bytes(values.peak_bytes)],
+    ["Values", bytes(values.bytes + values.bytes_of_futures)],
     ...(machine.memory > 0 ? [["Memory", bytes(machine.memory)]] : []),
     ["Runs done", count(runs.finished + runs.failed + runs.cancelled)],
   ];
-  put($("tiles"), ...tiles.map(([title, value, kind, more]) => element("div", { title: more }, element("dt", {}, title), element("dd", { class: kind }, value))));
+  put($("tiles"), ...tiles.map(([title, value, kind]) => element("div", {}, element("dt", {}, title), element("dd", { class: kind }, value))));
   const dark = isDark();
   put($("legend"), ...tasks.names.slice(0, 16).map((name) => {
     const mark = element("i", { "aria-hidden": "true" });
@@ -72,8 +71,11 @@ function showProgress(update) {
   const runs = update.live.map((run) => {
     const ended = (it) => it.finished + it.failed + it.skipped;
     const rows = run.names.map((name) => bar(name.name, ended(name), name.total, dark));
-    const what = run.kind === "futures" ? "futures" : `run ${run.id}`;
-    const title = element("h3", {}, element("span", {}, run.title, " ", element("small", {}, `${what}, ${run.scheduler}, ${count(ended(run))} of ${count(run.num_tasks)} tasks, ${duration(Math.max(0, update.now - run.started))}`)), ...cancelButton(run));
+    const isOfFutures = run.kind === "futures";
+    const what = isOfFutures ? "futures" : `run ${run.id}`;
+    const numWaiting = run.num_tasks - ended(run) - Math.max(0, run.running);
+    const wait = isOfFutures && numWaiting > 0 ? `, ${count(numWaiting)} waiting` : "";
+    const title = element("h3", {}, element("span", {}, run.title, " ", element("small", {}, `${what}, ${run.scheduler}, ${count(ended(run))} of ${count(run.num_tasks)} tasks${wait}, ${duration(Math.max(0, update.now - run.started))}`)), ...cancelButton(run));
     const all = element("progress", { max: Math.max(run.num_tasks, 1), value: ended(run), "aria-label": `${what} ${run.title}: ${ended(run)} of ${run.num_tasks} tasks` });
     return element("div", { class: "run" }, title, all, ...rows.slice(0, 24));
   });
@@ -86,16 +88,19 @@ function showProgress(update) {
     ...(rows.length > 0 ? [table([["Name", "long"], ["Finished", "number"], ["Failed", "number"], ["Time", "number"]], rows, "")] : []));
 }
 
-function showMachine({ machine, workers }) {
+function showMachine({ machine, values, workers }) {
   const { cpus, num_cpus: numCpus, memory, total_memory: total, num_processes: numProcesses } = machine;
+  const [now, most] = [values.bytes + values.bytes_of_futures, values.peak_bytes];
+  const ofValues = element("div", { class: "row two" }, element("span", {}, "Values"), meter(now, most, `${bytes(now)} / ${bytes(most)}`, "values"));
+  const ofFutures = ` Values are those held now, and the most that were${values.num_of_futures > 0 ? `; ${bytes(values.bytes_of_futures)} are those of ${count(values.num_of_futures)} futures` : ""}.`;
   if (numProcesses === 0) {
-    put($("machine"), element("p", { class: "note" }, "This system does not tell."));
+    put($("machine"), ofValues, element("p", { class: "note" }, `This system does not tell of processors and memory.${ofFutures}`));
   } else {
     const of = numProcesses === 1 ? "this process" : `this process and ${numProcesses === 2 ? "one worker" : `${count(numProcesses - 1)} workers`}`;
     put($("machine"),
       element("div", { class: "row two" }, element("span", {}, "Processors"), meter(cpus, numCpus, `${cpus.toFixed(1)} of ${numCpus}`, "processors")),
       element("div", { class: "row two" }, element("span", {}, "Memory"), meter(memory, total ?? memory, total ? `${bytes(memory)} of ${bytes(total)}` : bytes(memory), "memory")),
-      element("p", { class: "note" }, `Used by ${of}.`));
+      ofValues, element("p", { class: "note" }, `Used by ${of}.${ofFutures}`));
   }
   $("history").hidden = looks.length < 2 || numProcesses === 0;
   drawHistory();
