@@ -116,7 +116,9 @@ impl Account {
             }
             if ending != Ending::BadHolding {
                 for &input in plan.read_inputs(id) {
-                    if self.readers[input as usize].fetch_sub(1, Relaxed) == 1 {
+                    // The last of them has nobody to count against.
+                    let readers = &self.readers[input as usize];
+                    if readers.load(Relaxed) == 1 || readers.fetch_sub(1, Relaxed) == 1 {
                         self.release(input, &mut tell);
                     }
                 }
@@ -143,7 +145,10 @@ impl Account {
     }
 
     fn release(&self, id: u32, tell: &mut impl FnMut(Entry)) {
-        if let Some(size) = ValueSize::from_bits(self.held[id as usize].swap(NOTHING, Relaxed)) {
+        // Nobody else does: its last reader alone, and later who closes the account.
+        let held = &self.held[id as usize];
+        if let Some(size) = ValueSize::from_bits(held.load(Relaxed)) {
+            held.store(NOTHING, Relaxed);
             tell(Entry::Released(id, size));
         }
     }

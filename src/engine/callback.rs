@@ -202,13 +202,14 @@ pub trait Callback: Send + Sync {
 pub struct Interests {
     ready: bool,
     values: bool,
+    releases: bool,
     measures: bool,
 }
 
 impl Interests {
     /// In nothing more.
     pub const fn new() -> Self {
-        Interests { ready: false, values: false, measures: false }
+        Interests { ready: false, values: false, releases: false, measures: false }
     }
 
     /// In tasks that become [ready](Callback::on_task_ready).
@@ -234,6 +235,14 @@ impl Interests {
         self.values()
     }
 
+    /// In values that are released, but not in those that are stored: the end of the task has told of these.
+    #[cfg(feature = "dashboard")]
+    #[must_use]
+    pub(crate) const fn releases(mut self) -> Self {
+        self.releases = true;
+        self
+    }
+
     /// In sizes, but not in the events.
     #[must_use]
     pub(crate) const fn sizes(mut self) -> Self {
@@ -245,6 +254,7 @@ impl Interests {
         Interests {
             ready: self.ready || other.ready,
             values: self.values || other.values,
+            releases: self.releases || other.releases,
             measures: self.measures || other.measures,
         }
     }
@@ -1201,8 +1211,8 @@ impl Watch {
         (!all.is_empty()).then(|| {
             let (run, started) = (RunId::next(), Instant::now());
             let interests = all.iter().map(|attached| attached.interests).fold(Interests::new(), Interests::and);
-            let account =
-                (interests.ready || interests.values).then(|| Account::new(plan, interests.ready, interests.values));
+            let of_values = interests.values || interests.releases;
+            let account = (interests.ready || of_values).then(|| Account::new(plan, interests.ready, of_values));
             let (all, open, has_ended) = (all.into(), Mutex::default(), AtomicBool::new(false));
             Box::new(Watch {
                 run,
@@ -1256,13 +1266,14 @@ impl Watch {
 
     fn tell_entry(&self, plan: &Plan, entry: Entry, now: Instant) {
         match entry {
+            Entry::Stored(..) if !self.interests.values => {}
             Entry::Stored(id, size) => {
                 let event = ValueStored { task: self.task(plan, id), size, stored: now };
                 self.tell_those(|it| it.values, |callback| callback.on_value_stored(&event));
             }
             Entry::Released(id, size) => {
                 let event = ValueReleased { task: self.task(plan, id), size, released: now };
-                self.tell_those(|it| it.values, |callback| callback.on_value_released(&event));
+                self.tell_those(|it| it.values || it.releases, |callback| callback.on_value_released(&event));
             }
             Entry::Ready(id) => {
                 let event = TaskReady { task: self.task(plan, id), ready: now };

@@ -24,8 +24,8 @@ use crate::diagnostics::picture::{Direction, Graph, Growing, Placed};
 use crate::diagnostics::profile::{self, Profile, Record, RecordedRun, Sample, Sampling};
 use crate::engine::callback::{
     Callback, ClusterInfo, Crossing, Interests, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled,
-    TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueReleased, ValueSize, ValueStored,
-    WorkerHandle, WorkerId, WorkerLost, WorkerStarted,
+    TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueReleased, ValueSize, WorkerHandle,
+    WorkerId, WorkerLost, WorkerStarted,
 };
 use crate::error::{Error, ErrorKind};
 use crossbeam_utils::CachePadded;
@@ -692,7 +692,7 @@ impl Collector {
             live: RwLock::default(),
             store: Mutex::new(store),
             resources: Resources::new(),
-            held: Held::default(),
+            held: Held::new(),
             most_held: AtomicU64::new(0),
         }
     }
@@ -1076,15 +1076,11 @@ struct By<'e> {
 
 impl Callback for Collector {
     fn interests(&self) -> Interests {
-        Interests::new().values()
-    }
-
-    fn on_value_stored(&self, event: &ValueStored<'_>) {
-        self.held.stored(WorkerId::here().thread() as usize, event.size.bytes);
+        Interests::new().releases()
     }
 
     fn on_value_released(&self, event: &ValueReleased<'_>) {
-        self.held.released(WorkerId::here().thread() as usize, event.size.bytes);
+        self.held.released(event.size.bytes);
     }
 
     fn on_run_started(&self, event: &RunStarted<'_>) {
@@ -1107,7 +1103,11 @@ impl Callback for Collector {
 
     fn on_task_finished(&self, event: &TaskFinished<'_>) {
         let &TaskFinished { worker, started, ended, crossing, .. } = event;
-        let by = By { worker, span: (started, ended), crossing, value: event.value(), error: None };
+        let value = event.value();
+        if let Some(size) = value {
+            self.held.stored(size.bytes);
+        }
+        let by = By { worker, span: (started, ended), crossing, value, error: None };
         self.ended(event.task, &by, event.attempt, State::Finished);
     }
 
