@@ -48,7 +48,7 @@ pub fn write(path: impl AsRef<Path>, key: &str, value: impl Into<Value>) -> Resu
 /// Takes a setting out of the configuration file at `path`, so that weaker files and the default count again; says whether it stood there.
 ///
 /// What else stands in the file stays as it is, with its comments; the one behind the value goes with it, and so does a table that has neither
-/// anything left in it nor a comment above it. As [`write`], it changes nothing of this process.
+/// anything left in it nor a comment above it. As [`write`](fn@write), it changes nothing of this process.
 ///
 /// # Examples
 /// ```
@@ -64,7 +64,7 @@ pub fn write(path: impl AsRef<Path>, key: &str, value: impl Into<Value>) -> Resu
 /// ```
 ///
 /// # Errors
-/// As [`write`]. That there is no file is no error.
+/// As [`write`](fn@write). That there is no file is no error.
 pub fn erase(path: impl AsRef<Path>, key: &str) -> Result<bool> {
     let setting = find_for("config::erase", key)?;
     let path = path.as_ref();
