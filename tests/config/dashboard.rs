@@ -104,7 +104,7 @@ mod with_the_feature {
                 let client = sprang::Client::threads(2).unwrap();
                 assert!(dashboard::of_the_process().is_some());
                 assert_eq!(client.submit(|| 7, ()).result().unwrap(), 7);
-                while !status().contains("\"runs\":{\"running\":0,\"finished\":1,") {
+                while !status().contains("\"finished\":1,\"failed\":0,\"retried\":0") {
                     std::thread::yield_now();
                 }
             },
