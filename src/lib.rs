@@ -138,7 +138,7 @@ struct Debugging;
 /// Of that about clients and futures, and of that for those who come from Dask.
 #[cfg(all(doctest, target_os = "linux"))]
 #[doc = include_str!("../docs/futures.md")]
-struct Futures;
+struct FuturesPage;
 
 #[cfg(all(doctest, target_os = "linux"))]
 #[doc = include_str!("../docs/from_dask.md")]
