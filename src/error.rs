@@ -54,6 +54,8 @@ pub enum ErrorKind {
     Closed,
     /// As many tasks wait in a cluster as may.
     Full,
+    /// What tasks share is asked for where it cannot be had, or there is something else of the same name.
+    NotShared,
     /// A file has a name of an unknown kind, or cannot be written.
     NotSaved,
     /// A file cannot be read, or is not what it should be.

@@ -93,8 +93,9 @@ pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_l
 #[cfg(feature = "progress")]
 pub use client::Futures;
 pub use client::{
-    AsCompleted, Client, ClusterBuilder, Computable, DefaultClient, LocalCluster, Status, TaskFuture, Tasks, WaitFor,
-    WhenFull, WithResults, WorkerInfo, WorkerState, as_completed, wait, wait_timeout,
+    AsCompleted, Client, ClusterBuilder, Computable, DefaultClient, Event, LocalCluster, Lock, Permit, Queue,
+    Semaphore, Status, TaskFuture, Tasks, Variable, WaitFor, WhenFull, WithResults, WorkerInfo, WorkerState,
+    as_completed, wait, wait_timeout,
 };
 #[cfg(feature = "dashboard")]
 pub use diagnostics::dashboard;

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How long a cluster that is dropped waits for tasks that do not look at their tokens.
 const LAST_WAIT: Duration = Duration::from_secs(10);
+/// How many processes there may be beside the workers', for tasks that wait for something shared.
+const MAX_SPARES: usize = 64;
 /// After how many looks in a row that find too many workers some are let go.
 const LOOKS_BEFORE_LESS: u32 = 3;
 
@@ -223,7 +225,7 @@ impl ClusterBuilder {
                 settings.idle_timeout = None;
                 settings.memory_limit = self.memory_limit.or(settings.memory_limit);
                 let max_workers = NonZeroUsize::new(max_workers).unwrap_or(NonZeroUsize::MIN);
-                Plant::Processes(ProcessExecutor::with_settings(max_workers, settings))
+                Plant::Processes(ProcessExecutor::with_spares(max_workers, settings, MAX_SPARES))
             }
         };
         let core = Core::new(name.into(), layout, plant, &snapshot);

@@ -19,6 +19,7 @@
 use super::cluster::{Layout, WhenFull, WorkerState};
 use super::promise::{AnyPromise, Needs, Outcome, settle};
 use super::queue::{Job, Queue};
+use super::shared::{Hatch, Table};
 use super::wait::{give_up_place, spin_until};
 use super::worker;
 use crate::api::config::{Entered, OnFailure, Snapshot};
@@ -67,6 +68,7 @@ pub(super) struct Core {
     num_held: AtomicUsize,
     num_bytes_held: AtomicUsize,
     room: Room,
+    shared: Table,
     is_closed: AtomicBool,
 }
 
@@ -242,6 +244,7 @@ impl Core {
             Core {
                 info: ClusterInfo::new(Arc::clone(&name), backlog),
                 snapshot: snapshot.with_scheduler(scheduler),
+                shared: Table::new(Arc::clone(&name)),
                 name,
                 layout,
                 plant,
@@ -263,6 +266,11 @@ impl Core {
 
     pub(super) fn plant(&self) -> &Plant {
         &self.plant
+    }
+
+    /// What its tasks and clients share.
+    pub(super) fn shared(&self) -> &Table {
+        &self.shared
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -792,6 +800,7 @@ impl Core {
         };
         tokens.iter().for_each(CancelToken::cancel);
         ring(woken);
+        self.shared.close();
         jobs.iter().for_each(|job| self.refuse(job));
         drop(self.room.lock.lock());
         self.room.bell.notify_all();
@@ -824,6 +833,12 @@ fn address_of(scheduler: &Scheduler) -> Option<usize> {
         Scheduler::Custom(executor) => Some(Arc::as_ptr(executor).cast::<()>().addr()),
         _ => None,
     }
+}
+
+/// The cluster with this [number](Table::number), if it is one of this process.
+pub(super) fn cluster_numbered(number: u64) -> Option<Arc<Core>> {
+    let clusters: Vec<_> = CLUSTERS.lock().iter().filter_map(|(_, core)| core.upgrade()).collect();
+    clusters.into_iter().find(|core| core.shared.number() == number)
 }
 
 /// The cluster that a scheduler is, if it is one.
@@ -951,15 +966,14 @@ impl Place {
 
     /// Lets another thread work in the place of this one, which waits.
     pub(super) fn give_up<R>(&self, wait: impl FnOnce() -> R) -> R {
-        struct Back<'p>(&'p Place);
-        impl Drop for Back<'_> {
-            fn drop(&mut self) {
-                self.0.member.num_active.fetch_add(1, Ordering::AcqRel);
-            }
-        }
-        let Plant::Threads(_) = self.core.plant else { return wait() };
+        let _away = self.leave_for_a_while();
+        wait()
+    }
+
+    /// Lets another thread work in the place of its own, until this is dropped.
+    pub(super) fn leave_for_a_while(&self) -> Away {
         let before = self.member.num_active.fetch_sub(1, Ordering::AcqRel);
-        let back = Back(self);
+        let away = Away(Arc::clone(&self.member));
         if before <= self.member.num_threads && !self.core.is_closed() {
             self.member.num_active.fetch_add(1, Ordering::AcqRel);
             // Without a thread there is one less until this one goes on.
@@ -967,9 +981,17 @@ impl Place {
                 self.member.num_active.fetch_sub(1, Ordering::AcqRel);
             }
         }
-        let result = wait();
-        drop(back);
-        result
+        away
+    }
+}
+
+/// That a thread waits, and another has its place.
+#[must_use = "the place is given back when this is dropped"]
+pub(super) struct Away(Arc<Member>);
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        self.0.num_active.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -991,7 +1013,7 @@ impl Executor for ClusterExecutor {
         };
         match &core.plant {
             Plant::Threads(executor) => executor.execute(run),
-            Plant::Processes(executor) => executor.execute(run),
+            Plant::Processes(executor) => executor.execute_on(run, None, Some(Hatch::of(&core, None))),
         }
     }
 }

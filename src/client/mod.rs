@@ -16,6 +16,7 @@ mod future;
 mod promise;
 mod queue;
 mod shapes;
+mod shared;
 mod submit;
 mod tasks;
 mod wait;
@@ -30,6 +31,7 @@ pub use completed::{AsCompleted, WithResults, as_completed, wait, wait_timeout};
 pub use future::TaskFuture;
 pub use promise::Status;
 pub use shapes::Computable;
+pub use shared::{Event, Lock, Permit, Queue, Semaphore, Variable};
 pub use tasks::Tasks;
 pub use wait::WaitFor;
 
@@ -555,13 +557,21 @@ pub struct DefaultClient {
     _client: Client,
 }
 
-/// In a worker process: tasks that are submitted there are run there.
+/// Of a worker process.
+static IN_WORKER: Mutex<Option<Client>> = Mutex::new(None);
+
+/// The cluster of a worker process itself, if it has been asked for.
+fn core_in_worker() -> Option<Arc<Core>> {
+    let client = IN_WORKER.lock();
+    client.as_ref().map(|client| Arc::clone(&client.core))
+}
+
+/// In a worker process: tasks that are submitted there are run there. What is shared is the parent's.
 fn in_worker() -> Option<Client> {
-    static CLIENT: Mutex<Option<Client>> = Mutex::new(None);
     if !crate::executor::processes::is_worker() {
         return None;
     }
-    let mut client = CLIENT.lock();
+    let mut client = IN_WORKER.lock();
     if client.is_none() {
         *client = Client::threads(1).ok();
     }

@@ -12,6 +12,7 @@
 use super::core::{Busy, Core, Member, Place, Plant, Seat};
 use super::promise::{AnyPromise, Outcome, settle};
 use super::queue::Job;
+use super::shared::Hatch;
 use super::submit::inputs_of;
 use crate::api::compute::OwnedRun;
 use crate::engine::callback::{Watchers, has_watchers};
@@ -19,6 +20,7 @@ use crate::engine::{CancelToken, Run, Sink, describe_panic, solo};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
 use crate::executor::processes::ProcessExecutor;
+use crate::executor::processes::line::Desk;
 use crate::executor::sync::SyncExecutor;
 use crate::graph::crossing::Encoded;
 use crate::graph::node::Task;
@@ -76,7 +78,10 @@ fn run_job(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, job: &Job) {
         Job::One(promise) => {
             run_one(core, member, seat, promise);
         }
-        Job::Graph(_) => run_graph(core, member, seat, job),
+        Job::Graph(_) => match core.plant() {
+            Plant::Threads(executor) => run_graph(core, member, seat, job, executor),
+            Plant::Processes(executor) => run_graph(core, member, seat, job, executor),
+        },
     }
     core.release(member, job.needs());
 }
@@ -119,13 +124,10 @@ fn run_solo(core: &Arc<Core>, member: &Member, seat: &Seat, (task, promise): Sta
     settle(&promise, outcome);
 }
 
-fn run_graph(core: &Arc<Core>, member: &Member, seat: &Seat, job: &Job) {
+fn run_graph(core: &Arc<Core>, member: &Member, seat: &Seat, job: &Job, executor: &dyn Executor) {
     let started: Vec<_> = job.promises().iter().filter_map(|promise| start(member, promise)).collect();
     if !started.is_empty() {
-        match core.plant() {
-            Plant::Threads(executor) => carry_out(core, member, seat, started, executor, true),
-            Plant::Processes(executor) => carry_out(core, member, seat, started, executor, true),
-        }
+        carry_out(core, member, seat, started, executor, true);
     }
 }
 
@@ -146,7 +148,9 @@ fn start(member: &Member, promise: &Arc<dyn AnyPromise>) -> Option<Started> {
 }
 
 fn serve_process(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, executor: &ProcessExecutor) {
-    let pinned = Pinned { executor, worker: member.index };
+    let desk = Hatch::of(core, Place::of_this_thread());
+    let pinned = Pinned { executor, worker: Some(member.index), desk: Arc::clone(&desk) };
+    let spread = Pinned { executor, worker: None, desk };
     warm_up(core, &pinned);
     core.has_started(member);
     while core.take(member, seat) {
@@ -170,7 +174,7 @@ fn serve_process(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, executor: 
             functions.into_iter().for_each(|function| core.learn(function, ns));
         }
         small.iter().for_each(|promise| core.release(member, promise.record().needs()));
-        graphs.iter().for_each(|job| run_graph(core, member, seat, job));
+        graphs.iter().for_each(|job| run_graph(core, member, seat, job, &spread));
         core.relieve(member);
     }
 }
@@ -189,10 +193,11 @@ fn warm_up(core: &Arc<Core>, pinned: &Pinned<'_>) {
     }
 }
 
-/// One worker of several.
+/// One worker of several, or all.
 struct Pinned<'e> {
     executor: &'e ProcessExecutor,
-    worker: u32,
+    worker: Option<u32>,
+    desk: Arc<dyn Desk>,
 }
 
 impl Executor for Pinned<'_> {
@@ -201,7 +206,7 @@ impl Executor for Pinned<'_> {
     }
 
     fn execute(&self, run: &Arc<Run>) {
-        self.executor.execute_on(run, Some(self.worker));
+        self.executor.execute_on(run, self.worker, Some(Arc::clone(&self.desk)));
     }
 }
 

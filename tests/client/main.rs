@@ -9,8 +9,10 @@ mod watchdog;
 
 mod clusters;
 mod endings;
+mod kills;
 mod random;
 mod several;
+mod shared;
 mod tasks;
 mod waiting;
 

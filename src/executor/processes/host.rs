@@ -5,6 +5,7 @@
 
 use super::boot;
 use super::lifeline::Lifeline;
+use super::line::{Caller, Desk};
 use super::link::{Broken, prepare, receive, send};
 use super::monitor::{self, Output, Watched};
 use super::page::Page;
@@ -124,7 +125,17 @@ pub(super) struct Host {
     num_taken: AtomicU64,
     waits: Box<[Wait]>,
     kept: Mutex<KeptList>,
+    asker: Mutex<Asker>,
     core: Weak<Core>,
+}
+
+/// The worker as one that asks.
+enum Asker {
+    /// It has not asked anything yet.
+    Silent,
+    Admitted(Arc<dyn Caller>),
+    /// It has ended.
+    Gone,
 }
 
 /// How the slots are told that the worker has ended.
@@ -201,6 +212,7 @@ impl Host {
             num_taken: AtomicU64::new(0),
             waits: (0..num_threads).map(|_| Wait::default()).collect(),
             kept: Mutex::default(),
+            asker: Mutex::new(Asker::Silent),
             core: Arc::downgrade(core),
         });
         monitor::watch(&host).map_err(|error| broken(&format!("it cannot be watched: {error}")))?;
@@ -394,6 +406,45 @@ impl Host {
         let exit = self.exit();
         let (signal, code) = (exit.signal(), exit.code());
         WorkerExit { signal, code, max_rss_bytes: exit.max_rss_bytes, stderr_tail: self.output_tail() }
+    }
+
+    // ---- what it asks ----
+
+    /// The worker at this desk, where it has asked before or asks for the first time; `None` if it has ended.
+    pub(super) fn caller(&self, desk: &Arc<dyn Desk>) -> Option<Arc<dyn Caller>> {
+        let mut asker = self.asker.lock();
+        if matches!(*asker, Asker::Silent) {
+            *asker = Asker::Admitted(desk.admit());
+        }
+        match &*asker {
+            Asker::Admitted(caller) => Some(Arc::clone(caller)),
+            _ => None,
+        }
+    }
+
+    /// The worker, if it has asked something before.
+    pub(super) fn known_caller(&self) -> Option<Arc<dyn Caller>> {
+        match &*self.asker.lock() {
+            Asker::Admitted(caller) => Some(Arc::clone(caller)),
+            _ => None,
+        }
+    }
+
+    /// It asks nothing any more, and has nothing of what it was given as an answer.
+    pub(super) fn stop_asking(&self) {
+        let asker = std::mem::replace(&mut *self.asker.lock(), Asker::Gone);
+        if let Asker::Admitted(caller) = asker {
+            caller.ended();
+        }
+    }
+
+    /// Has the slot of a thread look up from its channel. The thread waits for an answer, so there is room in the channel.
+    pub(super) fn knock(&self, thread: usize) {
+        if let Bell::Serving(bells) = &*self.bell.lock()
+            && let Some(bell) = bells.get(thread)
+        {
+            let _ = send(bell, Up::Knock);
+        }
     }
 
     // ---- slots come and go ----
@@ -590,6 +641,7 @@ impl Watched for Host {
             }
             Bell::Rung => {}
         }
+        self.stop_asking();
         if let Some(core) = self.core.upgrade() {
             core.wake_slots_of(self.number);
         }

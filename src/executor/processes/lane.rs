@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "it runs tasks through the engine, and encodes what they have left in their cells")]
 
 use super::host::Doom;
+use super::line::Desk;
 use super::pool::Core;
 use super::schedule::{Schedule, Value, local_task_refused, size};
 use super::settings::LocalTasks;
@@ -27,13 +28,19 @@ use std::time::Duration;
 const LOOK_AT_TOKEN: Duration = Duration::from_millis(5);
 
 /// Takes a run to its end, on all workers or on one of them.
-pub(super) fn execute(core: &Arc<Core>, run: &Arc<Run>, num_workers: usize, pin: Option<u32>) {
+pub(super) fn execute(
+    core: &Arc<Core>,
+    run: &Arc<Run>,
+    num_workers: usize,
+    pin: Option<u32>,
+    desk: Option<Arc<dyn Desk>>,
+) {
     if !run.claim() {
         return;
     }
     run.enter(|worker| {
         let settings = core.settings();
-        let schedule = Schedule::new(core, run, worker, pin);
+        let schedule = Schedule::new(core, run, worker, pin, desk);
         if settings.local_tasks == LocalTasks::Error
             && let Some(id) = schedule.first_local(worker)
         {

@@ -9,14 +9,15 @@ use super::undisturbed::undisturbed;
 use crate::portable::codec::CodecError;
 use crate::portable::exchange::{Exchange, MAX_HANDLES, RegionRef};
 use crate::portable::region::{Handle, Region};
-use ipc_channel::IpcError;
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use ipc_channel::{IpcError, TryRecvError};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// The other side is gone, what it sent is not a message, or nothing can be sent to it.
 #[derive(Debug)]
@@ -41,6 +42,22 @@ pub(super) fn receive<T: for<'de> Deserialize<'de> + Serialize>(from: &IpcReceiv
         Ok(Ok(message)) => Ok(message),
         Ok(Err(IpcError::Disconnected | IpcError::Io(_))) => Err(Broken::Gone),
         Ok(Err(error)) => Err(Broken::Nonsense(error.to_string())),
+        Err(_) => Err(Broken::Nonsense(format!("its parts do not fit, {FILES}"))),
+    }
+}
+
+/// As [`receive`], or `None` if nothing has come in this time, in whole milliseconds.
+pub(super) fn receive_within<T: for<'de> Deserialize<'de> + Serialize>(
+    from: &IpcReceiver<T>,
+    time: Duration,
+) -> Result<Option<T>, Broken> {
+    // What is less than a millisecond would be none, and this would turn in circles.
+    let time = time.max(Duration::from_millis(1));
+    match undisturbed(|| catch_unwind(AssertUnwindSafe(|| from.try_recv_timeout(time)))) {
+        Ok(Ok(message)) => Ok(Some(message)),
+        Ok(Err(TryRecvError::Empty)) => Ok(None),
+        Ok(Err(TryRecvError::IpcError(IpcError::Disconnected | IpcError::Io(_)))) => Err(Broken::Gone),
+        Ok(Err(TryRecvError::IpcError(error))) => Err(Broken::Nonsense(error.to_string())),
         Err(_) => Err(Broken::Nonsense(format!("its parts do not fit, {FILES}"))),
     }
 }

@@ -5,7 +5,8 @@
 //! A run is turned into a [`schedule`]: which tasks can be run, and the encoded values they may ask for. A [`pool`] has a [`slot`] for each
 //! worker, a thread that takes batches of tasks from the schedules, sends them through its [`link`], and takes back the results. The
 //! worker's process, its limits and its end belong to a [`host`]; one [`monitor`] sleeps until a process ends. Tasks that cannot leave this
-//! process run on the [`lane`]. On the other side, [`hook`] makes a worker of a process before `main`, and [`worker`] runs the calls.
+//! process run on the [`lane`]. On the other side, [`hook`] makes a worker of a process before `main`, and [`worker`] runs the calls. What tasks
+//! ask from there goes by the [`line`].
 //! What crosses, and when, is in [`protocol`].
 
 pub(crate) mod boot;
@@ -26,6 +27,7 @@ mod inputs;
 mod lane;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod lifeline;
+pub(crate) mod line;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod link;
 #[cfg(all(target_os = "linux", not(miri)))]
@@ -55,6 +57,8 @@ use super::sync::SyncExecutor;
 use super::threads::num_cores;
 use crate::engine::Run;
 use crate::error::{Error, ErrorKind};
+use crate::portable::codec::Codec;
+use line::Desk;
 use parking_lot::Mutex;
 use settings::ProcessSettings;
 use std::fmt;
@@ -120,9 +124,16 @@ impl ProcessExecutor {
 
     /// An executor with workers of its own kind; the example is with [`ProcessSettings`].
     pub fn with_settings(num_workers: NonZeroUsize, settings: ProcessSettings) -> Self {
+        ProcessExecutor::with_spares(num_workers, settings, 0)
+    }
+
+    /// The same, with room for so many further processes, which do the work of those whose tasks wait for an [answer](line).
+    pub(crate) fn with_spares(num_workers: NonZeroUsize, settings: ProcessSettings, num_spares: usize) -> Self {
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        let _ = num_spares;
         ProcessExecutor {
             #[cfg(all(target_os = "linux", not(miri)))]
-            core: pool::Core::new(settings.clone(), num_workers),
+            core: pool::Core::new(settings.clone(), num_workers, num_spares),
             num_workers,
             settings,
         }
@@ -149,8 +160,8 @@ impl ProcessExecutor {
         executor
     }
 
-    /// Takes a run to its end, on all workers or on this one.
-    pub(crate) fn execute_on(&self, run: &Arc<Run>, worker: Option<u32>) {
+    /// Takes a run to its end, on all workers or on this one. What its tasks ask is answered at the desk, if there is one.
+    pub(crate) fn execute_on(&self, run: &Arc<Run>, worker: Option<u32>, desk: Option<Arc<dyn Desk>>) {
         if boot::is_worker() {
             return SyncExecutor.execute(run);
         }
@@ -158,9 +169,14 @@ impl ProcessExecutor {
             return run.stop(Error::new(ErrorKind::NoWorker, refusal));
         }
         #[cfg(all(target_os = "linux", not(miri)))]
-        lane::execute(&self.core, run, if worker.is_some() { 1 } else { self.num_workers.get() }, worker);
+        lane::execute(&self.core, run, if worker.is_some() { 1 } else { self.num_workers.get() }, worker, desk);
         #[cfg(not(all(target_os = "linux", not(miri))))]
-        let _ = worker;
+        let _ = (worker, desk);
+    }
+
+    /// How it encodes values.
+    pub(crate) fn codec(&self) -> Codec {
+        self.settings.codec
     }
 
     /// The process id of a worker, if it has been started.
@@ -189,7 +205,7 @@ impl ProcessExecutor {
     /// there is something to do.
     pub(crate) fn end_worker(&self, worker: u32, at_once: bool) {
         #[cfg(all(target_os = "linux", not(miri)))]
-        if let Some(host) = self.core.host(worker) {
+        for host in self.core.hosts(worker) {
             match at_once {
                 true => host.kill(host::Doom::Replaced),
                 false => self.core.disconnect(&host),
@@ -219,7 +235,7 @@ impl Executor for ProcessExecutor {
     }
 
     fn execute(&self, run: &Arc<Run>) {
-        self.execute_on(run, None);
+        self.execute_on(run, None, None);
     }
 }
 

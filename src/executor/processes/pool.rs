@@ -30,7 +30,7 @@ const MAX_DOUBLINGS: u32 = 7;
 /// What all slots of a pool share.
 pub(super) struct Core {
     settings: ProcessSettings,
-    /// One for each thread of each worker.
+    /// One for each thread of each worker, spare ones not counted.
     num_slots: usize,
     pub(super) memory: Memory,
     origin: u32,
@@ -41,9 +41,17 @@ pub(super) struct Core {
     stations: Box<[Mutex<Station>]>,
 }
 
+/// In the place of a worker's number: none.
+const NOBODY: u32 = u32::MAX;
+
 /// What others know of a slot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Place {
+    /// The worker whose tasks it takes. At first that is the worker of its station, and [`NOBODY`] for spare slots. A slot whose task waits for an
+    /// answer gives its worker to a spare one, and becomes one itself.
+    worker: AtomicU32,
+    /// The worker that it has given away, until its task has ended.
+    given_away: AtomicU32,
     /// Rung when the slot has been taken off the stack of those that sleep.
     bell: Condvar,
     /// Whether it has a batch, or is about something else that takes time. One that is not, and does not sleep, is going to look for work
@@ -60,11 +68,13 @@ struct State {
     /// Where to look first, so that no run waits for another.
     first: usize,
     slots: Vec<JoinHandle<()>>,
+    /// Those of them that are spare at first.
+    spares: Vec<JoinHandle<()>>,
     num_failed_starts: u32,
     is_closed: bool,
 }
 
-/// The place of one worker, used by the slots of its threads.
+/// The place of one worker process, used by the slots of its threads.
 #[derive(Default)]
 struct Station {
     host: Option<Arc<Host>>,
@@ -100,11 +110,38 @@ pub(super) enum Woken {
     Closed,
 }
 
+impl Place {
+    fn of(worker: u32) -> Self {
+        Place {
+            worker: AtomicU32::new(worker),
+            given_away: AtomicU32::new(NOBODY),
+            bell: Condvar::new(),
+            is_engaged: AtomicBool::new(false),
+        }
+    }
+
+    fn worker(&self) -> Option<u32> {
+        // Relaxed: it changes under the lock of the state, and who looks without it looks again when the version has changed.
+        Some(self.worker.load(Ordering::Relaxed)).filter(|&worker| worker != NOBODY)
+    }
+
+    fn given_away(&self) -> Option<u32> {
+        Some(self.given_away.load(Ordering::Relaxed)).filter(|&worker| worker != NOBODY)
+    }
+
+    /// Whether it can be counted on to look for tasks soon.
+    fn is_free(&self) -> bool {
+        self.worker().is_some() && !self.is_engaged.load(SeqCst)
+    }
+}
+
 impl Core {
-    pub(super) fn new(settings: ProcessSettings, num_workers: NonZeroUsize) -> Arc<Core> {
-        let num_slots = num_workers.get() * settings.threads_per_worker.get();
+    pub(super) fn new(settings: ProcessSettings, num_workers: NonZeroUsize, num_spares: usize) -> Arc<Core> {
+        let num_threads = settings.threads_per_worker.get();
+        let num_slots = num_workers.get() * num_threads;
+        let num_stations = num_workers.get() + num_spares;
         // A worker that some threads of are about to leave may be there beside the one in its place, for each slot at most.
-        let budget = Budget::for_members(shared_memory_limit(&settings), num_workers.get() + num_slots);
+        let budget = Budget::for_members(shared_memory_limit(&settings), num_stations + num_slots);
         let origin = next_origin();
         Arc::new(Core {
             num_slots,
@@ -117,11 +154,15 @@ impl Core {
                 schedules: Vec::new(),
                 first: 0,
                 slots: Vec::new(),
+                spares: Vec::new(),
                 num_failed_starts: 0,
                 is_closed: false,
             }),
-            places: (0..num_slots).map(|_| Place::default()).collect(),
-            stations: (0..num_workers.get()).map(|_| Mutex::default()).collect(),
+            places: (0..num_stations * num_threads)
+                .map(|slot| if slot < num_slots { (slot / num_threads) as u32 } else { NOBODY })
+                .map(Place::of)
+                .collect(),
+            stations: (0..num_stations).map(|_| Mutex::default()).collect(),
             settings,
         })
     }
@@ -175,7 +216,7 @@ impl Core {
                 let error = Error::new(ErrorKind::NoWorker, format!("there is no thread for worker {worker}"));
                 schedule.run().stop(error);
             }
-            return self.wake_slots_of(worker);
+            return self.wake_slots_for(worker);
         }
         drop(state);
         self.announce(schedule.num_ready());
@@ -184,9 +225,7 @@ impl Core {
     fn start_slots(self: &Arc<Self>, state: &mut State, num_wanted: usize) {
         while state.slots.len() < num_wanted.min(self.num_slots) && !state.is_closed {
             let index = state.slots.len();
-            let core = Arc::clone(self);
-            let thread = std::thread::Builder::new().name(format!("sprang-slot-{index}"));
-            match thread.spawn(move || Slot::new(core, index).serve()) {
+            match self.start_slot(index) {
                 Ok(thread) => state.slots.push(thread),
                 Err(error) if index == 0 => {
                     let error = Error::new(ErrorKind::NoWorker, format!("there is no thread for a worker: {error}"));
@@ -197,6 +236,12 @@ impl Core {
                 Err(_) => return,
             }
         }
+    }
+
+    fn start_slot(self: &Arc<Self>, index: usize) -> std::io::Result<JoinHandle<()>> {
+        let core = Arc::clone(self);
+        let thread = std::thread::Builder::new().name(format!("sprang-slot-{index}"));
+        thread.spawn(move || Slot::new(core, index).serve())
     }
 
     pub(super) fn remove(&self, schedule: &Arc<Schedule>) {
@@ -215,7 +260,7 @@ impl Core {
     /// There are tasks of a run to take.
     pub(super) fn announce_of(self: &Arc<Self>, schedule: &Schedule) {
         match schedule.pin() {
-            Some(worker) if schedule.has_ready() => self.wake_slots_of(worker),
+            Some(worker) if schedule.has_ready() => self.wake_slots_for(worker),
             Some(_) => {}
             None => self.announce(schedule.num_ready()),
         }
@@ -228,14 +273,25 @@ impl Core {
         }
         let mut state = self.state.lock();
         state.version += 1;
-        let num_slots = state.slots.len();
+        let (num_slots, num_spares) = (state.slots.len(), state.spares.len());
         // SeqCst pairs with `is_engaged`: who is told of an end finds the slot that brought it free.
-        let num_free = self.places[..num_slots].iter().filter(|place| !place.is_engaged.load(SeqCst)).count();
+        let started = self.places[..num_slots].iter().chain(&self.places[self.num_slots..][..num_spares]);
+        let num_free = started.filter(|place| place.is_free()).count();
+        let takes_tasks = |slot: &usize| self.places[*slot].worker().is_some();
+        let num_sleeping = state.sleeping.iter().filter(|slot| takes_tasks(slot)).count();
         // Those will find that the version has changed.
-        let num_looking = num_free.saturating_sub(state.sleeping.len());
+        let num_looking = num_free.saturating_sub(num_sleeping);
         self.start_slots(&mut state, num_slots + num_ready.saturating_sub(num_free));
-        let first = state.sleeping.len().saturating_sub(num_ready.saturating_sub(num_looking));
-        let woken = state.sleeping.split_off(first);
+        // The last ones.
+        let mut num_left = num_sleeping.saturating_sub(num_ready.saturating_sub(num_looking));
+        let is_woken = |slot: &mut usize| {
+            takes_tasks(slot) && {
+                let stays = num_left > 0;
+                num_left -= usize::from(stays);
+                !stays
+            }
+        };
+        let woken: Vec<usize> = state.sleeping.extract_if(.., is_woken).collect();
         drop(state);
         self.ring(&woken);
     }
@@ -248,12 +304,21 @@ impl Core {
         self.ring(&woken);
     }
 
-    /// Wakes the slots of a worker: others have nothing to do with what has become of it, and might start one of their own.
-    pub(super) fn wake_slots_of(&self, worker: u32) {
+    /// Wakes the slots of a process: others have nothing to do with what has become of it, and might start one of their own.
+    pub(super) fn wake_slots_of(&self, station: u32) {
         let num_threads = self.settings.threads_per_worker.get();
+        self.wake_where(|slot| slot / num_threads == station as usize);
+    }
+
+    /// Wakes the slots that take the tasks of a worker.
+    pub(super) fn wake_slots_for(&self, worker: u32) {
+        self.wake_where(|slot| self.places[slot].worker() == Some(worker));
+    }
+
+    fn wake_where(&self, is_meant: impl Fn(usize) -> bool) {
         let mut state = self.state.lock();
         state.version += 1;
-        let woken: Vec<usize> = state.sleeping.extract_if(.., |slot| *slot / num_threads == worker as usize).collect();
+        let woken: Vec<usize> = state.sleeping.extract_if(.., |slot| is_meant(*slot)).collect();
         drop(state);
         self.ring(&woken);
     }
@@ -273,7 +338,47 @@ impl Core {
 
     /// Says whether a slot can be counted on to look for work soon.
     pub(super) fn is_engaged(&self, slot: usize, is_engaged: bool) {
+        if !is_engaged {
+            self.places[slot].given_away.store(NOBODY, Ordering::Relaxed);
+        }
         self.places[slot].is_engaged.store(is_engaged, SeqCst);
+    }
+
+    /// The task of a slot waits for something that only others may bring about: a spare slot takes the tasks of its worker from now on. False if
+    /// there is none.
+    pub(super) fn give_way(self: &Arc<Self>, slot: usize) -> bool {
+        let mut state = self.state.lock();
+        let Some(worker) = self.places[slot].worker() else { return true };
+        let num_spares = state.spares.len();
+        let mut started = (0..state.slots.len()).chain(self.num_slots..self.num_slots + num_spares);
+        let is_spare = |&slot: &usize| {
+            let place = &self.places[slot];
+            place.worker().is_none() && !place.is_engaged.load(SeqCst)
+        };
+        let spare = match started.find(is_spare) {
+            Some(spare) => spare,
+            None if self.num_slots + num_spares < self.places.len() && !state.is_closed => {
+                match self.start_slot(self.num_slots + num_spares) {
+                    Ok(thread) => state.spares.push(thread),
+                    Err(_) => return false,
+                }
+                self.num_slots + num_spares
+            }
+            None => return false,
+        };
+        self.places[spare].worker.store(worker, Ordering::Relaxed);
+        self.places[slot].worker.store(NOBODY, Ordering::Relaxed);
+        self.places[slot].given_away.store(worker, Ordering::Relaxed);
+        state.version += 1;
+        let woken: Vec<usize> = state.sleeping.extract_if(.., |slot| *slot == spare).collect();
+        drop(state);
+        self.ring(&woken);
+        true
+    }
+
+    /// Whether a slot takes nobody's tasks.
+    pub(super) fn is_spare(&self, slot: usize) -> bool {
+        self.places[slot].worker().is_none()
     }
 
     /// Waits for a change, for no longer than `time`.
@@ -304,11 +409,25 @@ impl Core {
         state.schedules.iter().filter(|schedule| schedule.pin().is_none()).map(|schedule| schedule.num_ready()).sum()
     }
 
-    /// The process of a worker, if there is one.
+    /// The process that takes the tasks of a worker, if there is one.
     pub(super) fn host(&self, worker: u32) -> Option<Arc<Host>> {
-        // Not while it is being started.
-        let station = self.stations.get(worker as usize)?.try_lock()?;
-        station.host.as_ref().filter(|host| !host.has_ended()).map(Arc::clone)
+        self.hosts_where(|place| place.worker() == Some(worker)).into_iter().next()
+    }
+
+    /// The processes that take the tasks of a worker, or have one that waits.
+    pub(super) fn hosts(&self, worker: u32) -> Vec<Arc<Host>> {
+        self.hosts_where(|place| [place.worker(), place.given_away()].contains(&Some(worker)))
+    }
+
+    fn hosts_where(&self, is_meant: impl Fn(&Place) -> bool) -> Vec<Arc<Host>> {
+        let places = self.places.chunks(self.settings.threads_per_worker.get());
+        let meant = places.zip(&self.stations).filter(|(places, _)| places.iter().any(&is_meant));
+        // Not while one is being started.
+        let host = |station: &Mutex<Station>| {
+            let station = station.try_lock()?;
+            station.host.as_ref().filter(|host| !host.has_ended()).map(Arc::clone)
+        };
+        meant.filter_map(|(_, station)| host(station)).collect()
     }
 
     /// A batch for this slot, which has so many under way, which will take `busy_ns`; only of runs that the slot's worker will do for, if
@@ -320,7 +439,7 @@ impl Core {
         busy_ns: Option<f64>,
         inheritance: Option<u64>,
     ) -> Option<Batch> {
-        let worker = (slot / self.settings.threads_per_worker.get()) as u32;
+        let worker = self.places[slot].worker()?;
         let schedules: Vec<Arc<Schedule>> = {
             let mut state = self.state.lock();
             let num_schedules = state.schedules.len();
@@ -344,12 +463,10 @@ impl Core {
     /// Whether slots that have nothing to do are enough for what is ready in these runs. It would wait behind a batch for nothing, and for
     /// ever if that waits for it: how long a task has taken before says little of one that waits for others.
     fn is_left_to_others(&self, schedules: &[Arc<Schedule>]) -> bool {
-        let may_have_it = |slot: usize| {
-            let worker = (slot / self.settings.threads_per_worker.get()) as u32;
-            schedules.iter().any(|schedule| schedule.is_for(worker))
+        let may_have_it = |place: &Place| {
+            place.worker().is_some_and(|worker| schedules.iter().any(|schedule| schedule.is_for(worker)))
         };
-        let is_free = |slot: &usize| !self.places[*slot].is_engaged.load(SeqCst) && may_have_it(*slot);
-        let num_free = (0..self.num_slots).filter(is_free).count();
+        let num_free = self.places.iter().filter(|place| place.is_free() && may_have_it(place)).count();
         num_free > 0 && schedules.iter().map(|schedule| schedule.num_ready()).sum::<usize>() <= num_free
     }
 
@@ -456,7 +573,8 @@ impl Core {
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;
-        let slots = std::mem::take(&mut state.slots);
+        let mut slots = std::mem::take(&mut state.slots);
+        slots.append(&mut state.spares);
         drop(state);
         self.wake_all();
         // A run keeps its executor, and so the last to let go of both may be a slot that has just brought back a result.

@@ -16,6 +16,8 @@
 //!   Down::Work(2) ->                          at most two are under way, so that the worker is never idle
 //!           <- Up::Results(1)                 one or more, the last one says so
 //!           <- Up::Results(2)
+//!           <- Up::Ask(1)                     a task asks something, and waits; see below
+//!   Down::Answer(1) ->
 //!   Down::Housekeeping ->                     now and then; no answer
 //!   Down::Trim ->                             when there has been nothing to do for a while
 //!           <- Up::Trimmed
@@ -25,6 +27,16 @@
 //! A worker that ends at any other point is found by its process handle; [`Up::Doorbell`] is what the parent then sends to itself.
 //! A batch is numbered, its results carry its number and the index of the call, and a result that fits no batch under way is a breach
 //! after which the worker is killed. So nothing that a confused or half-dead worker says is taken for something else.
+//!
+//! # Questions
+//!
+//! A task may ask something ([`Up::Ask`]) of whoever has registered for that in the parent, and its thread waits for the [`Down::Answer`]; what else
+//! comes before it is set aside. It asks one thing at a time. [`Up::Withdraw`] asks for an answer without further waiting, which comes in
+//! any case. [`Up::Note`] is a question without an answer, and may come from any thread of the worker.
+//!
+//! Where an answer takes long the parent takes back what was to be run after the task: the calls behind it in its batch, and the batch that is
+//! under way behind that. It says so in the answer, and until then it sends no other batch; so both sides know which calls are meant. The worker
+//! passes them over, and reports the end of the batch behind, without results.
 //!
 //! # Calls and results
 //!
@@ -79,6 +91,13 @@ pub(super) enum Down {
     Housekeeping(Housekeeping),
     /// There will be nothing to do for a while: let go of memory that is kept for the next tasks, and answer [`Up::Trimmed`].
     Trim(Housekeeping),
+    Answer {
+        number: u64,
+        /// What was to be run after the task has been taken back.
+        is_rest_taken: bool,
+        /// `None` if there is nobody to ask.
+        answer: Option<Body>,
+    },
     Bye,
 }
 
@@ -116,8 +135,20 @@ pub(super) enum Up {
     },
     Housekeeping(Housekeeping),
     Trimmed(Housekeeping),
+    /// The task that is this call of this batch waits for an answer.
+    Ask {
+        number: u64,
+        batch: u32,
+        index: u32,
+        question: Body,
+    },
+    /// The task that has asked this cannot wait any longer.
+    Withdraw(u64),
+    Note(Body),
     /// The parent to itself: look up, the worker has ended.
     Doorbell,
+    /// The parent to itself: there is an answer, or it has taken long.
+    Knock,
 }
 
 /// What each side tells the other about shared memory and kept values, beside the work.

@@ -25,6 +25,7 @@
 
 use super::host::{Host, Kept};
 use super::inputs::StoredInputs;
+use super::line::Desk;
 use super::pool::Core;
 use crate::engine::{KeptInputs, Run, Worker};
 use crate::error::{Error, ErrorKind};
@@ -192,6 +193,25 @@ impl Batch {
         }
     }
 
+    /// The calls that have to be run elsewhere if those after `index` are: these, and earlier ones whose values are with the worker alone and are
+    /// asked for by these.
+    pub(super) fn rest_after(&self, index: usize) -> Vec<usize> {
+        let mut is_rest = vec![false; self.calls.len()];
+        for later in (0..self.calls.len()).rev() {
+            is_rest[later] |= later > index && self.calls[later].state == CallState::Sent;
+            if !is_rest[later] {
+                continue;
+            }
+            for source in self.sources_of(later) {
+                if let Source::Earlier(earlier) = source {
+                    let earlier = *earlier as usize;
+                    is_rest[earlier] |= self.calls[earlier].state == CallState::Unshipped;
+                }
+            }
+        }
+        (0..self.calls.len()).filter(|&call| is_rest[call]).collect()
+    }
+
     /// Leaves out the calls from `len` on and gives them back.
     pub(super) fn truncate(&mut self, len: usize) {
         if let Some(first) = self.calls.get(len) {
@@ -236,6 +256,8 @@ pub(super) struct Schedule {
     num_slots: usize,
     /// The only worker that may have its tasks; any, if there is none.
     pin: Option<u32>,
+    /// Where what its tasks ask is answered.
+    desk: Option<Arc<dyn Desk>>,
     max_attempts: u32,
     traits: Box<[u8]>,
     /// For each portable task the index of its code.
@@ -278,7 +300,13 @@ impl fmt::Debug for Schedule {
 
 impl Schedule {
     /// The schedule of a run, for the workers of a pool or one of them.
-    pub(super) fn new(core: &Core, run: &Arc<Run>, worker: &Worker<'_>, pin: Option<u32>) -> Arc<Self> {
+    pub(super) fn new(
+        core: &Core,
+        run: &Arc<Run>,
+        worker: &Worker<'_>,
+        pin: Option<u32>,
+        desk: Option<Arc<dyn Desk>>,
+    ) -> Arc<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let plan = worker.plan();
         let num_tasks = plan.num_tasks();
@@ -352,6 +380,7 @@ impl Schedule {
             inheritance: core.inheritance(run),
             num_slots: if pin.is_some() { core.settings().threads_per_worker.get() } else { core.num_slots() },
             pin,
+            desk,
             max_attempts: core.settings().max_attempts.get(),
             traits: traits.into(),
             code_of: code_of.into(),
@@ -376,6 +405,10 @@ impl Schedule {
 
     pub(super) fn pin(&self) -> Option<u32> {
         self.pin
+    }
+
+    pub(super) fn desk(&self) -> Option<&Arc<dyn Desk>> {
+        self.desk.as_ref()
     }
 
     /// A portable task could be taken, as far as one can say without the lock.
@@ -884,8 +917,8 @@ mod tests {
     #[test]
     fn a_task_may_be_settled_after_the_end() {
         let body = |run: &Arc<Run>, worker: &Worker<'_>| {
-            let core = Core::new(ProcessSettings::default(), NonZeroUsize::MIN);
-            let schedule = Schedule::new(&core, run, worker, None);
+            let core = Core::new(ProcessSettings::default(), NonZeroUsize::MIN, 0);
+            let schedule = Schedule::new(&core, run, worker, None, None);
             let batch = schedule.take_batch(worker, 0, None).expect("the first task is ready");
             let code = worker.task(0).kind().value_code.expect("numbers are portable");
             let value = schedule.value(&core, 0, b"value", Vec::new(), code, false);

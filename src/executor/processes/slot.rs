@@ -11,8 +11,9 @@
 //!     +------------------------------------ lost it <---------------------+ ended, idle for long, or its share done
 //! ```
 //!
-//! A slot that is busy sleeps on its channel, where also the news of its worker's end arrives ([`Up::Doorbell`]); one that is not sleeps
-//! in the pool. It starts and reaps workers itself, so that each has one owner and dies with it.
+//! A slot that is busy sleeps on its channel, where also the news of its worker's end arrives ([`Up::Doorbell`]), and that of an answer to what its
+//! task has asked ([`Up::Knock`]); one that is not sleeps in the pool. It starts and reaps workers itself, so that each has one owner and dies
+//! with it.
 //!
 //! # Who is to blame
 //!
@@ -29,6 +30,7 @@
 
 use super::clock;
 use super::host::{Channel, Doom, Host, LAST_BREATH};
+use super::line::{GIVE_WAY_AFTER, SPARE_IDLE};
 use super::link::{Broken, Incoming, Outgoing, receive};
 use super::pool::{Core, Woken};
 use super::protocol::{Body, Bytes, CallResult, Code, Down, Garbage, Housekeeping, Outcome, Reader, Up, Work, Writer};
@@ -43,6 +45,8 @@ use crate::portable::codec::{Decoder, Encoder};
 use crate::portable::exchange::Exchange;
 use crate::portable::region::Region;
 use ipc_channel::ipc::IpcReceiver;
+use parking_lot::Mutex;
+use std::any::Any;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -91,14 +95,38 @@ struct Link {
     under_way: VecDeque<UnderWay>,
     /// It was told to let go of what it keeps, and has not answered yet.
     is_trimming: bool,
+    /// What the task that it runs has asked, until that is answered.
+    asked: Option<Asked>,
+    /// Batches that were taken back, whose end has not been reported.
+    taken_back: VecDeque<u32>,
 }
 
 struct UnderWay {
     number: u32,
     batch: Batch,
-    /// Values that the worker was asked to keep.
-    kept: Vec<Arc<Value>>,
+    /// Values that the worker was asked to keep, and for which call.
+    kept: Vec<(usize, Arc<Value>)>,
     _deadline: Option<Box<dyn Deadline>>,
+}
+
+/// A question that has not been answered at once. The first batch under way is that of the task.
+struct Asked {
+    number: u64,
+    /// Which call of the batch it is.
+    index: usize,
+    since: Instant,
+    letterbox: Arc<Mutex<Letterbox>>,
+    /// That others have the place of the task; what was to be run after it has been taken back.
+    gave_way: Option<Box<dyn Any + Send>>,
+    _alarm: Box<dyn Deadline>,
+}
+
+/// Where an answer is put.
+#[derive(Default)]
+struct Letterbox {
+    answer: Option<Vec<u8>>,
+    /// The slot sleeps, and is to be woken.
+    must_knock: bool,
 }
 
 /// The worker cannot be used any more.
@@ -113,7 +141,8 @@ impl Slot {
     pub(super) fn serve(mut self) {
         loop {
             let num_under_way = self.link.as_ref().map_or(0, |link| link.under_way.len());
-            let may_take = num_under_way < MAX_UNDER_WAY && !self.link.as_ref().is_some_and(|link| link.is_retired());
+            let may_take = num_under_way < MAX_UNDER_WAY
+                && !self.link.as_ref().is_some_and(|link| link.is_retired() || link.asked.is_some());
             if may_take {
                 let version = self.core.version();
                 let busy_ns = self.link.as_ref().map_or(Some(0.0), Link::busy_ns);
@@ -158,7 +187,11 @@ impl Slot {
         }
         // From the first time on that it came here, however often it was woken for nothing.
         let idle_time = self.idle_since.get_or_insert_with(Instant::now).elapsed();
-        let until_end = self.link.as_ref().and(self.core.settings().idle_timeout);
+        let idle_timeout = match self.core.is_spare(self.index) {
+            true => Some(SPARE_IDLE),
+            false => self.core.settings().idle_timeout,
+        };
+        let until_end = self.link.as_ref().and(idle_timeout);
         let until_trim = (!self.is_trimmed).then_some(TRIM_AFTER);
         let next = until_end.into_iter().chain(until_trim).min();
         match self.core.wait(self.index, version, next.map(|time| time.saturating_sub(idle_time))) {
@@ -297,6 +330,8 @@ impl Link {
             last_batch: 0,
             under_way: VecDeque::new(),
             is_trimming: false,
+            asked: None,
+            taken_back: VecDeque::new(),
         }
     }
 
@@ -447,7 +482,7 @@ impl Link {
         index: usize,
         writer: &mut Writer,
         codes: &mut Vec<Code>,
-        kept: &mut Vec<Arc<Value>>,
+        kept: &mut Vec<(usize, Arc<Value>)>,
     ) -> Result<(usize, u64), Error> {
         let call = &batch.calls[index];
         let task = worker.task(call.id);
@@ -487,7 +522,7 @@ impl Link {
                     self.outgoing.encoding(writer, &value.bytes, &value.regions, &mut self.exchange);
                     num_bytes += value.size();
                     if keep {
-                        kept.push(Arc::clone(value));
+                        kept.push((index, Arc::clone(value)));
                     }
                 }
             }
@@ -561,6 +596,26 @@ impl Link {
                 }
             }
             Ok(Up::Trimmed(_)) => "it answered what it was not asked".to_owned(),
+            Ok(Up::Ask { number, batch, index, question }) => {
+                match self.ask(number, batch, index, &question.into_bytes().0) {
+                    Ok(()) => return Ok(()),
+                    Err(Unanswered::Lost) => return Err(Lost),
+                    Err(Unanswered::Breach) => "a question that no task of its can have asked".to_owned(),
+                }
+            }
+            Ok(Up::Withdraw(number)) => {
+                if let Some(caller) = self.host.known_caller() {
+                    caller.withdraw(number);
+                }
+                return Ok(());
+            }
+            Ok(Up::Note(note)) => {
+                if let Some(caller) = self.host.known_caller() {
+                    caller.note(&note.into_bytes().0);
+                }
+                return Ok(());
+            }
+            Ok(Up::Knock) => return self.look_for_answer(core),
             Ok(Up::Doorbell) | Err(Broken::Gone) => return Err(Lost),
             Ok(Up::Ready(_)) => "it said twice that it is ready".to_owned(),
             Err(Broken::Nonsense(what) | Broken::Unsent(what)) => what,
@@ -579,6 +634,10 @@ impl Link {
         housekeeping: Housekeeping,
     ) -> Result<(), String> {
         self.incoming.keep_house(housekeeping, &mut self.exchange).map_err(|error| error.to_string())?;
+        if self.taken_back.front() == Some(&number) && is_last && num_results == 0 {
+            self.taken_back.pop_front();
+            return Ok(());
+        }
         let Some(under_way) = self.under_way.front_mut().filter(|under_way| under_way.number == number) else {
             return Err(format!("results of batch {number}, which it was not asked for"));
         };
@@ -607,7 +666,7 @@ impl Link {
         let num_settled = taken.unwrap_or(0);
         if is_last {
             let over = self.under_way.pop_front().expect("it was found there");
-            over.kept.iter().for_each(|value| self.host.keeps(value));
+            over.kept.iter().for_each(|(_, value)| self.host.keeps(value));
             if self.under_way.is_empty() {
                 self.host.is_busy(false);
                 core.is_engaged(self.index, false);
@@ -618,10 +677,110 @@ impl Link {
         Ok(())
     }
 
+    // ---- what tasks ask ----
+
+    fn ask(&mut self, number: u64, batch: u32, index: u32, question: &[u8]) -> Result<(), Unanswered> {
+        let index = index as usize;
+        let is_sent = |under_way: &&UnderWay| {
+            let call = under_way.batch.calls.get(index);
+            under_way.number == batch && call.is_some_and(|call| call.state == CallState::Sent)
+        };
+        let front = self.under_way.front().filter(is_sent).filter(|_| self.asked.is_none());
+        let schedule = Arc::clone(&front.ok_or(Unanswered::Breach)?.batch.schedule);
+        let caller = schedule.desk().and_then(|desk| self.host.caller(desk));
+        let Some(caller) = caller else { return self.answer(number, false, None).map_err(|Lost| Unanswered::Lost) };
+        let letterbox = Arc::<Mutex<Letterbox>>::default();
+        let (put_in, host, thread) = (Arc::clone(&letterbox), Arc::downgrade(&self.host), self.thread);
+        let knock = move || {
+            if let Some(host) = host.upgrade() {
+                host.knock(thread);
+            }
+        };
+        let answered = {
+            let knock = knock.clone();
+            move |answer| {
+                let mut letterbox = put_in.lock();
+                letterbox.answer = Some(answer);
+                let must_knock = letterbox.must_knock;
+                drop(letterbox);
+                if must_knock {
+                    knock();
+                }
+            }
+        };
+        caller.ask(number, question, Box::new(answered));
+        let at_once = {
+            let mut letterbox = letterbox.lock();
+            letterbox.must_knock = true;
+            letterbox.answer.take()
+        };
+        if at_once.is_some() {
+            return self.answer(number, false, at_once).map_err(|Lost| Unanswered::Lost);
+        }
+        // Before the alarm is set, so that it is late enough when that goes off.
+        let since = Instant::now();
+        let alarm = TimerThread::shared().start(GIVE_WAY_AFTER, Box::new(knock));
+        self.asked = Some(Asked { number, index, since, letterbox, gave_way: None, _alarm: alarm });
+        Ok(())
+    }
+
+    fn answer(&self, number: u64, is_rest_taken: bool, answer: Option<Vec<u8>>) -> Result<(), Lost> {
+        let answer = answer.map(|answer| Body::new(Bytes(answer)));
+        self.outgoing.send_plain(Down::Answer { number, is_rest_taken, answer }).map_err(|_| Lost)
+    }
+
+    /// Somebody has knocked: there is an answer, or the task has waited for long.
+    fn look_for_answer(&mut self, core: &Arc<Core>) -> Result<(), Lost> {
+        let Some(asked) = &self.asked else { return Ok(()) };
+        let answer = asked.letterbox.lock().answer.take();
+        if let Some(answer) = answer {
+            let (number, is_rest_taken) = (asked.number, asked.gave_way.is_some());
+            self.asked = None;
+            return self.answer(number, is_rest_taken, Some(answer));
+        }
+        if asked.gave_way.is_none() && asked.since.elapsed() >= GIVE_WAY_AFTER {
+            let index = asked.index;
+            self.give_way(core, index);
+        }
+        Ok(())
+    }
+
+    /// The task that waits holds up nobody from now on: what was to be run after it is taken back, and others take the place of this thread.
+    fn give_way(&mut self, core: &Arc<Core>, index: usize) {
+        let mut behind = self.under_way.split_off(1);
+        let Some(first) = self.under_way.front_mut() else { return };
+        let rest = first.batch.rest_after(index);
+        // What the worker was to keep for calls that it passes over, it does not keep.
+        first.kept.retain(|(call, _)| !rest.contains(call));
+        take_back(&mut first.batch, &rest);
+        let own = Arc::clone(&first.batch.schedule);
+        for under_way in &mut behind {
+            let all: Vec<usize> = (0..under_way.batch.calls.len()).collect();
+            take_back(&mut under_way.batch, &all);
+            self.taken_back.push_back(under_way.number);
+        }
+        if let (Some(asked), Some(desk)) = (&mut self.asked, own.desk()) {
+            asked.gave_way = Some(match core.give_way(self.index) {
+                true => desk.waits(),
+                // Without a spare process only those that other workers may have can be run meanwhile.
+                false => Box::new(()),
+            });
+        }
+        core.announce_of(&own);
+        for under_way in behind {
+            let schedule = &under_way.batch.schedule;
+            schedule.batch_is_over(&self.host);
+            core.announce_of(schedule);
+        }
+    }
+
     /// Gives back what a worker that has ended had; see the module about who is to blame.
     fn bury(mut self, core: &Arc<Core>) -> Exchange {
         let host = Arc::clone(&self.host);
         host.exit();
+        // Before those are tried again that may want what it held.
+        host.stop_asking();
+        self.asked = None;
         // What it said before it ended.
         let doom = host.doom();
         let suspect = host.busy_with(self.thread);
@@ -654,6 +813,26 @@ impl Link {
         }
         self.exchange
     }
+}
+
+/// Why a question was not even passed on.
+enum Unanswered {
+    Lost,
+    Breach,
+}
+
+/// Gives back calls that the worker passes over, or that have to be run again for these.
+fn take_back(batch: &mut Batch, calls: &[usize]) {
+    let schedule = Arc::clone(&batch.schedule);
+    let run = Arc::clone(schedule.run());
+    let mut back = Vec::with_capacity(calls.len());
+    for &call in calls {
+        let call = &mut batch.calls[call];
+        call.state = CallState::Over;
+        back.push(call.id);
+    }
+    run.enter(|worker| back.iter().for_each(|&id| worker.retried_elsewhere(id, None)));
+    schedule.give_back(back);
 }
 
 fn worker_id(host: &Host, thread: usize) -> WorkerId {

@@ -11,13 +11,14 @@ use super::clock;
 use super::hook::{EXIT_PANICKED, WorkerStart};
 use super::host::CANCEL;
 use super::initializer::InitializerCode;
-use super::link::{Broken, Incoming, Outgoing, prepare, receive, send};
+use super::line::{LOOK_AT_TOKEN, Unasked};
+use super::link::{Broken, Incoming, Outgoing, prepare, receive, receive_within, send};
 use super::page::{Page, Phase};
 use super::protocol::{
     Body, Bytes, Call, Code, Down, Garbage, Hello, Housekeeping, Input, Ran, Reader, Setup, Up, Work, Writer,
 };
 use super::spawn::exe_id;
-use crate::engine::{CancelToken, InRun, Restore, Surroundings, describe_panic, quietly};
+use crate::engine::{CancelToken, InRun, Restore, Surroundings, describe_panic, in_run, quietly};
 use crate::error::texts_of;
 use crate::graph::crossing::{TaskCode, ValueCode};
 use crate::graph::name;
@@ -29,10 +30,11 @@ use crate::portable::region::{Memory, Region};
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use parking_lot::Mutex;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -153,14 +155,15 @@ fn begin(start: WorkerStart) -> Result<(), String> {
             thread
                 .spawn(move || {
                     // The parent learns of the end of the process, and not of that of a thread.
-                    let serve = || Thread::new(shared, index, to).serve(&from, ready);
+                    let serve = || Thread::new(shared, index, from, to).serve(ready);
                     catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| std::process::exit(EXIT_PANICKED));
                 })
                 .map_err(|error| error.to_string())?,
         );
     }
     drop(setups);
-    Thread::new(shared, 0, first_to).serve(&first_from, ready);
+    let _ = NOTES.set(Mutex::new(IpcSender::clone(&first_to)));
+    Thread::new(shared, 0, first_from, first_to).serve(ready);
     threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread panicked".to_owned()))
 }
 
@@ -227,10 +230,31 @@ enum Known {
 struct Thread {
     shared: Arc<Shared>,
     index: usize,
-    outgoing: Outgoing<Up>,
+    line: Rc<Line>,
     incoming: Incoming,
-    exchange: Exchange,
     codes: Vec<Result<Known, String>>,
+}
+
+/// A thread's channels to its slot, for itself and for the task that it runs.
+struct Line {
+    codec: Codec,
+    to: IpcSender<Up>,
+    from: IpcReceiver<Down>,
+    /// What came while a task waited for an answer, and whether it was taken back then.
+    aside: RefCell<VecDeque<(Down, bool)>>,
+    /// Borrowed while the thread writes and sends, never while a task runs.
+    out: RefCell<Out>,
+}
+
+/// What is to be sent.
+struct Out {
+    outgoing: Outgoing<Up>,
+    exchange: Exchange,
+    results: Results,
+    /// The call that runs.
+    call: u32,
+    /// The calls after the one that runs have been taken back.
+    is_rest_taken: bool,
 }
 
 /// Results that have not been sent yet.
@@ -264,37 +288,58 @@ impl Drop for Own {
     }
 }
 
+impl Results {
+    fn of(batch: u32) -> Self {
+        Results { batch, writer: Writer::default(), num_results: 0, last_sent: Instant::now() }
+    }
+}
+
+impl Out {
+    /// Sends the results that there are, the last of their batch or not.
+    fn report(&mut self, is_last: bool) -> Result<(), Broken> {
+        let next = Results::of(self.results.batch);
+        let Results { batch, writer, num_results, .. } = std::mem::replace(&mut self.results, next);
+        let results = Body::new(writer.finish());
+        let message = |housekeeping| Up::Results { batch, is_last, num_results, results, housekeeping };
+        self.outgoing.send(Housekeeping::default(), &mut self.exchange, message)
+    }
+}
+
 impl Thread {
-    fn new(shared: Arc<Shared>, index: usize, to: IpcSender<Up>) -> Self {
-        let exchange = Exchange::new();
-        Thread {
-            shared,
-            index,
-            outgoing: Outgoing::new(to),
-            incoming: Incoming::default(),
-            exchange,
-            codes: Vec::new(),
-        }
+    fn new(shared: Arc<Shared>, index: usize, from: IpcReceiver<Down>, to: IpcSender<Up>) -> Self {
+        let out = Out {
+            outgoing: Outgoing::new(IpcSender::clone(&to)),
+            exchange: Exchange::new(),
+            results: Results::of(0),
+            call: 0,
+            is_rest_taken: false,
+        };
+        let line = Rc::new(Line { codec: shared.codec, to, from, aside: RefCell::default(), out: RefCell::new(out) });
+        LINE.with(|own| *own.borrow_mut() = Some(Rc::clone(&line)));
+        Thread { shared, index, line, incoming: Incoming::default(), codes: Vec::new() }
     }
 
-    fn serve(mut self, from: &IpcReceiver<Down>, ready: Result<(), String>) {
+    fn serve(mut self, ready: Result<(), String>) {
         let _memory = self.shared.memory.enter();
         let is_ready = ready.is_ok();
-        if self.outgoing.send_plain(Up::Ready(ready)).is_err() || !is_ready {
+        if send(&self.line.to, Up::Ready(ready)).is_err() || !is_ready {
             return;
         }
         loop {
-            let done = match receive(from) {
-                Ok(Down::Work(work)) => self.work(work),
-                Ok(Down::Codes(codes)) => {
+            let next = self.line.aside.borrow_mut().pop_front();
+            let received = next.map_or_else(|| receive(&self.line.from).map(|message| (message, false)), Ok);
+            let done = match received {
+                Ok((Down::Work(work), is_taken_back)) => self.work(work, is_taken_back),
+                Ok((Down::Codes(codes), _)) => {
                     self.learn(codes);
                     Ok(())
                 }
-                Ok(Down::Housekeeping(housekeeping)) => {
+                Ok((Down::Housekeeping(housekeeping), _)) => {
                     self.keep_house(housekeeping).and_then(|()| self.report_releases())
                 }
-                Ok(Down::Trim(housekeeping)) => self.trim(housekeeping),
-                Ok(Down::Bye) | Err(Broken::Gone) => return,
+                Ok((Down::Trim(housekeeping), _)) => self.trim(housekeeping),
+                Ok((Down::Answer { .. }, _)) => Err("an answer that nobody waits for".into()),
+                Ok((Down::Bye, _)) | Err(Broken::Gone) => return,
                 Err(Broken::Nonsense(what) | Broken::Unsent(what)) => Err(what),
             };
             // What cannot be understood or answered: the parent finds this process gone and says what it was. At once, whatever other
@@ -308,22 +353,25 @@ impl Thread {
     fn keep_house(&mut self, housekeeping: Housekeeping) -> Result<(), String> {
         self.shared.drop_kept(&housekeeping.dropped);
         self.shared.end_runs(&housekeeping.ended);
-        self.incoming.keep_house(housekeeping, &mut self.exchange).map_err(|error| error.to_string())
+        let exchange = &mut self.line.out.borrow_mut().exchange;
+        self.incoming.keep_house(housekeeping, exchange).map_err(|error| error.to_string())
     }
 
     /// Says, while there is nothing else to say, which regions are not used here any more.
     fn report_releases(&mut self) -> Result<(), String> {
-        if !self.exchange.has_released() {
+        let Out { outgoing, exchange, .. } = &mut *self.line.out.borrow_mut();
+        if !exchange.has_released() {
             return Ok(());
         }
-        let sent = self.outgoing.send(Housekeeping::default(), &mut self.exchange, Up::Housekeeping);
+        let sent = outgoing.send(Housekeeping::default(), exchange, Up::Housekeeping);
         sent.map_err(|broken| broken.to_string())
     }
 
     fn trim(&mut self, housekeeping: Housekeeping) -> Result<(), String> {
         self.keep_house(housekeeping)?;
         self.shared.memory.trim();
-        let sent = self.outgoing.send(Housekeeping::default(), &mut self.exchange, Up::Trimmed);
+        let Out { outgoing, exchange, .. } = &mut *self.line.out.borrow_mut();
+        let sent = outgoing.send(Housekeeping::default(), exchange, Up::Trimmed);
         sent.map_err(|broken| broken.to_string())
     }
 
@@ -337,7 +385,7 @@ impl Thread {
         }));
     }
 
-    fn work(&mut self, work: Work) -> Result<(), String> {
+    fn work(&mut self, work: Work, is_taken_back: bool) -> Result<(), String> {
         let Work { batch, run, surroundings, codes, num_calls, calls, housekeeping } = work;
         self.keep_house(housekeeping)?;
         self.learn(codes);
@@ -351,21 +399,29 @@ impl Thread {
         if !reader.is_at_end() {
             return Err(Garbage.to_string());
         }
-        let mut results = Results { batch, writer: Writer::default(), num_results: 0, last_sent: Instant::now() };
-        let mut outcome = Ok(());
-        run.surroundings.enter(&mut || {
-            let _in_run = InRun::new();
-            let _token = run.token.enter();
-            outcome = self.calls(&calls, &mut results);
-        });
-        outcome?;
-        let sent = self.report(results, true);
+        {
+            let mut out = self.line.out.borrow_mut();
+            out.results = Results::of(batch);
+            out.is_rest_taken = is_taken_back;
+        }
+        if is_taken_back {
+            calls.iter().try_for_each(|call| self.pass_over(call))?;
+        } else {
+            let mut outcome = Ok(());
+            run.surroundings.enter(&mut || {
+                let _in_run = InRun::new();
+                let _token = run.token.enter();
+                outcome = self.calls(&calls);
+            });
+            outcome?;
+        }
+        let sent = self.report(true);
         self.shared.page.set_sent(self.index, batch);
         self.incoming.clear();
         sent
     }
 
-    fn calls(&mut self, calls: &[Call<'_>], results: &mut Results) -> Result<(), String> {
+    fn calls(&mut self, calls: &[Call<'_>]) -> Result<(), String> {
         let mut uses = vec![0_u32; calls.len()];
         for input in calls.iter().flat_map(|call| &call.inputs) {
             if let Input::Earlier(index) = input {
@@ -374,40 +430,50 @@ impl Thread {
         }
         let mut made: Vec<Made> = Vec::with_capacity(calls.len());
         for (index, call) in calls.iter().enumerate() {
-            let value = self.call(index as u32, call, uses[index], &mut made, results)?;
+            let value = self.call(index as u32, call, uses[index], &mut made)?;
             made.push(value);
-            results.num_results += 1;
+            let mut out = self.line.out.borrow_mut();
+            out.results.num_results += 1;
+            if out.is_rest_taken {
+                drop(out);
+                return calls[index + 1..].iter().try_for_each(|call| self.pass_over(call));
+            }
             let is_last = index + 1 == calls.len();
+            let results = &out.results;
             if !is_last && (results.writer.len() > FLUSH_BYTES || results.last_sent.elapsed() > FLUSH_AFTER) {
-                let next = Results { writer: Writer::default(), num_results: 0, last_sent: Instant::now(), ..*results };
-                self.report(std::mem::replace(results, next), false)?;
+                drop(out);
+                self.report(false)?;
             }
         }
         Ok(())
     }
 
-    fn report(&mut self, results: Results, is_last: bool) -> Result<(), String> {
-        let Results { batch, writer, num_results, .. } = results;
-        let results = Body::new(writer.finish());
-        let message = |housekeeping| Up::Results { batch, is_last, num_results, results, housekeeping };
-        let sent = self.outgoing.send(Housekeeping::default(), &mut self.exchange, message);
-        sent.map_err(|broken| broken.to_string())
+    /// Takes the regions of a call that is not run: they are counted as they come.
+    fn pass_over(&mut self, call: &Call<'_>) -> Result<(), String> {
+        let exchange = &mut self.line.out.borrow_mut().exchange;
+        for input in &call.inputs {
+            if let Input::Value { value, .. } = input {
+                self.incoming.regions(value, exchange).map_err(|error| error.to_string())?;
+            }
+        }
+        self.incoming.regions(&call.args, exchange).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn report(&mut self, is_last: bool) -> Result<(), String> {
+        self.line.out.borrow_mut().report(is_last).map_err(|broken| broken.to_string())
     }
 
     /// Runs one call, writes its result, and gives the value if later calls of the batch ask for it, which `num_uses` do.
     ///
     /// An error is one of the conversation, not of the call.
-    fn call(
-        &mut self,
-        index: u32,
-        call: &Call<'_>,
-        num_uses: u32,
-        made: &mut [Made],
-        results: &mut Results,
-    ) -> Result<Made, String> {
-        let batch = results.batch;
+    fn call(&mut self, index: u32, call: &Call<'_>, num_uses: u32, made: &mut [Made]) -> Result<Made, String> {
+        let batch = {
+            let mut out = self.line.out.borrow_mut();
+            out.call = index;
+            out.results.batch
+        };
         self.shared.page.set(self.index, batch, index, Phase::Busy);
-        let made = self.call_busily(index, call, num_uses, made, results);
+        let made = self.call_busily(index, call, num_uses, made);
         // A task that forks and returns in both processes leaves a second worker on the same channel.
         if HAS_FORKED.load(Ordering::Relaxed) {
             // Without anything that the real worker will do at its end.
@@ -418,30 +484,28 @@ impl Thread {
         made
     }
 
-    fn call_busily(
-        &mut self,
-        index: u32,
-        call: &Call<'_>,
-        num_uses: u32,
-        made: &mut [Made],
-        results: &mut Results,
-    ) -> Result<Made, String> {
+    fn call_busily(&mut self, index: u32, call: &Call<'_>, num_uses: u32, made: &mut [Made]) -> Result<Made, String> {
+        let line = Rc::clone(&self.line);
         let task = match self.codes.get(call.code as usize) {
             Some(Ok(Known::Task(task))) => *task,
             Some(Err(error)) => {
-                results.writer.result_not_portable(index, &format!("its code was not found in the worker: {error}"));
+                let problem = format!("its code was not found in the worker: {error}");
+                line.out.borrow_mut().results.writer.result_not_portable(index, &problem);
                 return Ok(Made::Nothing);
             }
             _ => return Err("a call refers to code that was not sent".into()),
         };
         let value_code = task.item.value.ok_or("a call refers to code without a value")?;
         // Regions are counted as they come, so all are taken, whatever becomes of the call.
-        let regions = call.inputs.iter().map(|input| match input {
-            Input::Value { value, .. } => self.incoming.regions(value, &mut self.exchange),
-            _ => Ok(Vec::new()),
-        });
-        let regions = regions.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
-        let args_regions = self.incoming.regions(&call.args, &mut self.exchange).map_err(|error| error.to_string())?;
+        let (regions, args_regions) = {
+            let exchange = &mut line.out.borrow_mut().exchange;
+            let regions = call.inputs.iter().map(|input| match input {
+                Input::Value { value, .. } => self.incoming.regions(value, exchange),
+                _ => Ok(Vec::new()),
+            });
+            let regions = regions.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+            (regions, self.incoming.regions(&call.args, exchange).map_err(|error| error.to_string())?)
+        };
         TASK.with(|task_now| task_now.borrow_mut().set(task, call.name));
 
         // Kept values that are borrowed: they outlive the cells that show them.
@@ -454,11 +518,11 @@ impl Thread {
             match self.input(input, regions, index, made, &mut borrowed) {
                 Ok(Some((cell, code))) => cells.push(cell, code),
                 Ok(None) => {
-                    results.writer.result_skipped(index);
+                    line.out.borrow_mut().results.writer.result_skipped(index);
                     return Ok(Made::Nothing);
                 }
                 Err(message) => {
-                    results.writer.result_lacks_input(index, position as u32, &message);
+                    line.out.borrow_mut().results.writer.result_lacks_input(index, position as u32, &message);
                     return Ok(Made::Nothing);
                 }
             }
@@ -474,7 +538,8 @@ impl Thread {
         let called = || unsafe { (task.item.call)(&mut decoder, &cells.cells, ids.as_ptr(), num_inputs) };
         let outcome = catch_unwind(AssertUnwindSafe(called));
         let ran = Ran { ns: before.elapsed().as_nanos() as u64, started_ns: clock::shared_ns(before) };
-        let writer = &mut results.writer;
+        // Borrowed anew each time: code of the program runs in between, and may ask.
+        let result = |write: &mut dyn FnMut(&mut Writer)| write(&mut line.out.borrow_mut().results.writer);
         match outcome {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(error))) => {
@@ -483,23 +548,25 @@ impl Thread {
                     vec![format!("an error that cannot be displayed: {}", describe_panic(payload))]
                 });
                 quietly(|| drop(error));
-                writer.result_returned(index, ran, &texts);
+                result(&mut |writer| writer.result_returned(index, ran, &texts));
                 return Ok(Made::Nothing);
             }
             Ok(Err((argument, error))) => {
                 let problem = format!("cannot decode argument {}: {error}", argument + 1);
-                writer.result_not_portable(index, &problem);
+                result(&mut |writer| writer.result_not_portable(index, &problem));
                 return Ok(Made::Nothing);
             }
             Err(payload) => {
-                writer.result_panicked(index, ran, &describe_panic(payload));
+                let message = describe_panic(payload);
+                result(&mut |writer| writer.result_panicked(index, ran, &message));
                 return Ok(Made::Nothing);
             }
         }
 
         let (value, _) = cells.pop();
         let mut value = Made::Own(Own { cell: value, code: value_code, num_uses, last_shown: None });
-        if call.ship {
+        // Those that were to read it here read it elsewhere, if they have been taken back.
+        if call.ship || line.out.borrow().is_rest_taken {
             let mut encoder = Encoder::new(self.shared.codec, Some(&self.shared.memory));
             let Made::Own(Own { cell, .. }) = &value else { unreachable!("it was just made") };
             // SAFETY: the call has filled the cell with a value of this code's type, and nobody has taken it.
@@ -516,19 +583,21 @@ impl Thread {
                 Ok(encoded) => encoded,
                 Err(problem) => {
                     let type_name = (value_code.item.type_name)();
-                    writer.result_not_portable(index, &format!("cannot encode its value, a `{type_name}`: {problem}"));
+                    let problem = format!("cannot encode its value, a `{type_name}`: {problem}");
+                    result(&mut |writer| writer.result_not_portable(index, &problem));
                     return Ok(Made::Nothing);
                 }
             };
             let size = bytes.len() + regions.iter().map(|region| region.len()).sum::<usize>();
             let keep = call.keep != 0 && size >= KEEP_MIN_BYTES;
-            writer.result_value(index, ran, keep);
-            self.outgoing.encoding(writer, &bytes, &regions, &mut self.exchange);
+            let Out { outgoing, exchange, results, .. } = &mut *line.out.borrow_mut();
+            results.writer.result_value(index, ran, keep);
+            outgoing.encoding(&mut results.writer, &bytes, &regions, exchange);
             if keep {
                 value = Made::Kept(self.keep(call.keep, value, value_code));
             }
         } else {
-            writer.result_unsent(index, ran, false);
+            result(&mut |writer| writer.result_unsent(index, ran, false));
         }
         Ok(if num_uses == 0 { Made::Nothing } else { value })
     }
@@ -536,7 +605,7 @@ impl Thread {
     /// The regions, with copies in the place of those that came to another thread: the parent gets them back only from that one.
     fn made_own(&self, regions: Vec<Region>) -> Result<Vec<Region>, CodecError> {
         let own = |region: Region| {
-            if !self.exchange.is_foreign(&region) {
+            if !self.line.out.borrow().exchange.is_foreign(&region) {
                 return Ok(region);
             }
             let mut copy = self.shared.memory.allocate(region.len())?;
@@ -671,6 +740,91 @@ impl Cells {
 impl Drop for Cells {
     fn drop(&mut self) {
         self.cells.iter().zip(&self.codes).for_each(|(cell, code)| sweep(cell, code));
+    }
+}
+
+// ---- what tasks ask ----
+
+thread_local! {
+    static LINE: RefCell<Option<Rc<Line>>> = const { RefCell::new(None) };
+}
+
+/// For threads that are not the worker's own: the channel of its first.
+static NOTES: OnceLock<Mutex<IpcSender<Up>>> = OnceLock::new();
+
+/// The line of this thread, if it runs a task.
+fn line() -> Option<Rc<Line>> {
+    // In a copy of the process that a task has made the channels are those of another.
+    if HAS_FORKED.load(Ordering::Relaxed) {
+        return None;
+    }
+    LINE.try_with(|line| line.try_borrow().ok()?.clone()).ok().flatten()
+}
+
+pub(super) fn codec() -> Codec {
+    line().map_or(Codec::default(), |line| line.codec)
+}
+
+/// See [`line::ask`](super::line::ask).
+pub(super) fn ask(question: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8>, Unasked> {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let line = line().filter(|_| in_run()).ok_or(Unasked::NoTask)?;
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let answered = line.ask(number, question, deadline);
+    // The conversation cannot go on: as in `serve`.
+    let answer = answered.unwrap_or_else(|_| std::process::exit(EXIT_BROKEN));
+    answer.ok_or(Unasked::NoDesk)
+}
+
+/// See [`line::note`](super::line::note).
+pub(super) fn note(note: Vec<u8>) {
+    let note = Up::Note(Body::new(Bytes(note)));
+    // If it cannot be sent the parent is gone, or finds this process gone.
+    let _ = match (line(), NOTES.get()) {
+        (Some(line), _) => send(&line.to, note),
+        (None, Some(notes)) if !HAS_FORKED.load(Ordering::Relaxed) => send(&notes.lock(), note),
+        _ => Ok(()),
+    };
+}
+
+impl Line {
+    fn ask(&self, number: u64, question: Vec<u8>, deadline: Option<Instant>) -> Result<Option<Vec<u8>>, Broken> {
+        let (batch, index) = {
+            let mut out = self.out.borrow_mut();
+            // Those that the task waits for may need them.
+            if out.results.num_results > 0 {
+                out.report(false)?;
+            }
+            (out.results.batch, out.call)
+        };
+        send(&self.to, Up::Ask { number, batch, index, question: Body::new(Bytes(question)) })?;
+        let token = CancelToken::in_force();
+        let mut is_withdrawn = false;
+        loop {
+            let now = Instant::now();
+            let is_over = deadline.is_some_and(|deadline| now >= deadline)
+                || token.as_ref().is_some_and(CancelToken::is_cancelled);
+            if is_over && !is_withdrawn {
+                is_withdrawn = true;
+                send(&self.to, Up::Withdraw(number))?;
+            }
+            let time = match deadline {
+                Some(deadline) if !is_withdrawn => LOOK_AT_TOKEN.min(deadline.saturating_duration_since(now)),
+                _ => LOOK_AT_TOKEN,
+            };
+            match receive_within(&self.from, time)? {
+                Some(Down::Answer { number: other, is_rest_taken, answer }) if other == number => {
+                    if is_rest_taken {
+                        self.out.borrow_mut().is_rest_taken = true;
+                        self.aside.borrow_mut().iter_mut().for_each(|(_, is_taken_back)| *is_taken_back = true);
+                    }
+                    return Ok(answer.map(|answer| answer.into_bytes().0));
+                }
+                Some(Down::Answer { .. }) => return Err(Broken::Nonsense("an answer to something else".into())),
+                Some(other) => self.aside.borrow_mut().push_back((other, false)),
+                None => {}
+            }
+        }
     }
 }
 

@@ -1,0 +1,355 @@
+//! Shared objects for tasks in worker processes: how a question crosses, and who has asked it.
+//!
+//! A question names its object by all that it must be like, and so does each; tasks in workers have no handles here that could be left over. What a
+//! worker has that it must give back, permits, is on the list of its [`Guest`], and goes back when the process ends.
+
+use super::super::core::{Away, Core, Place};
+use super::table::{Answer, Asked, Item, Op, Subject, Tell};
+use crate::error::{Error, ErrorKind, Result};
+use crate::executor::processes::line::{Caller, Desk, Reply};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+/// In the place of a cluster's number: that of the run that the task is of.
+pub(super) const OWN_CLUSTER: u64 = 0;
+
+/// What a task asks; an item lies behind it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Question {
+    cluster: u64,
+    subject: Subject,
+    what: What,
+    may_wait: bool,
+}
+
+/// An [`Op`] without its item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum What {
+    Look,
+    Set,
+    Clear,
+    IsSet,
+    AwaitSet,
+    Acquire,
+    Release,
+    NumFree,
+    Put,
+    PutBack,
+    Take,
+    NumItems,
+    Assign,
+    Forget,
+    Read,
+}
+
+/// What came of it; an item lies behind it.
+#[derive(Debug, Serialize, Deserialize)]
+enum Told {
+    Done,
+    Flag(bool),
+    Count(u64),
+    Permit,
+    Taken,
+    Value,
+    Refused,
+    Closed(String),
+    NotShared(String),
+}
+
+fn nonsense() -> Error {
+    Error::new(ErrorKind::NotShared, "a message about shared objects that makes no sense")
+}
+
+/// A header and what lies behind it.
+fn write<H: Serialize>(header: &H, item: Option<&Item>) -> Vec<u8> {
+    let mut bytes = postcard::to_stdvec(header).expect("it has no types that cannot be written");
+    if let Some(Item::Encoded(item)) = item {
+        bytes.extend_from_slice(item);
+    }
+    bytes
+}
+
+/// As a task in a worker asks.
+pub(super) fn question(cluster: u64, subject: &Subject, op: &Op, may_wait: bool) -> Vec<u8> {
+    let (what, item) = match op {
+        Op::Look => (What::Look, None),
+        Op::Set(true) => (What::Set, None),
+        Op::Set(false) => (What::Clear, None),
+        Op::IsSet => (What::IsSet, None),
+        Op::AwaitSet => (What::AwaitSet, None),
+        Op::Acquire => (What::Acquire, None),
+        Op::Release => (What::Release, None),
+        Op::NumFree => (What::NumFree, None),
+        Op::Put(item) => (What::Put, Some(item)),
+        Op::PutBack(item) => (What::PutBack, Some(item)),
+        Op::Take => (What::Take, None),
+        Op::NumItems => (What::NumItems, None),
+        Op::Assign(Some(item)) => (What::Assign, Some(item)),
+        Op::Assign(None) => (What::Forget, None),
+        Op::Read => (What::Read, None),
+    };
+    write(&Question { cluster, subject: subject.clone(), what, may_wait }, item)
+}
+
+fn read_question(bytes: &[u8]) -> Result<(Question, Op)> {
+    let (question, rest) = postcard::take_from_bytes::<Question>(bytes).map_err(|_| nonsense())?;
+    let item = || Item::Encoded(rest.into());
+    let op = match question.what {
+        What::Look => Op::Look,
+        What::Set => Op::Set(true),
+        What::Clear => Op::Set(false),
+        What::IsSet => Op::IsSet,
+        What::AwaitSet => Op::AwaitSet,
+        What::Acquire => Op::Acquire,
+        What::Release => Op::Release,
+        What::NumFree => Op::NumFree,
+        What::Put => Op::Put(item()),
+        What::PutBack => Op::PutBack(item()),
+        What::Take => Op::Take,
+        What::NumItems => Op::NumItems,
+        What::Assign => Op::Assign(Some(item())),
+        What::Forget => Op::Assign(None),
+        What::Read => Op::Read,
+    };
+    Ok((question, op))
+}
+
+fn write_answer(answer: Result<Answer>) -> Vec<u8> {
+    let (told, item) = match answer {
+        Ok(Answer::Done) => (Told::Done, None),
+        Ok(Answer::Flag(flag)) => (Told::Flag(flag), None),
+        Ok(Answer::Count(count)) => (Told::Count(count), None),
+        Ok(Answer::Permit) => (Told::Permit, None),
+        Ok(Answer::Taken(item)) => (Told::Taken, Some(item)),
+        Ok(Answer::Value(item)) => (Told::Value, Some(item)),
+        Ok(Answer::Refused(_)) => (Told::Refused, None),
+        Err(error) if error.kind() == ErrorKind::Closed => (Told::Closed(error.message().into()), None),
+        Err(error) => (Told::NotShared(error.message().into()), None),
+    };
+    write(&told, item.as_ref())
+}
+
+/// As a task in a worker reads it.
+pub(super) fn read_answer(bytes: &[u8]) -> Result<Answer> {
+    let (told, rest) = postcard::take_from_bytes::<Told>(bytes).map_err(|_| nonsense())?;
+    let item = || Item::Encoded(rest.into());
+    match told {
+        Told::Done => Ok(Answer::Done),
+        Told::Flag(flag) => Ok(Answer::Flag(flag)),
+        Told::Count(count) => Ok(Answer::Count(count)),
+        Told::Permit => Ok(Answer::Permit),
+        Told::Taken => Ok(Answer::Taken(item())),
+        Told::Value => Ok(Answer::Value(item())),
+        Told::Refused => Ok(Answer::Refused(None)),
+        Told::Closed(message) => Err(Error::new(ErrorKind::Closed, message)),
+        Told::NotShared(message) => Err(Error::new(ErrorKind::NotShared, message)),
+    }
+}
+
+/// Where the tasks of one thread's runs ask.
+pub(in crate::client) struct Hatch {
+    core: Weak<Core>,
+    /// Of the thread that waits for the runs, if it belongs to the cluster.
+    place: Option<Place>,
+    out: Arc<Mutex<Out>>,
+}
+
+/// How many tasks wait, and that the thread does not keep its place meanwhile: it has one, however many there are.
+#[derive(Default)]
+struct Out {
+    num_waiting: usize,
+    away: Option<Away>,
+}
+
+impl Hatch {
+    pub(in crate::client) fn of(core: &Arc<Core>, place: Option<Place>) -> Arc<dyn Desk> {
+        Arc::new(Hatch { core: Arc::downgrade(core), place, out: Arc::default() })
+    }
+}
+
+impl fmt::Debug for Hatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hatch").field("num_waiting", &self.out.lock().num_waiting).finish_non_exhaustive()
+    }
+}
+
+impl Desk for Hatch {
+    fn admit(&self) -> Arc<dyn Caller> {
+        Arc::new_cyclic(|this| Guest {
+            this: Weak::clone(this),
+            core: Weak::clone(&self.core),
+            state: Mutex::default(),
+        })
+    }
+
+    fn waits(&self) -> Box<dyn Any + Send> {
+        struct Back(Arc<Mutex<Out>>);
+        impl Drop for Back {
+            fn drop(&mut self) {
+                let mut out = self.0.lock();
+                out.num_waiting -= 1;
+                if out.num_waiting == 0 {
+                    out.away = None;
+                }
+            }
+        }
+        let mut out = self.out.lock();
+        out.num_waiting += 1;
+        if out.num_waiting == 1 {
+            out.away = self.place.as_ref().map(Place::leave_for_a_while);
+        }
+        Box::new(Back(Arc::clone(&self.out)))
+    }
+}
+
+/// A worker process.
+struct Guest {
+    this: Weak<Guest>,
+    core: Weak<Core>,
+    state: Mutex<GuestState>,
+}
+
+#[derive(Default)]
+struct GuestState {
+    is_gone: bool,
+    /// What it has permits of, and how many.
+    permits: HashMap<String, (Subject, usize)>,
+    /// For each question that was not answered: of what, and the number that the table has given it, once it has.
+    waiting: HashMap<u64, Option<(Subject, u64)>>,
+}
+
+/// Names an object among those of all kinds.
+fn key(subject: &Subject) -> String {
+    subject.to_string()
+}
+
+impl Guest {
+    /// Answers a question, unless the process is gone: then what it would have had goes back.
+    fn tell(&self, number: u64, subject: &Subject, answer: Result<Answer>, reply: Reply) {
+        {
+            let mut state = self.state.lock();
+            state.waiting.remove(&number);
+            if !state.is_gone {
+                if let Ok(Answer::Permit) = answer {
+                    state.permits.entry(key(subject)).or_insert_with(|| (subject.clone(), 0)).1 += 1;
+                }
+                drop(state);
+                return reply(write_answer(answer));
+            }
+        }
+        match answer {
+            Ok(Answer::Permit) => self.undo(subject, Op::Release),
+            Ok(Answer::Taken(item)) => self.undo(subject, Op::PutBack(item)),
+            _ => {}
+        }
+    }
+
+    fn undo(&self, subject: &Subject, op: Op) {
+        if let Some(core) = self.core.upgrade() {
+            let _ = core.shared().ask(subject, op, || None);
+        }
+    }
+
+    fn asked(&self, core: &Arc<Core>, number: u64, bytes: &[u8], reply: Reply) {
+        let (question, op) = match read_question(bytes) {
+            Ok(read) => read,
+            Err(error) => return reply(write_answer(Err(error))),
+        };
+        let subject = question.subject;
+        if question.cluster != OWN_CLUSTER && question.cluster != core.shared().number() {
+            let message = format!("{subject} belongs to another cluster than the task that asks for it");
+            return reply(write_answer(Err(Error::new(ErrorKind::NotShared, message))));
+        }
+        // Either the one who waits is told or the one who asks.
+        let reply = Arc::new(Mutex::new(Some(reply)));
+        let (later, guest, of) = (Arc::clone(&reply), Weak::clone(&self.this), subject.clone());
+        let tell: Tell = Box::new(move |answer| {
+            let reply = later.lock().take();
+            if let (Some(guest), Some(reply)) = (guest.upgrade(), reply) {
+                guest.tell(number, &of, answer, reply);
+            }
+        });
+        self.state.lock().waiting.insert(number, None);
+        match core.shared().ask(&subject, op, || question.may_wait.then_some(tell)) {
+            Asked::Answered(answer) => {
+                let reply = reply.lock().take();
+                if let Some(reply) = reply {
+                    self.tell(number, &subject, answer, reply);
+                }
+            }
+            Asked::Waits(place) => {
+                let is_gone = {
+                    let mut state = self.state.lock();
+                    // Otherwise it has been told meanwhile.
+                    if let Some(entry) = state.waiting.get_mut(&number) {
+                        *entry = Some((subject.clone(), place));
+                    }
+                    state.is_gone
+                };
+                if is_gone {
+                    drop(core.shared().withdraw(&subject, place));
+                }
+            }
+        }
+    }
+}
+
+impl Caller for Guest {
+    fn ask(&self, number: u64, question: &[u8], reply: Reply) {
+        match self.core.upgrade() {
+            Some(core) => self.asked(&core, number, question, reply),
+            None => {
+                let error = Error::new(ErrorKind::Closed, "the cluster was closed");
+                reply(write_answer(Err(error)));
+            }
+        }
+    }
+
+    fn withdraw(&self, number: u64) {
+        let entry = self.state.lock().waiting.get(&number).cloned().flatten();
+        if let (Some((subject, place)), Some(core)) = (entry, self.core.upgrade())
+            && let Some((tell, answer)) = core.shared().withdraw(&subject, place)
+        {
+            tell(Ok(answer));
+        }
+    }
+
+    fn note(&self, note: &[u8]) {
+        let Ok((question, Op::Release)) = read_question(note) else { return };
+        let key = key(&question.subject);
+        let had = {
+            let mut state = self.state.lock();
+            let had = state.permits.get_mut(&key);
+            let had = had.map(|(subject, count)| {
+                *count -= 1;
+                (subject.clone(), *count == 0)
+            });
+            if had.as_ref().is_some_and(|(_, was_last)| *was_last) {
+                state.permits.remove(&key);
+            }
+            had
+        };
+        if let Some((subject, _)) = had {
+            self.undo(&subject, Op::Release);
+        }
+    }
+
+    fn ended(&self) {
+        let (permits, waiting) = {
+            let mut state = self.state.lock();
+            state.is_gone = true;
+            (std::mem::take(&mut state.permits), std::mem::take(&mut state.waiting))
+        };
+        let Some(core) = self.core.upgrade() else { return };
+        for (subject, place) in waiting.into_values().flatten() {
+            drop(core.shared().withdraw(&subject, place));
+        }
+        for (subject, count) in permits.into_values() {
+            (0..count).for_each(|_| self.undo(&subject, Op::Release));
+        }
+    }
+}
