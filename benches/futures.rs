@@ -1,14 +1,14 @@
 //! What does a task cost that is handed in by itself, on threads and in other processes?
 //!
 //! Times are of whole batches, per task: from the first call of `submit` to the last value. The machine's other costs are beside them: a
-//! thread that is woken and wakes in turn, and the same tasks as one graph. It does not show what a large value costs to move: that
+//! thread that is woken and wakes in turn, and the same tasks as one graph. Then what it costs to share something. It does not show what a large value costs to move: that
 //! is what `processes` is for.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use sprang::{Client, LocalCluster, WaitFor, as_completed, delayed};
+use sprang::{Client, LocalCluster, Lock, Queue, WaitFor, as_completed, delayed, lit};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const NUM_TASKS: u64 = 100_000;
 
@@ -111,5 +111,39 @@ fn waiting(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, many, one, waiting);
+/// In a task: has the lock so many times, one after the other.
+fn take_turns(num_turns: u64, lock: &Lock) -> sprang::Result<Duration> {
+    let begin = Instant::now();
+    (0..num_turns).try_for_each(|_| lock.acquire().map(drop))?;
+    Ok(begin.elapsed())
+}
+
+/// In a task: hands back what comes, so many times.
+fn echo(num_items: u64, there: &Queue<u64>, back: &Queue<u64>) -> sprang::Result<()> {
+    (0..num_items).try_for_each(|_| back.put(there.take()?))
+}
+
+fn sharing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("sharing");
+    for (kind, client) in [("threads", Client::threads(2).unwrap()), ("processes", processes(2))] {
+        let lock = client.lock("lock");
+        group.bench_function(format!("{kind}, a free lock"), |bencher| {
+            bencher.iter_custom(|n| client.try_submit(take_turns, (n, lit(lock.clone()))).result().unwrap());
+        });
+        let [there, back] = ["there", "back"].map(|name| client.queue::<u64>(name, None).unwrap());
+        group.bench_function(format!("{kind}, an item to a task and back"), |bencher| {
+            bencher.iter_custom(|n| {
+                let echo = client.try_submit(echo, (n, lit(there.clone()), lit(back.clone())));
+                let begin = Instant::now();
+                (0..n).try_for_each(|x| there.put(x).and_then(|()| back.take()).map(drop)).unwrap();
+                let time = begin.elapsed();
+                echo.result().unwrap();
+                time
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, many, one, waiting, sharing);
 criterion_main!(benches);

@@ -47,7 +47,8 @@
 //! - Running: [`compute`] for outputs in any shape, [`compute_each`] for a `Result` each, [`persist`] to keep results, [`prepare`] to run a
 //!   graph many times, [`CancelToken`] to end a run.
 //! - Futures: a [`Client`] takes tasks one by one and gives a [`TaskFuture`] for each; [`LocalCluster`] has its workers, [`as_completed`] and
-//!   [`wait`](fn@wait) wait for several. `docs/futures.md` beside the source says more, `docs/from_dask.md` has each line of Dask's in Rust.
+//!   [`wait`](fn@wait) wait for several; [`Event`], [`Lock`], [`Semaphore`], [`Queue`] and [`Variable`] are what tasks share. `docs/futures.md`
+//!   beside the source says more, `docs/from_dask.md` has each line of Dask's in Rust.
 //! - Choosing how: [`config`], [`Scheduler`], [`ThreadExecutor`], [`ProcessExecutor`], [`SyncExecutor`], and the trait [`Executor`] for one of
 //!   your own.
 //! - Worker processes: [`ProcessExecutor`] and `docs/processes.md` beside the source; [`SharedArray`] for large numeric values, [`WorkerExit`] for

@@ -378,3 +378,38 @@ fn many_tasks_take_turns_with_one_lock() {
         assert_eq!(client.variable::<u64>("sum").unwrap().get().unwrap(), 19_900);
     });
 }
+
+#[test]
+fn every_item_is_taken_once_however_impatient_those_are_who_put_and_take() {
+    const NUM_ITEMS: u64 = 300;
+    on_each("every_item_is_taken_once", |client| {
+        let items: Queue<u64> = client.queue("items", Some(2)).unwrap();
+        let put = |first: u64, items: &Queue<u64>| {
+            for x in first..first + NUM_ITEMS {
+                let mut left = Some(x);
+                while let Some(item) = left {
+                    left = items.put_timeout(item, Duration::from_micros(x % 3 * 700))?;
+                }
+            }
+            Ok::<_, sprang::Error>(())
+        };
+        let take = |n: u64, items: &Queue<u64>| {
+            let mut sum = 0;
+            let mut num_left = n;
+            while num_left > 0 {
+                if let Some(item) = items.take_timeout(Duration::from_micros(num_left % 3 * 700))? {
+                    sum += item;
+                    num_left -= 1;
+                }
+            }
+            Ok::<_, sprang::Error>(sum)
+        };
+        let taking: Vec<_> = (0..2).map(|_| client.try_submit(take, (NUM_ITEMS, lit(items.clone())))).collect();
+        let putting = client.try_submit(put, (0_u64, lit(items.clone())));
+        put(NUM_ITEMS, &items).unwrap();
+        putting.result().unwrap();
+        let sum: u64 = client.gather(&taking).unwrap().into_iter().sum();
+        assert_eq!(sum, (0..2 * NUM_ITEMS).sum());
+        assert_eq!(items.num_items().unwrap(), 0);
+    });
+}

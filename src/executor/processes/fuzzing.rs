@@ -126,6 +126,7 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
         calls: Body::Inline(calls.clone()),
         housekeeping: housekeeping(),
     });
+    let body = || Body::Inline(Bytes(b"what is asked".to_vec()));
     let message = "a message";
     vec![
         calls.0,
@@ -134,5 +135,7 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
         postcard::to_stdvec(&down).expect(message),
         postcard::to_stdvec(&Up::Housekeeping(housekeeping())).expect(message),
         postcard::to_stdvec(&Up::Ready(Err("no".into()))).expect(message),
+        postcard::to_stdvec(&Up::Ask { number: 1, batch: 2, index: 3, question: body() }).expect(message),
+        postcard::to_stdvec(&Down::Answer { number: 1, is_rest_taken: true, answer: Some(body()) }).expect(message),
     ]
 }
