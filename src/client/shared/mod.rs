@@ -20,7 +20,7 @@ pub use permits::{Lock, Permit, Semaphore};
 pub use queue::Queue;
 pub use variable::Variable;
 
-use super::core::{Core, Plant, cluster_numbered};
+use super::core::{Core, Place, Plant, cluster_numbered};
 use super::wait::{deadline_after, give_up_place, spin_until};
 use super::{Client, core_in_worker};
 use crate::engine::CancelToken;
@@ -152,7 +152,7 @@ enum Site {
 /// A handle of an object of any kind.
 struct Object {
     site: Site,
-    subject: Subject,
+    subject: Arc<Subject>,
     /// Whether the table knows of this handle.
     is_open: AtomicBool,
 }
@@ -165,7 +165,9 @@ impl fmt::Debug for Object {
 
 impl Clone for Object {
     fn clone(&self) -> Self {
-        Object::new(self.site.clone(), self.subject.clone())
+        let object = self.uncounted();
+        let _ = object.open();
+        object
     }
 }
 
@@ -204,10 +206,15 @@ impl Patience {
 
 impl Object {
     fn new(site: Site, subject: Subject) -> Object {
-        let object = Object { site, subject, is_open: AtomicBool::new(false) };
+        let object = Object { site, subject: Arc::new(subject), is_open: AtomicBool::new(false) };
         // If it is like another, or the cluster is closed, that is said by `check`, or when it is used.
         let _ = object.open();
         object
+    }
+
+    /// A handle that does not keep the object there.
+    fn uncounted(&self) -> Object {
+        Object { site: self.site.clone(), subject: Arc::clone(&self.subject), is_open: AtomicBool::new(false) }
     }
 
     fn open(&self) -> Result<()> {
@@ -277,25 +284,34 @@ impl Object {
     }
 
     fn ask_here(&self, core: &Arc<Core>, op: Op, patience: Patience) -> Result<Answer> {
-        let letter = Arc::<Letter>::default();
-        let tell = || -> Option<Tell> {
-            let letter = Arc::clone(&letter);
-            (!matches!(patience, Patience::None)).then(|| -> Tell { Box::new(move |answer| letter.put(answer)) })
-        };
-        match core.shared().ask(&self.subject, op, tell) {
-            Asked::Answered(answer) => answer,
-            Asked::Waits(number) => {
-                if spin_until(|| letter.is_there.load(Ordering::Acquire)) {
-                    return letter.take();
-                }
-                let wait = || self.wait(core, number, &letter, patience.deadline());
-                let num_away = &core.shared().num_away;
-                let may_leave = num_away.fetch_add(1, Ordering::Relaxed) < MAX_AWAY;
-                let answer = if may_leave { give_up_place(core, wait) } else { wait() };
-                num_away.fetch_sub(1, Ordering::Relaxed);
-                answer
-            }
+        if let Patience::None = patience {
+            return match core.shared().ask(&self.subject, op, || None) {
+                Asked::Answered(answer) => answer,
+                Asked::Waits(_) => unreachable!("there is nobody to be told"),
+            };
         }
+        let mut letter = None;
+        let tell = || -> Option<Tell> {
+            let letter = Arc::clone(letter.insert(Arc::<Letter>::default()));
+            Some(Box::new(move |answer| letter.put(answer)))
+        };
+        let asked = core.shared().ask(&self.subject, op, tell);
+        let (number, letter) = match (asked, letter) {
+            (Asked::Answered(answer), _) => return answer,
+            (Asked::Waits(number), letter) => (number, letter.expect("who waits is told by a letter")),
+        };
+        if spin_until(|| letter.is_there.load(Ordering::Acquire)) {
+            return letter.take();
+        }
+        let wait = || self.wait(core, number, &letter, patience.deadline());
+        if !Place::of_this_thread().is_some_and(|place| place.is_in(core)) {
+            return wait();
+        }
+        let num_away = &core.shared().num_away;
+        let may_leave = num_away.fetch_add(1, Ordering::Relaxed) < MAX_AWAY;
+        let answer = if may_leave { give_up_place(core, wait) } else { wait() };
+        num_away.fetch_sub(1, Ordering::Relaxed);
+        answer
     }
 
     fn wait(&self, core: &Core, number: u64, letter: &Letter, deadline: Option<Instant>) -> Result<Answer> {

@@ -53,7 +53,8 @@ impl Drop for Permit {
 
 fn acquire(object: &Object, patience: Patience) -> Result<Option<Permit>> {
     match object.ask(Op::Acquire, patience)? {
-        Answer::Permit => Ok(Some(Permit(object.clone()))),
+        // That it is out keeps the object there.
+        Answer::Permit => Ok(Some(Permit(object.uncounted()))),
         Answer::Refused(_) => Ok(None),
         other => Err(unexpected(object, &other)),
     }

@@ -762,8 +762,13 @@ impl Link {
         if let (Some(asked), Some(desk)) = (&mut self.asked, own.desk()) {
             asked.gave_way = Some(match core.give_way(self.index) {
                 true => desk.waits(),
-                // Without a spare process only those that other workers may have can be run meanwhile.
-                false => Box::new(()),
+                // Without a spare process only what other workers may have can be run meanwhile.
+                false => {
+                    log::warn!(
+                        "a task waits and keeps its worker, as there is no spare process left to take its place"
+                    );
+                    Box::new(())
+                }
             });
         }
         core.announce_of(&own);
