@@ -360,7 +360,9 @@ impl Client {
         let mut tasks = Vec::new();
         futures.visit(&mut tasks);
         let open = unsettled(&tasks);
-        let is_over = wait::settled(&open, until, deadline);
+        // One that had failed before is not among those.
+        let has_failed = until == WaitFor::FirstFailure && first_error(&tasks).is_some();
+        let is_over = has_failed || wait::settled(&open, until, deadline);
         if open.iter().any(|promise| !promise.record().is_settled()) {
             let is_cancelled = CancelToken::in_force().is_some_and(|token| token.is_cancelled());
             let cancelled = || Error::new(ErrorKind::Cancelled, "the task that waits for futures was cancelled");
