@@ -332,7 +332,7 @@ fn a_local_task_waits_without_keeping_its_worker() {
     for builder in [of_threads(1), of_processes(1)] {
         on("a_local_task_waits", builder, |client| {
             let go = client.event("go");
-            let waits: TaskFuture<()> = client.submit_local(move || go.wait_timeout(PATIENCE).map(drop).unwrap(), ());
+            let waits: TaskFuture<()> = client.submit_local(move || assert!(go.wait_timeout(PATIENCE).unwrap()), ());
             wait_until("it to run", || waits.status() == Status::Running);
             client.try_submit(|| of_task().event("go").set(), ()).result().unwrap();
             waits.result().unwrap();
