@@ -76,8 +76,10 @@ fn options_are_given_to_each_of_many_tasks() {
 
         let first = client.workers()[0].name.clone();
         let pids = client.tasks().workers([&first]).map(|_: u32| std::process::id(), 0..8_u32);
+        let pids = client.gather(&pids).unwrap();
+        // It has been started by now.
         let his = client.workers().into_iter().find(|worker| worker.name == first).unwrap().pid;
-        assert!(client.gather(&pids).unwrap().into_iter().all(|pid| Some(pid) == his));
+        assert!(pids.iter().all(|&pid| Some(pid) == his), "{pids:?}, {his:?}");
         let nobody = client.tasks().workers(["nobody"]).map(|x: u32| x, [1_u32]);
         assert_eq!(nobody[0].error().unwrap().kind(), ErrorKind::NoWorker);
 
