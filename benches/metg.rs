@@ -10,6 +10,10 @@
 //! can do better. All runs are first runs. In *with build*, the grain includes building (and planning) the graph, for a graph
 //! that is used once.
 //!
+//! How well short tasks can be shared depends on how far apart the two cores are, and a system may move threads while the bench runs: 20 ns and
+//! 130 ns have been seen on one virtual machine within minutes. So the time that a cache line takes is measured with each shape, and ratios
+//! are for runs at the same distance.
+//!
 //! What it does not show: other shapes, more workers than two, memory-bound work.
 //!
 //! Options: `--rounds=N`, `--shape=NAME`, `--quick`.
@@ -25,6 +29,7 @@ use baseline::{Arrays, DequePool, rayon_by_hand, rayon_pool};
 use big::{Shape, busy, step_ns};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use subject::On;
 use table::{Options, Samples, Table, digits, judged, timed};
 
@@ -53,6 +58,7 @@ fn main() {
             continue;
         }
         let mut samples = Samples::default();
+        let way_before = way_between_cores();
         for round in 0..options.num_rounds {
             for &grain in &grains {
                 for turn in 0..SYSTEMS.len() {
@@ -61,6 +67,8 @@ fn main() {
             }
         }
         print_efficiency(name, &shape, &grains, step_ns, &samples);
+        let way_after = way_between_cores();
+        println!("a cache line took {way_before:.0} ns from core to core before, {way_after:.0} ns after\n");
         let find = |system: &str, phase: &str, efficiency: f64| {
             let curve = grains.iter().map(|&grain| {
                 let wall_ns = samples.median(&format!("{system} {grain} {phase}"));
@@ -83,6 +91,27 @@ fn main() {
     }
     println!("{metg}");
     println!("mark: 50 % / deque at most 1.5 for sprang, 64 wide");
+}
+
+/// Nanoseconds from a store on one thread to its sight on another: half of the way there and back, in the best of many short exchanges.
+fn way_between_cores() -> f64 {
+    const NUM_EXCHANGES: u32 = 400;
+    const NUM_ROUNDS: u32 = 50;
+    let ball = AtomicU32::new(0);
+    let pass_on = |turn: u32| {
+        while ball.load(Ordering::Acquire) != turn {
+            std::hint::spin_loop();
+        }
+        ball.store(turn + 1, Ordering::Release);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..NUM_EXCHANGES * NUM_ROUNDS).for_each(|round| pass_on(2 * round + 1)));
+        let exchanges = (0..NUM_EXCHANGES).map(|exchange| {
+            let rounds = exchange * NUM_ROUNDS..(exchange + 1) * NUM_ROUNDS;
+            timed(|| rounds.for_each(|round| pass_on(2 * round))).0
+        });
+        exchanges.fold(f64::INFINITY, f64::min) / f64::from(2 * NUM_ROUNDS)
+    })
 }
 
 fn or_none(number: f64) -> String {
