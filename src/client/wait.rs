@@ -18,8 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a token is looked at while a task waits.
-const LOOK_AT_TOKEN: Duration = Duration::from_millis(5);
 /// How long a thread looks for itself before it goes to sleep, which costs some ten microseconds to wake from.
 pub(super) const SPIN: Duration = Duration::from_micros(20);
 
@@ -127,7 +125,7 @@ fn wait(latch: &Latch, place: Option<Place>, deadline: Option<Instant>) -> bool 
             if is_over || token.as_ref().is_some_and(CancelToken::is_cancelled) {
                 return false;
             }
-            let look = token.as_ref().map(|_| Instant::now() + LOOK_AT_TOKEN);
+            let look = token.as_ref().map(|_| Instant::now() + CancelToken::LOOK);
             match deadline.into_iter().chain(look).min() {
                 Some(time) => drop(latch.bell.wait_until(&mut lock, time)),
                 None => latch.bell.wait(&mut lock),
@@ -223,7 +221,7 @@ impl Arrivals {
                 if is_over || token.as_ref().is_some_and(CancelToken::is_cancelled) {
                     return None;
                 }
-                let look = token.as_ref().map(|_| Instant::now() + LOOK_AT_TOKEN);
+                let look = token.as_ref().map(|_| Instant::now() + CancelToken::LOOK);
                 match deadline.into_iter().chain(look).min() {
                     Some(time) => drop(self.bell.wait_until(&mut arrived, time)),
                     None => self.bell.wait(&mut arrived),

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
 /// A token to end computes early, and to be told that one's own result is no longer wanted.
 ///
@@ -43,6 +44,9 @@ thread_local! {
 }
 
 impl CancelToken {
+    /// How often who waits for something else looks at a token: nobody rings for it.
+    pub(crate) const LOOK: Duration = Duration::from_millis(5);
+
     /// A token that nobody has pulled yet.
     pub fn new() -> Self {
         CancelToken::within(None)

@@ -41,8 +41,6 @@ use table::{Answer, Asked, Item, Kind, Op, Subject, Tell};
 
 /// How many threads of a cluster may wait for what is shared without keeping their places. Those beyond keep them, so that their number is bounded.
 const MAX_AWAY: usize = 256;
-/// How often a token is looked at while a task waits.
-const LOOK_AT_TOKEN: Duration = Duration::from_millis(5);
 
 impl Client {
     /// The event of the cluster that has this name.
@@ -329,7 +327,7 @@ impl Object {
                     }
                 };
             }
-            let look = token.as_ref().map(|_| Instant::now() + LOOK_AT_TOKEN);
+            let look = token.as_ref().map(|_| Instant::now() + CancelToken::LOOK);
             if letter.wait(deadline.into_iter().chain(look).min()) {
                 return letter.take();
             }

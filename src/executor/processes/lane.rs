@@ -11,7 +11,7 @@ use super::pool::Core;
 use super::schedule::{Schedule, Value, local_task_refused, size};
 use super::settings::LocalTasks;
 use super::worker::KEEP_MIN_BYTES;
-use crate::engine::{Run, Timer, Worker, describe_panic};
+use crate::engine::{CancelToken, Run, Timer, Worker, describe_panic};
 use crate::error::{Error, ErrorKind};
 use crate::executor::threads::helpers::Helpers;
 use crate::executor::timer::TimerThread;
@@ -22,10 +22,6 @@ use crate::portable::region::Region;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-/// How often a token from outside is looked at while nothing else happens.
-const LOOK_AT_TOKEN: Duration = Duration::from_millis(5);
 
 /// Takes a run to its end, on all workers or on one of them.
 pub(super) fn execute(
@@ -73,7 +69,7 @@ pub(super) fn execute(
 fn serve(worker: &Worker<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, max_threads: usize) {
     let run = schedule.run();
     let num_helpers = Arc::new(AtomicUsize::new(0));
-    let look = run.has_outer_token().then_some(LOOK_AT_TOKEN);
+    let look = run.has_outer_token().then_some(CancelToken::LOOK);
     while !worker.is_finished() && !worker.is_stopped() {
         let Some(id) = schedule.take_local() else {
             worker.wait_until(look, || schedule.has_local() || worker.is_finished() || worker.is_stopped());

@@ -11,7 +11,7 @@ use super::clock;
 use super::hook::{EXIT_PANICKED, WorkerStart};
 use super::host::CANCEL;
 use super::initializer::InitializerCode;
-use super::line::{LOOK_AT_TOKEN, Unasked};
+use super::line::Unasked;
 use super::link::{Broken, Incoming, Outgoing, prepare, receive, receive_within, send};
 use super::page::{Page, Phase};
 use super::protocol::{
@@ -809,8 +809,8 @@ impl Line {
                 send(&self.to, Up::Withdraw(number))?;
             }
             let time = match deadline {
-                Some(deadline) if !is_withdrawn => LOOK_AT_TOKEN.min(deadline.saturating_duration_since(now)),
-                _ => LOOK_AT_TOKEN,
+                Some(deadline) if !is_withdrawn => CancelToken::LOOK.min(deadline.saturating_duration_since(now)),
+                _ => CancelToken::LOOK,
             };
             match receive_within(&self.from, time)? {
                 Some(Down::Answer { number: other, is_rest_taken, answer }) if other == number => {
