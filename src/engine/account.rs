@@ -12,6 +12,8 @@
 //!    together with its inputs, and sets `TOLD` first, tells that `t` is ready; nobody does once an input has failed.
 //! 3. `readers[t]` counts the readers of the value of `t` whose end has not been entered, and the outputs. Who lowers it to zero, or closes the
 //!    account, tells that the value was released; `held[t]` says whether there was one, and how large.
+//! 4. A run of futures holds none of its outputs: each is told to be released as soon as it is stored, before its future has it. Whoever adds up
+//!    what runs and futures hold counts it once.
 
 use crate::graph::plan::Plan;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -60,6 +62,8 @@ pub(super) struct Account {
     /// These two are empty if nobody asks which values are held.
     readers: Box<[AtomicU32]>,
     held: Box<[AtomicU64]>,
+    /// The outputs that others hold as soon as they are there, ascending.
+    given: Box<[u32]>,
 }
 
 /// How a task has ended.
@@ -76,7 +80,7 @@ pub(super) enum Ending {
 impl Account {
     /// # Complexity
     /// O(tasks), in time and in space: 4 bytes for each task to tell which are ready, 12 to tell which values are held.
-    pub(super) fn new(plan: &Plan, of_ready: bool, of_values: bool) -> Self {
+    pub(super) fn new(plan: &Plan, of_ready: bool, of_values: bool, is_of_futures: bool) -> Self {
         let ids = 0..plan.num_tasks() as u32;
         let waiting = match of_ready {
             true => {
@@ -92,7 +96,12 @@ impl Account {
             ),
             false => Default::default(),
         };
-        Account { waiting, readers, held }
+        let mut given = match of_values && is_of_futures {
+            true => plan.outputs().to_vec(),
+            false => Vec::new(),
+        };
+        given.sort_unstable();
+        Account { waiting, readers, held, given: given.into() }
     }
 
     /// Says which tasks are ready before any has run.
@@ -113,6 +122,9 @@ impl Account {
                 // Relaxed: the readers of the value have it from the engine that the task has ended.
                 self.held[id as usize].store(ValueSize::to_bits(Some(size)), Relaxed);
                 tell(Entry::Stored(id, size));
+                if self.given.binary_search(&id).is_ok() {
+                    self.release(id, &mut tell);
+                }
             }
             if ending != Ending::BadHolding {
                 for &input in plan.read_inputs(id) {
@@ -145,7 +157,7 @@ impl Account {
     }
 
     fn release(&self, id: u32, tell: &mut impl FnMut(Entry)) {
-        // Nobody else does: its last reader alone, and later who closes the account.
+        // Nobody else does at this time: who has stored it if it is given away, its last reader, and later who closes the account.
         let held = &self.held[id as usize];
         if let Some(size) = ValueSize::from_bits(held.load(Relaxed)) {
             held.store(NOTHING, Relaxed);

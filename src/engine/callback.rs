@@ -23,6 +23,7 @@
 //! 6. A task that is started is told to be [ready](TaskReady) once, before its first [`TaskStarted`]. Tasks that will be skipped are not.
 //! 7. Each [`ValueStored`] follows the [`TaskFinished`] of its task, and is followed by exactly one [`ValueReleased`]: after the end of the last
 //!    task that reads the value, or before [`RunFinished`] for outputs, which are handed over then, and for what a run that failed has left.
+//!    The outputs of a run of futures are handed over one by one, each as soon as it is stored.
 //!
 //! # What it costs
 //!
@@ -135,7 +136,7 @@ pub trait Callback: Send + Sync {
         let _ = event;
     }
 
-    /// A value is gone, dropped or moved to its last reader. Told to those who [ask](Interests::values).
+    /// A value is gone, dropped or moved to its last reader, or its future has it. Told to those who [ask](Interests::values).
     fn on_value_released(&self, event: &ValueReleased<'_>) {
         let _ = event;
     }
@@ -432,7 +433,8 @@ impl<'e> RunInfo<'e> {
         self.parent
     }
 
-    /// Whose workers carry it, if it is a run of [futures](crate::TaskFuture). A graph that a client only computes is none.
+    /// Whose workers carry it, if it is a run of [futures](crate::TaskFuture). What is computed without a future, as by
+    /// [`compute`](crate::Delayed::compute) in a task of a cluster, is none.
     pub fn cluster(&self) -> Option<&'e ClusterInfo> {
         self.cluster
     }
@@ -1212,7 +1214,8 @@ impl Watch {
             let (run, started) = (RunId::next(), Instant::now());
             let interests = all.iter().map(|attached| attached.interests).fold(Interests::new(), Interests::and);
             let of_values = interests.values || interests.releases;
-            let account = (interests.ready || of_values).then(|| Account::new(plan, interests.ready, of_values));
+            let account = (interests.ready || of_values)
+                .then(|| Account::new(plan, interests.ready, of_values, cluster.is_some()));
             let (all, open, has_ended) = (all.into(), Mutex::default(), AtomicBool::new(false));
             Box::new(Watch {
                 run,

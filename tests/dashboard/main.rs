@@ -363,8 +363,8 @@ fn bytes_of_values_are_counted_from_their_task_to_their_last_reader() {
         let client = Client::threads(1).unwrap();
         let futures = client.map(|x: u64| x, 0..10_u64);
         client.gather(&futures).unwrap();
-        // The run of a future ends a moment after its promise is kept.
-        let values = &until(dashboard, "/api/status", |status| status["values"]["bytes"] == 0)["values"];
+        let values = &json(dashboard, "/api/status")["values"];
+        assert_eq!(values["bytes"], 0, "the futures hold them");
         assert_eq!((&values["num_of_futures"], &values["bytes_of_futures"]), (&10.into(), &80.into()));
         assert!(values["peak_bytes"].as_u64().unwrap() >= 80, "{values}");
         let metrics = get(dashboard, "/metrics").body;
@@ -372,6 +372,28 @@ fn bytes_of_values_are_counted_from_their_task_to_their_last_reader() {
             metrics.contains("sprang_value_bytes 0\n") && metrics.contains("sprang_future_value_bytes 80\n"),
             "{metrics}"
         );
+    });
+}
+
+#[test]
+fn the_value_of_a_future_is_counted_once_also_while_its_run_goes_on() {
+    with_dashboard("values of futures", |dashboard| {
+        let client = Client::threads(2).unwrap();
+        // One run, whose first task has left a value for a future, and for the second, which goes on.
+        let (go, gate) = gate();
+        let large = delayed_local(|| [1_u8; 70_000], ()).name("large");
+        let sum = delayed_local(|large: &[u8; 70_000], _: &()| u64::from(large[7]), (&large, &gate)).name("sum");
+        let (large, sum) = client.compute((&large, &sum));
+        assert_eq!(large.result().unwrap()[7], 1);
+        let at_gate = |status: &Value| status["running"][0]["name"] == "gate";
+        let values = &until(dashboard, "/api/status", at_gate)["values"];
+        assert_eq!((&values["bytes"], &values["bytes_of_futures"]), (&0.into(), &70_000.into()));
+        assert_eq!(values["peak_bytes"], 70_000);
+        go.send(()).unwrap();
+        assert_eq!(sum.result().unwrap(), 1);
+        let values = &json(dashboard, "/api/status")["values"];
+        assert_eq!((&values["num_of_futures"], &values["bytes_of_futures"]), (&2.into(), &70_008.into()));
+        assert_eq!(values["peak_bytes"], 70_008, "{values}");
     });
 }
 

@@ -880,9 +880,10 @@ impl Collector {
 
     /// The values that runs and futures hold.
     pub(super) fn values(&self, store: &Store) -> Values {
-        let (bytes, peak_bytes) = self.held.look();
+        // Futures first: a value goes from its run to its future, and so is not seen at both.
         let held = store.crowds.iter().map(|crowd| crowd.cluster.num_held());
         let (num_of_futures, bytes_of_futures) = held.fold((0, 0), |(n, bytes), of| (n + of.0, bytes + of.1));
+        let (bytes, peak_bytes) = self.held.look();
         let together = peak_bytes.max(bytes + bytes_of_futures as u64);
         let peak_bytes = together.max(self.most_held.fetch_max(together, Relaxed));
         Values { bytes, peak_bytes, num_of_futures, bytes_of_futures }
