@@ -19,7 +19,7 @@ use crate::graph::node::{Kind, TaskRef};
 use crate::graph::plan::Plan;
 use crate::graph::task::described_arguments;
 use std::any::TypeId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// See the [module](self).
@@ -69,17 +69,21 @@ impl Growing {
             })
             .collect();
         // A name that was not given is that of a function, and comes again and again.
-        let mut names = other.names.iter().map(|name| {
-            let mut push = || {
-                graph.names.push(Arc::clone(name));
-                (graph.names.len() - 1) as u32
-            };
-            match other.families.contains(name) {
-                true => *by_name.entry(Arc::clone(name)).or_insert_with(push),
-                false => push(),
-            }
-        });
-        let names: Vec<u32> = names.by_ref().collect();
+        let of_functions: HashSet<&str> = other.families.iter().map(|family| &**family).collect();
+        let names: Vec<u32> = other
+            .names
+            .iter()
+            .map(|name| {
+                let mut push = || {
+                    graph.names.push(Arc::clone(name));
+                    (graph.names.len() - 1) as u32
+                };
+                match of_functions.contains(&**name) {
+                    true => *by_name.entry(Arc::clone(name)).or_insert_with(push),
+                    false => push(),
+                }
+            })
+            .collect();
         if graph.row.is_empty() {
             graph.row.push(0);
         }
