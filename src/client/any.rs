@@ -4,7 +4,7 @@ use super::future::TaskFuture;
 use super::promise::{AnyPromise, Status};
 use super::wait::{self, WaitFor};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A future of a value of any type. It keeps nobody's task wanted.
 pub struct AnyFuture(Arc<dyn AnyPromise>);
@@ -24,10 +24,15 @@ impl AnyFuture {
         self.0.record().name()
     }
 
-    /// Waits until all are settled; false if the task that waits was cancelled before.
-    pub(crate) fn wait_for_all(futures: &[AnyFuture]) -> bool {
-        let promises: Vec<_> = futures.iter().map(|future| Arc::clone(&future.0)).collect();
-        wait::settled(&promises, WaitFor::All, None)
+    /// What waits until all are settled, or the task that waits is cancelled. It keeps none of their values: those that nobody else has are
+    /// settled, or will never be.
+    pub(crate) fn waiting<'a>(futures: impl Iterator<Item = &'a AnyFuture>) -> Box<dyn FnOnce()> {
+        let promises: Vec<Weak<dyn AnyPromise>> = futures.map(|future| Arc::downgrade(&future.0)).collect();
+        Box::new(move || {
+            // One after the other, so that each is let go of when it is settled.
+            let mut those_left = promises.iter().filter_map(Weak::upgrade);
+            while those_left.next().is_some_and(|promise| wait::settled(&[promise], WaitFor::All, None)) {}
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! How far runs have got, shown while they go on.
 //!
 //! Events only count, in atomics of their run. A thread that lives as long as there are runs looks at the counts now and then and shows
-//! them; the thread that ends a run shows its last state, so nothing is written after `compute` has returned.
+//! them; the thread that ends a run shows its last state, so nothing is written of a run after its `compute` has returned. Who drops the guard
+//! shows the last state of all that is shown then, and nothing is written afterwards.
 //!
 //! # What is said of the time left
 //!
@@ -11,9 +12,12 @@
 //!
 //! # Futures
 //!
-//! The runs of the futures of one cluster share a line, which has what waits in the cluster beside what they tell; it ends when the cluster has
-//! had nothing to do for a moment. Futures that somebody names are followed without a run: who looks at their states ten times in a second
-//! knows how many of each name ran meanwhile, and so how long they run, on average and in all.
+//! The runs of the futures of one cluster share a line, which has what waits in the cluster beside what they tell. It ends when the cluster
+//! has had nothing to do for a moment, or with the guard. Then it counts only what has been taken up, so that it is exact: a task is counted
+//! before its future is told of it, but waits for a moment longer as far as the cluster knows.
+//!
+//! Futures that somebody names are followed without a run: who looks at their states ten times in a second knows how many of each name ran
+//! meanwhile, and so how long they run, on average and in all. A future that has come to its end is let go of when somebody looks.
 
 use super::picture::{Graph, without_numbers};
 use super::units;
@@ -63,10 +67,13 @@ pub fn progress() -> Shown {
 
 /// How the progress of runs is shown.
 ///
-/// On a terminal each run has a bar on stderr, with the number of tasks done, in all and by name, how many are done in a second, and the time
-/// left. Where stderr is no terminal there is a plain line now and then. Runs that end within [`min_duration`](Progress::min_duration)
-/// show nothing. A run that fails says so and leaves its bar as it is.
-/// [Futures](crate::TaskFuture) have a bar for each cluster, which ends when no more are handed in for a moment.
+/// On a terminal each run has a bar on stderr, with the number of tasks done, in all and by name, how many are done in a second, and the
+/// time left. Where stderr is no terminal there is a plain line now and then. Runs that end within
+/// [`min_duration`](Progress::min_duration) show nothing. A run that fails says so and leaves its bar as it is.
+///
+/// [Futures](crate::TaskFuture) have a bar for each cluster, which ends when no more are handed in for a moment, or when the guard is dropped.
+/// While it goes on, all that waits in the cluster is counted in, because nobody knows of what waits who has handed it in; to see only what is
+/// your own, [follow](Progress::follow) it.
 ///
 /// # Examples
 /// ```
@@ -158,8 +165,8 @@ impl Progress {
         Arc::new(self.board())
     }
 
-    /// Shows how far futures have got, in the background, until they have come to an end or the guard is dropped. They may be of any types, in
-    /// any shape. To wait meanwhile, see [`Followed::wait`] and [`progress_of`].
+    /// Shows how far futures have got, in the background, until they have come to an end or the guard is dropped. They may be of any types,
+    /// in any shape. To wait meanwhile, see [`Followed::wait`] and [`progress_of`].
     ///
     /// # Examples
     /// ```
@@ -207,7 +214,7 @@ impl fmt::Debug for Shown {
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.shared.end_idle(Duration::ZERO);
+        self.shared.close();
     }
 }
 
@@ -237,6 +244,8 @@ struct State {
     display: Display,
     lines: Vec<Line>,
     has_thread: bool,
+    /// Nothing more is shown.
+    is_closed: bool,
 }
 
 /// One line or bar: a run, or the futures of a cluster.
@@ -347,9 +356,13 @@ impl Counts {
         })
     }
 
-    fn num_tasks(&self) -> u64 {
+    /// How many have come to their end, of how many; what waits in the cluster among these, or only what has been taken up.
+    fn done_and_all(&self, counts_queued: bool) -> (u64, u64) {
+        let num_done = self.num_done();
         let num_known: u64 = self.families.lock().iter().map(|counts| counts.num_tasks.load(Relaxed)).sum();
-        num_known + self.num_queued()
+        let num_queued = if counts_queued { self.num_queued() } else { 0 };
+        // They are not read at once.
+        (num_done, (num_known + num_queued).max(num_done))
     }
 
     /// Whether it is a cluster without anything to do, since then.
@@ -452,8 +465,8 @@ impl Counts {
         }
     }
 
-    fn line(&self, rest: &str) -> String {
-        let (title, done, all) = (&self.title, units::count(self.num_done()), units::count(self.num_tasks()));
+    fn line(&self, (done, all): (u64, u64), rest: &str) -> String {
+        let (title, done, all) = (&self.title, units::count(done), units::count(all));
         format!("{}{title}: {done} of {all} tasks {rest}\n", "  ".repeat(self.depth))
     }
 }
@@ -571,7 +584,7 @@ fn rate(per_second: f64) -> String {
 
 impl Board {
     fn new(min_duration: Duration, every: Duration, display: Display) -> Self {
-        let state = Mutex::new(State { display, lines: Vec::new(), has_thread: false });
+        let state = Mutex::new(State { display, lines: Vec::new(), has_thread: false, is_closed: false });
         let shared = Shared {
             min_duration,
             every: every.max(REDRAW),
@@ -617,7 +630,7 @@ impl Board {
 
 impl Drop for Board {
     fn drop(&mut self) {
-        self.shared.end_idle(Duration::ZERO);
+        self.shared.close();
     }
 }
 
@@ -693,6 +706,9 @@ impl Callback for Board {
 impl Shared {
     fn add(self: &Arc<Self>, counts: Arc<Counts>) {
         let mut state = self.state.lock();
+        if state.is_closed {
+            return;
+        }
         state.lines.push(Line { counts, bar: None, last: None });
         if !state.has_thread {
             let shared = Arc::clone(self);
@@ -718,6 +734,20 @@ impl Shared {
 
     fn end(&self, counts: &Arc<Counts>, ended: Instant, error: Option<&Error>) {
         self.state.lock().end(counts, ended, error, self.min_duration);
+        self.changed.notify_all();
+    }
+
+    /// Ends all lines, and has no more.
+    fn close(&self) {
+        self.clusters.write().clear();
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        let now = Instant::now();
+        let all: Vec<Arc<Counts>> = state.lines.iter().map(|line| Arc::clone(&line.counts)).collect();
+        for counts in all {
+            state.end(&counts, counts.idle_since().unwrap_or(now), None, self.min_duration);
+        }
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -748,7 +778,7 @@ impl Line {
         self.bar.get_or_insert_with(|| {
             let style = ProgressStyle::with_template("{prefix} [{bar:24}] {human_pos}/{human_len} {wide_msg}");
             let style = style.expect("the template is right").progress_chars("=> ");
-            let bar = ProgressBar::with_draw_target(Some(counts.num_tasks()), ProgressDrawTarget::hidden());
+            let bar = ProgressBar::with_draw_target(Some(counts.done_and_all(true).1), ProgressDrawTarget::hidden());
             bar.set_style(style);
             bar.set_prefix(format!("{}{}", "  ".repeat(counts.depth), counts.title));
             bars.add(bar)
@@ -774,15 +804,16 @@ impl State {
                     }
                     num_bars += usize::from(line.bar.is_none());
                     let bar = line.ensure_bar(bars);
+                    let (done, all) = counts.done_and_all(true);
                     bar.set_message(counts.message(now));
-                    bar.set_length(counts.num_tasks());
-                    bar.set_position(counts.num_done());
+                    bar.set_length(all);
+                    bar.set_position(done);
                     bar.tick();
                 }
                 Display::Lines(writer) => {
                     if line.last.is_none_or(|last| now.saturating_duration_since(last) >= every) {
                         line.last = Some(now);
-                        write(writer, &counts.line(&format!("at {}", counts.message(now))));
+                        write(writer, &counts.line(counts.done_and_all(true), &format!("at {}", counts.message(now))));
                     }
                 }
             }
@@ -804,12 +835,15 @@ impl State {
                 }
             }
             Display::Bars(bars) => {
+                let (done, all) = counts.done_and_all(false);
                 let bar = line.ensure_bar(bars);
-                bar.set_length(counts.num_tasks());
-                bar.set_position(counts.num_done());
+                bar.set_length(all);
+                bar.set_position(done);
                 bar.abandon_with_message(counts.end(ended, error));
             }
-            Display::Lines(writer) => write(writer, &counts.line(&counts.end(ended, error))),
+            Display::Lines(writer) => {
+                write(writer, &counts.line(counts.done_and_all(false), &counts.end(ended, error)));
+            }
         }
     }
 }
@@ -844,12 +878,11 @@ pub fn progress_of(futures: impl Futures) {
 #[must_use = "futures are followed until this guard is dropped: bind it, or call `wait`"]
 pub struct Followed {
     shared: Arc<Following>,
-    futures: Vec<AnyFuture>,
 }
 
 impl fmt::Debug for Followed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Followed").field("num_futures", &self.futures.len()).finish_non_exhaustive()
+        f.debug_struct("Followed").field("num_open", &self.shared.state.lock().open.len()).finish_non_exhaustive()
     }
 }
 
@@ -880,9 +913,8 @@ struct OpenFuture {
 impl Followed {
     fn new(mut progress: Progress, futures: impl Futures) -> Self {
         let display = progress.display();
-        let (mut all, mut copies) = (Vec::new(), Vec::new());
+        let mut all = Vec::new();
         futures.list(&mut all);
-        futures.list(&mut copies);
         let Progress { min_duration, every, .. } = progress;
         let now = Instant::now();
         let names: Vec<String> = all.iter().map(|future| without_numbers(&future.name())).collect();
@@ -892,7 +924,7 @@ impl Followed {
         };
         let counts = Arc::new(Counts::new(title, now, 0, None));
         let mut numbers: HashMap<String, usize> = HashMap::new();
-        let open: Vec<OpenFuture> = (copies.into_iter().zip(&names))
+        let open: Vec<OpenFuture> = (all.into_iter().zip(&names))
             .map(|(future, name)| {
                 let family = counts.family(name);
                 family.num_tasks.fetch_add(1, Relaxed);
@@ -909,6 +941,7 @@ impl Followed {
                 .into_iter()
                 .collect(),
             has_thread: false,
+            is_closed: false,
         };
         let mut state = FollowState { shown, counts, open, looked: now, busy_ns: vec![0; numbers.len()] };
         state.look(now);
@@ -919,12 +952,13 @@ impl Followed {
         let following = Arc::clone(&shared);
         // Without a thread only the end is shown.
         let _thread = std::thread::Builder::new().name("sprang-progress".into()).spawn(move || following.keep_up());
-        Followed { shared, futures: all }
+        Followed { shared }
     }
 
     /// Waits until all have come to an end. In a task that is cancelled meanwhile, no longer than that.
     pub fn wait(self) {
-        AnyFuture::wait_for_all(&self.futures);
+        let wait = AnyFuture::waiting(self.shared.state.lock().open.iter().map(|open| &open.future));
+        wait();
     }
 }
 
@@ -1235,8 +1269,82 @@ mod tests {
         gate.open();
         client.gather(&waits[..5]).unwrap();
         drop(shown);
-        until_written(&paper, "queue: 5 of 5 tasks in ");
-        assert_eq!(paper.text().matches(" tasks in ").count(), 1, "{}", paper.text());
+        let text = paper.text();
+        assert!(text.lines().last().unwrap().starts_with("queue: 5 of 5 tasks in "), "{text}");
+        assert_eq!(text.matches(" tasks in ").count(), 1, "{text}");
+        drop(client);
+        assert_eq!(paper.text(), text);
+    }
+
+    #[test]
+    fn nothing_is_written_of_futures_after_the_guard_is_dropped() {
+        for _ in 0..20 {
+            let paper = Paper::default();
+            let shown = Progress::new().min_duration(Duration::ZERO).lines_to(paper.clone()).scoped();
+            let client = crate::Client::owning(cluster("brief"));
+            let gate = Gate::default();
+            let (passed, reached) = (gate.clone(), Gate::default());
+            let there = reached.clone();
+            let pass = move || {
+                there.open();
+                passed.pass();
+                squares_of_three()
+            };
+            let late = client.compute(&crate::delayed_local(pass, ()).name("late"));
+            reached.pass();
+            let squares = client.map(|x: u64| x * x, 0..6_u64);
+            client.gather(&squares).unwrap();
+            drop(shown);
+            let text = paper.text();
+            // At once, with the future that goes on, which starts a run of its own afterwards.
+            assert!(text.lines().last().unwrap().starts_with("brief: 6 of 7 tasks in "), "{text}");
+            gate.open();
+            assert_eq!(late.result().unwrap(), 5);
+            drop(client);
+            assert_eq!(paper.text(), text);
+        }
+    }
+
+    fn squares_of_three() -> u64 {
+        let squares: Vec<_> = (0..3_u64).map(|i| delayed(|i| i * i, (i,))).collect();
+        delayed(|all: Refs<'_, u64>| all.iter().sum::<u64>(), (&squares,)).compute_with("sync").unwrap()
+    }
+
+    #[test]
+    fn the_last_line_of_futures_is_there_with_the_guard_and_whole() {
+        for _ in 0..200 {
+            let paper = Paper::default();
+            let shown = Progress::new().min_duration(Duration::ZERO).lines_to(paper.clone()).scoped();
+            let client = crate::Client::owning(cluster("whole"));
+            let squares = client.map(|x: u64| x * x, 0..6_u64);
+            client.gather(&squares).unwrap();
+            drop(shown);
+            let text = paper.text();
+            assert!(text.lines().last().unwrap().starts_with("whole: 6 of 6 tasks in "), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_follows_futures_keeps_no_values_of_those_that_have_ended() {
+        let client = crate::Client::owning(cluster("kept"));
+        let gate = Gate::default();
+        let value = Arc::new(());
+        let held = Arc::clone(&value);
+        let done = client.compute(&crate::delayed_local(move || Arc::clone(&held), ()).name("done"));
+        let passed = gate.clone();
+        let open = client.compute(&crate::delayed_local(move || passed.pass(), ()).name("open"));
+        let paper = Paper::default();
+        let followed = Progress::new().min_duration(Duration::ZERO).lines_to(paper.clone()).follow((&done, &open));
+        done.result().unwrap();
+        drop(done);
+        let start = Instant::now();
+        while Arc::strong_count(&value) > 1 {
+            assert!(start.elapsed() < Duration::from_secs(60), "{} hold it", Arc::strong_count(&value));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        gate.open();
+        followed.wait();
+        assert!(paper.text().contains("2 of 2 tasks in "), "{}", paper.text());
     }
 
     #[test]
