@@ -488,6 +488,44 @@ fn a_graph_that_a_client_computes_is_a_run_with_a_graph() {
     });
 }
 
+#[test]
+fn a_graph_that_a_client_computes_is_not_counted_with_its_cluster() {
+    with_dashboard("graph beside futures", |dashboard| {
+        let client = Client::threads(2).unwrap();
+        assert_eq!(client.submit(|x: u64| x + 1, (1_u64,)).result().unwrap(), 2);
+        let (go, gate) = gate();
+        let afters: Vec<_> =
+            (0..20_u64).map(|i| delayed_local(|_: &(), i: u64| i, (&gate, i)).name(format!("after {i}"))).collect();
+        let futures = client.compute(&afters);
+        let status = until(dashboard, "/api/status", |status| status["tasks"]["running"] == 1);
+        assert_eq!((&status["tasks"]["waiting"], &status["runs"]["running"]), (&20.into(), &1.into()), "{status}");
+        let live = status["live"].as_array().unwrap();
+        assert_eq!((live.len(), &live[0]["kind"], &live[0]["num_tasks"]), (1, &"run".into(), &21.into()));
+        go.send(()).unwrap();
+        client.gather(&futures).unwrap();
+    });
+}
+
+#[test]
+fn a_report_on_futures_has_many_calls_also_where_they_read_many_values() {
+    with_dashboard("many values", |dashboard| {
+        let client = Client::threads(2).unwrap();
+        let parts = client.map(|x: u64| x, 0..300_u64);
+        // With the 300 that each reads, far more than 10 000 tasks.
+        let sums: Vec<_> = (0..100_u64)
+            .map(|i| client.submit(|all: Refs<'_, u64>, i: u64| all.iter().sum::<u64>() + i, (&parts, i)))
+            .collect();
+        client.gather(&sums).unwrap();
+        let runs = until(dashboard, "/api/runs", |runs| runs["runs"][0]["state"] == "idle");
+        let run = &runs["runs"][0];
+        assert_eq!((run["finished"].as_u64(), &run["kind"]), (Some(400), &"futures".into()));
+        let trace = get(dashboard, &format!("/api/runs/{}/trace.json", run["id"]));
+        let events: Value = serde_json::from_str(&trace.body).unwrap();
+        let events = events.get("traceEvents").unwrap_or(&events).as_array().unwrap().clone();
+        assert_eq!(events.iter().filter(|event| event["ph"] == "X").count(), 400);
+    });
+}
+
 /// Writes down that it was called, and waits for its end unless that is the sixth time.
 #[cfg(target_os = "linux")]
 fn sixth_time_lucky(path: String) -> u64 {

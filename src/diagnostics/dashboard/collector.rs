@@ -16,7 +16,10 @@
 //!    the live runs, in the shards; a run goes from here to there under the lock of the store.
 //! 4. The runs of a cluster's futures are shown as one: the first gives its number to a [`Crowd`], and what the others do is counted there, from
 //!    their end on in the store. Their tasks are numbered on.
-//! 5. What is kept for reports, of runs that have ended, is no more than [`MAX_REPORT_BYTES`], but for that of the last run. The oldest go.
+//! 5. What is kept for reports, of runs that have ended, is no more than [`MAX_REPORT_BYTES`], but for that of the last run. The oldest go. Beside
+//!    these, each crowd has two windows of no more than twice [`MAX_CROWD_NODES`] tasks each.
+//! 6. Under the lock of the store nothing is copied that is larger than the samples of a window, but for the graph of one: once after a report on
+//!    it was asked for, if more is added while that is made.
 
 use super::held::Held;
 use super::resources::Resources;
@@ -40,8 +43,10 @@ use std::time::{Duration, Instant, SystemTime};
 pub(super) const MAX_FRESH: usize = 1_024;
 /// Clusters whose futures are kept.
 const MAX_CROWDS: usize = 50;
-/// Tasks of a cluster that the report on its futures is about, at least once there are so many, and twice as many at most.
+/// Calls of a cluster that the report on its futures is about, at least once there are so many, and twice as many at most.
 const MAX_CROWD_TASKS: usize = 10_000;
+/// Calls and values that such a report is about, at least, if it has not so many calls. A run of more is one by itself.
+const MAX_CROWD_NODES: usize = 16 * MAX_CROWD_TASKS;
 /// Ended tasks that are kept.
 pub(super) const MAX_TASKS: usize = 5_000;
 /// Ended runs that are kept.
@@ -218,6 +223,8 @@ pub(super) struct KnownRun {
     handle: RunHandle,
     /// Of a run of futures.
     part: Option<Part>,
+    /// Of a graph of futures that is shown by itself: the cluster, and the tasks that are futures.
+    promised: Option<(u64, Box<[u32]>)>,
 }
 
 /// What a run of futures is in the [`Crowd`] of its cluster.
@@ -252,6 +259,8 @@ pub(super) struct Crowd {
 struct Window {
     number: u64,
     graph: Growing,
+    /// Tasks of its graph that are no values.
+    num_calls: usize,
     sample: Sample,
     sampling: Sampling,
     failures: Vec<profile::Failure>,
@@ -263,7 +272,7 @@ impl Window {
     fn new(number: u64, started_ns: u64) -> Self {
         let (sample, sampling) = (Sample::default(), Sampling::new(2 * MAX_CROWD_TASKS));
         let (graph, failures) = (Growing::default(), Vec::new());
-        Window { number, graph, sample, sampling, failures, num_skipped: 0, started_ns }
+        Window { number, graph, num_calls: 0, sample, sampling, failures, num_skipped: 0, started_ns }
     }
 }
 
@@ -272,7 +281,7 @@ pub(super) struct CrowdNow<'s> {
     pub(super) crowd: &'s Crowd,
     /// With what goes on.
     pub(super) names: Vec<(u16, Counts)>,
-    /// Futures that have not come to their end; `None` if the cluster is gone.
+    /// Futures that have not come to their end and are not of a graph that is shown by itself; `None` if the cluster is gone.
     pub(super) num_pending: Option<usize>,
 }
 
@@ -283,7 +292,7 @@ impl Crowd {
 
     /// The window for some more tasks.
     fn window(&mut self, now_ns: u64) -> &mut Window {
-        if self.now.graph.graph().num_tasks() >= MAX_CROWD_TASKS {
+        if self.now.num_calls >= MAX_CROWD_TASKS || self.now.graph.graph().num_tasks() >= MAX_CROWD_NODES {
             self.num_windows += 1;
             let new = Window::new(self.num_windows, now_ns);
             self.before = Some(std::mem::replace(&mut self.now, new));
@@ -305,10 +314,6 @@ impl Crowd {
     pub(super) fn has_report(&self) -> bool {
         self.larger_window().sample.len() > 0
     }
-
-    fn is_gone(&self) -> bool {
-        self.cluster.num_pending().is_none()
-    }
 }
 
 fn add_to(names: &mut Vec<(u16, Counts)>, number: u16, counts: &Counts) {
@@ -326,6 +331,12 @@ impl KnownRun {
 
     pub(super) fn is_part(&self) -> bool {
         self.part.is_some()
+    }
+
+    /// Of a graph that is shown by itself: how many futures of this cluster it has that have not come to their end.
+    fn num_promised(&self, cluster: u64) -> usize {
+        let its = self.promised.as_ref().filter(|(of, _)| *of == cluster);
+        its.map_or(0, |(_, outputs)| outputs.iter().filter(|&&id| !self.stage(id).is_over()).count())
     }
 
     fn enters(&self, task: usize, stage: Stage) {
@@ -543,8 +554,10 @@ impl Store {
             return position;
         }
         if self.crowds.len() == MAX_CROWDS {
-            let oldest = self.crowds.iter().position(Crowd::is_gone).unwrap_or(0);
-            self.crowds.remove(oldest);
+            // Of those that are gone, or else have nothing to do, or else of all, the one that has told of nothing for longest.
+            let rank = |crowd: &Crowd| (crowd.cluster.num_pending().map_or(0, |n| 1 + n.min(1)), crowd.last_ns);
+            let forgotten = (0..self.crowds.len()).min_by_key(|&index| rank(&self.crowds[index]));
+            forgotten.map(|index| self.crowds.remove(index));
         }
         // A thread of a cluster runs each by itself.
         let scheduler = if scheduler == "sync" { "threads" } else { scheduler };
@@ -661,7 +674,10 @@ impl Now {
             for (run, counts) in self.parts.iter().filter(|(run, _)| is_its(run)) {
                 run.groups.iter().zip(counts).for_each(|(&(number, _), counts)| add_to(&mut names, number, counts));
             }
-            CrowdNow { crowd, names, num_pending: crowd.cluster.num_pending() }
+            // Those of graphs that are shown by themselves are counted there.
+            let of_graphs = self.live.iter().map(|(run, _)| run.num_promised(crowd.cluster.id())).sum();
+            let num_pending = crowd.cluster.num_pending().map(|num_pending| num_pending.saturating_sub(of_graphs));
+            CrowdNow { crowd, names, num_pending }
         };
         store.crowds.iter().map(now).collect()
     }
@@ -935,7 +951,7 @@ impl Collector {
             ended,
             error: None,
             num_skipped: window.num_skipped,
-            graph: Arc::new(window.graph.graph().clone()),
+            graph: Arc::clone(window.graph.graph()),
             samples: vec![window.sample.clone()],
             failures: window.failures.clone(),
             resources: self.resources.between(started, ended.unwrap_or(Duration::MAX)),
@@ -990,6 +1006,7 @@ impl Collector {
             Some(_) => Graph::of_many(run.plan()),
             None => Graph::without_arguments(run.plan()),
         };
+        let num_calls = (0..run.num_tasks()).filter(|&id| !run.task(id).is_value()).count();
         let started_ns = self.ns(started);
         let mut part = None;
         let mut groups: Vec<(u16, u64)> = Vec::new();
@@ -1004,6 +1021,7 @@ impl Collector {
                 let id = crowd.id;
                 let window = crowd.window(started_ns);
                 let first_in_window = window.graph.add(&graph);
+                window.num_calls += num_calls;
                 part = Some(Part { crowd: id, first, window: window.number, first_in_window });
             }
             let numbers = (0..graph.num_families() as u32).map(|family| store.intern(graph.family_name(family)));
@@ -1025,6 +1043,8 @@ impl Collector {
             [output] => cut(graph.name(*output)).to_owned(),
             [first, others @ ..] => format!("{} and {} more", cut(graph.name(*first)), others.len()),
         };
+        let of_graph = run.cluster().filter(|_| part.is_none());
+        let promised = of_graph.map(|cluster| (cluster.id(), graph.outputs().into()));
         let graph = Some(graph)
             .filter(|_| part.is_none())
             .filter(|graph| graph.num_tasks() + graph.num_dependencies() <= MAX_GRAPH);
@@ -1047,6 +1067,7 @@ impl Collector {
             ids: (run.id(), run.parent()),
             handle,
             part,
+            promised,
         }
     }
 }
@@ -1057,8 +1078,8 @@ fn is_graph(run: RunInfo<'_>) -> bool {
     const MANY: usize = 1_000;
     const SOME: usize = 12;
     let num_tasks = run.num_tasks();
-    if num_tasks < SOME {
-        return false;
+    if !(SOME..=MAX_CROWD_NODES).contains(&num_tasks) {
+        return num_tasks > MAX_CROWD_NODES;
     }
     let calls = || (0..num_tasks).map(|id| run.task(id)).filter(|task| !task.is_value());
     let num_calls = calls().count();

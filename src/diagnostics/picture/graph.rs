@@ -45,7 +45,8 @@ pub(in crate::diagnostics) struct Graph {
 /// The graphs of many runs beside one another, as one that grows.
 #[derive(Debug, Default)]
 pub(in crate::diagnostics) struct Growing {
-    graph: Graph,
+    /// Copied when more is added while others have it.
+    graph: Arc<Graph>,
     by_name: HashMap<Arc<str>, u32>,
     by_family: HashMap<Arc<str>, u32>,
 }
@@ -57,6 +58,7 @@ impl Growing {
     /// O(V + E) of what is added.
     pub(in crate::diagnostics) fn add(&mut self, other: &Graph) -> u32 {
         let Growing { graph, by_name, by_family } = self;
+        let graph = Arc::make_mut(graph);
         let first = graph.num_tasks() as u32;
         let families: Vec<u32> = other
             .families
@@ -98,7 +100,7 @@ impl Growing {
         first
     }
 
-    pub(in crate::diagnostics) fn graph(&self) -> &Graph {
+    pub(in crate::diagnostics) fn graph(&self) -> &Arc<Graph> {
         &self.graph
     }
 }

@@ -303,7 +303,7 @@ impl Profiler {
         let by_id = others.by_id.clone();
         for whole in &others.wholes {
             if let Some(&index) = by_id.get(&whole.run) {
-                runs[index].graph = Arc::new(whole.graph.graph().clone());
+                runs[index].graph = Arc::clone(whole.graph.graph());
             }
         }
         drop(others);
