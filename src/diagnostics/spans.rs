@@ -135,6 +135,9 @@ fn title(event: &RunStarted<'_>) -> String {
 
 impl Callback for Spans {
     fn on_run_started(&self, event: &RunStarted<'_>) {
+        if event.run.starts_worker() {
+            return;
+        }
         let span = info_span!(
             target: RUN,
             "run",
@@ -236,15 +239,22 @@ impl Callback for Spans {
     }
 
     fn on_worker_started(&self, event: &WorkerStarted<'_>) {
-        self.within(event.run.id(), |run| {
+        let told = self.within(event.run.id(), |run| {
             debug!(target: WORKER, parent: run, worker = %event.worker, "worker started");
         });
+        // By a cluster, before there was something to do.
+        if told.is_none() {
+            debug!(target: WORKER, worker = %event.worker, "worker started");
+        }
     }
 
     fn on_worker_lost(&self, event: &WorkerLost<'_>) {
-        self.within(event.run.id(), |run| {
+        let told = self.within(event.run.id(), |run| {
             warn!(target: WORKER, parent: run, worker = %event.worker, error = %event.error, "worker lost");
         });
+        if told.is_none() {
+            warn!(target: WORKER, worker = %event.worker, error = %event.error, "worker lost");
+        }
     }
 
     fn on_run_finished(&self, event: &RunFinished<'_>) {

@@ -249,6 +249,22 @@ fn the_futures_of_a_cluster_are_one_run_and_their_records_fit_its_graph() {
     assert!(profile.to_html().contains("square #"));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn that_a_worker_is_started_is_no_future() {
+    let profiler = Arc::new(Profiler::new());
+    let watched = callback::register(profiler.clone());
+    let cluster = sprang::LocalCluster::builder().workers(1).threads_per_worker(1).name("early").build().unwrap();
+    assert!(cluster.wait_for_workers(1, None));
+    drop(cluster);
+    drop(watched);
+    // Other tests may have runs meanwhile.
+    let profile = profiler.profile();
+    let mut names = profile.runs().iter().flat_map(|run| run.tasks()).map(|task| task.name.to_string());
+    assert!(!names.any(|name| name == "start a worker"), "{:?}", profile.runs());
+    assert!(profile.tasks().all(|task| &*task.name != "start a worker"));
+}
+
 #[test]
 fn a_large_run_becomes_a_sample_and_says_so() {
     let profiler = Arc::new(Profiler::new().max_records(4_096).resources_every(None));

@@ -213,7 +213,8 @@ impl Sample {
 #[derive(Clone, Copy)]
 struct Part {
     run: RunId,
-    whole: RunId,
+    /// `None` if it only has a worker started, of which nothing is kept.
+    whole: Option<RunId>,
     /// The id of its first task there.
     first: u32,
 }
@@ -339,7 +340,8 @@ impl Profiler {
         let how = (outcome, attempt, value);
         let mut record = Record::new(task, worker, self.since_origin(started), (started, ended), crossing, how);
         if let Some(part) = self.part(task.run()) {
-            (record.run, record.id) = (part.whole.get(), part.first + record.id);
+            let Some(whole) = part.whole else { return };
+            (record.run, record.id) = (whole.get(), part.first + record.id);
         }
         let index = if worker.is_here() { worker.thread() } else { worker.pid() } as usize % NUM_SHARDS;
         self.shards[index].lock().add(record, &self.sampling);
@@ -347,7 +349,8 @@ impl Profiler {
 
     fn fail(&self, task: TaskInfo<'_>, at: Instant, was_retried: bool, error: Error) {
         let at = Duration::from_nanos(self.since_origin(at));
-        let (run, first) = self.part(task.run()).map_or((task.run(), 0), |part| (part.whole, part.first));
+        let (run, first) = self.part(task.run()).map_or((Some(task.run()), 0), |part| (part.whole, part.first));
+        let Some(run) = run else { return };
         let mut others = self.others.lock();
         if others.failures.len() < MAX_FAILURES {
             others.failures.push(Failure { run, id: first as usize + task.id(), at, was_retried, error });
@@ -379,7 +382,7 @@ impl Profiler {
         if is_kept {
             others.num_tasks += if is_first { 0 } else { run.num_tasks() };
             let whole = &mut others.wholes[position];
-            let part = Part { run: run.id(), whole: whole.run, first: whole.graph.add(&graph) };
+            let part = Part { run: run.id(), whole: Some(whole.run), first: whole.graph.add(&graph) };
             self.parts.write().push(part);
         }
         drop(others);
@@ -388,7 +391,7 @@ impl Profiler {
     }
 
     fn with_run(&self, run: RunId, body: impl FnOnce(&mut RunProfile)) {
-        let run = self.part(run).map_or(run, |part| part.whole);
+        let Some(run) = self.part(run).map_or(Some(run), |part| part.whole) else { return };
         let mut others = self.others.lock();
         if let Some(&index) = others.by_id.get(&run) {
             body(&mut others.runs[index]);
@@ -453,8 +456,12 @@ impl Callback for Profiler {
     }
 
     fn on_run_started(&self, event: &RunStarted<'_>) {
+        if event.run.starts_worker() {
+            self.parts.write().push(Part { run: event.run.id(), whole: None, first: 0 });
+            return self.has_futures.store(true, Relaxed);
+        }
         let started = Duration::from_nanos(self.since_origin(event.started));
-        let whole = |run| self.part(run).map_or(run, |part| part.whole);
+        let whole = |run| self.part(run).and_then(|part| part.whole).unwrap_or(run);
         let (id, parent) = (event.run.id(), event.run.parent().map(whole));
         if let Some(sampler) = &self.sampler {
             sampler.begin(*self.origin.get_or_init(|| event.started));
@@ -512,13 +519,14 @@ impl Callback for Profiler {
     fn on_run_finished(&self, event: &RunFinished<'_>) {
         let ended = Duration::from_nanos(self.since_origin(event.ended));
         self.with_run(event.run.id(), |run| {
-            run.ended = Some(ended);
+            // Those of a cluster do not tell in the order in which they end.
+            run.ended = run.ended.max(Some(ended));
             run.error = event.error.clone().filter(|_| event.run.cluster().is_none());
         });
         if self.has_futures.load(Relaxed) {
             self.parts.write().retain(|part| part.run != event.run.id());
         }
-        if let Some(sampler) = &self.sampler {
+        if let Some(sampler) = self.sampler.as_ref().filter(|_| !event.run.starts_worker()) {
             sampler.end();
         }
     }
