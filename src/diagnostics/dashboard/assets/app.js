@@ -208,7 +208,7 @@ const tables = {
     const rows = workers.map((worker) => [worker.name, state(stateOf(worker)), count(worker.finished), count(worker.failed),
       worker.kind === "process" ? count(worker.restarts) : "", cpuOf(worker), memoryOf(worker), duration(worker.busy),
       percent(Math.min(1, worker.busy / Math.max(1e-9, worker.last_seen - worker.first_seen))), worker.running > 0 ? "now" : `${duration(Math.max(0, now - worker.last_seen))} ago`, how(worker),
-      ...(hasButtons ? [restartButton(worker)] : [])]);
+      ...(hasButtons ? [restartButton(worker, workers)] : [])]);
     put($("workers-table"), table([["Worker"], ["State"], ["Done", "number"], ["Failed", "number"], ["Restarts", "number"], ["Processors", "meters"], ["Memory", "meters"],
       ["Busy", "number wide"], ["Load", "number wide"], ["Last seen", "number wide"], ["Last error", "long"], ...(hasButtons ? [["Process"]] : [])], rows, "No worker has been seen yet."));
   },
@@ -283,9 +283,11 @@ function cancelButton(run) {
   return [element("button", { type: "button", class: "danger", "data-cancel": run.id, "data-title": run.title, "aria-label": `Cancel run ${run.id}` }, "Cancel")];
 }
 
-function restartButton(worker) {
+function restartButton(worker, workers) {
   if (!worker.can_restart) return "";
-  return element("button", { type: "button", class: "danger", "data-restart": worker.pid, "data-running": worker.running, "aria-label": `Restart process ${worker.pid}` }, "Restart");
+  // All threads of the process are ended with it, each of which has a row.
+  const running = workers.filter((other) => other.pid === worker.pid).reduce((sum, other) => sum + other.running, 0);
+  return element("button", { type: "button", class: "danger", "data-restart": worker.pid, "data-running": running, "aria-label": `Restart process ${worker.pid}` }, "Restart");
 }
 
 function say(text) {
