@@ -1,7 +1,13 @@
 //! How many bytes of values are held, and how many were at most.
 //!
-//! A thread counts in a place of its own, which nobody else writes to, so that it costs next to nothing; what has come together there is taken to
-//! the sum when it is much. So the sum is exact when somebody looks, and the peak is so to [`GRAIN`] bytes for each place.
+//! A thread counts in a place of its own, which nobody else writes to, so that it costs next to nothing; what has come together there is
+//! taken to the sum when it is much.
+//!
+//! # How exact it is
+//!
+//! What is held now is added up over the places. That is exact while nothing is stored or released; else what was stored in one place and
+//! released in another may be seen at one of them alone. The peak is made of the sum, and of no more than [`GRAIN`] bytes from each place. So
+//! it is exact to that many for each thread, whoever looks and when.
 
 use crate::engine::callback::WorkerId;
 use crossbeam_utils::CachePadded;
@@ -66,9 +72,16 @@ impl Held {
 
     /// How many bytes are held now, and how many were at most.
     pub(super) fn look(&self) -> (u64, u64) {
-        let now = self.places.iter().map(|place| place.net.load(Relaxed)).fold(0, i64::wrapping_add).max(0);
-        let peak = self.peak.fetch_max(now, Relaxed).max(now);
-        (now as u64, peak as u64)
+        let sum = self.sum.load(Relaxed);
+        let (mut now, mut of_moment) = (0_i64, sum);
+        for place in &self.places {
+            let (net, counted) = (place.net.load(Relaxed), place.counted.load(Relaxed));
+            now = now.wrapping_add(net);
+            // More has been taken to the sum meanwhile, or is about to be.
+            of_moment = of_moment.wrapping_add(net.wrapping_sub(counted).clamp(-GRAIN, GRAIN));
+        }
+        let peak = self.peak.fetch_max(of_moment, Relaxed).max(of_moment).max(0);
+        (now.max(0) as u64, peak as u64)
     }
 }
 
@@ -92,5 +105,15 @@ mod tests {
         held.stored(u64::MAX);
         held.released(u64::MAX);
         assert_eq!(held.look().0, 7);
+    }
+
+    #[test]
+    fn who_looks_in_the_middle_makes_no_peak_that_never_was() {
+        let held = Held::new();
+        // Stored and released again elsewhere; the look has missed the release.
+        held.places[3].net.store(5_000_000, Relaxed);
+        assert_eq!(held.look().1, GRAIN as u64);
+        held.places[4].net.store(-5_000_000, Relaxed);
+        assert_eq!(held.look(), (0, GRAIN as u64));
     }
 }
