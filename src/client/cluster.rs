@@ -81,7 +81,9 @@ pub struct WorkerInfo {
     pub state: WorkerState,
     /// How many tasks it has run.
     pub num_done: u64,
-    /// How often its process was replaced by [`restart`](LocalCluster::restart), or because of its memory.
+    /// How often its process was replaced by [`restart`](LocalCluster::restart), or because of its memory. Not counted are processes that
+    /// were lost, and those that were restarted one by one, as on a page of the dashboard:
+    /// [`WorkerStarted::restarts`](crate::callback::WorkerStarted::restarts) counts all.
     pub num_restarts: u64,
 }
 

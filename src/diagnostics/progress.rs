@@ -71,9 +71,9 @@ pub fn progress() -> Shown {
 /// time left. Where stderr is no terminal there is a plain line now and then. Runs that end within
 /// [`min_duration`](Progress::min_duration) show nothing. A run that fails says so and leaves its bar as it is.
 ///
-/// [Futures](crate::TaskFuture) have a bar for each cluster, which ends when no more are handed in for a moment, or when the guard is dropped.
-/// While it goes on, all that waits in the cluster is counted in, because nobody knows of what waits who has handed it in; to see only what is
-/// your own, [follow](Progress::follow) it.
+/// [Futures](crate::TaskFuture) have a bar for each cluster, which ends when no more are handed in for a moment, or when the guard is
+/// dropped. While it goes on, all that waits in the cluster is counted in, because nobody knows of what waits who has handed it in; to see
+/// only what is your own, [follow](Progress::follow) it.
 ///
 /// # Examples
 /// ```
@@ -165,8 +165,8 @@ impl Progress {
         Arc::new(self.board())
     }
 
-    /// Shows how far futures have got, in the background, until they have come to an end or the guard is dropped. They may be of any types,
-    /// in any shape. To wait meanwhile, see [`Followed::wait`] and [`progress_of`].
+    /// Shows how far futures have got, in the background, until they have come to an end or the guard is dropped. They may be of any
+    /// types, in any shape. To wait meanwhile, see [`Followed::wait`] and [`progress_of`].
     ///
     /// # Examples
     /// ```

@@ -541,6 +541,9 @@ impl WorkerHandle {
 
     /// Ends the worker's process, with all its threads. What it runs is run again by another, and that is charged no attempt; another takes
     /// its place as soon as there is something to do. Says whether there was something to end: `false` if it is gone.
+    ///
+    /// The [event](WorkerStarted::restarts) of the one that takes its place counts it; a cluster does not among the
+    /// [restarts](crate::WorkerInfo::num_restarts) that it has made itself.
     pub fn restart(&self) -> bool {
         self.process.upgrade().is_some_and(|process| process.replace())
     }

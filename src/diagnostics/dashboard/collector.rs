@@ -16,10 +16,10 @@
 //!    the live runs, in the shards; a run goes from here to there under the lock of the store.
 //! 4. The runs of a cluster's futures are shown as one: the first gives its number to a [`Crowd`], and what the others do is counted there, from
 //!    their end on in the store. Their tasks are numbered on.
-//! 5. What is kept for reports, of runs that have ended, is no more than [`MAX_REPORT_BYTES`], but for that of the last run. The oldest go. Beside
-//!    these, each crowd has two windows of no more than twice [`MAX_CROWD_NODES`] tasks each.
-//! 6. Under the lock of the store nothing is copied that is larger than the samples of a window, but for the graph of one: once after a report on
-//!    it was asked for, if more is added while that is made.
+//! 5. What is kept for reports, of runs that have ended, is no more than [`MAX_REPORT_BYTES`], but for that of the last run. The oldest go.
+//!    Beside these, each crowd has two windows of no more than twice [`MAX_CROWD_NODES`] tasks each.
+//! 6. A report is made of copies of samples, which are taken under the lock of the store, and of a graph, which is not copied there. Who adds
+//!    to the graph of a window while a report on it is made, copies it.
 
 use super::held::Held;
 use super::resources::Resources;

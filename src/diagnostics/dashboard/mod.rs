@@ -7,8 +7,8 @@
 //! The setting `dashboard` does what [`serve`] does, without a line in the program: the first compute that sees an address there starts
 //! [the dashboard of the process](of_the_process).
 //!
-//! The `collector` remembers, `held` counts bytes of values, `resources` looks at processors and memory, the `view` says it, the `server` is asked, with the `token` also to
-//! cancel and to restart.
+//! The `collector` remembers, `held` counts bytes of values, `resources` looks at processors and memory, the `view` says it, the `server`
+//! is asked, with the `token` also to cancel and to restart.
 
 mod collector;
 mod held;
@@ -38,7 +38,8 @@ use token::Token;
 /// page of another site can read along. Nothing can be changed but this: who has the [token](Dashboard::token) can cancel runs and restart
 /// worker processes.
 ///
-/// Runs do not wait for it. Their tasks pay for a lock of their worker's and some counters; what is remembered is limited.
+/// Runs do not wait for pages. Their tasks pay for a lock of their worker's and some counters; a run that starts or ends, as those of futures
+/// do, waits at most until an update or an answer has been put together, which takes some milliseconds. What is remembered is limited.
 ///
 /// # Examples
 /// ```
@@ -161,7 +162,8 @@ impl Dashboard {
         format!("http://{}/", SocketAddr::new(ip, self.address.port()))
     }
 
-    /// What cancels runs and restarts worker processes: a page asks for it, a request carries it as `Authorization: Bearer ...`. A new one for each dashboard.
+    /// What cancels runs and restarts worker processes: a page asks for it, a request carries it as `Authorization: Bearer ...`.
+    /// A new one for each dashboard.
     pub fn token(&self) -> &str {
         self.token.as_str()
     }

@@ -2,8 +2,9 @@
 //!
 //! # What is always true
 //!
-//! 1. Nothing here is waited for by a thread that runs tasks. An update is made once for all pages, at most every [`TICK`], and only while there
-//!    are pages.
+//! 1. A thread that runs tasks waits for no page and no socket. It may wait for the lock of the store, where a run starts or ends and where
+//!    a task fails, while an update or an answer is put together: for some milliseconds. An update is made once for all pages, at most every
+//!    [`TICK`], and only while there are pages.
 //! 2. A page that does not read misses updates, and is sent the whole state when it reads again. At most [`MAX_MISSED`] updates wait for it.
 //! 3. Who asks under a name that is not this machine's gets nothing: a page of another site can make its own name mean this address, but its
 //!    requests carry that name.
