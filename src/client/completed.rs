@@ -2,6 +2,7 @@
 
 use super::core::Place;
 use super::future::TaskFuture;
+use super::handed;
 use super::promise::{Waiter, Watcher};
 use super::wait::{self, Arrivals, WaitFor, deadline_after};
 use crate::error::Result;
@@ -113,6 +114,7 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
 
     /// Whether the next is there, so that it need not be waited for.
     pub fn has_ready(&self) -> bool {
+        self.look();
         self.arrivals.has_any()
     }
 
@@ -134,6 +136,8 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         if self.num_left == 0 {
             return Poll::Ready(None);
         }
+        // In a task in a worker process nobody else asks, so there it is waited for at once.
+        handed::wait(|| self.arrivals.has_any(), None);
         match self.arrivals.poll_next(context.waker()) {
             Some(index) => Poll::Ready(Some(self.give_out(index))),
             None => Poll::Pending,
@@ -154,6 +158,16 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         }
         let index = self.arrivals.next(deadline)?;
         Some(self.give_out(index))
+    }
+
+    /// In a worker process what has become of them is with the parent.
+    fn look(&self) {
+        let is_open = |future: &&TaskFuture<T>| !future.typed().record().is_settled();
+        if !self.arrivals.has_any()
+            && let Some(first) = self.futures.iter().flatten().find(is_open)
+        {
+            handed::look(|| first.promise());
+        }
     }
 
     /// A task that waits runs one itself that nobody has begun.

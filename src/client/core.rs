@@ -17,6 +17,7 @@
 //! 4. The lock is not held while code of the program runs, or a promise is settled.
 
 use super::cluster::{Layout, WhenFull, WorkerState};
+use super::handed;
 use super::promise::{AnyPromise, Needs, Outcome, settle};
 use super::queue::{Job, Queue};
 use super::shared::{Hatch, Table};
@@ -29,6 +30,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::ProcessExecutor;
 use crate::executor::threads::ThreadExecutor;
 use crate::executor::{Executor, Scheduler};
+use crate::portable::codec::Codec;
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -70,6 +72,10 @@ pub(super) struct Core {
     room: Room,
     shared: Table,
     is_closed: AtomicBool,
+    /// It is that of a worker process: jobs that can go on to the parent.
+    gives_on: AtomicBool,
+    /// How many tasks in its workers hand in tasks.
+    num_asking: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -257,6 +263,8 @@ impl Core {
                 num_bytes_held: AtomicUsize::new(0),
                 room: Room::default(),
                 is_closed: AtomicBool::new(false),
+                gives_on: AtomicBool::new(false),
+                num_asking: Arc::default(),
             }
         });
         let address = address_of(&core.snapshot.settings().scheduler);
@@ -394,6 +402,7 @@ impl Core {
 
     /// Puts jobs into the queue whose inputs are there.
     pub(super) fn push_all(&self, jobs: Vec<Job>) {
+        let jobs = if self.gives_on.load(Ordering::Relaxed) { handed::give_on(jobs) } else { jobs };
         if !jobs.is_empty() {
             self.push_each(jobs, |queue, job| queue.push(job));
         }
@@ -405,7 +414,35 @@ impl Core {
     }
 
     pub(super) fn push(&self, job: Job) {
+        if self.gives_on.load(Ordering::Relaxed) {
+            return self.push_all(vec![job]);
+        }
         self.push_each([job], |queue, job| queue.push(job));
+    }
+
+    /// Takes a task that one in a worker process has handed in; always, as that may wait for it. It is next: so those who wait for tasks that wait
+    /// are as few as they are deep.
+    pub(super) fn push_inner(&self, promise: Arc<dyn AnyPromise>) {
+        self.num_unsettled.fetch_add(1, Ordering::AcqRel);
+        promise.record().missing.store(0, Ordering::Relaxed);
+        self.put_back([Job::One(promise)]);
+    }
+
+    /// From now on jobs that can cross go on to the parent of this worker process.
+    pub(super) fn gives_on(&self) {
+        self.gives_on.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn num_asking(&self) -> &Arc<AtomicUsize> {
+        &self.num_asking
+    }
+
+    /// How what its workers send is encoded.
+    pub(super) fn codec(&self) -> Codec {
+        match &self.plant {
+            Plant::Processes(executor) => executor.codec(),
+            Plant::Threads(_) => Codec::default(),
+        }
     }
 
     fn push_each(&self, jobs: impl IntoIterator<Item = Job>, push: impl Fn(&mut Queue, Job)) {

@@ -1,5 +1,6 @@
 //! The handle that a program holds to a result that is going to be there.
 
+use super::handed;
 use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, cloneable_ticket, promise_of, settle};
 use super::wait::{self, WaitFor, deadline_after};
 use crate::api::compute::{Leaf, Outputs, Results};
@@ -68,13 +69,22 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         &self.promise
     }
 
+    /// In a worker process what has become of it is with the parent.
+    fn look(&self) {
+        if !self.promise.record().is_settled() {
+            handed::look(|| self.promise());
+        }
+    }
+
     /// How far it has got.
     pub fn status(&self) -> Status {
+        self.look();
         self.promise.record().status()
     }
 
     /// Whether it has come to an end, of whatever kind.
     pub fn is_done(&self) -> bool {
+        self.look();
         self.promise.record().is_settled()
     }
 
@@ -199,6 +209,11 @@ impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
     type Output = Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        if !self.promise.record().is_settled() {
+            // In a task in a worker process nobody else asks, so there it is waited for at once.
+            self.look();
+            handed::wait(|| self.promise.record().is_settled(), None);
+        }
         match self.promise.record().wake_with(context.waker()) {
             true => Poll::Pending,
             false => Poll::Ready(self.promise.outcome().cloned()),

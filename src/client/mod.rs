@@ -14,6 +14,7 @@ mod cluster;
 mod completed;
 mod core;
 mod future;
+mod handed;
 mod promise;
 mod queue;
 mod shapes;
@@ -570,7 +571,7 @@ fn core_in_worker() -> Option<Arc<Core>> {
     client.as_ref().map(|client| Arc::clone(&client.core))
 }
 
-/// In a worker process: tasks that are submitted there are run there. What is shared is the parent's.
+/// In a worker process: a client whose [tasks go on](handed) to the parent. What is shared is the parent's too.
 fn in_worker() -> Option<Client> {
     if !crate::executor::processes::is_worker() {
         return None;
@@ -578,6 +579,7 @@ fn in_worker() -> Option<Client> {
     let mut client = IN_WORKER.lock();
     if client.is_none() {
         *client = Client::threads(1).ok();
+        client.iter().for_each(|client| client.core.gives_on());
     }
     client.clone()
 }

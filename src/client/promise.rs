@@ -271,39 +271,17 @@ impl<T: Send + Sync + 'static> AnyPromise for Promise<T> {
     }
 }
 
-impl<T> Drop for Promise<T> {
+impl Drop for Record {
     fn drop(&mut self) {
-        if self.record.status() == Status::Finished {
-            self.record.core.lets_go(self.record.num_bytes.load(Ordering::Relaxed));
+        if self.status() == Status::Finished {
+            self.core.lets_go(self.num_bytes.load(Ordering::Relaxed));
         }
     }
 }
 
 impl<T: Send + Sync + 'static> Promise<T> {
     pub(super) fn new(core: Arc<Core>, task: Option<Task>, clone: Option<fn(&T) -> T>) -> Self {
-        let reference = task.as_ref().map(Task::as_ref);
-        let options = reference.as_ref().and_then(TaskRef::options);
-        let priority = options.map_or(0, |options| options.priority);
-        let needs = options
-            .filter(|options| options.needs_a_certain_worker())
-            .map(|options| Box::new(Needs { resources: options.resources.clone(), workers: options.workers.clone() }));
-        let record = Record {
-            core,
-            state: AtomicU8::new(WAITING),
-            num_tickets: AtomicU32::new(0),
-            is_detached: AtomicBool::new(false),
-            is_alone: AtomicBool::new(true),
-            missing: AtomicU32::new(1),
-            identity: AtomicU64::new(0),
-            num_bytes: AtomicUsize::new(0),
-            worker: AtomicU32::new(u32::MAX),
-            priority,
-            function: reference.as_ref().map(|task| task.kind().type_name),
-            needs,
-            watchers: Watchers::of_this_thread().map(Box::new),
-            inner: Mutex::new(Inner { task, ..Inner::default() }),
-        };
-        Promise { record, value: OnceLock::new(), encoded: OnceLock::new(), clone }
+        Promise { record: Record::new(core, task), value: OnceLock::new(), encoded: OnceLock::new(), clone }
     }
 
     /// One whose value is there.
@@ -356,6 +334,32 @@ impl<T: Send + Sync + 'static> Promise<T> {
 }
 
 impl Record {
+    /// Of a promise that is waiting, for what the task gives.
+    pub(super) fn new(core: Arc<Core>, task: Option<Task>) -> Self {
+        let reference = task.as_ref().map(Task::as_ref);
+        let options = reference.as_ref().and_then(TaskRef::options);
+        let priority = options.map_or(0, |options| options.priority);
+        let needs = options
+            .filter(|options| options.needs_a_certain_worker())
+            .map(|options| Box::new(Needs { resources: options.resources.clone(), workers: options.workers.clone() }));
+        Record {
+            core,
+            state: AtomicU8::new(WAITING),
+            num_tickets: AtomicU32::new(0),
+            is_detached: AtomicBool::new(false),
+            is_alone: AtomicBool::new(true),
+            missing: AtomicU32::new(1),
+            identity: AtomicU64::new(0),
+            num_bytes: AtomicUsize::new(0),
+            worker: AtomicU32::new(u32::MAX),
+            priority,
+            function: reference.as_ref().map(|task| task.kind().type_name),
+            needs,
+            watchers: Watchers::of_this_thread().map(Box::new),
+            inner: Mutex::new(Inner { task, ..Inner::default() }),
+        }
+    }
+
     pub(super) fn core(&self) -> &Arc<Core> {
         &self.core
     }
@@ -383,6 +387,15 @@ impl Record {
     /// It is run although nobody has a handle.
     pub(super) fn detach(&self) {
         self.is_detached.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_detached(&self) -> bool {
+        self.is_detached.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are inputs that it waits for.
+    pub(super) fn is_unready(&self) -> bool {
+        !self.is_settled() && self.missing.load(Ordering::Relaxed) > 0
     }
 
     /// Whether it can be run by itself.

@@ -74,6 +74,12 @@ pub(crate) trait Encoded: Send + Sync {
     /// As [`Cell::put`]; the readers of the cell know the type of the value.
     unsafe fn decode(&self, cell: &Cell) -> Result<(), CodecError>;
 
+    /// The encoding without memory beside it.
+    ///
+    /// # Errors
+    /// If it cannot be decoded and encoded anew, where there is such memory.
+    fn to_bytes(&self) -> Result<Vec<u8>, CodecError>;
+
     /// How much memory it takes up.
     fn num_bytes(&self) -> usize;
 

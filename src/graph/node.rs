@@ -298,6 +298,11 @@ impl Task {
         Some(&mut self.private_kind()?.options)
     }
 
+    /// Changes the kind of this task, which nobody shares yet, alone.
+    pub(crate) fn change_kind(&mut self, change: impl FnOnce(&mut Kind)) {
+        change(&mut self.private_kind().expect("nobody shares the task yet").kind);
+    }
+
     fn private_kind(&mut self) -> Option<&mut KindWithOptions> {
         // Acquire: pairs with the release of the handles that are gone.
         if self.0.header().handles.load(Acquire) != 1 {

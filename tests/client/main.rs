@@ -9,6 +9,7 @@ mod watchdog;
 
 mod clusters;
 mod endings;
+mod handed;
 mod kills;
 mod random;
 mod several;

@@ -4,6 +4,7 @@
 //! worker has that it must give back, permits, is on the list of its [`Guest`], and goes back when the process ends.
 
 use super::super::core::{Away, Core, Place};
+use super::super::handed::{Said, Wards};
 use super::table::{Answer, Asked, Item, Op, Subject, Tell};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::line::{Caller, Desk, Reply};
@@ -17,7 +18,15 @@ use std::sync::{Arc, Weak};
 /// In the place of a cluster's number: that of the run that the task is of.
 pub(super) const OWN_CLUSTER: u64 = 0;
 
-/// What a task asks; an item lies behind it.
+/// What a task says. An item, or what is encoded, lies behind it.
+#[derive(Debug, Serialize, Deserialize)]
+enum Word {
+    Shared(Question),
+    /// On tasks that it hands in.
+    Handed(Said),
+}
+
+/// What a task asks.
 #[derive(Debug, Serialize, Deserialize)]
 struct Question {
     cluster: u64,
@@ -92,13 +101,23 @@ pub(super) fn question(cluster: u64, subject: &Subject, op: &Op, may_wait: bool)
         Op::Assign(None) => (What::Forget, None),
         Op::Read => (What::Read, None),
     };
-    write(&Question { cluster, subject: subject.clone(), what, may_wait }, item)
+    write(&Word::Shared(Question { cluster, subject: subject.clone(), what, may_wait }), item)
 }
 
-fn read_question(bytes: &[u8]) -> Result<(Question, Op)> {
-    let (question, rest) = postcard::take_from_bytes::<Question>(bytes).map_err(|_| nonsense())?;
+/// As a task in a worker speaks of tasks that it hands in; the pieces lie behind it.
+pub(in crate::client) fn of_handed(said: Said, pieces: &[u8]) -> Vec<u8> {
+    let mut bytes = write(&Word::Handed(said), None);
+    bytes.extend_from_slice(pieces);
+    bytes
+}
+
+fn read_word(bytes: &[u8]) -> Result<(Word, &[u8])> {
+    postcard::take_from_bytes(bytes).map_err(|_| nonsense())
+}
+
+fn op_of(question: &Question, rest: &[u8]) -> Op {
     let item = || Item::Encoded(rest.into());
-    let op = match question.what {
+    match question.what {
         What::Look => Op::Look,
         What::Set => Op::Set(true),
         What::Clear => Op::Set(false),
@@ -114,8 +133,7 @@ fn read_question(bytes: &[u8]) -> Result<(Question, Op)> {
         What::Assign => Op::Assign(Some(item())),
         What::Forget => Op::Assign(None),
         What::Read => Op::Read,
-    };
-    Ok((question, op))
+    }
 }
 
 fn write_answer(answer: Result<Answer>) -> Vec<u8> {
@@ -182,6 +200,7 @@ impl Desk for Hatch {
         Arc::new_cyclic(|this| Guest {
             this: Weak::clone(this),
             core: Weak::clone(&self.core),
+            wards: self.core.upgrade().map(|core| Wards::new(core.num_asking())),
             state: Mutex::default(),
         })
     }
@@ -210,6 +229,8 @@ impl Desk for Hatch {
 struct Guest {
     this: Weak<Guest>,
     core: Weak<Core>,
+    /// What its tasks have handed in.
+    wards: Option<Arc<Wards>>,
     state: Mutex<GuestState>,
 }
 
@@ -255,8 +276,15 @@ impl Guest {
     }
 
     fn asked(&self, core: &Arc<Core>, number: u64, bytes: &[u8], reply: Reply) {
-        let (question, op) = match read_question(bytes) {
-            Ok(read) => read,
+        let (question, op) = match read_word(bytes) {
+            Ok((Word::Shared(question), rest)) => {
+                let op = op_of(&question, rest);
+                (question, op)
+            }
+            Ok((Word::Handed(said), _)) => match &self.wards {
+                Some(wards) => return wards.asked(number, said, reply),
+                None => return reply(Vec::new()),
+            },
             Err(error) => return reply(write_answer(Err(error))),
         };
         let subject = question.subject;
@@ -310,6 +338,9 @@ impl Caller for Guest {
     }
 
     fn withdraw(&self, number: u64) {
+        if self.wards.as_ref().is_some_and(|wards| wards.withdraw(number)) {
+            return;
+        }
         let entry = self.state.lock().waiting.get(&number).cloned().flatten();
         if let (Some((subject, place)), Some(core)) = (entry, self.core.upgrade())
             && let Some((tell, answer)) = core.shared().withdraw(&subject, place)
@@ -319,7 +350,16 @@ impl Caller for Guest {
     }
 
     fn note(&self, note: &[u8]) {
-        let Ok((question, Op::Release)) = read_question(note) else { return };
+        let question = match read_word(note) {
+            Ok((Word::Shared(question), _)) if question.what == What::Release => question,
+            Ok((Word::Handed(said), rest)) => {
+                if let (Some(wards), Some(core)) = (&self.wards, self.core.upgrade()) {
+                    wards.noted(&core, said, rest);
+                }
+                return;
+            }
+            _ => return,
+        };
         let key = key(&question.subject);
         let had = {
             let mut state = self.state.lock();
@@ -339,6 +379,7 @@ impl Caller for Guest {
     }
 
     fn ended(&self) {
+        self.wards.iter().for_each(|wards| wards.gone());
         let (permits, waiting) = {
             let mut state = self.state.lock();
             state.is_gone = true;

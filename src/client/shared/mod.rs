@@ -12,7 +12,7 @@ mod queue;
 mod table;
 mod variable;
 
-pub(super) use desk::Hatch;
+pub(super) use desk::{Hatch, of_handed};
 pub(super) use table::Table;
 
 pub use event::Event;
@@ -233,10 +233,7 @@ impl Object {
 
     fn codec(&self) -> Codec {
         match &self.site {
-            Site::Here(core) => match core.plant() {
-                Plant::Processes(executor) => executor.codec(),
-                Plant::Threads(_) => Codec::default(),
-            },
+            Site::Here(core) => core.codec(),
             Site::Line { .. } => line::codec(),
         }
     }

@@ -82,6 +82,22 @@ pub(crate) fn note(note: Vec<u8>) {
     let _ = note;
 }
 
+/// Whether this thread runs a task in a worker, which can ask.
+pub(crate) fn runs_task() -> bool {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    return super::worker::runs_task();
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    false
+}
+
+/// Calls something on this thread, which runs a task, when that has come to its end, and before the parent is told so.
+pub(crate) fn when_task_ends(call: Box<dyn FnOnce()>) {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    super::worker::when_task_ends(call);
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    drop(call);
+}
+
 /// How the worker that this thread belongs to encodes values.
 pub(crate) fn codec() -> Codec {
     #[cfg(all(target_os = "linux", not(miri)))]

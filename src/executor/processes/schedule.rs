@@ -33,7 +33,7 @@ use crate::graph::crossing::{Encoded, TaskCode, ValueCode};
 use crate::graph::name;
 use crate::graph::value::Cell;
 use crate::portable::code::Described;
-use crate::portable::codec::{Codec, CodecError, Decoder};
+use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
 use crate::portable::region::Region;
 use parking_lot::Mutex;
 use std::any::Any;
@@ -99,6 +99,23 @@ impl Encoded for Value {
         let mut decoder = Decoder::new(self.codec, &self.bytes, &self.regions);
         // SAFETY: the caller's contract.
         unsafe { (self.code.item.decode)(&mut decoder, cell) }
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
+        if self.regions.is_empty() {
+            return Ok(self.bytes.to_vec());
+        }
+        let cell = Cell::new(1);
+        // SAFETY: the cell is new, and only this function looks at it.
+        unsafe { self.decode(&cell) }?;
+        let mut encoder = Encoder::new(self.codec, None);
+        // SAFETY: the cell has just been filled with a value of the code's type.
+        let encoded = unsafe { (self.code.item.encode)(&cell, &mut encoder) };
+        if let Some(drop_value) = self.code.item.drop_value {
+            // SAFETY: as above; nobody took it.
+            unsafe { cell.sweep(drop_value) };
+        }
+        encoded.map(|()| encoder.finish().0)
     }
 
     fn num_bytes(&self) -> usize {

@@ -244,6 +244,8 @@ struct Line {
     aside: RefCell<VecDeque<(Down, bool)>>,
     /// Borrowed while the thread writes and sends, never while a task runs.
     out: RefCell<Out>,
+    /// To be called when the task that runs has ended.
+    at_end: RefCell<Vec<Box<dyn FnOnce()>>>,
 }
 
 /// What is to be sent.
@@ -314,7 +316,14 @@ impl Thread {
             call: 0,
             is_rest_taken: false,
         };
-        let line = Rc::new(Line { codec: shared.codec, to, from, aside: RefCell::default(), out: RefCell::new(out) });
+        let line = Rc::new(Line {
+            codec: shared.codec,
+            to,
+            from,
+            aside: RefCell::default(),
+            out: RefCell::new(out),
+            at_end: RefCell::default(),
+        });
         LINE.with(|own| *own.borrow_mut() = Some(Rc::clone(&line)));
         Thread { shared, index, line, incoming: Incoming::default(), codes: Vec::new() }
     }
@@ -480,6 +489,8 @@ impl Thread {
             // SAFETY: it takes no pointers and does not return.
             unsafe { libc::_exit(0) };
         }
+        let at_end = self.line.at_end.take();
+        at_end.into_iter().for_each(quietly);
         self.shared.page.set(self.index, batch, index, Phase::Idle);
         made
     }
@@ -774,6 +785,18 @@ pub(super) fn ask(question: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8
     // The conversation cannot go on: as in `serve`.
     let answer = answered.unwrap_or_else(|_| std::process::exit(EXIT_BROKEN));
     answer.ok_or(Unasked::NoDesk)
+}
+
+/// See [`line::runs_task`](super::line::runs_task).
+pub(super) fn runs_task() -> bool {
+    in_run() && line().is_some()
+}
+
+/// See [`line::when_task_ends`](super::line::when_task_ends).
+pub(super) fn when_task_ends(call: Box<dyn FnOnce()>) {
+    if let Some(line) = line() {
+        line.at_end.borrow_mut().push(call);
+    }
 }
 
 /// See [`line::note`](super::line::note).

@@ -98,6 +98,11 @@ impl<'m> Encoder<'m> {
         Ok(())
     }
 
+    /// Appends what another encoder of the same codec has written, without memory.
+    pub(crate) fn append(&mut self, written: &[u8]) {
+        self.bytes.extend_from_slice(written);
+    }
+
     #[cfg(test)]
     /// How many bytes have been written, regions not counted.
     pub(crate) fn len(&self) -> usize {

@@ -1,0 +1,240 @@
+//! Tasks that tasks in worker processes hand in: the cluster's workers run them.
+
+use crate::{PATIENCE, of_processes, on, wait_until};
+use sprang::{Client, ErrorKind, LocalCluster, Status, WaitFor, as_completed, try_delayed};
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+fn of_task() -> Client {
+    Client::current().expect("a task has a client")
+}
+
+fn on_processes(what: &str, body: impl Fn(&Client) + Send + Sync) {
+    for num_workers in 1..=3 {
+        on(&format!("{what}, {num_workers} processes"), of_processes(num_workers), &body);
+    }
+}
+
+fn slow_pid(ms: u64) -> u32 {
+    std::thread::sleep(Duration::from_millis(ms));
+    std::process::id()
+}
+
+fn fib(n: u64) -> Result<u64, sprang::Error> {
+    if n < 2 {
+        return Ok(n);
+    }
+    let client = of_task();
+    let (a, b) = (client.try_submit(fib, (n - 1,)), client.try_submit(fib, (n - 2,)));
+    Ok(a.result()? + b.result()?)
+}
+
+#[test]
+fn tasks_wait_for_tasks_that_wait_for_tasks_on_however_few_processes() {
+    on_processes("tasks_wait_for_tasks", |client| {
+        assert_eq!(client.try_submit(fib, (12_u64,)).result().unwrap(), 144);
+        wait_until("nothing is left", || client.num_pending() == 0 && client.num_held() == (0, 0));
+    });
+}
+
+fn depth(left: u64) -> Result<u64, sprang::Error> {
+    match left {
+        0 => Ok(0),
+        _ => of_task().try_submit(depth, (left - 1,)).result().map(|depth| depth + 1),
+    }
+}
+
+#[test]
+fn there_may_be_more_tasks_that_wait_for_each_other_than_processes() {
+    on("there_may_be_more_tasks", of_processes(1), |client| {
+        assert_eq!(client.try_submit(depth, (100_u64,)).result().unwrap(), 100);
+    });
+}
+
+#[test]
+fn what_a_task_hands_in_is_run_by_all_workers() {
+    on("what_a_task_hands_in", of_processes(2), |client| {
+        client.gather(&client.map(slow_pid, [20_u64; 10])).unwrap();
+        let pids =
+            client.try_submit(|| of_task().gather(&of_task().map(slow_pid, [20_u64; 100])), ()).result().unwrap();
+        assert_eq!(pids.len(), 100);
+        let pids: HashSet<u32> = pids.into_iter().collect();
+        assert!(pids.len() > 1, "{pids:?}");
+        wait_until("nothing is left", || client.num_pending() == 0 && client.num_held() == (0, 0));
+    });
+}
+
+/// What can be done with futures.
+fn all_ways() -> Result<Vec<u64>, sprang::Error> {
+    let client = of_task();
+    let square = |x: u64| x * x;
+    let mut found = Vec::new();
+    // A chain, whose values go on.
+    let two = client.submit(square, (2_u64,));
+    let sum = client.submit(|x: &u64, y: u64| x + y, (&two, 1_u64));
+    found.push(client.submit(|x: u64, y: &u64| x * y, (sum, &two)).result()?);
+    let base = client.scatter(vec![1_u64, 2, 3]);
+    found.push(client.submit(|base: &Vec<u64>| base.iter().sum::<u64>(), (&base,)).result()?);
+    let squares = client.map(square, 0..10_u64);
+    found.push(as_completed(squares.clone()).with_results().map(|(_, square)| square).sum::<Result<u64, _>>()?);
+    let (done, open) = sprang::wait(&squares, WaitFor::All);
+    found.push((done.len() * 10 + open.len()) as u64);
+    let list = client.submit(|squares: sprang::Refs<'_, u64>| squares.iter().sum::<u64>(), (&squares,));
+    while !list.is_done() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    found.push(list.result()?);
+    // One that stays in the process, and one that needs it.
+    let captured = 7_u64;
+    let here = client.submit_local(move || captured, ());
+    found.push(client.submit(|here: &u64, list: &u64| here + list, (&here, &list)).result()?);
+    // By another thread.
+    let late = client.submit(square, (5_u64,));
+    found.push(std::thread::scope(|scope| scope.spawn(|| late.result()).join().unwrap())?);
+    // A graph.
+    let nine = sprang::delayed(square, (3_u64,));
+    found.push(client.compute(&sprang::delayed(|x: &u64| x + 1, (&nine,))).result()?);
+    Ok(found)
+}
+
+#[test]
+fn futures_are_the_same_in_a_task_as_elsewhere() {
+    // A task that looks and does not wait, or waits for a thread of its own, keeps its place.
+    let threads = LocalCluster::builder().workers(1).threads_per_worker(2);
+    let test = |client: &Client| {
+        let expected = [20, 6, 285, 100, 285, 292, 25, 10];
+        assert_eq!(client.try_submit(all_ways, ()).result().unwrap(), expected);
+        wait_until("nothing is left", || client.num_pending() == 0);
+    };
+    on("futures_are_the_same, threads", threads.clone().processes(false), test);
+    on("futures_are_the_same, a process of two threads", threads, test);
+    on("futures_are_the_same, two processes", of_processes(2), test);
+}
+
+fn fails(how: u64) -> Result<u64, String> {
+    match how {
+        0 => Err("no luck".into()),
+        1 => panic!("what a mess"),
+        2 => std::process::abort(),
+        _ => Ok(how),
+    }
+}
+
+/// The kinds, the tasks and the messages.
+fn errors() -> Vec<(String, Option<String>, String, bool)> {
+    let client = of_task();
+    let failing = (0..3_u64).map(|how| client.compute(&try_delayed(fails, (how,)).name(format!("fails {how}"))));
+    let slow = sprang::delayed(slow_pid, (600_000_u64,)).name("slow").timeout(Duration::from_millis(20));
+    let cancelled = client.submit(slow_pid, (600_000_u64,));
+    cancelled.cancel();
+    let told = |error: sprang::Error| {
+        let kind = format!("{:?}", error.kind());
+        (kind, error.task().map(Into::into), error.message().into(), error.exit().is_some())
+    };
+    let failing: Vec<_> = failing.collect();
+    let mut errors: Vec<_> = failing.iter().map(|failing| told(failing.error().unwrap())).collect();
+    errors.push(told(client.compute(&slow).error().unwrap()));
+    errors.push(told(cancelled.error().unwrap()));
+    let dependent = client.submit(|x: &u64| x + 1, (&failing[0],));
+    errors.push(told(dependent.error().unwrap()));
+    errors
+}
+
+#[test]
+fn errors_reach_the_task_that_has_handed_in_with_all_that_they_say() {
+    on("errors_reach_the_task", of_processes(2), |client| {
+        let errors = client.submit(errors, ()).result().unwrap();
+        let seen: Vec<_> = errors.iter().map(|(kind, task, ..)| (kind.as_str(), task.as_deref())).collect();
+        let kinds = [
+            ("Failed", Some("fails 0")),
+            ("Panicked", Some("fails 1")),
+            ("WorkerDied", Some("fails 2")),
+            ("TimedOut", Some("slow")),
+        ];
+        assert_eq!(seen[..4], kinds);
+        assert_eq!((seen[4].0, seen[5]), ("Cancelled", ("Failed", Some("fails 0"))));
+        assert_eq!(errors[0].2, "no luck");
+        assert!(errors[1].2.starts_with("what a mess"), "{errors:?}");
+        assert!(errors[2].3, "it is known how the worker ended: {errors:?}");
+    });
+}
+
+/// Hands in tasks that wait, the first time; kills itself then.
+fn asks_and_dies(path: String) -> Result<u64, sprang::Error> {
+    let client = of_task();
+    if Path::new(&path).exists() {
+        return client.gather(&client.map(|x: u64| x, 0..5_u64)).map(|all| all.iter().sum());
+    }
+    let held = client.submit(|| vec![1_u8; 1000], ());
+    held.result_ref()?;
+    let blocked: Vec<_> = (0..3).map(|_| client.try_submit(|| of_task().event("never").wait(), ())).collect();
+    let more = client.map(|x: u64| x, 0..20_u64);
+    std::fs::write(&path, "").unwrap();
+    client.event("has handed in").set()?;
+    of_task().event("die").wait()?;
+    // SAFETY: it takes no pointers.
+    #[expect(unsafe_code, reason = "the death is the test")]
+    unsafe {
+        libc::kill(libc::getpid(), libc::SIGKILL);
+    }
+    drop((blocked, more));
+    Ok(0)
+}
+
+#[test]
+fn the_death_of_a_worker_leaves_nothing_behind_of_what_its_task_has_handed_in() {
+    on("the_death_of_a_worker", of_processes(2), |client| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("first").to_str().unwrap().to_owned();
+        let asks = client.try_submit(asks_and_dies, (path,));
+        assert!(client.event("has handed in").wait_timeout(PATIENCE).unwrap());
+        assert!(client.num_pending() > 1);
+        client.event("die").set().unwrap();
+        assert_eq!(asks.result().unwrap(), 10);
+        drop(asks);
+        wait_until("nothing is left", || client.num_pending() == 0 && client.num_held() == (0, 0));
+    });
+}
+
+fn hands_in_and_waits() -> Result<(), sprang::Error> {
+    let blocked = of_task().try_submit(|| of_task().event("never").wait(), ());
+    of_task().event("has handed in").set()?;
+    blocked.result()
+}
+
+#[test]
+fn with_a_task_ends_what_it_has_handed_in() {
+    on("with_a_task_ends", of_processes(1), |client| {
+        let cancelled = client.try_submit(hands_in_and_waits, ());
+        assert!(client.event("has handed in").wait_timeout(PATIENCE).unwrap());
+        cancelled.cancel();
+        assert_eq!(cancelled.status(), Status::Cancelled);
+        wait_until("nothing is left of a cancelled one", || client.num_pending() == 0);
+        client.event("has handed in").clear().unwrap();
+        let late = client.compute(&try_delayed(hands_in_and_waits, ()).timeout(Duration::from_millis(200)));
+        assert_eq!(late.error().unwrap().kind(), ErrorKind::TimedOut);
+        wait_until("nothing is left of a late one", || client.num_pending() == 0);
+        let returns = client.try_submit(
+            || {
+                let unwanted = of_task().try_submit(|| of_task().event("never").wait(), ());
+                let wanted = of_task().try_submit(|| of_task().event("wanted").set(), ());
+                wanted.detach();
+                drop(unwanted);
+                Ok::<_, sprang::Error>(())
+            },
+            (),
+        );
+        returns.result().unwrap();
+        assert!(client.event("wanted").wait_timeout(PATIENCE).unwrap());
+        wait_until("nothing is left of one that returns", || client.num_pending() == 0);
+    });
+}
+
+#[test]
+fn tasks_that_tasks_hand_in_are_always_taken() {
+    on("tasks_that_tasks_hand_in", of_processes(1).max_pending(2), |client| {
+        let all = client.try_submit(|| of_task().gather(&of_task().map(|x: u64| x, 0..50_u64)), ());
+        assert_eq!(all.result().unwrap().len(), 50);
+    });
+}
