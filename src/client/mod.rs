@@ -3,7 +3,7 @@
 //! [`delayed`](crate::delayed) makes a graph that is computed as a whole. Here a graph grows while it runs: a [`Client`] takes a task
 //! ([`submit`]) and gives a [`TaskFuture`], which is an argument of the next. What a future stands for is a [`promise`]. Tasks whose
 //! arguments are there go into the [`queue`] of a cluster ([`core`], [`cluster`]), and its threads ([`worker`]) carry each out as a run
-//! of its own, so that all that runs can do is there for futures too. [`wait`] is how one waits, and why that does not keep workers. [`shared`]
+//! of its own, so that all that runs can do is there for futures too. What tasks in worker processes hand in is [`handed`] on to the cluster. [`wait`] is how one waits, and why that does not keep workers. [`shared`]
 //! has what tasks know by name.
 //!
 //! A room below `api`: it uses that and those above, and only the leaves may use it.
@@ -146,8 +146,10 @@ impl Client {
     }
 
     /// The client whose workers are the [scheduler](crate::config) of this thread: in a task that a client runs, one of the same cluster; where a
-    /// client was made the [default](Client::as_default), that. In a worker process tasks that are submitted are run there; what is
-    /// [shared](Client::event) is that of the cluster.
+    /// client was made the [default](Client::as_default), that. In a worker process it hands tasks on to the cluster, whose workers run
+    /// them, and ends with the task what that has not waited for; graphs, [local](Client::submit_local) tasks, and what other threads of the
+    /// process submit, are run there. What is [shared](Client::event) is that of the cluster; [`workers`](Client::workers),
+    /// [`num_pending`](Client::num_pending), [`run`](Client::run) and [`broadcast`](Client::broadcast) are of the process alone.
     pub fn current() -> Option<Self> {
         let settings = config::settings().ok()?;
         self::core::cluster_of(&settings.scheduler).map(|core| Client::of(&core)).or_else(in_worker)

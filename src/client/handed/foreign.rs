@@ -6,7 +6,7 @@ use super::super::core::Core;
 use super::super::promise::{AnyPromise, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::crossing::{Encoded, TaskCode, ValueCode};
-use crate::graph::node::{CallError, Kind, Options, Task, TaskRef, drop_body, layout};
+use crate::graph::node::{ArgumentError, CallError, Kind, Options, Task, TaskRef, drop_body, layout};
 use crate::graph::value::Cell;
 use crate::portable::code::Described;
 use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
@@ -147,7 +147,7 @@ impl ForeignCall {
         }
     }
 
-    unsafe fn write_args(task: TaskRef, encoder: &mut Encoder<'_>) -> Result<(), crate::graph::node::ArgumentError> {
+    unsafe fn write_args(task: TaskRef, encoder: &mut Encoder<'_>) -> Result<(), ArgumentError> {
         // SAFETY: the kind belongs to nodes with this body.
         encoder.append(&unsafe { task.body::<ForeignCall>() }.args);
         Ok(())
