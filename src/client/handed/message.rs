@@ -65,7 +65,16 @@ pub(super) struct Written {
     attempts: u32,
     path: Vec<String>,
     causes: Vec<String>,
-    exit: Option<(Option<i32>, Option<i32>, Option<u64>, String)>,
+    exit: Option<WrittenExit>,
+}
+
+/// A [`WorkerExit`] on its way.
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenExit {
+    signal: Option<i32>,
+    code: Option<i32>,
+    max_rss_bytes: Option<u64>,
+    stderr_tail: String,
 }
 
 /// A kind is its place here.
@@ -94,7 +103,12 @@ const KINDS: [ErrorKind; 19] = [
 impl Written {
     pub(super) fn of(error: &Error) -> Self {
         let place = KINDS.iter().position(|kind| *kind == error.kind());
-        let exit = error.exit().map(|exit| (exit.signal, exit.code, exit.max_rss_bytes, exit.stderr_tail.clone()));
+        let exit = error.exit().map(|exit| WrittenExit {
+            signal: exit.signal,
+            code: exit.code,
+            max_rss_bytes: exit.max_rss_bytes,
+            stderr_tail: exit.stderr_tail.clone(),
+        });
         Written {
             kind: place.map_or(u8::MAX, |place| place as u8),
             message: error.message().into(),
@@ -117,7 +131,7 @@ impl Written {
         }
         match self.exit {
             None => error,
-            Some((signal, code, max_rss_bytes, stderr_tail)) => {
+            Some(WrittenExit { signal, code, max_rss_bytes, stderr_tail }) => {
                 error.with_exit(WorkerExit { signal, code, max_rss_bytes, stderr_tail })
             }
         }

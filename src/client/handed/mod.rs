@@ -41,8 +41,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// How often a task that waits looks at what goes on in its process, if something does.
-const LOOK_HERE: Duration = Duration::from_millis(5);
+/// How soon a task that waits looks at what goes on in its process, if something does. The time grows up to this, which is well above that
+/// after which it gives up its place: who never waits so long keeps it, and may wait for a task that has none.
+const LOOK_HERE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
 
 /// Whether a task of this process has ever handed in something.
 static IS_USED: AtomicBool = AtomicBool::new(false);
@@ -192,13 +193,15 @@ fn encode(task: TaskRef, codec: Codec) -> Option<(Call, Vec<u8>)> {
 pub(super) fn wait(is_over: impl Fn() -> bool, deadline: Option<Instant>) {
     let Some(asker) = known_asker() else { return };
     let token = CancelToken::in_force();
+    let [mut look_after, longest] = LOOK_HERE;
     while !is_over() {
         let now = Instant::now();
         let has_ended =
             deadline.is_some_and(|deadline| now >= deadline) || token.as_ref().is_some_and(CancelToken::is_cancelled);
         let Some(has_more) = asker.has_more_here().filter(|_| !has_ended) else { return };
-        let look = has_more.then(|| now + LOOK_HERE);
+        let look = has_more.then(|| now + look_after);
         asker.ask(true, deadline.into_iter().chain(look).min());
+        look_after = longest.min(2 * look_after);
     }
 }
 
@@ -246,9 +249,11 @@ pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
 impl Asker {
     /// Whether something else is under way in this process; `None` if nothing is in the parent.
     fn has_more_here(&self) -> Option<bool> {
-        let outstanding = self.outstanding.lock();
-        let core = outstanding.values().next()?.promise.record().core();
-        Some(core.num_unsettled() > outstanding.len())
+        let core = Arc::clone(self.outstanding.lock().values().next()?.promise.record().core());
+        // Those of other threads too.
+        let askers: Vec<_> = ASKERS.lock().iter().filter_map(Weak::upgrade).collect();
+        let num_outstanding = askers.iter().map(|asker| asker.outstanding.lock().len()).sum::<usize>();
+        Some(core.num_unsettled() > num_outstanding)
     }
 
     fn ask(&self, may_wait: bool, deadline: Option<Instant>) {
