@@ -420,10 +420,13 @@ impl Core {
         self.push_each([job], |queue, job| queue.push(job));
     }
 
-    /// Takes a task that one in a worker process has handed in; always, as that may wait for it. It is next: so those who wait for tasks that wait
-    /// are as few as they are deep.
-    pub(super) fn push_inner(&self, promise: Arc<dyn AnyPromise>) {
+    /// Makes room for a task that one in a worker process hands in; always, as that may wait for it.
+    pub(super) fn admit_inner(&self) {
         self.num_unsettled.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Such a task, which was admitted, is next: so those who wait for tasks that wait are as few as they are deep.
+    pub(super) fn push_inner(&self, promise: Arc<dyn AnyPromise>) {
         promise.record().missing.store(0, Ordering::Relaxed);
         self.put_back([Job::One(promise)]);
     }

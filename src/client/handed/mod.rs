@@ -217,21 +217,24 @@ pub(super) fn look(promise: impl FnOnce() -> Arc<dyn AnyPromise>) {
     }
 }
 
-/// A thread that cannot ask is about to wait: what was given on comes back to this process, if it is that.
+/// A thread is about to wait: what another has given on, and this one cannot ask for, comes back to this process.
 pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
-    if !IS_USED.load(Ordering::Relaxed) || known_asker().is_some() {
+    if !IS_USED.load(Ordering::Relaxed) {
         return;
     }
+    let own = known_asker();
     let is_open = |promise: &&Arc<dyn AnyPromise>| !promise.record().is_settled();
     if promises.iter().find(is_open).is_none() {
         return;
     }
     let askers: Vec<_> = ASKERS.lock().iter().filter_map(Weak::upgrade).collect();
-    for asker in askers {
+    let is_own = |asker: &Arc<Asker>| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, asker));
+    for asker in askers.into_iter().filter(|asker| !is_own(asker)) {
         let is_needed = |number: u64, outstanding: &Outstanding| {
             let is_it = |promise: &Arc<dyn AnyPromise>| Arc::ptr_eq(promise, &outstanding.promise);
-            // One that is not ready may need any of them.
-            let is_needed = |promise: &Arc<dyn AnyPromise>| is_it(promise) || promise.record().is_unready();
+            // One that is not ready may need any of them; that of a task that asks, its own.
+            let may_need = |promise: &Arc<dyn AnyPromise>| own.is_none() && promise.record().is_unready();
+            let is_needed = |promise: &Arc<dyn AnyPromise>| is_it(promise) || may_need(promise);
             promises.iter().any(is_needed).then_some(number)
         };
         let numbers: Vec<_> =

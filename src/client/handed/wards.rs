@@ -158,11 +158,13 @@ impl Wards {
                 return;
             }
         };
+        // Before it can be cancelled with the process.
+        core.admit_inner();
         ward.promises.insert(number, Arc::clone(&promise));
         drop(state);
         let bell = Arc::new(Bell { wards: Weak::clone(&self.this), task });
-        // It cannot be settled yet: nobody else has it.
-        let _none = promise.record().wait_with(Waiter::Watcher(bell, number as usize));
+        // If it is settled already the process is gone, and nobody is to be told.
+        let _bell = promise.record().wait_with(Waiter::Watcher(bell, number as usize));
         core.push_inner(promise);
     }
 
