@@ -148,8 +148,9 @@ impl Client {
     /// The client whose workers are the [scheduler](crate::config) of this thread: in a task that a client runs, one of the same cluster; where a
     /// client was made the [default](Client::as_default), that. In a worker process it hands tasks on to the cluster, whose workers run
     /// them, and ends with the task what that has not waited for; graphs, [local](Client::submit_local) tasks, and what other threads of the
-    /// process submit, are run there. What is [shared](Client::event) is that of the cluster; [`workers`](Client::workers),
-    /// [`num_pending`](Client::num_pending), [`run`](Client::run) and [`broadcast`](Client::broadcast) are of the process alone.
+    /// process submit, are run there. What is [shared](Client::event) is that of the cluster; [`workers`](Client::workers) and
+    /// [`num_pending`](Client::num_pending) know the process alone, so [`run`](Client::run) and [`broadcast`](Client::broadcast) do not reach all
+    /// workers from there.
     pub fn current() -> Option<Self> {
         let settings = config::settings().ok()?;
         self::core::cluster_of(&settings.scheduler).map(|core| Client::of(&core)).or_else(in_worker)
