@@ -114,6 +114,8 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
 
     /// Waits for the value and clones it.
     ///
+    /// Where tasks of its function are known to be short, this thread may run the task itself, if nobody has begun it.
+    ///
     /// # Errors
     /// What the task failed of, or one that it needed; [`Cancelled`](ErrorKind::Cancelled), [`Closed`](ErrorKind::Closed).
     pub fn result(&self) -> Result<T>
