@@ -138,6 +138,7 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         }
         // In a task in a worker process nobody else asks, so there it is waited for at once.
         handed::wait(|| self.arrivals.has_any(), None);
+        self.reclaim();
         match self.arrivals.poll_next(context.waker()) {
             Some(index) => Poll::Ready(Some(self.give_out(index))),
             None => Poll::Pending,
@@ -155,9 +156,17 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         }
         if !self.arrivals.has_any() {
             self.try_to_run_one();
+            self.reclaim();
         }
         let index = self.arrivals.next(deadline)?;
         Some(self.give_out(index))
+    }
+
+    /// In a worker process only the thread of a task asks the parent; others have what they wait for run here.
+    fn reclaim(&self) {
+        if !self.arrivals.has_any() && handed::must_reclaim() {
+            handed::reclaim(&self.futures.iter().flatten().map(TaskFuture::promise).collect::<Vec<_>>());
+        }
     }
 
     /// In a worker process what has become of them is with the parent.

@@ -581,7 +581,9 @@ fn in_worker() -> Option<Client> {
     }
     let mut client = IN_WORKER.lock();
     if client.is_none() {
-        *client = Client::threads(1).ok();
+        let cluster = LocalCluster::builder().workers(1).threads_per_worker(1).processes(false);
+        // What a task hands in is always taken.
+        *client = cluster.max_pending(usize::MAX).build().map(Client::owning).ok();
         client.iter().for_each(|client| client.core.gives_on());
     }
     client.clone()

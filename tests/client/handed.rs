@@ -238,3 +238,58 @@ fn tasks_that_tasks_hand_in_are_always_taken() {
         assert_eq!(all.result().unwrap().len(), 50);
     });
 }
+
+/// Another thread of the process waits for the same, in every way.
+fn waits_with_another() -> Result<u64, sprang::Error> {
+    let client = of_task();
+    let square = |x: u64| {
+        std::thread::sleep(Duration::from_millis(30));
+        x * x
+    };
+    let one = client.submit(square, (3_u64,));
+    let several = client.map(square, [1_u64, 2]);
+    let cancelled = client.submit(slow_pid, (600_000_u64,));
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| one.result());
+        scope.spawn(|| cancelled.cancel());
+        assert_eq!(cancelled.error().map(|error| error.kind()), Some(ErrorKind::Cancelled));
+        let sum = one.result()? + other.join().unwrap()?;
+        let other = scope.spawn(|| as_completed(several.clone()).map(|square| square.result()).sum::<Result<u64, _>>());
+        Ok(sum + other.join().unwrap()?)
+    })
+}
+
+#[test]
+fn threads_of_a_task_wait_for_what_it_has_handed_in() {
+    on_processes("threads_of_a_task_wait", |client| {
+        assert_eq!(client.try_submit(waits_with_another, ()).result().unwrap(), 9 + 9 + 5);
+        wait_until("nothing is left", || client.num_pending() == 0);
+    });
+}
+
+/// Asks the parent when it is dropped, which in a worker is after the call that has made it.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Asks(u64);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        if let Some(client) = Client::current() {
+            client.event("dropped").set().unwrap();
+        }
+    }
+}
+
+#[test]
+fn values_may_ask_when_they_are_dropped_in_a_worker() {
+    on("values_may_ask", of_processes(1), |client| {
+        let pid = || client.workers()[0].pid;
+        assert_eq!(client.submit(|| 1_u8, ()).result().unwrap(), 1);
+        let before = pid();
+        for _ in 0..5 {
+            let all = client.gather(&client.map(Asks, 0..200_u64)).unwrap();
+            assert!(all.iter().zip(0..).all(|(asks, x)| asks.0 == x));
+        }
+        assert!(client.event("dropped").is_set().unwrap());
+        assert_eq!(pid(), before, "the worker has not been replaced");
+    });
+}

@@ -44,6 +44,8 @@ use std::time::{Duration, Instant};
 /// How soon a task that waits looks at what goes on in its process, if something does. The time grows up to this, which is well above that
 /// after which it gives up its place: who never waits so long keeps it, and may wait for a task that has none.
 const LOOK_HERE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
+/// And if nothing does: another thread may cancel or take back what is waited for, of which the parent has nothing to tell then.
+const LOOK_ANYWAY: Duration = Duration::from_millis(500);
 
 /// Whether a task of this process has ever handed in something.
 static IS_USED: AtomicBool = AtomicBool::new(false);
@@ -127,10 +129,11 @@ fn give_on_one(promise: &Arc<dyn AnyPromise>) -> bool {
         return false;
     }
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    let said = Said::Submit { task: asker.task, number, call: Box::new(call) };
+    // Before another thread can take it back.
+    line::note(written(said, &pieces));
     let outstanding = Outstanding { promise: Arc::clone(promise), code, codec };
     asker.outstanding.lock().insert(number, outstanding);
-    let said = Said::Submit { task: asker.task, number, call: Box::new(call) };
-    line::note(written(said, &pieces));
     let settled = {
         let asker = Arc::clone(&asker);
         move || asker.forget(number)
@@ -199,8 +202,8 @@ pub(super) fn wait(is_over: impl Fn() -> bool, deadline: Option<Instant>) {
         let has_ended =
             deadline.is_some_and(|deadline| now >= deadline) || token.as_ref().is_some_and(CancelToken::is_cancelled);
         let Some(has_more) = asker.has_more_here().filter(|_| !has_ended) else { return };
-        let look = has_more.then(|| now + look_after);
-        asker.ask(true, deadline.into_iter().chain(look).min());
+        let look = now + if has_more { look_after } else { LOOK_ANYWAY };
+        asker.ask(true, Some(deadline.map_or(look, |deadline| deadline.min(look))));
         look_after = longest.min(2 * look_after);
     }
 }
@@ -215,6 +218,12 @@ pub(super) fn look(promise: impl FnOnce() -> Arc<dyn AnyPromise>) {
         Some(_) => {}
         None => reclaim(&[promise()]),
     }
+}
+
+/// Whether this thread, which cannot ask, may have to take something back before it waits.
+pub(super) fn must_reclaim() -> bool {
+    let is_asking = |asker: &Weak<Asker>| asker.upgrade().is_some_and(|asker| !asker.outstanding.lock().is_empty());
+    IS_USED.load(Ordering::Relaxed) && known_asker().is_none() && ASKERS.lock().iter().any(is_asking)
 }
 
 /// A thread is about to wait: what another has given on, and this one cannot ask for, comes back to this process.

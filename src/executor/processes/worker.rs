@@ -255,6 +255,8 @@ struct Out {
     results: Results,
     /// The call that runs.
     call: u32,
+    /// How far the results had been written when it began. Behind is its own, which does not count before it has ended.
+    mark: usize,
     /// The calls after the one that runs have been taken back.
     is_rest_taken: bool,
 }
@@ -301,6 +303,7 @@ impl Out {
     fn report(&mut self, is_last: bool) -> Result<(), Broken> {
         let next = Results::of(self.results.batch);
         let Results { batch, writer, num_results, .. } = std::mem::replace(&mut self.results, next);
+        self.mark = 0;
         let results = Body::new(writer.finish());
         let message = |housekeeping| Up::Results { batch, is_last, num_results, results, housekeeping };
         self.outgoing.send(Housekeeping::default(), &mut self.exchange, message)
@@ -314,6 +317,7 @@ impl Thread {
             exchange: Exchange::new(),
             results: Results::of(0),
             call: 0,
+            mark: 0,
             is_rest_taken: false,
         };
         let line = Rc::new(Line {
@@ -479,6 +483,7 @@ impl Thread {
         let batch = {
             let mut out = self.line.out.borrow_mut();
             out.call = index;
+            out.mark = out.results.writer.len();
             out.results.batch
         };
         self.shared.page.set(self.index, batch, index, Phase::Busy);
@@ -489,8 +494,14 @@ impl Thread {
             // SAFETY: it takes no pointers and does not return.
             unsafe { libc::_exit(0) };
         }
-        let at_end = self.line.at_end.take();
-        at_end.into_iter().for_each(quietly);
+        // One of them may hand in tasks in turn.
+        loop {
+            let at_end = self.line.at_end.take();
+            if at_end.is_empty() {
+                break;
+            }
+            at_end.into_iter().for_each(quietly);
+        }
         self.shared.page.set(self.index, batch, index, Phase::Idle);
         made
     }
@@ -814,8 +825,8 @@ impl Line {
     fn ask(&self, number: u64, question: Vec<u8>, deadline: Option<Instant>) -> Result<Option<Vec<u8>>, Broken> {
         let (batch, index) = {
             let mut out = self.out.borrow_mut();
-            // Those that the task waits for may need them.
-            if out.results.num_results > 0 {
+            // Those that the task waits for may need them. Code of the program also asks where its value is dropped, after the call.
+            if out.results.num_results > 0 && out.results.writer.len() == out.mark {
                 out.report(false)?;
             }
             (out.results.batch, out.call)
