@@ -365,7 +365,7 @@ impl Client {
         futures.visit(&mut tasks);
         let open = unsettled(&tasks);
         // One that had failed before is not among those.
-        let has_failed = until == WaitFor::FirstFailure && first_error(&tasks).is_some();
+        let has_failed = until == WaitFor::FirstFailure && !open.is_empty() && first_error(&tasks).is_some();
         let is_over = has_failed || wait::settled(&open, until, deadline);
         if open.iter().any(|promise| !promise.record().is_settled()) {
             let is_cancelled = CancelToken::in_force().is_some_and(|token| token.is_cancelled());
