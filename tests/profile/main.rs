@@ -201,7 +201,8 @@ fn failures_are_kept_with_their_attempts() {
 #[test]
 fn what_was_not_called_took_no_time() {
     let bad = try_delayed(|text: &str| text.parse::<u64>(), ("x",)).name("bad");
-    let called = delayed(busy, (2_u64,)).name("step 1");
+    // Long against a moment in which the system puts the thread of the other aside.
+    let called = delayed(busy, (200_u64,)).name("step 1");
     let not_called = delayed(|n: &u64| busy(*n), (&bad,)).name("step 2");
     let (results, profile) = profile(|| compute_each([&called, &not_called]).unwrap());
     assert!(results[0].is_ok() && results[1].is_err());
