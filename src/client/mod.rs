@@ -233,7 +233,7 @@ impl Client {
         R: Portable,
         A: TaskArgs<F, R>,
     {
-        self.submit_portable(delayed(function, args).pure())
+        self.tasks().pure().submit(function, args)
     }
 
     /// Has a function called for each item; the futures are in the order of the items.
@@ -247,7 +247,7 @@ impl Client {
         I: IntoIterator,
         (I::Item,): TaskArgs<F, R>,
     {
-        self.map_zipped(function, items.into_iter().map(|item| (item,)))
+        self.tasks().map(function, items)
     }
 
     /// Has a function called for each tuple of arguments: `client.map_zipped(add, xs.into_iter().zip(ys))`.
@@ -258,7 +258,7 @@ impl Client {
         I: IntoIterator,
         I::Item: TaskArgs<F, R>,
     {
-        args.into_iter().map(|args| self.submit(function.clone(), args)).collect()
+        self.tasks().map_zipped(function, args)
     }
 
     /// As [`map`](Client::map), for a function that can fail: an `Err` fails the item's future.

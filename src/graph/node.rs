@@ -290,7 +290,7 @@ impl Task {
 
     /// Lets the value of this task, which nobody shares yet, cross to other processes.
     pub(crate) fn set_value_code(&mut self, code: &'static Described<ValueCode>) {
-        self.private_kind().expect("nobody shares the task yet").kind.value_code = Some(code);
+        self.change_kind(|kind| kind.value_code = Some(code));
     }
 
     /// The options, to be changed; `None` if the task is shared already.

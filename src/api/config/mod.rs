@@ -23,8 +23,7 @@
 //! `schema.rs` has one row for each setting, and what its values may be; `value.rs` what may be given. `outside.rs` reads the
 //! environment and the files, the only part of sprang that does. `layers.rs` stacks the layers, `process.rs` holds those that all
 //! threads share, `thread.rs` those of one thread. `portable.rs` takes a snapshot to another process. `explain.rs` tells where a value
-//! comes from. `edit.rs`, with the feature `files`, writes a setting to a file and
-//! takes it out again.
+//! comes from. `edit.rs`, with the feature `files`, writes a setting to a file and takes it out again.
 //!
 //! # Examples
 //! ```

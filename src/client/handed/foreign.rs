@@ -7,6 +7,7 @@ use super::super::promise::{AnyPromise, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::crossing::{Encoded, TaskCode, ValueCode};
 use crate::graph::node::{ArgumentError, CallError, Kind, Options, Task, TaskRef, drop_body, layout};
+use crate::graph::task::ValueOf;
 use crate::graph::value::Cell;
 use crate::portable::code::Described;
 use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
@@ -41,26 +42,9 @@ impl Encoded for Received {
 }
 
 impl Received {
-    const KIND: Kind = Kind {
-        call: Self::call,
-        visit_inputs: |_, _| {},
-        release_inputs: |_, _, _| {},
-        value_bytes: 0,
-        drop_value: None,
-        clone_value: None,
-        write_args: |_, _| Ok(()),
-        describe_args: |_, _| {},
-        code: None,
-        value_code: None,
-        drop_body: drop_body::<Received>,
-        layout: layout::<Received>(),
-        type_id: TypeId::of::<Received>,
-        type_name: || "value",
-        is_value: true,
-        awaited: None,
-        captures: true,
-        has_options: false,
-    };
+    /// A value, but for how it gets into its cell. What is not known before its code is, [`Received::into_task`] fills in.
+    const KIND: Kind =
+        Kind { call: Self::call, value_bytes: 0, type_id: TypeId::of::<Received>, ..ValueOf::<Received>::LOCAL };
 
     unsafe fn call(task: TaskRef, cells: &[Cell], _: *const u32, id: u32, _: bool) -> Option<Box<CallError>> {
         // SAFETY: the kind belongs to nodes with this body.
