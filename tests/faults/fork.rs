@@ -98,12 +98,12 @@ fn a_copy_that_lives_does_not_hide_the_end_of_its_worker() {
             let error = task.compute_with(Arc::clone(executor)).unwrap_err();
             let late = Duration::from_nanos(nanos_now() - room.number("died"));
             assert_eq!(error.kind(), ErrorKind::WorkerDied);
-            assert!(late < Duration::from_secs(1), "{late:?}");
+            assert!(late < Duration::from_secs(10), "{late:?}");
             let copy = room.pid("attempt-0");
             assert!(runs(copy));
             let begin = Instant::now();
             assert!(delayed(std::process::id, ()).compute_with(Arc::clone(executor)).is_ok());
-            assert!(begin.elapsed() < Duration::from_secs(5));
+            assert!(begin.elapsed() < Duration::from_secs(10));
             send_signal(copy, Signal::KILL);
         });
     }

@@ -45,7 +45,7 @@ fn a_parent_that_is_killed_leaves_nothing() {
             let begin = Instant::now();
             child.wait().unwrap();
             pids.into_iter().for_each(wait_until_ended);
-            assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+            assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
             // Memory without a name goes with the processes that have it open.
             assert!(shared() <= before);
         },

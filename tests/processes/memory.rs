@@ -191,7 +191,7 @@ fn an_array_that_is_dropped_while_its_worker_sleeps_is_given_back() {
             let start = Instant::now();
             drop(kept);
             eventually("nothing is mapped", || all_shared_bytes() < 4 * OWN_BYTES);
-            assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
             assert_eq!(children().len(), 1);
         },
     );

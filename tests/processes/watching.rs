@@ -70,7 +70,7 @@ fn a_task_that_kills_its_workers_is_told_of_with_each() {
 #[test]
 fn times_are_taken_where_the_task_runs() {
     fn busy() -> u64 {
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(300));
         1
     }
     watched("times_are_taken_where_the_task_runs", || {
@@ -80,8 +80,8 @@ fn times_are_taken_where_the_task_runs() {
         assert_eq!(callback::with(log.clone(), || sum.compute_with(new_pool(2)).unwrap()), 4);
         let spans = log.spans.lock().unwrap();
         assert_eq!(spans.len(), 5);
-        let is_long = |span: &&(Duration, Duration, Duration)| span.1 >= Duration::from_millis(20);
+        let is_long = |span: &&(Duration, Duration, Duration)| span.1 >= Duration::from_millis(300);
         assert_eq!(spans.iter().filter(is_long).count(), 4);
-        assert!(spans.iter().any(|span| span.1 < Duration::from_millis(20)), "the sum took no time: {spans:?}");
+        assert!(spans.iter().any(|span| span.1 < Duration::from_millis(300)), "the sum took no time: {spans:?}");
     });
 }
