@@ -151,8 +151,8 @@ pub trait Callback: Send + Sync {
         let _ = event;
     }
 
-    /// No task of a run has finished for so long as the setting `stall_timeout` says; told once for each time. By a thread of its own, which
-    /// the run waits for.
+    /// No task of a run has finished for so long as the setting `stall_timeout` says; told once for each time, and once more where
+    /// a task has started since. By a thread of its own, which the run waits for.
     fn on_run_stalled(&self, event: &RunStalled<'_>) {
         let _ = event;
     }

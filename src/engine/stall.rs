@@ -7,7 +7,8 @@
 //!
 //! 1. `last` is when a task of the run, or of one that is nested in it, was settled last; at first, when the run began. A task that waits
 //!    for a nested run gets on while that run does.
-//! 2. A stall begins with `last`, so it is over when that changes; it is told once.
+//! 2. A stall begins with `last`, so it is over when that changes; it is told once, and once more where a task has started since: what was
+//!    told before, perhaps while worker processes were being started, does not name it.
 
 use super::callback::{
     Callback, RunStalled, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted,
@@ -29,10 +30,24 @@ pub(crate) struct Stall {
 
 struct State {
     last: Instant,
-    /// The stall that began with `last` has been told.
+    /// The stall that began with `last` has been told, and no task has started since.
     was_told: bool,
+    /// From when on it is waited for the timeout: `last`, or when a task started after the stall had been told.
+    waits_since: Instant,
     num_settled: usize,
     running: HashMap<u32, Running>,
+}
+
+impl State {
+    /// A task has been settled.
+    fn gets_on(&mut self, now: Instant) {
+        (self.last, self.waits_since, self.was_told) = (now, now, false);
+    }
+
+    /// A task has started, and what has been told is no longer what holds the run up.
+    fn begins_again(&mut self, now: Instant) {
+        (self.waits_since, self.was_told) = (now, false);
+    }
 }
 
 /// A task that was started and has not ended.
@@ -68,7 +83,8 @@ impl fmt::Debug for Stall {
 
 impl Stall {
     pub(super) fn new(timeout: Duration, around: Option<Arc<Stall>>, started: Instant) -> Self {
-        let state = State { last: started, was_told: false, num_settled: 0, running: HashMap::new() };
+        let state =
+            State { last: started, was_told: false, waits_since: started, num_settled: 0, running: HashMap::new() };
         Stall { timeout, around, state: Mutex::new(state) }
     }
 
@@ -80,7 +96,7 @@ impl Stall {
     /// Whether the run has stalled by now.
     pub(crate) fn look(&self, now: Instant) -> Look {
         let mut state = self.state.lock();
-        let left = self.timeout.saturating_sub(now.saturating_duration_since(state.last));
+        let left = self.timeout.saturating_sub(now.saturating_duration_since(state.waits_since));
         if !left.is_zero() {
             return Look::Later(left);
         }
@@ -106,8 +122,7 @@ impl Stall {
         drop(state);
         let mut stall = Some(self);
         while let Some(Stall { around, state, .. }) = stall {
-            let mut state = state.lock();
-            (state.last, state.was_told) = (now, false);
+            state.lock().gets_on(now);
             stall = around.as_deref();
         }
     }
@@ -120,7 +135,11 @@ impl Stall {
 impl Callback for Stall {
     fn on_task_started(&self, event: &TaskStarted<'_>) {
         let running = Running { worker: event.worker, started: event.started, attempt: event.attempt };
-        self.state.lock().running.insert(event.task.id() as u32, running);
+        let mut state = self.state.lock();
+        state.running.insert(event.task.id() as u32, running);
+        if state.was_told {
+            state.begins_again(Instant::now());
+        }
     }
 
     fn on_task_finished(&self, event: &TaskFinished<'_>) {
@@ -152,11 +171,6 @@ impl Callback for Stall {
 mod tests {
     use super::*;
 
-    fn settle(stall: &Stall, at: Instant) {
-        let mut state = stall.state.lock();
-        (state.last, state.was_told) = (at, false);
-    }
-
     #[test]
     fn a_stall_is_told_once_and_the_next_one_as_long_after_its_own_beginning() {
         let start = Instant::now();
@@ -164,12 +178,16 @@ mod tests {
         let later = |seconds: u64| Look::Later(Duration::from_secs(seconds));
         let stall = Stall::new(Duration::from_secs(10), None, start);
         assert_eq!(stall.look(at(0)), later(10));
-        settle(&stall, at(4));
+        stall.state.lock().gets_on(at(4));
         assert_eq!(stall.look(at(10)), later(4));
         assert_eq!(stall.look(at(14)), Look::Stalled(Duration::from_secs(10)));
         assert_eq!(stall.look(at(24)), later(10), "it goes on, and was told");
-        settle(&stall, at(25));
+        stall.state.lock().gets_on(at(25));
         assert_eq!(stall.look(at(34)), later(1));
         assert_eq!(stall.look(at(35)), Look::Stalled(Duration::from_secs(10)));
+        stall.state.lock().begins_again(at(37));
+        assert_eq!(stall.look(at(45)), later(2), "a task has started that was not told of");
+        assert_eq!(stall.look(at(47)), Look::Stalled(Duration::from_secs(10)));
+        assert_eq!(stall.standstill().since, at(25), "nothing was settled since");
     }
 }

@@ -171,6 +171,52 @@ fn a_task_in_a_worker_process_is_told_with_the_process() {
     });
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_task_that_starts_after_its_run_was_told_of_is_told_too() {
+    watched("a task that starts late", || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        // One worker, and another run has it.
+        let _workers = config::scoped("num_workers", 1).unwrap();
+        let waits_in_worker = |name: &'static str| delayed(waits_for_file, (sprang::lit(path(name)),)).name(name);
+        thread::scope(|scope| {
+            let (has_begun, begins) = std::sync::mpsc::channel();
+            let other = scope.spawn({
+                let (other, workers) = (waits_in_worker("other"), config::snapshot().unwrap());
+                move || {
+                    let _same = workers.enter();
+                    let (result, _) = listening("processes", |listener| {
+                        thread::scope(|scope| {
+                            scope.spawn(|| {
+                                listener.wait_for("other", 1);
+                                has_begun.send(()).unwrap();
+                            });
+                            other.compute()
+                        })
+                    });
+                    assert_eq!(result.unwrap(), 1);
+                }
+            });
+            begins.recv().unwrap();
+            let (result, told) = listening("processes", |listener| {
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        listener.wait_until(|told| told.running.is_empty());
+                        File::create(path("other")).unwrap();
+                        listener.wait_for("late", 1);
+                        File::create(path("late")).unwrap();
+                    });
+                    waits_in_worker("late").compute()
+                })
+            });
+            assert_eq!(result.unwrap(), 1);
+            assert_eq!(stall_of(&told, "late").since, told[0].since, "nothing was settled in between");
+            other.join().unwrap();
+        });
+    });
+}
+
 #[test]
 fn each_stall_is_told_once() {
     watched("each_stall_is_told_once", || {
