@@ -363,10 +363,10 @@ fn a_timeout_is_for_each_attempt(_: &Subject) {
         },
         (),
     );
-    // The third attempt needs no time, but the machine may be busy.
-    let error_or_value = waits_twice.timeout(Duration::from_millis(500)).retries(3).compute();
-    assert_eq!(error_or_value.unwrap(), (2, false));
-    assert_eq!(calls.get(), 3);
+    // The third attempt needs no time, and where the machine is so busy that it gets none, one of those that follow it.
+    let (attempt, is_cancelled) = waits_twice.timeout(SHORT).retries(1_000).compute().unwrap();
+    assert!(attempt >= 2 && !is_cancelled, "attempt {attempt}, cancelled: {is_cancelled}");
+    assert_eq!(calls.get(), attempt + 1);
     let error = delayed(wait_for_the_end, ()).timeout(SHORT).retries(2).compute().unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut, 3));
 }
