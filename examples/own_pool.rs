@@ -12,12 +12,12 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The pool that the program has already: all it can do is call a closure on one of its threads.
 #[derive(Clone)]
-struct Pool {
+pub(crate) struct Pool {
     jobs: mpsc::Sender<Job>,
 }
 
 impl Pool {
-    fn new(num_threads: usize) -> Self {
+    pub(crate) fn new(num_threads: usize) -> Self {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let inbox = Arc::new(Mutex::new(inbox));
         for _ in 0..num_threads {

@@ -2,6 +2,9 @@
 
 #[path = "../contract/mod.rs"]
 mod contract;
+#[path = "../../examples/own_pool.rs"]
+#[expect(dead_code, reason = "the rest of the example")]
+mod own_pool;
 
 mod breaking;
 mod depth;
@@ -67,4 +70,9 @@ fn the_process_executor_keeps_the_contract_with_two_workers() {
 #[test]
 fn an_executor_of_a_programs_own_keeps_the_contract() {
     keeps_the_contract(&subjects::own(2));
+}
+
+#[test]
+fn the_executor_of_the_example_keeps_the_contract() {
+    keeps_the_contract(&subjects::example(2));
 }

@@ -1,6 +1,7 @@
 //! The executors that are tested.
 
 use crate::contract::Subject;
+use crate::own_pool::Pool;
 use crate::pool::FixedPool;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sprang::{ProcessExecutor, Scheduler, SyncExecutor, ThreadExecutor};
@@ -39,6 +40,11 @@ pub(crate) fn processes(num_workers: usize) -> Subject {
 
 pub(crate) fn own(num_threads: usize) -> Subject {
     Subject::new(format!("a program's own pool of {num_threads}"), num_threads, FixedPool::new(num_threads))
+}
+
+/// The one that the documentation shows.
+pub(crate) fn example(num_threads: usize) -> Subject {
+    Subject::new(format!("the pool of the example with {num_threads}"), num_threads, Pool::new(num_threads))
 }
 
 /// One of each kind.
