@@ -1,7 +1,8 @@
 //! Which text to read.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::{fs, process};
+use std::{error, fs, process};
 
 /// How much is taken where nobody said what to read.
 const MAX_BYTES: u64 = 64_000_000;
@@ -13,12 +14,17 @@ pub(crate) struct Files {
 }
 
 /// Finds the files and reads each once, to know that it can be read and so that every scheduler finds it in the system's cache.
-pub(crate) fn find(arguments: Vec<PathBuf>) -> Result<Files, String> {
+pub(crate) fn find(arguments: Vec<PathBuf>, out: &mut impl Write) -> Result<Files, Box<dyn error::Error>> {
     let (roots, max_bytes) = if arguments.is_empty() { (usual_text(), MAX_BYTES) } else { (arguments, u64::MAX) };
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for root in &roots {
-        let kind = fs::metadata(root).map_err(|error| format!("{}: {error}", root.display()))?;
-        if kind.is_dir() { walk(root, &mut found, &mut skipped) } else { found.push(root.clone()) }
+        match fs::metadata(root) {
+            Ok(kind) if kind.is_dir() => walk(root, &mut found, &mut skipped),
+            Ok(kind) if kind.is_file() => found.push(root.clone()),
+            // A pipe, say, can be read only once, and has to be read under each scheduler.
+            Ok(_) => skipped.push(format!("{}: neither a file nor a folder", root.display())),
+            Err(error) => skipped.push(format!("{}: {error}", root.display())),
+        }
     }
     found.sort();
     found.dedup();
@@ -39,16 +45,17 @@ pub(crate) fn find(arguments: Vec<PathBuf>) -> Result<Files, String> {
 
     let roots: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
     let (num_files, megabytes) = (files.paths.len(), files.bytes as f64 / 1e6);
-    println!(
+    writeln!(
+        out,
         "{num_files} of {num_found} text files, {megabytes:.1} MB, in order of their paths, from {}",
         roots.join(", ")
-    );
-    println!("each was read once before the first run, so that no scheduler waits for the disk");
+    )?;
+    writeln!(out, "each was read once before the first run, so that no scheduler waits for the disk")?;
     if !skipped.is_empty() {
-        println!("left out because they could not be read: {}, the first of them", skipped.len());
-        skipped.iter().take(5).for_each(|reason| println!("  {reason}"));
+        writeln!(out, "left out because they could not be read: {}, the first of them", skipped.len())?;
+        skipped.iter().take(5).try_for_each(|reason| writeln!(out, "  {reason}"))?;
     }
-    println!();
+    writeln!(out)?;
     if files.paths.is_empty() { Err("there is no text to read; name a folder or a file".into()) } else { Ok(files) }
 }
 

@@ -16,7 +16,7 @@
 //! ```
 //! The first three are there for each file; the merges go in pairs, pairs of pairs and so on.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+#![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 mod corpus;
 mod live;
@@ -25,6 +25,7 @@ mod memory;
 use serde::{Deserialize, Serialize};
 use sprang::{Delayed, Portable, Scheduler, config, delayed, prepare, try_delayed};
 use std::collections::HashMap;
+use std::io::Write;
 use std::time::{Duration, Instant};
 use std::{env, error, fs, io, process};
 
@@ -165,8 +166,8 @@ struct Measurement {
     peak_memory_bytes: Option<u64>,
 }
 
-fn run() -> Result<(), Box<dyn error::Error>> {
-    let files = corpus::find(env::args_os().skip(1).map(Into::into).collect())?;
+fn run(out: &mut impl Write) -> Result<(), Box<dyn error::Error>> {
+    let files = corpus::find(env::args_os().skip(1).map(Into::into).collect(), out)?;
     let plan = prepare(summary_of(&files.paths))?;
 
     let mut measurements = Vec::new();
@@ -188,37 +189,46 @@ fn run() -> Result<(), Box<dyn error::Error>> {
         measurements.push(Measurement { scheduler, wall_time, peak_live, peak_memory_bytes });
     }
 
-    print_summary(&summary.expect("every build has a scheduler"));
-    print_table(&measurements, plan.num_tasks(), files.bytes);
-    println!("peak memory is that of this process and its workers together; results that workers hold are not counted");
-    println!("all results are equal");
+    write_summary(out, &summary.expect("every build has a scheduler"))?;
+    write_table(out, &measurements, plan.num_tasks(), files.bytes)?;
+    let note =
+        "peak memory is that of this process and its workers together; results that workers hold are not counted";
+    writeln!(out, "{note}")?;
+    writeln!(out, "all results are equal")?;
     Ok(())
 }
 
-fn print_summary(summary: &Summary) {
+fn write_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let Summary { bytes, lines, num_words, num_distinct, longest, top } = summary;
-    println!("{num_words} words, {num_distinct} of them distinct, in {lines} lines of {bytes} bytes");
-    println!("the longest: {longest}");
-    println!("the most frequent:");
-    top.iter().for_each(|(word, count)| println!("{count:>10}  {word}"));
-    println!();
+    writeln!(out, "{num_words} words, {num_distinct} of them distinct, in {lines} lines of {bytes} bytes")?;
+    writeln!(out, "the longest: {longest}")?;
+    writeln!(out, "the most frequent:")?;
+    top.iter().try_for_each(|(word, count)| writeln!(out, "{count:>10}  {word}"))?;
+    writeln!(out)
 }
 
-fn print_table(measurements: &[Measurement], num_tasks: usize, num_bytes: u64) {
-    println!("scheduler      tasks   wall time    tasks/s     MB/s  peak live results  peak memory");
+fn write_table(out: &mut impl Write, measurements: &[Measurement], num_tasks: usize, num_bytes: u64) -> io::Result<()> {
+    writeln!(out, "scheduler      tasks   wall time    tasks/s     MB/s  peak live results  peak memory")?;
     for Measurement { scheduler, wall_time, peak_live, peak_memory_bytes } in measurements {
         let seconds = wall_time.as_secs_f64();
         let (tasks_per_s, mb_per_s) = (num_tasks as f64 / seconds, num_bytes as f64 / 1e6 / seconds);
         let live = peak_live.map_or("-".into(), |count| count.to_string());
         let memory = peak_memory_bytes.map_or("-".into(), |bytes| format!("{:.1} MB", bytes as f64 / 1e6));
-        print!("{scheduler:<11} {num_tasks:>8} {seconds:>9.3} s {tasks_per_s:>10.0} {mb_per_s:>8.1}");
-        println!(" {live:>18} {memory:>12}");
+        write!(out, "{scheduler:<11} {num_tasks:>8} {seconds:>9.3} s {tasks_per_s:>10.0} {mb_per_s:>8.1}")?;
+        writeln!(out, " {live:>18} {memory:>12}")?;
     }
+    Ok(())
+}
+
+fn is_broken_pipe(error: &(dyn error::Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn main() -> process::ExitCode {
-    match run() {
+    match run(&mut io::stdout()) {
         Ok(()) => process::ExitCode::SUCCESS,
+        // Who reads this, `head` for instance, has seen enough.
+        Err(error) if is_broken_pipe(&*error) => process::ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quickstart: {error}");
             process::ExitCode::FAILURE
