@@ -100,7 +100,7 @@ impl Options {
         }
         let profiler = (!self.reports.is_empty()).then(|| Arc::new(Profiler::new().measure_values(true)));
         let result = match &profiler {
-            Some(profiler) => callback::with(profiler.clone(), body),
+            Some(profiler) => callback::with(Arc::<Profiler>::clone(profiler), body),
             None => body(),
         };
         let profile = profiler.map(|profiler| profiler.profile());

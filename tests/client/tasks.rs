@@ -374,7 +374,7 @@ impl callback::Callback for Finished {
 fn callbacks_of_a_thread_watch_what_it_submits() {
     on_each("callbacks_of_a_thread_watch_what_it_submits", |client| {
         let seen = Arc::new(Finished::default());
-        let watched = callback::scoped(seen.clone());
+        let watched = callback::scoped(Arc::<Finished>::clone(&seen));
         let first = client.compute(&delayed(|| 1_i64, ()).name("first"));
         let second = client.submit(inc, (first,));
         let both = client.compute((&delayed(|| 3_u8, ()).name("third"), &delayed(|| 4_u8, ()).name("fourth")));

@@ -198,7 +198,7 @@ impl Callback for Chronicle {
 #[track_caller]
 fn story_of(body: impl FnOnce()) -> Story {
     let chronicle = Arc::new(Chronicle::default());
-    callback::with(chronicle.clone(), body);
+    callback::with(Arc::<Chronicle>::clone(&chronicle), body);
     let story = chronicle.only();
     story.assert_whole();
     story
@@ -381,7 +381,7 @@ fn a_run_ends_by_its_handle_once(_: &Subject) {
     let reader = delayed(|n: &u64| *n, (&long,)).name("reader");
     let end = Arc::new(EndAt { name: "long", ..EndAt::default() });
     let story = story_of(|| {
-        let _end = callback::scoped(end.clone());
+        let _end = callback::scoped(Arc::<EndAt>::clone(&end));
         assert_eq!(reader.compute().unwrap_err().kind(), ErrorKind::Cancelled);
     });
     assert!(story.words("reader").is_empty());
@@ -402,7 +402,7 @@ fn a_nested_run_knows_the_one_around_it(_: &Subject) {
         (),
     );
     let chronicle = Arc::new(Chronicle::default());
-    callback::with(chronicle.clone(), || assert_eq!(outer.compute().unwrap(), 30));
+    callback::with(Arc::<Chronicle>::clone(&chronicle), || assert_eq!(outer.compute().unwrap(), 30));
     let runs = chronicle.runs.lock().unwrap();
     assert_eq!(runs.len(), 2);
     runs.values().for_each(Story::assert_whole);
@@ -431,7 +431,7 @@ fn a_callback_that_panics_is_called_no_more(_: &Subject) {
     let clumsy = Arc::new(Clumsy::default());
     let chain = (0..20).fold(delayed(|| 0_u64, ()), |before, _| delayed(|n| n + 1, (&before,)));
     let story = story_of(|| {
-        let _clumsy = callback::scoped(clumsy.clone());
+        let _clumsy = callback::scoped(Arc::<Clumsy>::clone(&clumsy));
         assert_eq!(chain.compute().unwrap(), 20);
     });
     assert_eq!(clumsy.tally.get(), 1, "the tasks run one after the other");
@@ -440,9 +440,9 @@ fn a_callback_that_panics_is_called_no_more(_: &Subject) {
 
 fn several_callbacks_are_told_once_each(_: &Subject) {
     let (one, two) = (Arc::new(Chronicle::default()), Arc::new(Chronicle::default()));
-    let _one = callback::scoped(one.clone());
-    let _one_again = callback::scoped(one.clone());
-    callback::with(two.clone(), || assert_eq!(delayed(|| 1, ()).compute().unwrap(), 1));
+    let _one = callback::scoped(Arc::<Chronicle>::clone(&one));
+    let _one_again = callback::scoped(Arc::<Chronicle>::clone(&one));
+    callback::with(Arc::<Chronicle>::clone(&two), || assert_eq!(delayed(|| 1, ()).compute().unwrap(), 1));
     for chronicle in [one, two] {
         chronicle.only().assert_whole();
         assert_eq!(chronicle.only().tasks.len(), 1);
@@ -471,8 +471,8 @@ fn what_a_callback_computes_is_not_watched(_: &Subject) {
 fn a_guard_ends_the_watching(_: &Subject) {
     let (one, two) = (Arc::new(Chronicle::default()), Arc::new(Chronicle::default()));
     let task = delayed(|| 1, ());
-    let scope = callback::scoped(one.clone());
-    let other = callback::scoped(two.clone());
+    let scope = callback::scoped(Arc::<Chronicle>::clone(&one));
+    let other = callback::scoped(Arc::<Chronicle>::clone(&two));
     task.compute().unwrap();
     drop(scope);
     task.compute().unwrap();
@@ -515,7 +515,7 @@ enum Entry {
 impl Account {
     fn of(interests: Interests, body: impl FnOnce()) -> Vec<Entry> {
         let account = Arc::new(Account { interests, ..Account::default() });
-        callback::with(account.clone(), body);
+        callback::with(Arc::<Account>::clone(&account), body);
         let entries = account.entries.lock().unwrap().clone();
         assert_eq!(entries.last(), Some(&Entry::End), "nothing is told after the end");
         entries

@@ -56,7 +56,7 @@ fn a_task_that_kills_its_workers_is_told_of_with_each() {
         let log = Arc::new(Log::default());
         let bad = delayed(|| std::process::abort(), ());
         let bad = delayed(|_: &()| (), (&bad,));
-        let error = callback::with(log.clone(), || bad.compute_with(new_pool(1)).unwrap_err());
+        let error = callback::with(Arc::<Log>::clone(&log), || bad.compute_with(new_pool(1)).unwrap_err());
         assert_eq!(error.kind(), ErrorKind::WorkerDied);
         let lines = log.lines.lock().unwrap();
         let attempts = lines.iter().filter(|line| *line == "started").count();
@@ -77,7 +77,7 @@ fn times_are_taken_where_the_task_runs() {
         let log = Arc::new(Log::default());
         let parts: Vec<_> = (0..4).map(|_| delayed(busy, ())).collect();
         let sum = delayed(|parts: Refs<'_, u64>| parts.iter().sum::<u64>(), (&parts,));
-        assert_eq!(callback::with(log.clone(), || sum.compute_with(new_pool(2)).unwrap()), 4);
+        assert_eq!(callback::with(Arc::<Log>::clone(&log), || sum.compute_with(new_pool(2)).unwrap()), 4);
         let spans = log.spans.lock().unwrap();
         assert_eq!(spans.len(), 5);
         let is_long = |span: &&(Duration, Duration, Duration)| span.1 >= Duration::from_millis(300);

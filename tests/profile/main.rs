@@ -93,7 +93,7 @@ fn values_have_the_size_of_their_type_or_of_their_encoding() {
     let len = delayed(|text: &String| text.len(), (&shout,)).name("len");
     let profile_with = |profiler: Profiler, scheduler: &str| {
         let profiler = Arc::new(profiler);
-        let len = callback::with(profiler.clone(), || len.compute_with(scheduler));
+        let len = callback::with(Arc::<Profiler>::clone(&profiler), || len.compute_with(scheduler));
         assert_eq!(len.unwrap(), 10_000);
         profiler.profile()
     };
@@ -225,7 +225,7 @@ fn nested_runs_are_runs_of_their_own() {
 fn the_futures_of_a_cluster_are_one_run_and_their_records_fit_its_graph() {
     let profiler = Arc::new(Profiler::new());
     let client = Client::threads(2).unwrap();
-    let watched = callback::scoped(profiler.clone());
+    let watched = callback::scoped(Arc::<Profiler>::clone(&profiler));
     let squares: Vec<_> =
         (0..500_u64).map(|i| client.compute(&delayed(|i: u64| i * i, (i,)).name(format!("square {i}")))).collect();
     let total = client.submit(sum, (&squares,));
@@ -254,7 +254,7 @@ fn the_futures_of_a_cluster_are_one_run_and_their_records_fit_its_graph() {
 #[test]
 fn that_a_worker_is_started_is_no_future() {
     let profiler = Arc::new(Profiler::new());
-    let watched = callback::register(profiler.clone());
+    let watched = callback::register(Arc::<Profiler>::clone(&profiler));
     let cluster = sprang::LocalCluster::builder().workers(1).threads_per_worker(1).name("early").build().unwrap();
     assert!(cluster.wait_for_workers(1, None));
     drop(cluster);
@@ -271,7 +271,7 @@ fn a_large_run_becomes_a_sample_and_says_so() {
     let profiler = Arc::new(Profiler::new().max_records(4_096).resources_every(None));
     let parts: Vec<_> = (0..50_000_u64).map(|i| delayed(|i: u64| i, (i,))).collect();
     let total = delayed(sum, (&parts,));
-    let result = callback::with(profiler.clone(), || total.compute_with("threads"));
+    let result = callback::with(Arc::<Profiler>::clone(&profiler), || total.compute_with("threads"));
     assert_eq!(result.unwrap(), 50_000 * 49_999 / 2);
     let profile = profiler.profile();
     assert_eq!(profile.num_tasks(), 50_001);
@@ -297,7 +297,7 @@ fn resources_are_looked_at_while_a_run_goes_on() {
         },
         (),
     );
-    callback::with(profiler.clone(), || until_seen.compute()).unwrap();
+    callback::with(Arc::<Profiler>::clone(&profiler), || until_seen.compute()).unwrap();
     for sample in profiler.profile().resources() {
         assert!(sample.memory_bytes > 100_000 && sample.num_processes >= 1 && sample.cpus >= 0.0);
     }
@@ -388,7 +388,7 @@ fn a_report_of_nothing_and_one_of_very_much_can_be_opened() {
     assert_eq!(data_of(&nothing)["tasks"]["start"].as_array().unwrap().len(), 0);
     let profiler = Arc::new(Profiler::new().max_records(100_000).resources_every(None));
     let parts: Vec<_> = (0..300_000_u64).map(|i| delayed(|i: u64| i, (i,))).collect();
-    callback::with(profiler.clone(), || delayed(sum, (&parts,)).compute()).unwrap();
+    callback::with(Arc::<Profiler>::clone(&profiler), || delayed(sum, (&parts,)).compute()).unwrap();
     let page = profiler.profile().to_html();
     assert!(
         page.contains("This is an even sample, one of ") && page.contains("The stream shows the "),

@@ -297,7 +297,7 @@ fn there_is_no_replay_before_the_run_has_ended() {
     let early = Arc::new(Early::default());
     let _keeping = keeping("sync");
     let task = try_delayed_local(|_: &Tracked| Err::<(), _>("no"), (&tracked(1, &live),)).name("bad");
-    drop(callback::with(early.clone(), || task.compute()).unwrap_err());
+    drop(callback::with(Arc::<Early>::clone(&early), || task.compute()).unwrap_err());
     let [error, problem] = &early.0.lock().unwrap()[..] else { panic!("one task failed") };
     assert_eq!(problem.kind(), ErrorKind::NotKept);
     assert!(problem.to_string().contains("its run has not ended yet"), "{problem}");

@@ -99,7 +99,7 @@ impl Callback for Listener {
 fn listening<R>(scheduler: &str, body: impl FnOnce(&Arc<Listener>) -> R) -> (R, Vec<Told>) {
     let listener = Arc::new(Listener::default());
     let _scope = config::scoped("scheduler", scheduler).unwrap().and("stall_timeout", TIMEOUT).unwrap();
-    let result = callback::with(listener.clone(), || body(&listener));
+    let result = callback::with(Arc::<Listener>::clone(&listener), || body(&listener));
     (result, listener.told())
 }
 
@@ -333,7 +333,7 @@ fn the_end_of_a_run_comes_after_what_is_told_of_it() {
             }
         }
         let listener = Arc::new(Listener::default());
-        let slow = Arc::new(Slow(listener.clone(), AtomicUsize::new(0)));
+        let slow = Arc::new(Slow(Arc::<Listener>::clone(&listener), AtomicUsize::new(0)));
         let _scope = config::scoped("stall_timeout", TIMEOUT).unwrap();
         // The other is there for the end alone: it would let the task go on by itself.
         struct End(Arc<Listener>);
@@ -342,7 +342,10 @@ fn the_end_of_a_run_comes_after_what_is_told_of_it() {
                 self.0.on_run_finished(event);
             }
         }
-        let _watched = (callback::scoped(slow.clone()), callback::scoped(Arc::new(End(listener.clone()))));
+        let _watched = (
+            callback::scoped(Arc::<Slow>::clone(&slow)),
+            callback::scoped(Arc::new(End(Arc::<Listener>::clone(&listener)))),
+        );
         assert_eq!(waits(&listener, "slow").compute_with("threads").unwrap(), 1);
         assert_eq!((*listener.ended.lock().unwrap(), slow.1.load(Ordering::SeqCst)), (1, 0));
     });

@@ -78,7 +78,7 @@ pub fn serve(address: impl AsRef<str>) -> Result<Dashboard> {
     let collector = Arc::new(Collector::new());
     let token = Arc::new(Token::new().map_err(fail)?);
     let server = Server::start(listener, Arc::clone(&collector), program.unwrap_or_default(), Arc::clone(&token));
-    let (_server, _registration) = (server.map_err(fail)?, callback::register(collector.clone()));
+    let (_server, _registration) = (server.map_err(fail)?, callback::register(Arc::<Collector>::clone(&collector)));
     let dashboard = Dashboard { address, token, _registration, _server };
     let url = dashboard.url();
     log::info!("the dashboard is at {url}");

@@ -72,7 +72,7 @@ use std::time::Duration;
 /// ```
 pub fn profile<R>(body: impl FnOnce() -> R) -> (R, Profile) {
     let profiler = Arc::new(Profiler::new());
-    let result = callback::with(profiler.clone(), body);
+    let result = callback::with(Arc::<Profiler>::clone(&profiler), body);
     (result, profiler.profile())
 }
 
