@@ -210,13 +210,14 @@ impl<T> Delayed<T> {
         self.with_options(|options| options.after.push(other.task_ref().to_task()))
     }
 
-    /// Takes so much of a resource of the worker that runs the task, for as long as it runs: `.resource("gpu", 1.0)`.
+    /// Takes so much of a resource of the worker that runs the task, for as long as it runs: `.resource("gpu", 1.0)`. Said twice of one
+    /// resource, the last counts. It is counted in millionths.
     ///
     /// What a worker has is said where a [`LocalCluster`](crate::LocalCluster) is made; the names mean what the program has them mean.
     /// Tasks of a [`Client`](crate::Client) obey it; other computes have no such workers and do not look at it.
     #[track_caller]
     pub fn resource(self, name: &str, amount: f64) -> Self {
-        self.with_options(|options| options.resources.push((name.into(), amount)))
+        self.with_options(|options| options.take(name, amount))
     }
 
     /// Lets only the workers with these names run the task. Tasks of a [`Client`](crate::Client) obey it, as with

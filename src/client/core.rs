@@ -132,7 +132,8 @@ pub(super) struct Member {
     has_started: AtomicBool,
     is_paused: AtomicBool,
     is_leaving: AtomicBool,
-    free: Mutex<BTreeMap<Arc<str>, f64>>,
+    /// In [millionths].
+    free: Mutex<BTreeMap<Arc<str>, i64>>,
     total: BTreeMap<Arc<str>, f64>,
 }
 
@@ -162,7 +163,8 @@ impl fmt::Debug for Core {
 impl Member {
     pub(super) fn can_take(&self, needs: &Needs) -> bool {
         let free = self.free.lock();
-        self.is_named(needs) && needs.resources.iter().all(|(name, n)| free.get(name).is_some_and(|free| free >= n))
+        let has = |(name, n): &(Arc<str>, f64)| free.get(name).is_some_and(|&free| free >= millionths(*n));
+        self.is_named(needs) && needs.resources.iter().all(has)
     }
 
     /// Whether it could take the task, if it had nothing else to do.
@@ -177,12 +179,12 @@ impl Member {
 
     pub(super) fn reserve(&self, needs: &Needs) {
         let mut free = self.free.lock();
-        needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)).or_default() -= n);
+        needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)).or_default() -= millionths(*n));
     }
 
     fn give_back(&self, needs: &Needs) {
         let mut free = self.free.lock();
-        needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)).or_default() += n);
+        needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)).or_default() += millionths(*n));
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -895,6 +897,12 @@ impl Drop for Core {
     }
 }
 
+/// So much of a resource. Whole numbers can be taken and given back in any order: one less nine tenths is a
+/// tenth, and one is there again after them.
+fn millionths(amount: f64) -> i64 {
+    (amount.max(0.0) * 1e6).round() as i64
+}
+
 impl Layout {
     fn member(&self, id: u32, index: u32) -> Arc<Member> {
         let resources: BTreeMap<Arc<str>, f64> = self.resources.iter().cloned().collect();
@@ -910,7 +918,7 @@ impl Layout {
             has_started: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
-            free: Mutex::new(resources.clone()),
+            free: Mutex::new(resources.iter().map(|(name, n)| (Arc::clone(name), millionths(*n))).collect()),
             total: resources,
         })
     }

@@ -72,7 +72,7 @@ impl<'c> Tasks<'c> {
 
     /// See [`Delayed::resource`].
     pub fn resource(self, name: &str, amount: f64) -> Self {
-        self.with(|options| options.resources.push((name.into(), amount)))
+        self.with(|options| options.take(name, amount))
     }
 
     /// See [`Delayed::workers`].

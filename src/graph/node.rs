@@ -131,6 +131,12 @@ impl Options {
         self.retries > 0 || self.timeout.is_some()
     }
 
+    /// Takes so much of a resource; the last that is said of one counts.
+    pub(crate) fn take(&mut self, name: &str, amount: f64) {
+        self.resources.retain(|(other, _)| &**other != name);
+        self.resources.push((name.into(), amount));
+    }
+
     /// Whether not every worker of a cluster may run it.
     pub(crate) fn needs_a_certain_worker(&self) -> bool {
         !(self.resources.is_empty() && self.workers.is_empty())

@@ -200,6 +200,30 @@ fn resources_are_counted_for_each_worker() {
 }
 
 #[test]
+fn parts_of_a_resource_add_up() {
+    let builder = LocalCluster::builder().workers(1).threads_per_worker(4).processes(false);
+    on("parts_of_a_resource_add_up", builder.resource("gpu", 1.0).resource("all", f64::INFINITY), |client| {
+        // Both are out at once: one less nine tenths is a tenth, which it is not for `f64`.
+        let meet = Arc::new(std::sync::Barrier::new(2));
+        let parts = [0.9, 0.1].map(|part| {
+            let meet = Arc::clone(&meet);
+            client.tasks().resource("gpu", part).submit_local(move || meet.wait().is_leader(), ())
+        });
+        client.gather(&parts).unwrap();
+        // And back after that, in whatever order that was.
+        let parts = [0.1, 0.7, 0.2, 0.3].map(|part| client.tasks().resource("gpu", part).map(|x: u32| x, 0..50_u32));
+        client.gather(&parts).unwrap();
+        assert_eq!(client.tasks().resource("gpu", 1.0).submit(|| 1_u8, ()).result().unwrap(), 1);
+        // Of what is said twice, the last counts.
+        assert_eq!(client.tasks().resource("gpu", 9.0).resource("gpu", 1.0).submit(|| 2_u8, ()).result().unwrap(), 2);
+        let all = client.tasks().resource("all", f64::INFINITY).map(|x: u32| x, 0..4_u32);
+        assert_eq!(client.gather(&all).unwrap(), [0, 1, 2, 3]);
+        let strange = client.tasks().resource("gpu", f64::NAN).submit(|| 3_u8, ());
+        assert_eq!(strange.error().unwrap().kind(), ErrorKind::NoWorker);
+    });
+}
+
+#[test]
 fn tasks_for_a_worker_that_leaves_fail_and_do_not_wait_for_ever() {
     let cluster = of_threads(2).build().unwrap();
     let client = Client::new(&cluster);
