@@ -6,6 +6,7 @@ use super::handed;
 use super::promise::{Waiter, Watcher};
 use super::wait::{self, Arrivals, WaitFor, deadline_after};
 use crate::error::Result;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -69,7 +70,8 @@ fn wait_until<T: Send + Sync + 'static>(
 /// # Complexity
 /// O(1) for each future.
 pub fn as_completed<T: Send + Sync + 'static>(futures: impl IntoIterator<Item = TaskFuture<T>>) -> AsCompleted<T> {
-    let mut completed = AsCompleted { futures: Vec::new(), arrivals: Arc::default(), num_left: 0, num_tried: 0 };
+    let mut completed =
+        AsCompleted { futures: VecDeque::new(), num_gone: 0, arrivals: Arc::default(), num_left: 0, num_tried: 0 };
     futures.into_iter().for_each(|future| completed.add(future));
     completed
 }
@@ -79,8 +81,11 @@ pub fn as_completed<T: Send + Sync + 'static>(futures: impl IntoIterator<Item = 
 /// An iterator, which waits; [`poll_next`](AsCompleted::poll_next) is for async code. With the feature `stream` it is a `Stream` as well.
 #[must_use = "iterators are lazy: it waits when it is asked for the next"]
 pub struct AsCompleted<T> {
-    /// Those that were not given out.
-    futures: Vec<Option<TaskFuture<T>>>,
+    /// Those that were not given out. What is before the first of them is gone, so that a loop that adds one for each that comes does not
+    /// use more and more memory.
+    futures: VecDeque<Option<TaskFuture<T>>>,
+    /// The number of the first.
+    num_gone: usize,
     arrivals: Arc<Arrivals>,
     num_left: usize,
     /// How many a task that waits has tried to run itself.
@@ -96,14 +101,14 @@ impl<T> fmt::Debug for AsCompleted<T> {
 impl<T: Send + Sync + 'static> AsCompleted<T> {
     /// Waits for one more.
     pub fn add(&mut self, future: TaskFuture<T>) {
-        let index = self.futures.len();
+        let index = self.num_gone + self.futures.len();
         let watcher: Arc<dyn Watcher> = Arc::<Arrivals>::clone(&self.arrivals);
         if let Err(Waiter::Watcher(watcher, index)) =
             future.promise().record().wait_with(Waiter::Watcher(watcher, index))
         {
             watcher.on_settled(index, future.status());
         }
-        self.futures.push(Some(future));
+        self.futures.push_back(Some(future));
         self.num_left += 1;
     }
 
@@ -182,9 +187,9 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
     /// A task that waits runs one itself that nobody has begun.
     fn try_to_run_one(&mut self) {
         let Some(place) = Place::of_this_thread() else { return };
-        while self.num_tried < self.futures.len() {
+        self.num_tried = self.num_tried.max(self.num_gone);
+        while let Some(future) = self.futures.get(self.num_tried - self.num_gone) {
             self.num_tried += 1;
-            let future = &self.futures[self.num_tried - 1];
             if future.as_ref().is_some_and(|future| place.run_here(&future.promise())) {
                 return;
             }
@@ -193,7 +198,12 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
 
     fn give_out(&mut self, index: usize) -> TaskFuture<T> {
         self.num_left -= 1;
-        self.futures[index].take().expect("a future comes to an end once")
+        let future = self.futures[index - self.num_gone].take().expect("a future comes to an end once");
+        while matches!(self.futures.front(), Some(None)) {
+            self.futures.pop_front();
+            self.num_gone += 1;
+        }
+        future
     }
 }
 
@@ -266,5 +276,27 @@ impl<T: Clone + Send + Sync + 'static> Iterator for WithResults<T> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.completed.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::as_completed;
+    use crate::{Client, Result};
+
+    #[test]
+    fn one_more_for_each_that_comes_needs_no_more_room() -> Result<()> {
+        let client = Client::threads(2)?;
+        let square = |x: u64| x * x;
+        let mut waiting = 8..1_000_u64;
+        let mut running = as_completed(client.map(square, 0..8_u64));
+        let mut sum = 0;
+        while let Some(future) = running.next() {
+            sum += future.result()?;
+            waiting.next().into_iter().for_each(|x| running.add(client.submit(square, (x,))));
+            assert!(!matches!(running.futures.front(), Some(None)), "the first was not given out");
+        }
+        assert_eq!((sum, running.num_gone, running.futures.len()), (332_833_500, 1_000, 0));
+        Ok(())
     }
 }
