@@ -549,6 +549,40 @@ impl WorkerHandle {
     }
 }
 
+/// A thread of a worker process that has been started.
+#[derive(Clone, Debug)]
+pub(crate) struct StartedWorker {
+    /// How many were in its place before.
+    pub(crate) restarts: u32,
+    /// How much memory of its own it may use before it is killed.
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) handle: WorkerHandle,
+}
+
+/// Those that were started and are there: who begins to watch later was not told of them.
+static STARTED: Mutex<Vec<StartedWorker>> = Mutex::new(Vec::new());
+
+impl StartedWorker {
+    /// Notes it, for as long as its process is held by somebody.
+    pub(crate) fn note(
+        worker: WorkerId,
+        restarts: u32,
+        memory_limit: Option<u64>,
+        process: Weak<dyn Replaceable>,
+    ) -> Self {
+        let started = StartedWorker { restarts, memory_limit, handle: WorkerHandle { worker, process } };
+        let mut all = STARTED.lock();
+        all.retain(|other| other.handle.process.strong_count() > 0);
+        all.push(started.clone());
+        started
+    }
+
+    pub(crate) fn find(worker: WorkerId) -> Option<Self> {
+        // The last: the number of a process that is gone may be that of another.
+        STARTED.lock().iter().rfind(|started| started.handle.worker == worker).cloned()
+    }
+}
+
 impl fmt::Debug for WorkerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerHandle").field("worker", &self.worker).finish_non_exhaustive()
@@ -1367,15 +1401,9 @@ impl Watch {
         self.enter(plan, id, None, || Ending::Bad);
     }
 
-    pub(super) fn worker_started(
-        &self,
-        plan: &Plan,
-        worker: WorkerId,
-        restarts: u32,
-        memory_limit: Option<u64>,
-        process: Weak<dyn Replaceable>,
-    ) {
-        let handle = WorkerHandle { worker, process };
+    pub(super) fn worker_started(&self, plan: &Plan, started: &StartedWorker) {
+        let &StartedWorker { restarts, memory_limit, ref handle } = started;
+        let (worker, handle) = (handle.worker, handle.clone());
         let event = WorkerStarted { run: self.run_info(plan), worker, restarts, memory_limit, handle };
         self.tell(|callback| callback.on_worker_started(&event));
     }

@@ -27,7 +27,7 @@
 
 #![expect(unsafe_code, reason = "it calls tasks through their untyped kinds and trusts the plan's numbers")]
 
-use super::callback::{Attempt, Entered, Replaceable, Watch, WorkerId};
+use super::callback::{Attempt, Entered, StartedWorker, Watch, WorkerId};
 use super::cancel::CancelToken;
 use super::countdown::Countdown;
 use super::gate::Gate;
@@ -895,15 +895,9 @@ impl<'r> Worker<'r> {
         self.run.watch.is_some()
     }
 
-    pub(crate) fn worker_started(
-        &self,
-        worker: WorkerId,
-        restarts: u32,
-        memory_limit: Option<u64>,
-        process: Weak<dyn Replaceable>,
-    ) {
+    pub(crate) fn worker_started(&self, started: &StartedWorker) {
         if let Some(watch) = &self.run.watch {
-            watch.worker_started(self.plan(), worker, restarts, memory_limit, process);
+            watch.worker_started(self.plan(), started);
         }
     }
 

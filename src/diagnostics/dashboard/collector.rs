@@ -26,9 +26,9 @@ use super::resources::Resources;
 use crate::diagnostics::picture::{Direction, Graph, Growing, Placed};
 use crate::diagnostics::profile::{self, Profile, Record, RecordedRun, Sample, Sampling};
 use crate::engine::callback::{
-    Callback, ClusterInfo, Crossing, Interests, RunFinished, RunHandle, RunId, RunInfo, RunStarted, TaskCancelled,
-    TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueReleased, ValueSize, WorkerHandle,
-    WorkerId, WorkerLost, WorkerStarted,
+    Callback, ClusterInfo, Crossing, Interests, RunFinished, RunHandle, RunId, RunInfo, RunStarted, StartedWorker,
+    TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueReleased, ValueSize,
+    WorkerHandle, WorkerId, WorkerLost, WorkerStarted,
 };
 use crate::error::{Error, ErrorKind};
 use crossbeam_utils::CachePadded;
@@ -436,6 +436,8 @@ impl Shard {
                         self.num_forgotten += 1;
                     }
                 }
+                // It may have been started before this was told of anything.
+                let known = Some(worker).filter(|worker| !worker.is_here()).and_then(StartedWorker::find);
                 self.workers.push(WorkerTally {
                     worker,
                     counts: Counts::default(),
@@ -444,9 +446,9 @@ impl Shard {
                     lost: None,
                     error: None,
                     output: None,
-                    restarts: 0,
-                    memory_limit: None,
-                    handle: None,
+                    restarts: known.as_ref().map_or(0, |known| known.restarts),
+                    memory_limit: known.as_ref().and_then(|known| known.memory_limit),
+                    handle: known.map(|known| known.handle),
                 });
                 self.workers.len() - 1
             }

@@ -35,7 +35,7 @@ use super::link::{Broken, Incoming, Outgoing, receive};
 use super::pool::{Core, Woken};
 use super::protocol::{Body, Bytes, CallResult, Code, Down, Garbage, Housekeeping, Outcome, Reader, Up, Work, Writer};
 use super::schedule::{Batch, CallState, Death, Source, Value, size};
-use crate::engine::callback::{Replaceable, WorkerId};
+use crate::engine::callback::{Replaceable, StartedWorker, WorkerId};
 use crate::engine::{Deadline, Timer, Worker, describe_panic};
 use crate::error::{Error, ErrorKind, RemoteError};
 use crate::executor::timer::TimerThread;
@@ -233,10 +233,13 @@ impl Slot {
             // The environment or the working directory of this process has changed.
             self.say_goodbye();
         }
-        let is_new = self.link.is_none();
-        if is_new {
+        let mut started = None;
+        if self.link.is_none() {
             match self.core.connect(self.index, schedule.inheritance) {
                 Ok((host, thread, channel)) => {
+                    let limit = self.core.settings().memory_limit;
+                    let process: Weak<dyn Replaceable> = Arc::<Host>::downgrade(&host);
+                    started = Some(StartedWorker::note(worker_id(&host, thread), self.num_workers, limit, process));
                     self.num_workers += 1;
                     self.link = Some(Link::new(self.index, host, thread, channel));
                 }
@@ -254,11 +257,7 @@ impl Slot {
         let mut batch = Some(batch);
         let sent = run.enter(|worker| match batch.take() {
             Some(batch) => {
-                if is_new {
-                    let limit = self.core.settings().memory_limit;
-                    let process: Weak<dyn Replaceable> = Arc::<Host>::downgrade(&link.host);
-                    worker.worker_started(worker_id(&link.host, link.thread), self.num_workers - 1, limit, process);
-                }
+                started.iter().for_each(|started| worker.worker_started(started));
                 link.send(&self.core, worker, batch)
             }
             None => Ok(()),
