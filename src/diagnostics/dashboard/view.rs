@@ -1,4 +1,7 @@
 //! What the dashboard says: JSON of the collector's state, as `docs/dashboard.md` has it, and metrics as text.
+//!
+//! Who asks, however often, holds no run up: what is said is taken under the lock of the store, by handles of texts, and made into text when
+//! the lock is free again.
 
 use super::collector::{
     Collector, Counts, CrowdNow, EventRecord, KnownRun, Now, OTHER, RunRecord, Stage, Store, TaskRecord, Values,
@@ -30,13 +33,13 @@ const MAX_INPUTS: usize = 200;
 const MAX_REASONS: usize = 5;
 
 #[derive(Serialize)]
-struct Tasks<'a> {
+struct Tasks {
     running: i64,
     waiting: i64,
     ready: Option<u64>,
     #[serde(flatten)]
     ended: Ended,
-    names: Vec<Name<'a>>,
+    names: Vec<Name>,
 }
 
 #[derive(Serialize)]
@@ -65,8 +68,8 @@ impl From<&Counts> for Ended {
 }
 
 #[derive(Serialize)]
-struct Name<'a> {
-    name: &'a str,
+struct Name {
+    name: Text,
     running: i64,
     #[serde(flatten)]
     ended: Ended,
@@ -74,8 +77,8 @@ struct Name<'a> {
 }
 
 #[derive(Serialize)]
-struct Group<'a> {
-    name: &'a str,
+struct Group {
+    name: Text,
     total: u64,
     running: i64,
     #[serde(flatten)]
@@ -84,12 +87,12 @@ struct Group<'a> {
 }
 
 #[derive(Serialize)]
-struct Run<'a> {
+struct Run {
     id: u64,
     kind: &'static str,
     parent: Option<u64>,
-    title: &'a str,
-    scheduler: &'a str,
+    title: Text,
+    scheduler: Text,
     state: &'static str,
     num_tasks: usize,
     started: f64,
@@ -98,11 +101,11 @@ struct Run<'a> {
     #[serde(flatten)]
     counts: Ended,
     busy: f64,
-    error: Option<&'a str>,
+    error: Option<Text>,
     has_graph: bool,
     has_report: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    names: Vec<Group<'a>>,
+    names: Vec<Group>,
 }
 
 #[derive(Serialize)]
@@ -136,16 +139,16 @@ struct Task {
 }
 
 #[derive(Serialize)]
-struct Event<'a> {
+struct Event {
     seq: u64,
     at: f64,
-    kind: &'a str,
+    kind: &'static str,
     run: Option<u64>,
-    text: &'a str,
+    text: Text,
 }
 
 #[derive(Serialize)]
-struct Worker<'a> {
+struct Worker {
     name: String,
     pid: u32,
     thread: u32,
@@ -156,7 +159,7 @@ struct Worker<'a> {
     busy: f64,
     first_seen: f64,
     last_seen: f64,
-    lost: Option<&'a str>,
+    lost: Option<Text>,
     is_gone: bool,
     can_restart: bool,
     restarts: u32,
@@ -164,8 +167,8 @@ struct Worker<'a> {
     memory: Option<u64>,
     own_memory: Option<u64>,
     memory_limit: Option<u64>,
-    last_error: Option<&'a str>,
-    output: Option<&'a str>,
+    last_error: Option<Text>,
+    output: Option<Text>,
 }
 
 #[derive(Serialize)]
@@ -184,12 +187,12 @@ struct Status<'a> {
     started: f64,
     now: f64,
     runs: NumRuns,
-    tasks: Tasks<'a>,
+    tasks: Tasks,
     machine: Machine,
     values: Values,
-    live: Vec<Run<'a>>,
+    live: Vec<Run>,
     running: Vec<RunningTask>,
-    workers: Vec<Worker<'a>>,
+    workers: Vec<Worker>,
 }
 
 /// What a page is sent: the state, and what has happened since the update before.
@@ -205,7 +208,22 @@ struct Update<'a> {
     /// Ended tasks that are new and not in `ended`.
     omitted: u64,
     ended: Vec<Task>,
-    log: Vec<Event<'a>>,
+    log: Vec<Event>,
+}
+
+/// A text that is shared with what is remembered, as it is.
+struct Text(Arc<str>);
+
+impl Text {
+    fn of(text: &Arc<str>) -> Self {
+        Text(Arc::clone(text))
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        shared_text(&self.0, serializer)
+    }
 }
 
 /// How far somebody has been told.
@@ -231,10 +249,10 @@ fn sum(counts: &[Counts]) -> Counts {
     sum
 }
 
-fn live_run<'a>(store: &'a Store, run: &'a KnownRun, counts: &[Counts]) -> Run<'a> {
+fn live_run(store: &Store, run: &KnownRun, counts: &[Counts]) -> Run {
     let total = sum(counts);
     let group = |(&(number, total), counts): (&(u16, u64), &Counts)| Group {
-        name: &store.names[number as usize],
+        name: Text::of(&store.names[number as usize]),
         total,
         running: counts.running,
         ended: counts.into(),
@@ -244,8 +262,8 @@ fn live_run<'a>(store: &'a Store, run: &'a KnownRun, counts: &[Counts]) -> Run<'
         id: run.id,
         kind: "run",
         parent: run.parent,
-        title: &run.title,
-        scheduler: &run.scheduler,
+        title: Text::of(&run.title),
+        scheduler: Text::of(&run.scheduler),
         state: "running",
         num_tasks: run.num_tasks,
         started: seconds(run.started_ns),
@@ -261,12 +279,12 @@ fn live_run<'a>(store: &'a Store, run: &'a KnownRun, counts: &[Counts]) -> Run<'
 }
 
 /// The futures of a cluster, as one run.
-fn crowd_run<'a>(store: &'a Store, now: &CrowdNow<'a>) -> Run<'a> {
+fn crowd_run(store: &Store, now: &CrowdNow<'_>) -> Run {
     let crowd = now.crowd;
     let mut total = Counts::default();
     now.names.iter().for_each(|(_, counts)| total.add(counts));
     let group = |(number, counts): &(u16, Counts)| Group {
-        name: &store.names[*number as usize],
+        name: Text::of(&store.names[*number as usize]),
         total: num_over(counts) + counts.running.max(0) as u64,
         running: counts.running,
         ended: counts.into(),
@@ -277,8 +295,8 @@ fn crowd_run<'a>(store: &'a Store, now: &CrowdNow<'a>) -> Run<'a> {
         id: crowd.id.get(),
         kind: "futures",
         parent: None,
-        title: &crowd.title,
-        scheduler: &crowd.scheduler,
+        title: Text::of(&crowd.title),
+        scheduler: Text::of(&crowd.scheduler),
         state: match (is_running, now.num_pending) {
             (true, _) => "running",
             (false, Some(_)) => "idle",
@@ -311,14 +329,14 @@ fn is_busy(now: &CrowdNow<'_>) -> bool {
     now.num_pending.is_some_and(|num_pending| num_pending > 0) || now.names.iter().any(|(_, it)| it.running > 0)
 }
 
-fn ended_run<'a>(store: &Store, run: &'a RunRecord) -> Run<'a> {
+fn ended_run(store: &Store, run: &RunRecord) -> Run {
     let is_kept = store.has_report(run.id);
     Run {
         id: run.id,
         kind: "run",
         parent: run.parent,
-        title: &run.title,
-        scheduler: &run.scheduler,
+        title: Text::of(&run.title),
+        scheduler: Text::of(&run.scheduler),
         state: run.outcome.as_str(),
         num_tasks: run.num_tasks,
         started: seconds(run.started_ns),
@@ -326,7 +344,7 @@ fn ended_run<'a>(store: &Store, run: &'a RunRecord) -> Run<'a> {
         running: 0,
         counts: (&run.counts).into(),
         busy: seconds(run.counts.busy_ns),
-        error: run.error.as_deref(),
+        error: run.error.as_ref().map(Text::of),
         has_graph: is_kept,
         has_report: is_kept,
         names: Vec::new(),
@@ -348,11 +366,12 @@ fn task(store: &Store, (seq, record): &(u64, TaskRecord)) -> Task {
     }
 }
 
-fn event(record: &EventRecord) -> Event<'_> {
-    Event { seq: record.seq, at: seconds(record.at_ns), kind: record.kind, run: record.run, text: &record.text }
+fn event(record: &EventRecord) -> Event {
+    let text = Text::of(&record.text);
+    Event { seq: record.seq, at: seconds(record.at_ns), kind: record.kind, run: record.run, text }
 }
 
-fn workers<'a>(collector: &Collector, now: &'a Now) -> Vec<Worker<'a>> {
+fn workers(collector: &Collector, now: &Now) -> Vec<Worker> {
     now.workers
         .iter()
         .map(|tally| {
@@ -375,7 +394,7 @@ fn workers<'a>(collector: &Collector, now: &'a Now) -> Vec<Worker<'a>> {
                 busy: seconds(counts.busy_ns + so_far_ns),
                 first_seen: seconds(tally.first_ns),
                 last_seen: seconds(if so_far_ns > 0 { now.now_ns } else { tally.last_ns }),
-                lost: tally.lost.as_deref(),
+                lost: tally.lost.as_ref().map(Text::of),
                 is_gone,
                 can_restart: tally.handle.is_some() && tally.lost.is_none() && !is_gone,
                 restarts: tally.restarts,
@@ -383,8 +402,8 @@ fn workers<'a>(collector: &Collector, now: &'a Now) -> Vec<Worker<'a>> {
                 memory: process.map(|process| process.memory_bytes),
                 own_memory: process.map(|process| process.own_bytes),
                 memory_limit: tally.memory_limit,
-                last_error: tally.error.as_deref(),
-                output: tally.output.as_deref(),
+                last_error: tally.error.as_ref().map(Text::of),
+                output: tally.output.as_ref().map(Text::of),
             }
         })
         .collect()
@@ -408,15 +427,16 @@ fn num_runs(store: &Store, now: &Now) -> NumRuns {
     NumRuns { running: now.live.len() + num_crowds, finished, failed, cancelled }
 }
 
-fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'a Now) -> Status<'a> {
+/// The state, but for what [`complete`] adds.
+fn status<'a>(collector: &Collector, program: &'a str, store: &Store, now: &Now) -> Status<'a> {
     let totals = by_name(store, now);
     let all = sum(&totals);
-    let mut names: Vec<Name<'_>> = (totals.iter().enumerate())
+    let mut names: Vec<Name> = (totals.iter().enumerate())
         .filter(|(_, counts)| {
             counts.running > 0 || counts.finished + counts.failed + counts.retried + counts.skipped > 0
         })
         .map(|(number, counts)| Name {
-            name: &store.names[number],
+            name: Text::of(&store.names[number]),
             running: counts.running,
             ended: counts.into(),
             busy: seconds(counts.busy_ns),
@@ -452,13 +472,7 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'
         started: collector.started.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_millis() as f64 / 1e3),
         now: seconds(now.now_ns),
         runs: num_runs(store, now),
-        tasks: Tasks {
-            running: all.running.max(0),
-            waiting: num_waiting,
-            ready: num_ready(now),
-            ended: (&all).into(),
-            names,
-        },
+        tasks: Tasks { running: all.running.max(0), waiting: num_waiting, ready: None, ended: (&all).into(), names },
         machine: Machine {
             cpus: used.cpus,
             num_cpus: collector.resources.num_cpus,
@@ -472,8 +486,14 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &'a Store, now: &'
             .take(MAX_LIVE)
             .collect(),
         running: running.collect(),
-        workers: workers(collector, now),
+        workers: Vec::new(),
     }
+}
+
+/// Adds what is asked of the live runs and of the system alone, so that nobody waits for it.
+fn complete(status: &mut Status<'_>, collector: &Collector, now: &Now) {
+    status.tasks.ready = num_ready(now);
+    status.workers = workers(collector, now);
 }
 
 /// How many tasks wait for nothing but a worker; `None` if counting would take too long.
@@ -495,13 +515,15 @@ fn is_ready(run: &KnownRun, graph: &Graph, id: u32) -> bool {
 /// `/api/status`.
 pub(super) fn status_json(collector: &Collector, program: &str) -> String {
     collector.look_at_resources();
-    collector.look(|store, now| json(&status(collector, program, store, &now)))
+    let (mut status, now) = collector.look(|store, now| (status(collector, program, store, &now), now));
+    complete(&mut status, collector, &now);
+    json(&status)
 }
 
 /// An update for the pages, how far it tells, and whether there are live runs. Without `since` it has all that fits.
 pub(super) fn update_json(collector: &Collector, program: &str, since: Option<Told>) -> (String, Told, bool) {
     collector.look_at_resources();
-    collector.look(|store, now| {
+    let (mut update, told, now) = collector.look(|store, now| {
         let told = Told { task: store.num_seen, event: store.num_events };
         let after = since.unwrap_or_default();
         let mut new: Vec<&(u64, TaskRecord)> = store.tasks.iter().rev().take_while(|it| it.0 > after.task).collect();
@@ -514,7 +536,7 @@ pub(super) fn update_json(collector: &Collector, program: &str, since: Option<To
         }
         new.sort_by_key(|(seq, _)| *seq);
         let omitted = (told.task - after.task).saturating_sub(new.len() as u64);
-        let mut log: Vec<Event<'_>> =
+        let mut log: Vec<Event> =
             store.events.iter().rev().take_while(|it| it.seq > after.event).take(MAX_LOG).map(event).collect();
         log.reverse();
         let update = Update {
@@ -526,32 +548,35 @@ pub(super) fn update_json(collector: &Collector, program: &str, since: Option<To
             ended: new.into_iter().map(|it| task(store, it)).collect(),
             log,
         };
-        (json(&update), told, !now.live.is_empty() || !now.parts.is_empty())
-    })
+        (update, told, now)
+    });
+    complete(&mut update.status, collector, &now);
+    (json(&update), told, !now.live.is_empty() || !now.parts.is_empty())
 }
 
 /// `/api/runs`: the newest first.
 pub(super) fn runs_json(collector: &Collector) -> String {
     #[derive(Serialize)]
-    struct Runs<'a> {
+    struct Runs {
         now: f64,
         counts: NumRuns,
-        runs: Vec<Run<'a>>,
+        runs: Vec<Run>,
     }
-    collector.look(|store, now| {
+    let mut all = collector.look(|store, now| {
         let live = now.live.iter().rev().map(|(run, counts)| Run { names: Vec::new(), ..live_run(store, run, counts) });
-        let mut runs: Vec<Run<'_>> = live.take(super::collector::MAX_RUNS).collect();
+        let mut runs: Vec<Run> = live.take(super::collector::MAX_RUNS).collect();
         runs.extend(store.runs.iter().rev().map(|run| ended_run(store, run)));
         let crowds = now.crowds(store);
         runs.extend(crowds.iter().map(|crowd| Run { names: Vec::new(), ..crowd_run(store, crowd) }));
-        // Those that go on first, the newest first; then those that did something last.
-        runs.sort_by(|a, b| match (a.ended, b.ended) {
-            (Some(a), Some(b)) => b.total_cmp(&a),
-            (None, None) => b.id.cmp(&a.id),
-            (a, b) => a.is_some().cmp(&b.is_some()),
-        });
-        json(&Runs { now: seconds(now.now_ns), counts: num_runs(store, &now), runs })
-    })
+        Runs { now: seconds(now.now_ns), counts: num_runs(store, &now), runs }
+    });
+    // Those that go on first, the newest first; then those that did something last.
+    all.runs.sort_by(|a, b| match (a.ended, b.ended) {
+        (Some(a), Some(b)) => b.total_cmp(&a),
+        (None, None) => b.id.cmp(&a.id),
+        (a, b) => a.is_some().cmp(&b.is_some()),
+    });
+    json(&all)
 }
 
 /// Which tasks are asked for.
@@ -574,7 +599,6 @@ pub(super) fn tasks_json(collector: &Collector, filter: &Filter) -> String {
         lost: u64,
         tasks: Vec<Task>,
     }
-    // The text is made when the lock is free again.
     let tasks = collector.look(|store, now| {
         let is_wanted = |record: &TaskRecord| {
             filter.state.as_ref().is_none_or(|state| state == record.state.as_str())
@@ -599,30 +623,30 @@ pub(super) fn tasks_json(collector: &Collector, filter: &Filter) -> String {
 /// `/api/workers`.
 pub(super) fn workers_json(collector: &Collector) -> String {
     #[derive(Serialize)]
-    struct Workers<'a> {
+    struct Workers {
         now: f64,
         forgotten: u64,
-        workers: Vec<Worker<'a>>,
+        workers: Vec<Worker>,
     }
     collector.look_at_resources();
-    collector.look(|_, now| {
-        let (forgotten, workers) = (now.num_forgotten, workers(collector, &now));
-        json(&Workers { now: seconds(now.now_ns), forgotten, workers })
-    })
+    let now = collector.look(|_, now| now);
+    let (forgotten, workers) = (now.num_forgotten, workers(collector, &now));
+    json(&Workers { now: seconds(now.now_ns), forgotten, workers })
 }
 
 /// `/api/log`: the newest first.
 pub(super) fn log_json(collector: &Collector) -> String {
     #[derive(Serialize)]
-    struct Log<'a> {
+    struct Log {
         now: f64,
         seen: u64,
-        events: Vec<Event<'a>>,
+        events: Vec<Event>,
     }
-    collector.look(|store, now| {
+    let log = collector.look(|store, now| {
         let events = store.events.iter().rev().map(event).collect();
-        json(&Log { now: seconds(now.now_ns), seen: store.num_events, events })
-    })
+        Log { now: seconds(now.now_ns), seen: store.num_events, events }
+    });
+    json(&log)
 }
 
 /// `/api/runs/N/graph`: how it is drawn. `None` if its graph is not remembered.
@@ -834,73 +858,65 @@ pub(super) fn waiting_json(collector: &Collector, filter: &Filter) -> String {
 /// `/metrics`: OpenMetrics 1.0.
 pub(super) fn metrics(collector: &Collector) -> String {
     collector.look_at_resources();
-    collector.look(|store, now| {
-        let totals = by_name(store, &now);
-        let mut text = String::new();
-        let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, String)]| {
-            let _infallible = writeln!(text, "# TYPE {name} {kind}\n# HELP {name} {help}");
-            for (labels, value) in samples {
-                let suffix = if kind == "counter" { "_total" } else { "" };
-                let _infallible = writeln!(text, "{name}{suffix}{labels} {value}");
-            }
-        };
-        let runs = num_runs(store, &now);
-        let ended = [("finished", runs.finished), ("failed", runs.failed), ("cancelled", runs.cancelled)];
-        let ended = ended.map(|(outcome, count)| (format!("{{outcome=\"{outcome}\"}}"), count.to_string()));
-        family("sprang_runs", "counter", "Runs that have ended.", &ended);
-        family("sprang_runs_running", "gauge", "Runs that go on.", &[(String::new(), runs.running.to_string())]);
-        let mut by_labels: Vec<(String, String)> = Vec::new();
-        let mut busy: Vec<(String, String)> = Vec::new();
-        for (number, counts) in totals.iter().enumerate() {
-            let is_quiet = counts.finished + counts.failed + counts.retried + counts.cancelled + counts.skipped == 0;
-            if is_quiet && number != usize::from(OTHER) {
-                continue;
-            }
-            let name = label(&store.names[number], number == usize::from(OTHER));
-            let states = [
-                ("finished", counts.finished),
-                ("failed", counts.failed),
-                ("retried", counts.retried),
-                ("cancelled", counts.cancelled),
-                ("skipped", counts.skipped),
-            ];
-            let states = states.into_iter().filter(|&(state, count)| count > 0 || state == "finished");
-            by_labels.extend(
-                states.map(|(state, count)| (format!("{{name=\"{name}\",state=\"{state}\"}}"), count.to_string())),
-            );
-            busy.push((format!("{{name=\"{name}\"}}"), seconds(counts.busy_ns).to_string()));
+    let (names, totals, runs, values, now) = collector.look(|store, now| {
+        (store.names.clone(), by_name(store, &now), num_runs(store, &now), collector.values(store), now)
+    });
+    let mut text = String::new();
+    let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, String)]| {
+        let _infallible = writeln!(text, "# TYPE {name} {kind}\n# HELP {name} {help}");
+        for (labels, value) in samples {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let _infallible = writeln!(text, "{name}{suffix}{labels} {value}");
         }
-        family("sprang_task_attempts", "counter", "Attempts at tasks, and tasks that were skipped.", &by_labels);
-        let all = sum(&totals);
-        family(
-            "sprang_tasks_running",
-            "gauge",
-            "Tasks that go on.",
-            &[(String::new(), all.running.max(0).to_string())],
-        );
-        family("sprang_task_busy_seconds", "counter", "Time that attempts took.", &busy);
-        let mut by_kind: HashMap<&str, u64> = HashMap::from([("thread", 0), ("process", 0)]);
-        for tally in now.workers.iter().filter(|tally| tally.lost.is_none()) {
-            *by_kind.entry(if tally.worker.is_here() { "thread" } else { "process" }).or_default() += 1;
+    };
+    let ended = [("finished", runs.finished), ("failed", runs.failed), ("cancelled", runs.cancelled)];
+    let ended = ended.map(|(outcome, count)| (format!("{{outcome=\"{outcome}\"}}"), count.to_string()));
+    family("sprang_runs", "counter", "Runs that have ended.", &ended);
+    family("sprang_runs_running", "gauge", "Runs that go on.", &[(String::new(), runs.running.to_string())]);
+    let mut by_labels: Vec<(String, String)> = Vec::new();
+    let mut busy: Vec<(String, String)> = Vec::new();
+    for (number, counts) in totals.iter().enumerate() {
+        let is_quiet = counts.finished + counts.failed + counts.retried + counts.cancelled + counts.skipped == 0;
+        if is_quiet && number != usize::from(OTHER) {
+            continue;
         }
-        let mut by_kind: Vec<(String, String)> =
-            by_kind.into_iter().map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), count.to_string())).collect();
-        by_kind.sort();
-        let used = collector.resources.sum();
-        let memory = [(String::new(), used.memory_bytes.to_string())];
-        family("sprang_memory_bytes", "gauge", "Resident memory of this process and its workers.", &memory);
-        let values = collector.values(store);
-        for (name, help, value) in [
-            ("sprang_value_bytes", "Bytes of values that runs hold.", values.bytes),
-            ("sprang_value_peak_bytes", "Most bytes of values that runs and futures held at once.", values.peak_bytes),
-            ("sprang_future_value_bytes", "Bytes of values that futures hold.", values.bytes_of_futures as u64),
-        ] {
-            family(name, "gauge", help, &[(String::new(), value.to_string())]);
-        }
-        family("sprang_workers", "gauge", "Workers that have been seen and not been lost.", &by_kind);
-        text += "# EOF\n";
-        text
-    })
+        let name = label(&names[number], number == usize::from(OTHER));
+        let states = [
+            ("finished", counts.finished),
+            ("failed", counts.failed),
+            ("retried", counts.retried),
+            ("cancelled", counts.cancelled),
+            ("skipped", counts.skipped),
+        ];
+        let states = states.into_iter().filter(|&(state, count)| count > 0 || state == "finished");
+        by_labels
+            .extend(states.map(|(state, count)| (format!("{{name=\"{name}\",state=\"{state}\"}}"), count.to_string())));
+        busy.push((format!("{{name=\"{name}\"}}"), seconds(counts.busy_ns).to_string()));
+    }
+    family("sprang_task_attempts", "counter", "Attempts at tasks, and tasks that were skipped.", &by_labels);
+    let all = sum(&totals);
+    family("sprang_tasks_running", "gauge", "Tasks that go on.", &[(String::new(), all.running.max(0).to_string())]);
+    family("sprang_task_busy_seconds", "counter", "Time that attempts took.", &busy);
+    let mut by_kind: HashMap<&str, u64> = HashMap::from([("thread", 0), ("process", 0)]);
+    for tally in now.workers.iter().filter(|tally| tally.lost.is_none()) {
+        *by_kind.entry(if tally.worker.is_here() { "thread" } else { "process" }).or_default() += 1;
+    }
+    let mut by_kind: Vec<(String, String)> =
+        by_kind.into_iter().map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), count.to_string())).collect();
+    by_kind.sort();
+    let used = collector.resources.sum();
+    let memory = [(String::new(), used.memory_bytes.to_string())];
+    family("sprang_memory_bytes", "gauge", "Resident memory of this process and its workers.", &memory);
+    for (name, help, value) in [
+        ("sprang_value_bytes", "Bytes of values that runs hold.", values.bytes),
+        ("sprang_value_peak_bytes", "Most bytes of values that runs and futures held at once.", values.peak_bytes),
+        ("sprang_future_value_bytes", "Bytes of values that futures hold.", values.bytes_of_futures as u64),
+    ] {
+        family(name, "gauge", help, &[(String::new(), value.to_string())]);
+    }
+    family("sprang_workers", "gauge", "Workers that have been seen and not been lost.", &by_kind);
+    text += "# EOF\n";
+    text
 }
 
 /// A name as the value of a label. A task may be named `other` too.
