@@ -1,7 +1,7 @@
 //! Tasks that tasks in worker processes hand in: the cluster's workers run them.
 
 use crate::{PATIENCE, of_processes, on, wait_until};
-use sprang::{Client, ErrorKind, LocalCluster, Status, WaitFor, as_completed, try_delayed};
+use sprang::{Client, ErrorKind, Event, LocalCluster, Queue, Status, WaitFor, as_completed, lit, try_delayed};
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
@@ -49,6 +49,26 @@ fn depth(left: u64) -> Result<u64, sprang::Error> {
 fn there_may_be_more_tasks_that_wait_for_each_other_than_processes() {
     on("there_may_be_more_tasks", of_processes(1), |client| {
         assert_eq!(client.try_submit(depth, (100_u64,)).result().unwrap(), 100);
+    });
+}
+
+#[test]
+fn a_task_that_found_no_spare_process_gives_its_place_away_when_there_is_one() {
+    on("a_task_that_found_no_spare_process", of_processes(1), |client| {
+        let (first, second) = (client.event("first"), client.event("second"));
+        let begun = client.queue::<()>("begun", None).unwrap();
+        let wait = |event: &Event, begun: &Queue<()>| begun.put(()).and_then(|()| event.wait());
+        let waits = |event: &Event| client.try_submit(wait, (lit(event.clone()), lit(begun.clone())));
+        // Each has its place taken by a spare process, but for the last: there are 64.
+        let mut waiting: Vec<_> = (0..64).map(|_| waits(&first)).collect();
+        waiting.push(waits(&second));
+        (0..65).for_each(|_| begun.take().unwrap());
+        // It can be run only in the place of the last.
+        let sets = client.try_submit(|event: &Event| event.set(), (lit(second),));
+        assert!(!sets.wait_timeout(Duration::from_millis(300)), "a spare process was left");
+        first.set().unwrap();
+        sets.result().unwrap();
+        client.gather(&waiting).unwrap();
     });
 }
 

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 /// How long a task that waits for an answer keeps its place: long against the hold-ups that end by themselves, short against the start of a
 /// process and a person.
 pub(super) const GIVE_WAY_AFTER: Duration = Duration::from_millis(5);
+/// How long a task that found no spare process waits before it looks for one again.
+pub(super) const GIVE_WAY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long a process that has nothing to do is kept for the next task that waits.
 pub(super) const SPARE_IDLE: Duration = Duration::from_secs(5);
 

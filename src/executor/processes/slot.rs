@@ -30,7 +30,7 @@
 
 use super::clock;
 use super::host::{Channel, Doom, Host, LAST_BREATH};
-use super::line::{GIVE_WAY_AFTER, SPARE_IDLE};
+use super::line::{GIVE_WAY_AFTER, GIVE_WAY_AGAIN_AFTER, SPARE_IDLE};
 use super::link::{Broken, Incoming, Outgoing, receive};
 use super::pool::{Core, Woken};
 use super::protocol::{Body, Bytes, CallResult, Code, Down, Garbage, Housekeeping, Outcome, Reader, Up, Work, Writer};
@@ -116,9 +116,12 @@ struct Asked {
     index: usize,
     since: Instant,
     letterbox: Arc<Mutex<Letterbox>>,
-    /// That others have the place of the task; what was to be run after it has been taken back.
+    /// What was to be run after the task has been taken back.
+    is_rest_taken: bool,
+    /// That others have the place of the task.
     gave_way: Option<Box<dyn Any + Send>>,
-    _alarm: Box<dyn Deadline>,
+    /// Has the slot look again.
+    alarm: Box<dyn Deadline>,
 }
 
 /// Where an answer is put.
@@ -689,14 +692,8 @@ impl Link {
         let caller = schedule.desk().and_then(|desk| self.host.caller(desk));
         let Some(caller) = caller else { return self.answer(number, false, None).map_err(|Lost| Unanswered::Lost) };
         let letterbox = Arc::<Mutex<Letterbox>>::default();
-        let (put_in, host, thread) = (Arc::clone(&letterbox), Arc::downgrade(&self.host), self.thread);
-        let knock = move || {
-            if let Some(host) = host.upgrade() {
-                host.knock(thread);
-            }
-        };
         let answered = {
-            let knock = knock.clone();
+            let (put_in, knock) = (Arc::clone(&letterbox), self.knocker());
             move |answer| {
                 let mut letterbox = put_in.lock();
                 letterbox.answer = Some(answer);
@@ -718,9 +715,19 @@ impl Link {
         }
         // Before the alarm is set, so that it is late enough when that goes off.
         let since = Instant::now();
-        let alarm = TimerThread::shared().start(GIVE_WAY_AFTER, Box::new(knock));
-        self.asked = Some(Asked { number, index, since, letterbox, gave_way: None, _alarm: alarm });
+        let alarm = TimerThread::shared().start(GIVE_WAY_AFTER, Box::new(self.knocker()));
+        self.asked = Some(Asked { number, index, since, letterbox, is_rest_taken: false, gave_way: None, alarm });
         Ok(())
+    }
+
+    /// Has the slot look for what is new, from any thread.
+    fn knocker(&self) -> impl Fn() + Send + use<> {
+        let (host, thread) = (Arc::downgrade(&self.host), self.thread);
+        move || {
+            if let Some(host) = host.upgrade() {
+                host.knock(thread);
+            }
+        }
     }
 
     fn answer(&self, number: u64, is_rest_taken: bool, answer: Option<Vec<u8>>) -> Result<(), Lost> {
@@ -733,7 +740,7 @@ impl Link {
         let Some(asked) = &self.asked else { return Ok(()) };
         let answer = asked.letterbox.lock().answer.take();
         if let Some(answer) = answer {
-            let (number, is_rest_taken) = (asked.number, asked.gave_way.is_some());
+            let (number, is_rest_taken) = (asked.number, asked.is_rest_taken);
             self.asked = None;
             return self.answer(number, is_rest_taken, Some(answer));
         }
@@ -758,17 +765,20 @@ impl Link {
             take_back(&mut under_way.batch, &all);
             self.taken_back.push_back(under_way.number);
         }
+        let knock = self.knocker();
         if let (Some(asked), Some(desk)) = (&mut self.asked, own.desk()) {
-            asked.gave_way = Some(match core.give_way(self.index) {
-                true => desk.waits(),
-                // Without a spare process only what other workers may have can be run meanwhile.
-                false => {
+            let is_first = !std::mem::replace(&mut asked.is_rest_taken, true);
+            if core.give_way(self.index) {
+                asked.gave_way = Some(desk.waits());
+            } else {
+                // Only what other workers may have can be run until one is free.
+                if is_first {
                     log::warn!(
                         "a task waits and keeps its worker, as there is no spare process left to take its place"
                     );
-                    Box::new(())
                 }
-            });
+                asked.alarm = TimerThread::shared().start(GIVE_WAY_AGAIN_AFTER, Box::new(knock));
+            }
         }
         core.announce_of(&own);
         for under_way in behind {
