@@ -577,6 +577,7 @@ impl StartedWorker {
         started
     }
 
+    #[cfg(feature = "dashboard")]
     pub(crate) fn find(worker: WorkerId) -> Option<Self> {
         // The last: the number of a process that is gone may be that of another.
         STARTED.lock().iter().rfind(|started| started.handle.worker == worker).cloned()
