@@ -1115,9 +1115,8 @@ mod tests {
         let paper = Paper::default();
         let progress = Progress::new().min_duration(Duration::ZERO).every(Duration::ZERO).lines_to(paper.clone());
         let shown = progress.scoped();
-        // Waits until two lines have been written.
         let watched = paper.clone();
-        let wait = crate::delayed_local(move || while watched.text().lines().count() < 2 {}, ()).name("wait");
+        let wait = crate::delayed_local(move || until_written(&watched, ": wait 0/1"), ()).name("wait");
         let bad = try_delayed(|_: &()| Err::<(), _>("no\nway"), (&wait,)).name("bad");
         let _errors = config::scoped("errors", "collect").unwrap();
         assert!(bad.compute().is_err());
@@ -1125,7 +1124,6 @@ mod tests {
         let text = paper.text();
         let last = text.lines().last().unwrap();
         assert!(text.starts_with("bad: 0 of 2 tasks at 0.0/s"), "{text}");
-        assert!(text.contains(": wait 0/1"), "{text}");
         assert!(last.starts_with("bad: 2 of 2 tasks in ") && last.ends_with(", 1 failed"), "{text}");
     }
 
@@ -1336,11 +1334,16 @@ mod tests {
             let paper = Paper::default();
             let shown = Progress::new().min_duration(Duration::ZERO).lines_to(paper.clone()).scoped();
             let client = crate::Client::owning(cluster("whole"));
+            let gate = Gate::default();
+            let passed = gate.clone();
+            let first = client.compute(&crate::delayed_local(move || passed.pass(), ()));
             let squares = client.map(|x: u64| x * x, 0..6_u64);
+            gate.open();
+            first.result().unwrap();
             client.gather(&squares).unwrap();
             drop(shown);
             let text = paper.text();
-            assert!(text.lines().last().unwrap().starts_with("whole: 6 of 6 tasks in "), "{text}");
+            assert!(text.lines().last().unwrap().starts_with("whole: 7 of 7 tasks in "), "{text}");
         }
     }
 

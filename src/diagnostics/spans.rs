@@ -8,8 +8,8 @@
 //!    that tells of its start and of its end. A task in another process has a span from when it was sent to its end, which nobody enters.
 
 use crate::engine::callback::{
-    Callback, Crossing, RunFinished, RunId, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried,
-    TaskSkipped, TaskStarted, WorkerId, WorkerLost, WorkerStarted,
+    Callback, Crossing, RunFinished, RunId, RunStalled, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo,
+    TaskRetried, TaskSkipped, TaskStarted, WorkerId, WorkerLost, WorkerStarted,
 };
 use crate::error::Error;
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ const WORKER: &str = "sprang::worker";
 ///
 /// | target | span | events |
 /// |---|---|---|
-/// | `sprang::run` | `run`, at level info, with `run` (its number), `title` (the name of its output), `scheduler`, `num_tasks` and, at its end, `outcome` and `duration_us` | its end, at info, or at error with the `error` |
+/// | `sprang::run` | `run`, at level info, with `run` (its number), `title` (the name of its output), `scheduler`, `num_tasks` and, at its end, `outcome` and `duration_us` | its end, at info, or at error with the `error`; that it has [stalled](crate::callback::RunStalled), at warn |
 /// | `sprang::task` | `task`, at level debug, for each attempt, within the run's, with `run`, `task` (its number), `name`, `worker`, `attempt` and, at its end, `outcome`, `duration_us` and for a task in another process `queued_us` | its end: at debug, at warn if it is tried again, at error if it failed; and, at debug, that it was skipped |
 /// | `sprang::worker` | | a worker process was started, at debug, or lost, at warn |
 ///
@@ -255,6 +255,13 @@ impl Callback for Spans {
         if told.is_none() {
             warn!(target: WORKER, worker = %event.worker, error = %event.error, "worker lost");
         }
+    }
+
+    fn on_run_stalled(&self, event: &RunStalled<'_>) {
+        let RunStalled { num_running, num_waiting, .. } = event;
+        self.within(event.run.id(), |run| {
+            warn!(target: RUN, parent: run, num_running, num_waiting, stall = %event, "run stalled");
+        });
     }
 
     fn on_run_finished(&self, event: &RunFinished<'_>) {

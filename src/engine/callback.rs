@@ -459,6 +459,33 @@ impl<'e> RunInfo<'e> {
         TaskInfo { run: self.id, id: id as u32, plan: self.plan }
     }
 
+    /// Its outputs, in the order in which they were asked for: what one would call the run by.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::callback::{self, Callback, RunStarted};
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// #[derive(Default)]
+    /// struct Titles(Mutex<Vec<String>>);
+    ///
+    /// impl Callback for Titles {
+    ///     fn on_run_started(&self, event: &RunStarted<'_>) {
+    ///         self.0.lock().unwrap().extend(event.run.outputs().map(|task| task.name().to_string()));
+    ///     }
+    /// }
+    ///
+    /// let titles = Arc::new(Titles::default());
+    /// let answer = sprang::delayed(|| 42, ()).name("answer");
+    /// callback::with(Arc::<Titles>::clone(&titles), || answer.compute())?;
+    /// assert_eq!(*titles.0.lock().unwrap(), ["answer"]);
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn outputs(&self) -> impl ExactSizeIterator<Item = TaskInfo<'e>> + use<'e> {
+        let (run, plan) = (self.id, self.plan);
+        plan.outputs().iter().map(move |&id| TaskInfo { run, id, plan })
+    }
+
     pub(crate) fn plan(&self) -> &'e Plan {
         self.plan
     }
@@ -1369,7 +1396,7 @@ impl Watch {
     pub(super) fn run_stalled(&self, plan: &Plan, is_stopped: bool) {
         const MOST_RUNNING: usize = 32;
         const MOST_DEPENDENTS: usize = 8;
-        let Some(Standstill { since, num_settled, running: started }) = self.stall().map(Stall::standstill) else {
+        let Some(Standstill { since, num_settled, running: started }) = self.stall().and_then(Stall::standstill) else {
             return;
         };
         let num_running = started.len();

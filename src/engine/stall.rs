@@ -107,11 +107,15 @@ impl Stall {
         }
     }
 
-    pub(super) fn standstill(&self) -> Standstill {
+    /// What is to be told of the stall; `None` if it is over, or is another by now, since [`look`](Stall::look) found it.
+    pub(super) fn standstill(&self) -> Option<Standstill> {
         let state = self.state.lock();
+        if !state.was_told {
+            return None;
+        }
         let mut running: Vec<_> = state.running.iter().map(|(&id, &running)| (id, running)).collect();
         running.sort_unstable_by_key(|&(id, running)| (running.started, id));
-        Standstill { since: state.last, num_settled: state.num_settled, running }
+        Some(Standstill { since: state.last, num_settled: state.num_settled, running })
     }
 
     fn is_settled(&self, task: TaskInfo<'_>) {
@@ -188,6 +192,8 @@ mod tests {
         stall.state.lock().begins_again(at(37));
         assert_eq!(stall.look(at(45)), later(2), "a task has started that was not told of");
         assert_eq!(stall.look(at(47)), Look::Stalled(Duration::from_secs(10)));
-        assert_eq!(stall.standstill().since, at(25), "nothing was settled since");
+        assert_eq!(stall.standstill().map(|it| it.since), Some(at(25)), "nothing was settled since");
+        stall.state.lock().gets_on(at(48));
+        assert!(stall.standstill().is_none(), "it is over before it has been told");
     }
 }

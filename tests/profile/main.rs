@@ -56,9 +56,11 @@ fn every_scheduler_gives_the_same_account() {
                 }
             }
             let rows = profile.by_name();
-            assert_eq!((&*rows[0].name, rows[0].count, rows[0].num_failed), ("busy #", 3, 0));
-            assert!(rows[0].total >= Duration::from_millis(6) && rows[0].max >= Duration::from_millis(3));
-            assert!(rows[0].p50 >= Duration::from_millis(2) && rows[0].p99 == rows[0].max);
+            assert!(rows.windows(2).all(|rows| rows[0].total >= rows[1].total), "{rows:?}");
+            let busy = rows.iter().find(|row| &*row.name == "busy #").unwrap();
+            assert_eq!((busy.count, busy.num_failed), (3, 0));
+            assert!(busy.total >= Duration::from_millis(6) && busy.max >= Duration::from_millis(3));
+            assert!(busy.p50 >= Duration::from_millis(2) && busy.p99 == busy.max);
             let path: Vec<_> = run.critical_path().into_iter().map(|task| task.name.to_string()).collect();
             assert_eq!(path.len(), 2, "{path:?}");
             assert_eq!(path[1], "sum");

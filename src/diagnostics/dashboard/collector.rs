@@ -26,9 +26,9 @@ use super::resources::Resources;
 use crate::diagnostics::picture::{Direction, Graph, Growing, Placed};
 use crate::diagnostics::profile::{self, Profile, Record, RecordedRun, Sample, Sampling};
 use crate::engine::callback::{
-    Callback, ClusterInfo, Crossing, Interests, RunFinished, RunHandle, RunId, RunInfo, RunStarted, StartedWorker,
-    TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted, ValueReleased, ValueSize,
-    WorkerHandle, WorkerId, WorkerLost, WorkerStarted,
+    Callback, ClusterInfo, Crossing, Interests, RunFinished, RunHandle, RunId, RunInfo, RunStalled, RunStarted,
+    StartedWorker, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted,
+    ValueReleased, ValueSize, WorkerHandle, WorkerId, WorkerLost, WorkerStarted,
 };
 use crate::error::{Error, ErrorKind};
 use crossbeam_utils::CachePadded;
@@ -1192,6 +1192,11 @@ impl Callback for Collector {
         let text = format!("{}: {message}", event.worker);
         let run = self.shown(event.run.id());
         self.store.lock().log(now_ns, "worker lost", Some(run), &text);
+    }
+
+    fn on_run_stalled(&self, event: &RunStalled<'_>) {
+        let (at_ns, run) = (self.ns(event.now), self.shown(event.run.id()));
+        self.store.lock().log(at_ns, "run stalled", Some(run), &event.to_string());
     }
 
     fn on_run_finished(&self, event: &RunFinished<'_>) {
