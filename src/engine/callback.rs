@@ -273,8 +273,7 @@ impl RunId {
         RunId(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// That of a run that was written into a file.
-    #[cfg(feature = "files")]
+    /// That of a run of which the number has been written down.
     pub(crate) fn of_number(number: u64) -> Self {
         RunId(number)
     }

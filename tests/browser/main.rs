@@ -86,6 +86,11 @@ fn pipeline(barrier: &Barrier) -> Delayed<u64> {
     delayed(|sum: &u64| sum / 12, (&sum,)).name("mean")
 }
 
+fn squares(num_tasks: u64) -> Delayed<u64> {
+    let parts: Vec<_> = (0..num_tasks).map(|i| delayed(|i| i * i, (i,)).name(format!("square {i}"))).collect();
+    delayed(|parts: Refs<'_, u64>| parts.iter().sum::<u64>(), (&parts,)).name("sum")
+}
+
 fn fails(i: u64) -> Result<u64, String> {
     if i == 3 {
         Err(format!("{i} is out of range, and this message goes on for a while to see where it is cut"))
@@ -374,6 +379,33 @@ fn the_page_says_why_a_task_waits() {
             barrier.open();
             run.join().unwrap();
         });
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: scripts/check-dashboard"]
+fn a_page_that_stays_open_over_a_restart_shows_what_is_there_then() {
+    with_browser("a_page_that_stays_open", |_, _| {
+        let first = dashboard::serve("127.0.0.1:0").unwrap();
+        let mut browser = Browser::start(&first.url());
+        history();
+        browser.open("#graph");
+        browser.wait_for("document.querySelectorAll('#graph-drawing [data-box]').length > 0");
+        browser.run("window.isOld = true");
+        let address = first.address();
+        drop(first);
+        let second = dashboard::serve(address.to_string()).unwrap();
+        assert_eq!(second.address(), address);
+        browser.wait_for("!window.isOld && document.getElementById('link')?.dataset.state === 'live'");
+        // What it said of the first while nobody was there.
+        assert!(browser.complaints().iter().all(|it| it.contains("ERR_")));
+        browser.click("nav a[href='#log']");
+        browser.wait_for("document.querySelectorAll('#log-table tbody tr').length === 1");
+        assert!(browser.text("#log-table tbody").contains("dashboard started"), "{}", browser.text("#log-table"));
+        assert_eq!(squares(3).compute_with("sync").unwrap(), 5);
+        browser.click("nav a[href='#graph']");
+        browser.wait_for("document.querySelectorAll('#graph-drawing [data-box]').length === 4");
+        assert_eq!(browser.complaints(), Vec::<String>::new());
     });
 }
 

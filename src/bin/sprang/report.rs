@@ -23,7 +23,10 @@ impl Report {
         if output == Path::new("-") {
             return Ok(profile.to_html());
         }
-        if output == self.profile {
+        // Under whatever name; one that is not there yet is no other's.
+        let is_profile =
+            output.canonicalize().is_ok_and(|output| self.profile.canonicalize().is_ok_and(|it| it == output));
+        if is_profile {
             return Err(Failure::Usage(format!("the report would replace the profile {}", output.display())));
         }
         profile.save(&output)?;

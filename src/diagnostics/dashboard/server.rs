@@ -3,7 +3,7 @@
 //! # What is always true
 //!
 //! 1. A thread that runs tasks waits for no page and no socket. It may wait for the lock of the store, where a run starts or ends and where
-//!    a task fails, while an update or an answer is put together: for some milliseconds. An update is made once for all pages, at most every
+//!    a task fails, while what an update or an answer is made of is gathered. An update is made once for all pages, at most every
 //!    [`TICK`], and only while there are pages.
 //! 2. A page that does not read misses updates, and is sent the whole state when it reads again. At most [`MAX_MISSED`] updates wait for it.
 //! 3. Who asks under a name that is not this machine's gets nothing: a page of another site can make its own name mean this address, but its
@@ -11,7 +11,8 @@
 //! 4. There are only reads, but for two requests: to cancel a run, and to restart a worker process. They need the token, in a header, and a
 //!    header that no form can send.
 //! 5. Memory is bounded, whatever is asked for: there are at most [`MAX_CONNECTIONS`], each with one answer at a time; answers that may be
-//!    large are made and sent [`MAX_LARGE`] at a time.
+//!    large are made and sent [`MAX_LARGE`] at a time. Who has asked for nothing, or read nothing of an answer, for [`PATIENCE`] is cut off
+//!    and makes room.
 //! 6. What takes longer than a few milliseconds is done on another thread, [`MAX_WORK`] at a time, so that updates go on meanwhile.
 
 use super::collector::{Collector, KnownRun};
@@ -41,6 +42,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, oneshot};
+use tokio::time::{Instant, Sleep};
 
 /// Four times per second looks live and costs little.
 const TICK: Duration = Duration::from_millis(250);
@@ -51,6 +53,8 @@ const MAX_MISSED: usize = 4;
 const MAX_PAGES: usize = 256;
 /// More than pages that are kept up to date, so that these leave room for others.
 const MAX_CONNECTIONS: usize = 320;
+/// Long for a person who has put a program on hold, too.
+const PATIENCE: Duration = Duration::from_secs(60);
 const MAX_LISTED: usize = 2_000;
 const MAX_LARGE: usize = 4;
 const MAX_WORK: usize = 2;
@@ -142,7 +146,8 @@ fn run(runtime: Runtime, listener: TcpListener, site: Arc<Site>, stopped: onesho
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => {
                 // What panics in these ends with them, not with this thread.
-                let listener = Limited { listener, room: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
+                let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+                let listener = Limited { listener, room, patience: PATIENCE };
                 tokio::spawn(axum::serve(listener, router(Arc::clone(&site))).into_future());
                 tokio::spawn(look_at_resources(Arc::clone(&site.collector)));
                 tokio::spawn(tell_pages(site));
@@ -169,11 +174,49 @@ async fn look_at_resources(collector: Arc<Collector>) {
 struct Limited {
     listener: tokio::net::TcpListener,
     room: Arc<Semaphore>,
+    patience: Duration,
 }
 
 struct Connection {
     stream: TcpStream,
+    patience: Duration,
+    /// When it ends, if it is still [waited](Connection::waits) for then.
+    end: Pin<Box<Sleep>>,
+    waits: Waits,
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What is waited for no longer than there is patience.
+#[derive(Clone, Copy, PartialEq)]
+enum Waits {
+    Request,
+    /// Between requests, and for what is yet to happen, there is no hurry.
+    Nothing,
+    Reader,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, patience: Duration, permit: Option<OwnedSemaphorePermit>) -> Self {
+        let end = Box::pin(tokio::time::sleep(patience));
+        Connection { stream, patience, end, waits: Waits::Request, _permit: permit }
+    }
+
+    fn has_ended(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.end.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
+    }
+
+    /// Something was to be written, and was or was not.
+    fn wrote<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.waits = Waits::Nothing;
+            return written;
+        }
+        if self.waits != Waits::Reader {
+            self.waits = Waits::Reader;
+            self.end.as_mut().reset(Instant::now() + self.patience);
+        }
+        self.has_ended(cx).map(Err)
+    }
 }
 
 impl Listener for Limited {
@@ -184,7 +227,7 @@ impl Listener for Limited {
         // It is never closed, so there is a permit.
         let permit = Arc::clone(&self.room).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, _permit: permit }, address)
+        (Connection::new(stream, self.patience, permit), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -194,13 +237,18 @@ impl Listener for Limited {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_pending() && self.waits == Waits::Request {
+            return self.has_ended(cx).map(Err);
+        }
+        read
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(written, cx)
     }
 
     fn poll_write_vectored(
@@ -208,7 +256,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -598,7 +647,41 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn who_asks_for_nothing_or_does_not_read_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let _in_runtime = runtime.enter();
+        let patience = Duration::from_millis(200);
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let listener = Limited { listener, room: Arc::new(Semaphore::new(4)), patience };
+        let large = async || Body::from_stream(stream::repeat_with(|| Ok::<_, Infallible>(vec![0; 1 << 20])));
+        let router = Router::new().route("/small", get(async || "small")).route("/large", get(large));
+        runtime.spawn(axum::serve(listener, router).into_future());
+
+        let mut silent = std::net::TcpStream::connect(address).unwrap();
+        silent.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        assert_eq!(silent.read(&mut [0]).unwrap(), 0, "it is cut off");
+        let mut slow = std::net::TcpStream::connect(address).unwrap();
+        slow.write_all(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = [0; 4096];
+        assert!(slow.read(&mut answer).unwrap() > 0);
+        thread::sleep(3 * patience);
+        slow.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        assert!(slow.read(&mut answer).unwrap() > 0, "between two requests there is no hurry");
+        let mut num_read = 0;
+        thread::sleep(3 * patience);
+        // What the system has taken comes, and no more.
+        while let Ok(len @ 1..) = slow.read(&mut answer) {
+            num_read += len;
+            assert!(num_read < 1 << 30, "it goes on for ever");
+        }
+    }
 
     #[test]
     fn names_of_this_machine_are_told_from_those_of_others() {

@@ -3,7 +3,8 @@
 use super::json::{self, quoted};
 use super::report::thinned;
 use super::{Graph, Outcome, Peak, Profile, RunProfile, TaskRecord};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::engine::callback::RunId;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -156,7 +157,10 @@ impl Profile {
             );
         });
         out.push_str(",\"failures\":");
-        json::list(&mut out, self.failures(), |out, failure| {
+        // Those of runs that were left out would be of none.
+        let known: HashSet<RunId> = self.runs.iter().map(|run| run.id).collect();
+        let failures = self.failures().iter().filter(|failure| known.contains(&failure.run));
+        json::list(&mut out, failures, |out, failure| {
             let _infallible = write!(
                 out,
                 "{{\"run\":{},\"task\":{},\"at_s\":{},\"was_retried\":{},\"error\":{}}}",

@@ -312,7 +312,7 @@ impl Profiler {
         records.sort_unstable_by_key(|record| (record.run, record.started_ns, record.id));
         // A run that began after the records were taken has none here, and one that is left out has no place.
         for group in records.chunk_by(|a, b| a.run == b.run) {
-            if let Some(&index) = by_id.iter().find(|(id, _)| id.get() == group[0].run).map(|(_, index)| index) {
+            if let Some(&index) = by_id.get(&RunId::of_number(group[0].run)) {
                 runs[index].records = group.to_vec();
             }
         }

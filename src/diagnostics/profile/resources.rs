@@ -1,6 +1,7 @@
 //! Use of processors and memory by this process and those below it, over time.
 //!
-//! A thread of its own looks while there are runs. When there are many looks it throws every second one away, and looks half as often.
+//! A thread of its own looks while there are runs, and stays for a moment after them, so that many short ones share it. When there are many
+//! looks it throws every second one away, and looks half as often.
 
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -76,12 +77,16 @@ impl Sampler {
         look.take();
         let mut seen = Instant::now();
         let mut state = self.state.lock();
-        while state.num_runs > 0 {
+        loop {
             let interval = self.interval * state.stride.max(1);
-            self.changed.wait_for(&mut state, interval);
+            let is_idle = state.num_runs == 0;
+            let is_late = self.changed.wait_for(&mut state, interval).timed_out();
+            if is_idle && state.num_runs == 0 && is_late {
+                break;
+            }
             // Programs that start many short runs do not make it look more often than it should.
             let elapsed = seen.elapsed();
-            if elapsed < interval / 2 {
+            if is_idle || elapsed < interval / 2 {
                 continue;
             }
             drop(state);

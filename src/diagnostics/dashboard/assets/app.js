@@ -410,6 +410,11 @@ function take(update) {
 }
 
 function told(update) {
+  // Another program, or the same one started again: numbers begin anew, and nothing that is shown holds.
+  if (latest && (latest.pid !== update.pid || latest.started !== update.started)) {
+    location.reload();
+    return;
+  }
   link("live", "live");
   if (update.reset) omitted = 0;
   else omitted += update.omitted;
