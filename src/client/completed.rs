@@ -279,7 +279,7 @@ impl<T: Clone + Send + Sync + 'static> Iterator for WithResults<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::as_completed;
     use crate::{Client, Result};
