@@ -214,7 +214,8 @@ impl<T> Delayed<T> {
     /// resource, the last counts. It is counted in millionths.
     ///
     /// What a worker has is said where a [`LocalCluster`](crate::LocalCluster) is made; the names mean what the program has them mean.
-    /// Tasks of a [`Client`](crate::Client) obey it; other computes have no such workers and do not look at it.
+    /// Tasks of a [`Client`](crate::Client) obey it, each handed in by itself: in a graph of several it is an error. Other computes have
+    /// no such workers and do not look at it, also those on the [scheduler](crate::Client::scheduler) of a client.
     #[track_caller]
     pub fn resource(self, name: &str, amount: f64) -> Self {
         self.with_options(|options| options.take(name, amount))

@@ -210,10 +210,14 @@ impl ClusterBuilder {
         let max_workers = self.max_workers.unwrap_or(4 * num_cores().max(num_workers)).max(num_workers).max(1);
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let name = self.name.unwrap_or_else(|| format!("cluster-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let mut settings = self.settings.unwrap_or_else(|| snapshot.settings().processes.clone());
+        settings.threads_per_worker = threads_per_worker;
+        settings.idle_timeout = None;
+        settings.memory_limit = self.memory_limit.or(settings.memory_limit);
         let layout = Layout {
             threads_per_worker,
             max_workers,
-            memory_limit: self.memory_limit.filter(|_| self.has_processes),
+            memory_limit: settings.memory_limit.filter(|_| self.has_processes),
             resources: self.resources,
             max_pending: self.max_pending,
             when_full: self.when_full,
@@ -222,10 +226,6 @@ impl ClusterBuilder {
         let plant = match self.has_processes {
             false => Plant::Threads(ThreadExecutor::new(num_workers * threads_per_worker.get())),
             true => {
-                let mut settings = self.settings.unwrap_or_else(|| snapshot.settings().processes.clone());
-                settings.threads_per_worker = threads_per_worker;
-                settings.idle_timeout = None;
-                settings.memory_limit = self.memory_limit.or(settings.memory_limit);
                 let max_workers = NonZeroUsize::new(max_workers).unwrap_or(NonZeroUsize::MIN);
                 Plant::Processes(ProcessExecutor::with_spares(max_workers, settings, MAX_SPARES))
             }

@@ -141,6 +141,10 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         if self.num_left == 0 {
             return Poll::Ready(None);
         }
+        if Place::of_this_thread().is_some() {
+            // A task that waits has to give its place away, as it may hold up what it waits for; that cannot be done from afar.
+            return Poll::Ready(self.next_until(None));
+        }
         // In a task in a worker process nobody else asks, so there it is waited for at once.
         handed::wait(|| self.arrivals.has_any(), None);
         self.reclaim();
@@ -160,7 +164,9 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
             return None;
         }
         if !self.arrivals.has_any() {
-            self.try_to_run_one();
+            if deadline.is_none() {
+                self.try_to_run_one();
+            }
             self.reclaim();
         }
         let index = self.arrivals.next(deadline)?;
@@ -238,12 +244,7 @@ impl<T: Clone + Send + Sync + 'static> futures_core::Stream for WithResults<T> {
     type Item = (TaskFuture<T>, Result<T>);
 
     fn poll_next(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.completed.poll_next(context).map(|next| {
-            next.map(|future| {
-                let result = future.result();
-                (future, result)
-            })
-        })
+        self.completed.poll_next(context).map(|next| next.map(with_result))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -263,15 +264,40 @@ impl<T: Send + Sync + 'static> WithResults<T> {
     pub fn add(&mut self, future: TaskFuture<T>) {
         self.completed.add(future);
     }
+
+    /// How many were not given out.
+    pub fn num_left(&self) -> usize {
+        self.completed.num_left()
+    }
+
+    /// Whether the next is there, so that it need not be waited for.
+    pub fn has_ready(&self) -> bool {
+        self.completed.has_ready()
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> WithResults<T> {
+    /// Waits for the next, and gives it with all that have come to an end by then; empty if there are no more.
+    pub fn next_batch(&mut self) -> Vec<(TaskFuture<T>, Result<T>)> {
+        self.completed.next_batch().into_iter().map(with_result).collect()
+    }
+
+    /// Waits for the next, but for no longer than this.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<(TaskFuture<T>, Result<T>)> {
+        self.completed.next_timeout(timeout).map(with_result)
+    }
+}
+
+fn with_result<T: Clone + Send + Sync + 'static>(future: TaskFuture<T>) -> (TaskFuture<T>, Result<T>) {
+    let result = future.result();
+    (future, result)
 }
 
 impl<T: Clone + Send + Sync + 'static> Iterator for WithResults<T> {
     type Item = (TaskFuture<T>, Result<T>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let future = self.completed.next()?;
-        let result = future.result();
-        Some((future, result))
+        self.completed.next().map(with_result)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -18,7 +18,7 @@
 
 use super::cluster::{Layout, WhenFull, WorkerState};
 use super::handed;
-use super::promise::{AnyPromise, Needs, Outcome, settle};
+use super::promise::{AnyPromise, Needs, Outcome, calls_back, settle};
 use super::queue::{Job, Queue};
 use super::shared::{Hatch, Table};
 use super::wait::{give_up_place, spin_until};
@@ -328,8 +328,8 @@ impl Core {
         if self.num_unsettled.fetch_add(num_tasks, Ordering::AcqRel) < max {
             return Ok(());
         }
-        // A task must not wait for the end of tasks that may wait for it.
-        if Place::of_this_thread().is_some_and(|place| place.is_in(self)) {
+        // A task must not wait for the end of tasks that may wait for it, nor who has yet to tell of the end of others.
+        if calls_back() || Place::of_this_thread().is_some_and(|place| place.is_in(self)) {
             return Ok(());
         }
         if self.layout.when_full == WhenFull::Error {
@@ -367,7 +367,8 @@ impl Core {
         self.has_settled(1);
     }
 
-    fn has_settled(&self, num_tasks: usize) {
+    /// So many have been settled, or were admitted and do not come.
+    pub(super) fn has_settled(&self, num_tasks: usize) {
         self.num_unsettled.fetch_sub(num_tasks, Ordering::SeqCst);
         if self.room.num_waiting.load(Ordering::SeqCst) > 0 {
             // With the lock: who has just found no room is waiting by now.

@@ -1,5 +1,6 @@
 //! The handle that a program holds to a result that is going to be there.
 
+use super::core::Place;
 use super::handed;
 use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, cloneable_ticket, promise_of, settle};
 use super::wait::{self, WaitFor, deadline_after};
@@ -172,8 +173,9 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         self.promise.record().detach();
     }
 
-    /// Calls something when it has come to an end; at once, if it has. It is called on the thread that brings it to its end, which it should not
-    /// keep for long; a panic in it goes no further.
+    /// Calls something when it has come to an end; at once, if it has. It is called on the thread that brings it to its end, which may be the one
+    /// that a worker process is served by: so it must not wait, for other futures least of all. What it hands in is taken even where the
+    /// cluster is full. A panic in it goes no further.
     pub fn on_done(&self, callback: impl FnOnce(&TaskFuture<T>) + Send + 'static) {
         let future = self.clone();
         let call: Box<dyn FnOnce() + Send> = Box::new(move || callback(&future));
@@ -212,6 +214,10 @@ impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         if !self.promise.record().is_settled() {
+            if Place::of_this_thread().is_some() {
+                // A task that waits has to give its place away, as it may hold up what it waits for; that cannot be done from afar.
+                return Poll::Ready(wait::outcome_of(&self.promise).cloned());
+            }
             // In a task in a worker process nobody else asks, so there it is waited for at once.
             self.look();
             handed::wait(|| self.promise.record().is_settled(), None);

@@ -449,6 +449,11 @@ impl Client {
         self.core.scheduler()
     }
 
+    /// The cluster that it closes, to [scale](LocalCluster::scale) or [restart](LocalCluster::restart) it; `None` for a client of another's.
+    pub fn cluster(&self) -> Option<&LocalCluster> {
+        self.own.as_deref()
+    }
+
     /// What is known of the workers; see [`LocalCluster::workers`].
     pub fn workers(&self) -> Vec<WorkerInfo> {
         self.core.members().iter().map(|member| cluster::info(&self.core, member)).collect()

@@ -7,7 +7,8 @@
 //!
 //! `waiting -> running -> finished | failed | cancelled | lost`. It is *settled* in one of the last four. A promise that is waiting may
 //! be settled too, by a cancellation, by the failure of an input or by the end of its cluster; one that is running goes back to waiting
-//! if it was given back without an outcome. [`retry`](Record::restart) takes one that has not finished back to waiting.
+//! if it was given back without an outcome. [`retry`](Record::restart) takes one that has not finished back to waiting, for another
+//! [`Attempt`]: who still runs an earlier one has no say in it any more.
 //!
 //! # What is always true
 //!
@@ -40,16 +41,23 @@ use parking_lot::Mutex;
 use std::any::{Any, TypeId, type_name};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
-pub(super) const WAITING: u8 = 0;
-pub(super) const RUNNING: u8 = 1;
-const FINISHED: u8 = 2;
-const FAILED: u8 = 3;
-const CANCELLED: u8 = 4;
-const LOST: u8 = 5;
+const WAITING: u32 = 0;
+const RUNNING: u32 = 1;
+const FINISHED: u32 = 2;
+const FAILED: u32 = 3;
+const CANCELLED: u32 = 4;
+const LOST: u32 = 5;
+/// Above these bits of `state` is the number of the attempt.
+const NUM_STATE_BITS: u32 = 3;
+const STATE_MASK: u32 = (1 << NUM_STATE_BITS) - 1;
+
+/// Which try of a promise's task it is: the first, or that after a [`retry`](Record::restart).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attempt(u32);
 
 /// How far a [`TaskFuture`](super::TaskFuture) has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,7 +108,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    fn state(&self) -> u8 {
+    fn state(&self) -> u32 {
         match self {
             Outcome::Finished => FINISHED,
             Outcome::Failed(_) => FAILED,
@@ -179,7 +187,7 @@ pub(super) struct Needs {
 /// A promise without the type of its value.
 pub(super) struct Record {
     core: Arc<Core>,
-    state: AtomicU8,
+    state: AtomicU32,
     num_tickets: AtomicU32,
     /// It is run although there may be no ticket.
     is_detached: AtomicBool,
@@ -233,11 +241,11 @@ pub(super) struct Promise<T> {
 pub(super) trait AnyPromise: Send + Sync {
     fn record(&self) -> &Record;
 
-    /// Takes the value out of a task's cell.
+    /// Takes the value out of a task's cell, and keeps it if the attempt that made it is still the one that counts.
     ///
     /// # Safety
     /// As [`Sink::finished`](crate::engine::Sink::finished); the cell's task is the promise's.
-    unsafe fn take_from(&self, cell: &Cell) -> Result<()>;
+    unsafe fn take_from(&self, cell: &Cell, attempt: Attempt) -> Result<()>;
 
     /// Keeps the value as it crosses.
     fn keep(&self, value: Arc<dyn Encoded>);
@@ -251,14 +259,17 @@ impl<T: Send + Sync + 'static> AnyPromise for Promise<T> {
         &self.record
     }
 
-    unsafe fn take_from(&self, cell: &Cell) -> Result<()> {
+    unsafe fn take_from(&self, cell: &Cell, attempt: Attempt) -> Result<()> {
         // SAFETY: the caller's contract; without `clone` nobody else reads the cell of a submitted task.
         let value = unsafe { cell.take_output(self.clone) };
         let value = value.ok_or_else(|| {
             Error::new(ErrorKind::NotCloneable, "another task needs the value too, and it cannot be cloned")
         })?;
-        // Of one that was cancelled and tried again there is one already, and it is as good.
-        let _other = self.value.set(value);
+        // A task that was cancelled while it ran may have left half a value. One that was cancelled just now, and tried again, has left
+        // a whole one, which is as good as that of the next attempt.
+        if self.record.is_under_way(attempt) {
+            let _other = self.value.set(value);
+        }
         Ok(())
     }
 
@@ -289,7 +300,7 @@ impl<T: Send + Sync + 'static> Promise<T> {
         let promise = Promise::new(core, None, None);
         let _new = promise.value.set(value);
         promise.record.holds(size_of::<T>());
-        promise.record.state.store(FINISHED, Ordering::Release);
+        promise.record.set_state(FINISHED);
         promise
     }
 
@@ -344,7 +355,7 @@ impl Record {
             .map(|options| Box::new(Needs { resources: options.resources.clone(), workers: options.workers.clone() }));
         Record {
             core,
-            state: AtomicU8::new(WAITING),
+            state: AtomicU32::new(WAITING),
             num_tickets: AtomicU32::new(0),
             is_detached: AtomicBool::new(false),
             is_alone: AtomicBool::new(true),
@@ -365,8 +376,8 @@ impl Record {
     }
 
     pub(super) fn status(&self) -> Status {
-        // Acquire: pairs with the release in `settle`, so that the value is seen (rule 2).
-        match self.state.load(Ordering::Acquire) {
+        // Acquire: pairs with the release in `set_state`, so that the value is seen (rule 2).
+        match self.state.load(Ordering::Acquire) & STATE_MASK {
             WAITING => Status::Pending,
             RUNNING => Status::Running,
             FINISHED => Status::Finished,
@@ -377,7 +388,19 @@ impl Record {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.state.load(Ordering::Acquire) > RUNNING
+        self.state.load(Ordering::Acquire) & STATE_MASK > RUNNING
+    }
+
+    /// The attempt has been started, and nothing has become of it.
+    pub(super) fn is_under_way(&self, Attempt(number): Attempt) -> bool {
+        self.state.load(Ordering::Acquire) == number << NUM_STATE_BITS | RUNNING
+    }
+
+    /// Under the lock of `inner`, or before anybody knows the promise.
+    fn set_state(&self, state: u32) {
+        // Relaxed: the number changes under the lock. Release: publishes the value to those who see the state (rule 2).
+        let attempt = self.state.load(Ordering::Relaxed) & !STATE_MASK;
+        self.state.store(attempt | state, Ordering::Release);
     }
 
     pub(super) fn is_wanted(&self) -> bool {
@@ -462,12 +485,15 @@ impl Record {
     }
 
     /// The caller runs the task from now on, unless somebody else does or it is settled.
-    pub(super) fn start(&self, worker: u32) -> bool {
-        let started = self.state.compare_exchange(WAITING, RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if started {
+    pub(super) fn start(&self, worker: u32) -> Option<Attempt> {
+        let state = self.state.load(Ordering::Relaxed);
+        let is_waiting = state & STATE_MASK == WAITING;
+        let started = is_waiting
+            && self.state.compare_exchange(state, state | RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        started.then(|| {
             self.worker.store(worker, Ordering::Relaxed);
-        }
-        started
+            Attempt(state >> NUM_STATE_BITS)
+        })
     }
 
     /// There is a value, of so many bytes.
@@ -477,22 +503,22 @@ impl Record {
     }
 
     /// The token that ends the task while it runs. Pulled already, if the task was cancelled since it was started.
-    pub(super) fn runs_under(&self, token: &CancelToken) {
+    pub(super) fn runs_under(&self, token: &CancelToken, attempt: Attempt) {
         let mut inner = self.inner.lock();
-        if self.is_settled() {
-            token.cancel();
-        } else {
+        if self.is_under_way(attempt) {
             inner.token = Some(token.clone());
+        } else {
+            token.cancel();
         }
     }
 
     /// It was started, and is to be run again from the start. False if it has been settled meanwhile.
-    pub(super) fn give_back(&self) -> bool {
+    pub(super) fn give_back(&self, attempt: Attempt) -> bool {
         let mut inner = self.inner.lock();
-        inner.token = None;
-        let was_running = !self.is_settled();
+        let was_running = self.is_under_way(attempt);
         if was_running {
-            self.state.store(WAITING, Ordering::Release);
+            inner.token = None;
+            self.set_state(WAITING);
         }
         was_running
     }
@@ -506,7 +532,8 @@ impl Record {
         }
         inner.error = None;
         self.missing.store(1, Ordering::Relaxed);
-        self.state.store(WAITING, Ordering::Release);
+        let attempt = (self.state.load(Ordering::Relaxed) >> NUM_STATE_BITS).wrapping_add(1);
+        self.state.store(attempt << NUM_STATE_BITS | WAITING, Ordering::Release);
         true
     }
 
@@ -544,27 +571,40 @@ impl Record {
 
 /// Settles a promise, and those that need its value if it has none. False if it was settled before.
 pub(super) fn settle(promise: &Arc<dyn AnyPromise>, outcome: Outcome) -> bool {
+    settle_with(promise, None, outcome)
+}
+
+/// The same, by who runs it. False also if that attempt does not count any more.
+pub(super) fn settle_attempt(promise: &Arc<dyn AnyPromise>, attempt: Attempt, outcome: Outcome) -> bool {
+    settle_with(promise, Some(attempt), outcome)
+}
+
+fn settle_with(promise: &Arc<dyn AnyPromise>, attempt: Option<Attempt>, outcome: Outcome) -> bool {
     let record = promise.record();
-    let Some(waiters) = settle_one(record, &outcome, promise.num_bytes()) else { return false };
+    let Some(waiters) = settle_one(record, attempt, &outcome, promise.num_bytes()) else { return false };
     let mut ready = Vec::new();
     let mut failed = Vec::new();
     tell(waiters, record.status(), &outcome, &mut ready, &mut failed);
     // Their dependents, and so on: a list instead of recursion, however long the chain.
     while let Some((promise, outcome)) = failed.pop() {
         let record = promise.record();
-        if let Some(waiters) = settle_one(record, &outcome, 0) {
+        if let Some(waiters) = settle_one(record, None, &outcome, 0) {
             tell(waiters, record.status(), &outcome, &mut ready, &mut failed);
         }
     }
-    record.core.push_all(ready);
+    // What needs it may have been handed in to another cluster.
+    while let Some(core) = ready.first().and_then(Job::core).map(Arc::clone) {
+        let of_core = ready.extract_if(.., |job| job.core().is_some_and(|other| Arc::ptr_eq(other, &core))).collect();
+        core.push_all(of_core);
+    }
     true
 }
 
-fn settle_one(record: &Record, outcome: &Outcome, num_bytes: usize) -> Option<Waiters> {
+fn settle_one(record: &Record, attempt: Option<Attempt>, outcome: &Outcome, num_bytes: usize) -> Option<Waiters> {
     let (waiters, token, done);
     {
         let mut inner = record.inner.lock();
-        if record.is_settled() {
+        if record.is_settled() || attempt.is_some_and(|attempt| !record.is_under_way(attempt)) {
             return None;
         }
         inner.error = outcome.error().cloned();
@@ -577,8 +617,7 @@ fn settle_one(record: &Record, outcome: &Outcome, num_bytes: usize) -> Option<Wa
             inner.name = name.map(Box::new);
             record.holds(num_bytes);
         }
-        // Release: publishes the value to those who see the state (rule 2).
-        record.state.store(outcome.state(), Ordering::Release);
+        record.set_state(outcome.state());
     }
     if let Some(token) = token.filter(|_| !matches!(outcome, Outcome::Finished)) {
         token.cancel();
@@ -586,6 +625,15 @@ fn settle_one(record: &Record, outcome: &Outcome, num_bytes: usize) -> Option<Wa
     quietly(|| drop(done));
     record.core.is_settled();
     Some(waiters)
+}
+
+thread_local! {
+    static CALLS_BACK: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether this thread is in a callback of a promise, and may be the one that makes room for others.
+pub(super) fn calls_back() -> bool {
+    CALLS_BACK.get()
 }
 
 fn tell(
@@ -609,7 +657,11 @@ fn tell(
                 failed.extend(job.promises().iter().map(of_output));
             }
             Waiter::Watcher(watcher, index) => watcher.on_settled(index, status),
-            Waiter::Callback(callback) => quietly(callback),
+            Waiter::Callback(callback) => {
+                let before = CALLS_BACK.replace(true);
+                quietly(callback);
+                CALLS_BACK.set(before);
+            }
             Waiter::Waker(waker) => quietly(|| waker.wake()),
         }
     }

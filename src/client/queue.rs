@@ -1,5 +1,6 @@
 //! The tasks of a cluster that could be run now, and in which order.
 
+use super::core::Core;
 use super::core::Member;
 use super::promise::{AnyPromise, Needs};
 use std::cmp::Reverse;
@@ -43,6 +44,11 @@ impl Job {
             Job::One(promise) => std::slice::from_ref(promise),
             Job::Graph(group) => &group.promises,
         }
+    }
+
+    /// The cluster that it was handed in to.
+    pub(super) fn core(&self) -> Option<&Arc<Core>> {
+        self.promises().first().map(|promise| promise.record().core())
     }
 
     /// One of the inputs is there; true if that was the last, and the job must be put into the queue.

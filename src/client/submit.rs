@@ -9,8 +9,10 @@ use super::core::Core;
 use super::promise::{AnyPromise, Outcome, Waiter, promise_of, settle};
 use super::queue::{Group, Job};
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::name;
 use crate::graph::node::{Task, TaskRef};
 use crate::graph::plan::Plan;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -56,14 +58,26 @@ pub(super) fn submit_group(core: &Arc<Core>, tasks: &[TaskRef], promises: Vec<Ar
 
 fn enter_group(tasks: &[TaskRef], promises: Vec<Arc<dyn AnyPromise>>) {
     // SAFETY: the promises have handles of the outputs.
-    let inputs: Result<Vec<_>> = unsafe { Plan::new(tasks, false) }
-        .map(|plan| plan.tasks().iter().filter_map(|&task| promise_of(task)).collect());
+    let inputs: Result<Vec<_>> = unsafe { Plan::new(tasks, false) }.and_then(|plan| {
+        let is_choosy = |task: &&TaskRef| task.options().is_some_and(|options| options.needs_a_certain_worker());
+        match plan.tasks().iter().find(is_choosy) {
+            Some(&task) => Err(in_graph(task)),
+            None => Ok(plan.tasks().iter().filter_map(|&task| promise_of(task)).collect()),
+        }
+    });
     match inputs {
         Ok(inputs) => enter(&Job::Graph(Arc::new(Group { promises, missing: AtomicU32::new(1) })), inputs),
         Err(error) => promises.iter().for_each(|promise| {
             settle(promise, Outcome::Failed(error.clone()));
         }),
     }
+}
+
+/// All workers run a graph together.
+fn in_graph(task: TaskRef) -> Error {
+    let message = "it asks for certain workers, and is one of several tasks of a graph, which all workers run together; \
+                   hand it in by itself, with futures for what it needs";
+    Error::new(ErrorKind::NoWorker, message).with_task(name::of_task(task), 0)
 }
 
 /// Registers a job with the inputs that are not there; with none of these it is ready.
@@ -100,32 +114,55 @@ fn refuse(promise: &Arc<dyn AnyPromise>, error: Error) {
     settle(promise, outcome);
 }
 
-/// Tries a promise again that is settled and has not finished, and those that it needs.
+/// Tries a promise again that is settled and has not finished, and those that it needs. Either all of them are taken up or none.
 pub(super) fn retry(promise: &Arc<dyn AnyPromise>) -> Result<bool> {
-    let mut restarted: Vec<(Task, Arc<dyn AnyPromise>)> = Vec::new();
+    let failed = failed_for(promise);
+    let mut num_of_core: Vec<(&Arc<Core>, usize)> = Vec::new();
+    for (_, promise) in &failed {
+        let core = promise.record().core();
+        match num_of_core.iter_mut().find(|(other, _)| Arc::ptr_eq(other, core)) {
+            Some((_, num)) => *num += 1,
+            None => num_of_core.push((core, 1)),
+        }
+    }
+    for (index, &(core, num)) in num_of_core.iter().enumerate() {
+        if let Err(error) = core.admit(num) {
+            num_of_core[..index].iter().for_each(|&(core, num)| core.has_settled(num));
+            return Err(error);
+        }
+    }
+    let restart = |(_, promise): &(Task, Arc<dyn AnyPromise>)| {
+        let record = promise.record();
+        let is_restarted = record.restart();
+        if !is_restarted {
+            // Somebody else was quicker.
+            record.core().has_settled(1);
+        }
+        is_restarted
+    };
+    let restarted: Vec<_> = failed.iter().filter(|failed| restart(failed)).collect();
+    // Those that are needed first: they were found last.
+    restarted.iter().rev().for_each(|(task, promise)| enter_one(task.as_ref(), Arc::clone(promise)));
+    Ok(!restarted.is_empty())
+}
+
+/// A promise, if it is settled and has not finished, and those of which that is so among what it needs, and so on.
+fn failed_for(promise: &Arc<dyn AnyPromise>) -> Vec<(Task, Arc<dyn AnyPromise>)> {
+    let mut failed = Vec::new();
+    let mut seen = HashSet::new();
     let mut open = vec![Arc::clone(promise)];
     while let Some(promise) = open.pop() {
         let record = promise.record();
         let status = record.status();
-        if !status.is_settled() || status == super::Status::Finished {
+        if !status.is_settled() || status == super::Status::Finished || !seen.insert(record.identity()) {
             continue;
         }
         let Some(task) = record.task() else { continue };
-        record.core().admit(1)?;
-        if !record.restart() {
-            record.core().is_settled();
-            continue;
-        }
         // SAFETY: `task` is a handle of the output.
         if let Ok(plan) = unsafe { Plan::of_strangers(&[task.as_ref()]) } {
             open.extend(plan.tasks().iter().filter_map(|&task| promise_of(task)));
         }
-        restarted.push((task, promise));
+        failed.push((task, promise));
     }
-    let has_any = !restarted.is_empty();
-    // Those that are needed first: they were found last.
-    for (task, promise) in restarted.into_iter().rev() {
-        enter_one(task.as_ref(), promise);
-    }
-    Ok(has_any)
+    failed
 }

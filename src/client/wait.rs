@@ -92,9 +92,11 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
     let place = Place::of_this_thread();
     for promise in promises {
         match &place {
-            Some(place) => {
+            // It may take longer than there is time, or than another of which one is enough.
+            Some(place) if until != WaitFor::First && deadline.is_none() => {
                 place.run_here(promise);
             }
+            Some(_) => {}
             None if until == WaitFor::All && deadline.is_none() => promise.record().core().stand_in(promise),
             None => {}
         }

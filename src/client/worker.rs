@@ -10,8 +10,8 @@
 )]
 
 use super::core::{Busy, Core, Member, Place, Plant, Seat};
-use super::promise::{AnyPromise, Outcome, settle};
-use super::queue::Job;
+use super::promise::{AnyPromise, Attempt, Outcome, settle, settle_attempt};
+use super::queue::{Group, Job};
 use super::shared::Hatch;
 use super::submit::inputs_of;
 use crate::api::compute::OwnedRun;
@@ -27,6 +27,7 @@ use crate::graph::node::Task;
 use crate::graph::plan::Plan;
 use crate::graph::value::Cell;
 use std::collections::HashSet;
+use std::iter::successors;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -89,8 +90,9 @@ fn run_job(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, job: &Job) {
 /// Runs one task on this thread. False if it is not to be run, or somebody else does.
 pub(super) fn run_one(core: &Arc<Core>, member: &Member, seat: &Seat, promise: &Arc<dyn AnyPromise>) -> bool {
     let Some(started) = start(member, promise) else { return false };
-    let task = started.0.as_ref();
-    let is_plain = !task.options().is_some_and(|options| options.changes_the_call());
+    let task = started.task.as_ref();
+    // Of a graph of which it is an output the rest would have to be run as well.
+    let is_plain = promise.record().is_alone() && !task.options().is_some_and(|options| options.changes_the_call());
     let is_watched = has_watchers() || promise.record().watchers().is_some();
     if is_plain && !core.needs_runs() && !is_watched {
         run_solo(core, member, seat, started);
@@ -101,18 +103,19 @@ pub(super) fn run_one(core: &Arc<Core>, member: &Member, seat: &Seat, promise: &
 }
 
 /// Runs a task without a run around it.
-fn run_solo(core: &Arc<Core>, member: &Member, seat: &Seat, (task, promise): Started) {
+fn run_solo(core: &Arc<Core>, member: &Member, seat: &Seat, started: Started) {
+    let Started { task, promise, attempt } = started;
     let _busy = Busy::new(member);
     let token = CancelToken::within(Some(seat.token.clone()));
-    promise.record().runs_under(&token);
+    promise.record().runs_under(&token, attempt);
     let task = task.as_ref();
     let inputs = inputs_of(task);
     // Those that it only comes after have no place among the arguments.
     let num_read = inputs.len() - task.options().map_or(0, |options| options.after.len());
     let outcome = {
         let _entered = core.enter();
-        // SAFETY: the task is alone, so its inputs are values; the promise is the task's own.
-        unsafe { solo::call(task, &inputs[..num_read], &token, |cell| promise.take_from(cell)) }
+        // SAFETY: the task is alone, as `run_one` has seen, so its inputs are values; the promise is the task's own.
+        unsafe { solo::call(task, &inputs[..num_read], &token, |cell| promise.take_from(cell, attempt)) }
     };
     member.num_done.fetch_add(1, Ordering::Relaxed);
     let outcome = match outcome.and_then(|taken| taken) {
@@ -121,7 +124,7 @@ fn run_solo(core: &Arc<Core>, member: &Member, seat: &Seat, (task, promise): Sta
         Ok(()) => Outcome::Finished,
         Err(error) => Outcome::Failed(error),
     };
-    settle(&promise, outcome);
+    settle_attempt(&promise, attempt, outcome);
 }
 
 fn run_graph(core: &Arc<Core>, member: &Member, seat: &Seat, job: &Job, executor: &dyn Executor) {
@@ -132,7 +135,11 @@ fn run_graph(core: &Arc<Core>, member: &Member, seat: &Seat, job: &Job, executor
 }
 
 /// A promise, to be kept now, and the task that makes its value.
-type Started = (Task, Arc<dyn AnyPromise>);
+struct Started {
+    task: Task,
+    promise: Arc<dyn AnyPromise>,
+    attempt: Attempt,
+}
 
 fn start(member: &Member, promise: &Arc<dyn AnyPromise>) -> Option<Started> {
     let record = promise.record();
@@ -141,10 +148,8 @@ fn start(member: &Member, promise: &Arc<dyn AnyPromise>) -> Option<Started> {
         settle(promise, Outcome::Cancelled(Error::new(ErrorKind::Cancelled, message)));
         return None;
     }
-    if !record.start(member.id) {
-        return None;
-    }
-    record.task().map(|task| (task, Arc::clone(promise)))
+    let attempt = record.start(member.id)?;
+    record.task().map(|task| Started { task, promise: Arc::clone(promise), attempt })
 }
 
 fn serve_process(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, executor: &ProcessExecutor) {
@@ -164,10 +169,10 @@ fn serve_process(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, executor: 
         }
         let started = small.iter().filter_map(|promise| start(member, promise));
         let (watched, others): (Vec<_>, Vec<_>) =
-            started.partition(|(_, promise)| promise.record().watchers().is_some());
+            started.partition(|started| started.promise.record().watchers().is_some());
         watched.into_iter().for_each(|started| carry_out(core, member, seat, vec![started], &pinned, true));
         if !others.is_empty() {
-            let functions: HashSet<usize> = others.iter().map(|(_, promise)| promise.record().function()).collect();
+            let functions: HashSet<usize> = others.iter().map(|started| started.promise.record().function()).collect();
             let (begin, num_tasks) = (Instant::now(), others.len());
             carry_out(core, member, seat, others, &pinned, true);
             let ns = begin.elapsed().as_nanos() as f64 / num_tasks as f64;
@@ -212,9 +217,11 @@ impl Executor for Pinned<'_> {
 
 /// Settles promises with what their tasks give.
 struct Outputs {
-    /// For each task of the plan the promises of its value, by their indices.
+    promises: Vec<(Arc<dyn AnyPromise>, Attempt)>,
+    /// For each task of the plan the first of the promises of its value, by its index.
     of_task: Vec<Option<u32>>,
-    promises: Vec<Arc<dyn AnyPromise>>,
+    /// For each promise the next one of the same value: equal tasks are one in the plan.
+    next: Vec<Option<u32>>,
 }
 
 impl Sink for Outputs {
@@ -223,35 +230,46 @@ impl Sink for Outputs {
     }
 
     unsafe fn finished(&self, id: u32, cell: &Cell) {
-        if let Some(promise) = self.promise(id) {
-            // SAFETY: the caller's contract; the promise is that of the task.
-            let taken = catch_unwind(AssertUnwindSafe(|| unsafe { promise.take_from(cell) }));
+        for (promise, attempt) in self.promises(id) {
+            // SAFETY: the caller's contract; the promise is that of the task, which is an output once for each of its promises.
+            let taken = catch_unwind(AssertUnwindSafe(|| unsafe { promise.take_from(cell, *attempt) }));
             let outcome = match taken {
                 Ok(Ok(())) => Outcome::Finished,
                 Ok(Err(error)) => Outcome::Failed(error.with_task(promise.record().name(), 1)),
                 Err(payload) => Outcome::Failed(panicked(promise, payload)),
             };
-            settle(promise, outcome);
+            settle_attempt(promise, *attempt, outcome);
         }
     }
 
     fn finished_elsewhere(&self, id: u32, value: Arc<dyn Encoded>) {
-        if let Some(promise) = self.promise(id) {
-            promise.keep(value);
-            settle(promise, Outcome::Finished);
+        for (promise, attempt) in self.promises(id) {
+            if promise.record().is_under_way(*attempt) {
+                promise.keep(Arc::clone(&value));
+            }
+            settle_attempt(promise, *attempt, Outcome::Finished);
         }
     }
 
     fn failed(&self, id: u32, error: &Error) {
-        if let Some(promise) = self.promise(id) {
-            settle(promise, Outcome::Failed(error.clone()));
+        for (promise, attempt) in self.promises(id) {
+            settle_attempt(promise, *attempt, Outcome::Failed(error.clone()));
         }
     }
 }
 
 impl Outputs {
-    fn promise(&self, id: u32) -> Option<&Arc<dyn AnyPromise>> {
-        self.of_task[id as usize].map(|index| &self.promises[index as usize])
+    fn new(started: &[Started], plan: &Plan) -> Self {
+        let promises = started.iter().map(|started| (Arc::clone(&started.promise), started.attempt)).collect();
+        let mut of_task = vec![None; plan.num_tasks()];
+        let chain = |(index, &id): (usize, &u32)| of_task[id as usize].replace(index as u32);
+        let next = plan.outputs().iter().enumerate().map(chain).collect();
+        Outputs { promises, of_task, next }
+    }
+
+    fn promises(&self, id: u32) -> impl Iterator<Item = &(Arc<dyn AnyPromise>, Attempt)> {
+        let indices = successors(self.of_task[id as usize], |&index| self.next[index as usize]);
+        indices.map(|index| &self.promises[index as usize])
     }
 }
 
@@ -270,50 +288,43 @@ fn carry_out(
 ) {
     let _busy = Busy::new(member);
     // Those of a run are all alike in this.
-    let watchers = started[0].1.record().watchers();
+    let watchers = started[0].promise.record().watchers();
     let _watched = (watchers.is_some() || has_watchers()).then(|| Watchers::enter(watchers, core.info()));
     let token = CancelToken::within(Some(seat.token.clone()));
-    started.iter().for_each(|(_, promise)| promise.record().runs_under(&token));
+    started.iter().for_each(|Started { promise, attempt, .. }| promise.record().runs_under(&token, *attempt));
     let reason = catch_unwind(AssertUnwindSafe(|| token.scope(|| run(core, &started, executor, each))));
     member.num_done.fetch_add(started.len() as u64, Ordering::Relaxed);
     let reason = match reason {
         Ok(reason) => reason,
         // A value panicked when it was dropped.
-        Err(payload) => Some(panicked(&started[0].1, payload)),
+        Err(payload) => Some(panicked(&started[0].promise, payload)),
     };
-    let mut back = Vec::new();
-    for (_, promise) in started.iter().rev() {
-        if promise.record().is_settled() {
-            continue;
-        }
+    let (mut alone, mut together) = (Vec::new(), Vec::new());
+    for Started { promise, attempt, .. } in started.iter().rev() {
         if core.is_closed() {
-            settle(promise, Outcome::Lost(core.closed_error()));
+            settle_attempt(promise, *attempt, Outcome::Lost(core.closed_error()));
         } else if token.is_cancelled() || reason.is_none() {
             // Another task of the same run was cancelled.
-            if promise.record().give_back() {
-                back.push(Job::One(Arc::clone(promise)));
+            if promise.record().give_back(*attempt) {
+                let back = if promise.record().is_alone() { &mut alone } else { &mut together };
+                back.push(Arc::clone(promise));
             }
         } else if let Some(error) = &reason {
-            settle(promise, Outcome::Failed(error.clone()));
+            settle_attempt(promise, *attempt, Outcome::Failed(error.clone()));
         }
     }
-    core.put_back(back);
+    let rest = (!together.is_empty()).then(|| Job::Graph(Arc::new(Group { promises: together, missing: 0.into() })));
+    core.put_back(alone.into_iter().map(Job::One).chain(rest));
 }
 
 /// What the run as a whole ended of, if that was not its end.
 fn run(core: &Arc<Core>, started: &[Started], executor: &dyn Executor, each: bool) -> Option<Error> {
-    let outputs: Vec<_> = started.iter().map(|(task, _)| task.as_ref()).collect();
+    let outputs: Vec<_> = started.iter().map(|started| started.task.as_ref()).collect();
     // SAFETY: `started` has handles of the outputs.
     let plan = match unsafe { Plan::of_strangers(&outputs) } {
         Ok(plan) => plan,
         Err(error) => return Some(error),
     };
-    let mut of_task = vec![None; plan.num_tasks()];
-    for (index, &id) in plan.outputs().iter().enumerate() {
-        // Of two that are merged the second is given back, and finds that the first is there.
-        of_task[id as usize].get_or_insert(index as u32);
-    }
-    let promises = started.iter().map(|(_, promise)| Arc::clone(promise)).collect();
-    let sink: Arc<dyn Sink> = Arc::new(Outputs { of_task, promises });
+    let sink: Arc<dyn Sink> = Arc::new(Outputs::new(started, &plan));
     OwnedRun::execute_on(executor, &plan, core.snapshot(), each, Some(sink)).map(drop).err()
 }

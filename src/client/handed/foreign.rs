@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "the functions behind the untyped kinds of these tasks, and values in untyped cells")]
 
 use super::super::core::Core;
-use super::super::promise::{AnyPromise, Record};
+use super::super::promise::{AnyPromise, Attempt, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::crossing::{Encoded, TaskCode, ValueCode};
 use crate::graph::node::{ArgumentError, CallError, Kind, Options, Task, TaskRef, drop_body, layout};
@@ -181,7 +181,7 @@ impl AnyPromise for ForeignPromise {
         &self.record
     }
 
-    unsafe fn take_from(&self, cell: &Cell) -> Result<()> {
+    unsafe fn take_from(&self, cell: &Cell, attempt: Attempt) -> Result<()> {
         let mut encoder = Encoder::new(self.codec, None);
         // SAFETY: the caller's contract.
         let encoded = unsafe { (self.code.item.encode)(cell, &mut encoder) };
@@ -194,7 +194,9 @@ impl AnyPromise for ForeignPromise {
             Error::new(ErrorKind::NotPortable, format!("cannot encode its value, a `{type_name}`: {error}"))
         })?;
         let bytes = encoder.finish().0.into();
-        self.keep(Arc::new(Received { code: self.code, codec: self.codec, bytes }));
+        if self.record.is_under_way(attempt) {
+            self.keep(Arc::new(Received { code: self.code, codec: self.codec, bytes }));
+        }
         Ok(())
     }
 

@@ -20,7 +20,7 @@ mod wards;
 pub(super) use message::Said;
 pub(super) use wards::Wards;
 
-use super::promise::{AnyPromise, Outcome, Waiter, settle};
+use super::promise::{AnyPromise, Attempt, Outcome, Waiter, settle, settle_attempt};
 use super::queue::Job;
 use super::submit::inputs_of;
 use crate::engine::CancelToken;
@@ -59,6 +59,7 @@ struct Asker {
 
 struct Outstanding {
     promise: Arc<dyn AnyPromise>,
+    attempt: Attempt,
     code: &'static Described<ValueCode>,
     codec: Codec,
 }
@@ -125,14 +126,12 @@ fn give_on_one(promise: &Arc<dyn AnyPromise>) -> bool {
     // It is code of the program that writes arguments. What cannot be written need not cross.
     let encoded = catch_unwind(AssertUnwindSafe(|| encode(task, codec)));
     let Ok(Some((call, pieces))) = encoded else { return false };
-    if !record.start(u32::MAX) {
-        return false;
-    }
+    let Some(attempt) = record.start(u32::MAX) else { return false };
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     let said = Said::Submit { task: asker.task, number, call: Box::new(call) };
     // Before another thread can take it back.
     line::note(written(said, &pieces));
-    let outstanding = Outstanding { promise: Arc::clone(promise), code, codec };
+    let outstanding = Outstanding { promise: Arc::clone(promise), attempt, code, codec };
     asker.outstanding.lock().insert(number, outstanding);
     let settled = {
         let asker = Arc::clone(&asker);
@@ -249,9 +248,9 @@ pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
         let numbers: Vec<_> =
             asker.outstanding.lock().iter().filter_map(|(number, of)| is_needed(*number, of)).collect();
         for number in numbers {
-            let Some(Outstanding { promise, .. }) = asker.outstanding.lock().remove(&number) else { continue };
+            let Some(Outstanding { promise, attempt, .. }) = asker.outstanding.lock().remove(&number) else { continue };
             line::note(written(Said::Cancel { task: asker.task, number }, &[]));
-            if promise.record().give_back() {
+            if promise.record().give_back(attempt) {
                 promise.record().core().put_back([Job::One(Arc::clone(&promise))]);
             }
         }
@@ -327,10 +326,12 @@ fn lose(left: HashMap<u64, Outstanding>, why: &str) {
 
 impl Outstanding {
     fn settle(self, ending: Ending, bytes: Option<&[u8]>) {
-        let Outstanding { promise, code, codec } = self;
+        let Outstanding { promise, attempt, code, codec } = self;
         let outcome = match (ending, bytes) {
             (Ending::Finished(_), Some(bytes)) => {
-                promise.keep(Arc::new(Received { code, codec, bytes: bytes.into() }));
+                if promise.record().is_under_way(attempt) {
+                    promise.keep(Arc::new(Received { code, codec, bytes: bytes.into() }));
+                }
                 Outcome::Finished
             }
             (Ending::Finished(_), None) => {
@@ -341,6 +342,6 @@ impl Outstanding {
             (Ending::Cancelled(error), _) => Outcome::Cancelled(error.read()),
             (Ending::Lost(error), _) => Outcome::Lost(error.read()),
         };
-        settle(&promise, outcome);
+        settle_attempt(&promise, attempt, outcome);
     }
 }

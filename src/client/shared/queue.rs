@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Items that some put in and others take out, first in, first out, for all tasks of a cluster and the program; see
 /// [`Client::queue`](crate::Client::queue).
 ///
-/// On a cluster of threads items are moved. On one of processes they are encoded, kept in this process, and copied on the way; what is large is
-/// better left in a future. An item belongs to who has taken it: if that is a worker that dies, the item is gone. A task that waits does not keep
+/// On a cluster of threads items are moved. On one of processes they are encoded, kept in this process, and copied on the way; what is large
+/// is better the value of a future. An item belongs to who has taken it: if that is a worker that dies, the item is gone. A task that waits does not keep
 /// its worker from working. A handle can be cloned, and is a value that tasks can be given: `lit(queue.clone())`.
 pub struct Queue<T>(Object, PhantomData<fn() -> T>);
 
