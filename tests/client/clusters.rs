@@ -302,5 +302,40 @@ fn several_clients_share_a_cluster() {
     let x = clients[0].submit(|| 20_u8, ());
     assert_eq!(clients[1].submit(|x: &u8| x + 1, (&x,)).result().unwrap(), 21);
     let other = LocalCluster::builder().workers(1).processes(false).build().unwrap();
-    assert_eq!(Client::new(&other).submit(|x: &u8| x + 2, (&x,)).result().unwrap(), 22);
+    let other = Client::new(&other);
+    assert_eq!(other.submit(|x: &u8| x + 2, (&x,)).result().unwrap(), 22);
+    // One that is not there yet, too; what needs it is run by the cluster it was handed in to.
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let late = clients[0].submit_local(move || gone.lock().unwrap().recv().map_or(0, |()| 30_u8), ());
+    let named = other
+        .tasks()
+        .workers(["worker-0"])
+        .submit_local(|x: &u8| (*x, std::thread::current().name().map(str::to_owned)), (&late,));
+    go.send(()).unwrap();
+    assert_eq!(named.result().unwrap().0, 30);
+    assert_eq!(other.who_has(&named), ["worker-0"]);
+}
+
+#[test]
+fn a_task_that_asks_for_a_worker_is_not_one_of_a_graph() {
+    on("a_task_that_asks_for_a_worker", of_threads(1).resource("gpu", 1.0), |client| {
+        let on_gpu = delayed(|| 1_u8, ()).name("on the gpu").resource("gpu", 1.0);
+        let error = client.compute(&delayed(|x: &u8| x + 1, (&on_gpu,))).error().unwrap();
+        assert_eq!(error.kind(), ErrorKind::NoWorker);
+        assert!(
+            error.to_string().contains("\"on the gpu\"") && error.message().contains("hand it in by itself"),
+            "{error}"
+        );
+        let by_itself = client.compute(&on_gpu);
+        assert_eq!(client.submit(|x: &u8| x + 1, (&by_itself,)).result().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_client_gives_the_cluster_that_it_has_made() {
+    let client = Client::threads(1).unwrap();
+    client.cluster().unwrap().scale(3).unwrap();
+    assert_eq!(client.workers().len(), 3);
+    assert!(Client::new(client.cluster().unwrap()).cluster().is_none());
 }

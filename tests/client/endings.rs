@@ -2,7 +2,7 @@
 
 use crate::waiting::gated;
 use crate::{PATIENCE, of_processes, of_threads, on, on_each, on_threads, wait_until};
-use sprang::{CancelToken, Client, ErrorKind, Status, compute, delayed, try_delayed};
+use sprang::{CancelToken, Client, ErrorKind, Status, WhenFull, compute, delayed, delayed_local, try_delayed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -215,6 +215,109 @@ fn what_has_failed_can_be_tried_again_with_what_it_needs() {
         }
         assert_eq!(cancelled.result().unwrap(), 5);
     });
+}
+
+#[test]
+fn of_a_graph_of_which_one_output_is_cancelled_the_others_come() {
+    on_each("of_a_graph_of_which_one_output", |client| {
+        let (is_running, may_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let wait = {
+            let (is_running, may_end) = (Arc::clone(&is_running), Arc::clone(&may_end));
+            move |x: u64| {
+                is_running.store(true, Ordering::SeqCst);
+                while !may_end.load(Ordering::SeqCst) && !CancelToken::current().is_cancelled() {
+                    std::thread::yield_now();
+                }
+                vec![x; 100]
+            }
+        };
+        let first = delayed_local(wait, (7_u64,));
+        let second = delayed_local(|all: &Vec<u64>| all.iter().sum::<u64>(), (&first,));
+        let third = delayed_local(|sum: &u64| sum + 1, (&second,));
+        let fourth = delayed_local(|sum: &u64| sum + 2, (&second,));
+        let (a, b) = client.compute((&third, &fourth));
+        wait_until("it to run", || is_running.load(Ordering::SeqCst));
+        assert!(a.cancel());
+        may_end.store(true, Ordering::SeqCst);
+        assert_eq!(b.result().unwrap(), 702);
+        assert_eq!(a.status(), Status::Cancelled);
+    });
+}
+
+#[test]
+fn what_a_cancelled_attempt_leaves_does_not_count_once_it_is_tried_again() {
+    for builder in [of_threads(2), of_processes(2)] {
+        on("what_a_cancelled_attempt_leaves", builder, |client| {
+            let calls = Arc::new(AtomicU32::new(0));
+            let may_end = Arc::new(AtomicBool::new(false));
+            let half = {
+                let (calls, may_end) = (Arc::clone(&calls), Arc::clone(&may_end));
+                move || match calls.fetch_add(1, Ordering::SeqCst) {
+                    0 => {
+                        while !CancelToken::current().is_cancelled() || !may_end.load(Ordering::SeqCst) {
+                            std::thread::yield_now();
+                        }
+                        "half".to_owned()
+                    }
+                    _ => {
+                        // Until the first has come to its end.
+                        may_end.store(true, Ordering::SeqCst);
+                        std::thread::sleep(Duration::from_millis(30));
+                        "whole".to_owned()
+                    }
+                }
+            };
+            let future = client.submit_local(half, ());
+            wait_until("it to run", || calls.load(Ordering::SeqCst) == 1);
+            assert!(future.cancel());
+            assert!(future.retry().unwrap());
+            assert_eq!(future.result().unwrap(), "whole");
+            assert_eq!(calls.load(Ordering::SeqCst), 2);
+        });
+    }
+}
+
+#[test]
+fn a_retry_for_which_there_is_no_room_changes_nothing() {
+    let builder = of_threads(1).max_pending(2).when_full(WhenFull::Error);
+    on("a_retry_for_which_there_is_no_room", builder, |client| {
+        let may_work = Arc::new(AtomicBool::new(false));
+        let works = Arc::clone(&may_work);
+        let shaky = move || if works.load(Ordering::SeqCst) { Ok(20_i64) } else { Err("not yet") };
+        let shaky = client.try_submit_local(shaky, ());
+        let last = client.submit_local(|x: &i64| x + 1, (&shaky,));
+        assert!(last.error().is_some());
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let gone = std::sync::Mutex::new(gone);
+        let waits = client.submit_local(move || gone.lock().unwrap().recv().unwrap(), ());
+        let more = client.submit_local(|| (), ());
+        assert_eq!(last.retry().unwrap_err().kind(), ErrorKind::Full);
+        assert_eq!((last.status(), shaky.status(), client.num_pending()), (Status::Failed, Status::Failed, 2));
+        go.send(()).unwrap();
+        client.gather((&waits, &more)).unwrap();
+        may_work.store(true, Ordering::SeqCst);
+        assert!(last.retry().unwrap());
+        assert_eq!(last.result().unwrap(), 21);
+        assert_eq!(client.num_pending(), 0);
+    });
+}
+
+#[test]
+fn what_is_handed_in_by_a_callback_finds_room() {
+    for builder in [of_threads(1), of_processes(1)] {
+        on("what_is_handed_in_by_a_callback", builder.max_pending(1), |client| {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let first = client.submit(|| 1_u64, ());
+            let handed_in = client.clone();
+            first.on_done(move |future| {
+                let next = handed_in.submit(|x: u64| x + 1, (future.result().unwrap(),));
+                let more = handed_in.submit(|x: u64| x + 2, (future.result().unwrap(),));
+                sender.send((next, more)).unwrap();
+            });
+            let (next, more) = receiver.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(client.gather((&next, &more)).unwrap(), (2, 3));
+        });
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use crate::ledger::Ledger;
 use crate::{of_processes, of_threads, on, on_each, on_threads, wait_until};
 use sprang::{
-    Client, ErrorKind, Refs, SharedArray, Status, TaskFuture, callback, compute, config, delayed, delayed_local, lit,
+    Client, Delayed, ErrorKind, Refs, SharedArray, Status, TaskFuture, callback, compute, config, delayed,
+    delayed_local, lit,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -368,6 +369,34 @@ impl callback::Callback for Finished {
     fn on_task_finished(&self, event: &callback::TaskFinished<'_>) {
         self.0.lock().unwrap().push(event.task.name().to_string());
     }
+}
+
+/// Counts how often it is called.
+fn counted(calls: &Arc<AtomicU32>, x: u64) -> u64 {
+    calls.fetch_add(1, Ordering::SeqCst);
+    x + 1
+}
+
+#[test]
+fn a_task_that_is_an_output_twice_is_computed_once() {
+    on_each("a_task_that_is_an_output_twice", |client| {
+        let calls = Arc::new(AtomicU32::new(0));
+        let step = |x: &Delayed<u64>| {
+            let calls = Arc::clone(&calls);
+            delayed_local(move |x: &u64| counted(&calls, *x), (x,))
+        };
+        let deep = step(&step(&step(&delayed(|| 1_u64, ()))));
+        let kept = Arc::new(());
+        let value = Arc::clone(&kept);
+        let shared = delayed_local(move |_: &u64| Arc::clone(&value), (&deep,));
+        let [a, b, c] = client.compute([&deep, &deep, &deep]);
+        assert_eq!(client.gather(&[a, b, c]).unwrap(), [4, 4, 4]);
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
+        let twice = client.compute([&shared, &shared]);
+        assert!(client.gather(&twice).unwrap().iter().all(|value| Arc::ptr_eq(value, &kept)));
+        drop((twice, shared));
+        wait_until("nothing to hold the value", || Arc::strong_count(&kept) == 1);
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::watchdog::watched;
 use crate::{of_threads, on, on_each, on_threads, wait_until};
-use sprang::{Client, Status, TaskFuture};
+use sprang::{Client, Status, TaskFuture, WaitFor, as_completed, wait};
 use std::future::{Future, IntoFuture};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -118,6 +118,57 @@ fn futures_can_be_awaited_without_a_runtime() {
         assert_eq!(sum.unwrap(), 62);
         let failed = client.try_submit(|| Err::<u8, _>("no"), ());
         assert_eq!(block_on(failed.into_future()).unwrap_err().message(), "no");
+    });
+}
+
+#[test]
+fn tasks_await_what_they_hand_in_on_however_few_workers() {
+    on_each("tasks_await_what_they_hand_in", |client| {
+        let outer = client.map_local(
+            |x: u64| {
+                let client = Client::current().unwrap();
+                let next = client.submit(|x: u64| x + 1, (x,));
+                let last = client.submit(|x: &u64| x * 2, (&next,));
+                let mut squares = as_completed(client.map(|x: u64| x * x, 0..3_u64));
+                block_on(async {
+                    let mut sum = last.await.unwrap();
+                    while let Some(square) = std::future::poll_fn(|context| squares.poll_next(context)).await {
+                        sum += square.await.unwrap();
+                    }
+                    sum
+                })
+            },
+            0..8_u64,
+        );
+        assert_eq!(client.gather(&outer).unwrap(), (0..8_u64).map(|x| 2 * (x + 1) + 5).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_task_that_waits_for_a_time_waits_no_longer() {
+    on_each("a_task_that_waits_for_a_time", |client| {
+        let (go, gone) = channel::<()>();
+        let gone = Mutex::new(gone);
+        let outer = client.submit_local(
+            move || {
+                let client = Client::current().unwrap();
+                let gone = Mutex::new(std::mem::replace(&mut *gone.lock().unwrap(), channel().1));
+                let quick = client.submit(|| true, ());
+                quick.result().unwrap();
+                let slow = client.submit_local(move || gone.lock().unwrap().recv().is_ok(), ());
+                let (done, open) = wait(&[slow.clone(), quick], WaitFor::First);
+                assert_eq!((done.len(), open.len()), (1, 1), "one was enough");
+                let short = Duration::from_millis(5);
+                assert!(slow.result_timeout(short).is_none() && !slow.wait_timeout(short));
+                assert!(client.gather_timeout(std::slice::from_ref(&slow), short).is_none());
+                let mut completed = as_completed([slow.clone()]);
+                assert!(completed.next_timeout(short).is_none());
+                go.send(()).unwrap();
+                slow.result().unwrap()
+            },
+            (),
+        );
+        assert!(outer.result().unwrap());
     });
 }
 
