@@ -88,7 +88,10 @@ mod leaves;
 mod portable;
 mod primitives;
 
-pub use api::compute::{IntoScheduler, Outputs, Prepared, compute, compute_each, compute_with, persist, prepare};
+pub use api::compute::{
+    Handles, IntoScheduler, Leaf, Outcomes, Outputs, Prepared, Values, compute, compute_each, compute_with, persist,
+    prepare,
+};
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
 #[cfg(feature = "progress")]
