@@ -80,11 +80,11 @@ mod diagnostics;
 mod engine;
 mod error;
 mod executor;
+mod features;
 #[cfg(all(fuzzing, target_os = "linux"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph;
-mod leaves;
 mod portable;
 mod primitives;
 

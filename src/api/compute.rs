@@ -9,13 +9,13 @@ use crate::executor::processes::boot::is_worker;
 use crate::executor::timer::TimerThread;
 use crate::executor::watchdog::Watchdog;
 use crate::executor::{Executor, Scheduler};
+use crate::features;
 use crate::graph::Delayed;
 use crate::graph::node::{Kind, TaskRef};
 use crate::graph::pages;
 use crate::graph::plan::Plan;
 use crate::graph::task::cloneable_value_task;
 use crate::graph::value::Cell;
-use crate::leaves;
 use crate::portable::code::Described;
 use std::any::Any;
 use std::cell::Cell as StdCell;
@@ -399,7 +399,7 @@ impl<'p> OwnedRun<'p> {
 pub(crate) fn serve_dashboard(settings: &Settings) -> Result<()> {
     // The parent's shows what goes on in a worker.
     let Some(address) = settings.dashboard.as_ref().filter(|_| !is_worker()) else { return Ok(()) };
-    let Some(serve) = leaves::SERVE_DASHBOARD else {
+    let Some(serve) = features::SERVE_DASHBOARD else {
         let origin = config::explain("dashboard")?;
         return Err(Error::config(format!(
             "\"dashboard\" is {address:?}, from {}, and this program has none; build it with the feature \"dashboard\" of sprang, or \

@@ -2,7 +2,7 @@
 
 use super::core::Place;
 use super::future::TaskFuture;
-use super::handed;
+use super::nested;
 use super::promise::{Waiter, Watcher};
 use super::wait::{self, Arrivals, WaitFor, deadline_after};
 use crate::error::Result;
@@ -146,7 +146,7 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
             return Poll::Ready(self.next_until(None));
         }
         // In a task in a worker process nobody else asks, so there it is waited for at once.
-        handed::wait(|| self.arrivals.has_any(), None);
+        nested::wait(|| self.arrivals.has_any(), None);
         self.reclaim();
         match self.arrivals.poll_next(context.waker()) {
             Some(index) => Poll::Ready(Some(self.give_out(index))),
@@ -175,8 +175,8 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
 
     /// In a worker process only the thread of a task asks the parent; others have what they wait for run here.
     fn reclaim(&self) {
-        if !self.arrivals.has_any() && handed::must_reclaim() {
-            handed::reclaim(&self.futures.iter().flatten().map(TaskFuture::promise).collect::<Vec<_>>());
+        if !self.arrivals.has_any() && nested::must_reclaim() {
+            nested::reclaim(&self.futures.iter().flatten().map(TaskFuture::promise).collect::<Vec<_>>());
         }
     }
 
@@ -186,7 +186,7 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         if !self.arrivals.has_any()
             && let Some(first) = self.futures.iter().flatten().find(is_open)
         {
-            handed::look(|| first.promise());
+            nested::look(|| first.promise());
         }
     }
 

@@ -17,7 +17,7 @@
 //! 4. The lock is not held while code of the program runs, or a promise is settled.
 
 use super::cluster::{Layout, WhenFull, WorkerState};
-use super::handed;
+use super::nested;
 use super::promise::{AnyPromise, Needs, Outcome, calls_back, settle};
 use super::queue::{Job, Queue};
 use super::shared::{Hatch, Table};
@@ -405,7 +405,7 @@ impl Core {
 
     /// Puts jobs into the queue whose inputs are there.
     pub(super) fn push_all(&self, jobs: Vec<Job>) {
-        let jobs = if self.gives_on.load(Ordering::Relaxed) { handed::give_on(jobs) } else { jobs };
+        let jobs = if self.gives_on.load(Ordering::Relaxed) { nested::give_on(jobs) } else { jobs };
         if !jobs.is_empty() {
             self.push_each(jobs, |queue, job| queue.push(job));
         }

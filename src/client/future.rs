@@ -1,7 +1,7 @@
 //! The handle that a program holds to a result that is going to be there.
 
 use super::core::Place;
-use super::handed;
+use super::nested;
 use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, cloneable_ticket, promise_of, settle};
 use super::wait::{self, WaitFor, deadline_after};
 use crate::api::compute::{Leaf, Outputs, Results};
@@ -73,7 +73,7 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
     /// In a worker process what has become of it is with the parent.
     fn look(&self) {
         if !self.promise.record().is_settled() {
-            handed::look(|| self.promise());
+            nested::look(|| self.promise());
         }
     }
 
@@ -220,7 +220,7 @@ impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
             }
             // In a task in a worker process nobody else asks, so there it is waited for at once.
             self.look();
-            handed::wait(|| self.promise.record().is_settled(), None);
+            nested::wait(|| self.promise.record().is_settled(), None);
         }
         match self.promise.record().wake_with(context.waker()) {
             true => Poll::Pending,

@@ -14,7 +14,7 @@ mod cluster;
 mod completed;
 mod core;
 mod future;
-mod handed;
+mod nested;
 mod promise;
 mod queue;
 mod shapes;

@@ -10,7 +10,7 @@
 //! ([`Core::stand_in`]), but gives up nothing.
 
 use super::core::{Core, Place};
-use super::handed;
+use super::nested;
 use super::promise::{AnyPromise, Promise, Status, Waiter, Watcher};
 use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
@@ -108,7 +108,7 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
             break;
         }
     }
-    handed::reclaim(promises);
+    nested::reclaim(promises);
     let is_open = promises.is_empty() || wait(&latch, place, deadline);
     if !is_open || until != WaitFor::All {
         promises.iter().for_each(|promise| promise.record().forget(&watcher));
@@ -118,7 +118,7 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
 
 fn wait(latch: &Latch, place: Option<Place>, deadline: Option<Instant>) -> bool {
     let is_open = || latch.is_open.load(Ordering::Acquire);
-    handed::wait(is_open, deadline);
+    nested::wait(is_open, deadline);
     if spin_until(is_open) {
         return true;
     }
@@ -213,7 +213,7 @@ impl Arrivals {
 
     /// Waits for the next; `None` if the time is up before, or the task that waits was cancelled.
     pub(super) fn next(&self, deadline: Option<Instant>) -> Option<usize> {
-        handed::wait(|| self.has_any(), deadline);
+        nested::wait(|| self.has_any(), deadline);
         spin_until(|| self.has_any());
         let place = Place::of_this_thread();
         let token = CancelToken::in_force();

@@ -16,11 +16,11 @@ use super::shared::Hatch;
 use super::submit::inputs_of;
 use crate::api::compute::OwnedRun;
 use crate::engine::callback::{Watchers, has_watchers};
-use crate::engine::{CancelToken, Run, Sink, describe_panic, solo};
+use crate::engine::{CancelToken, Run, Sink, describe_panic, single};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
 use crate::executor::processes::ProcessExecutor;
-use crate::executor::processes::line::Desk;
+use crate::executor::processes::requests::Desk;
 use crate::executor::sync::SyncExecutor;
 use crate::graph::crossing::Encoded;
 use crate::graph::node::Task;
@@ -115,7 +115,7 @@ fn run_solo(core: &Arc<Core>, member: &Member, seat: &Seat, started: Started) {
     let outcome = {
         let _entered = core.enter();
         // SAFETY: the task is alone, as `run_one` has seen, so its inputs are values; the promise is the task's own.
-        unsafe { solo::call(task, &inputs[..num_read], &token, |cell| promise.take_from(cell, attempt)) }
+        unsafe { single::call(task, &inputs[..num_read], &token, |cell| promise.take_from(cell, attempt)) }
     };
     member.num_done.fetch_add(1, Ordering::Relaxed);
     let outcome = match outcome.and_then(|taken| taken) {

@@ -34,10 +34,10 @@
 //! dependency; and to measure a value costs a walk through it. A run pays for these only if a callback that watches it asks. Bench `callbacks`
 //! has the figures.
 
-use super::account::{Account, Ending, Entry};
 use super::panics;
 use super::run::Run;
 use super::stall::{Running, Stall, Standstill};
+use super::tracker::{Account, Ending, Entry};
 use crate::error::Error;
 use crate::graph::name;
 use crate::graph::plan::Plan;
@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-pub use super::account::ValueSize;
+pub use super::tracker::ValueSize;
 
 /// An observer of runs. Every method has a body that does nothing.
 ///

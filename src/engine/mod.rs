@@ -3,22 +3,22 @@
 //! A [`Run`] is one execution of a plan and holds all that changes. Executors ask it what is ready, run tasks through it, and are told
 //! what has become ready; they never touch a task, a value or a counter themselves. [`run`] has the states of a task and the invariants.
 
-mod account;
 pub mod callback;
 mod cancel;
 mod countdown;
 mod gate;
-mod kept;
 mod panics;
 mod ready;
+mod replay;
 mod run;
-pub(crate) mod solo;
+pub(crate) mod single;
 mod stall;
+mod tracker;
 
 pub use cancel::{CancelToken, EnteredToken};
-pub(crate) use kept::{EncodedInputs, KeptInputs};
 pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};
 pub use ready::ReadyTask;
+pub(crate) use replay::{EncodedInputs, KeptInputs};
 pub use run::Run;
 pub(crate) use run::{Deadline, ParallelRef, Restore, RunSettings, Sink, Surroundings, Timer, Worker};
 pub(crate) use stall::Look;

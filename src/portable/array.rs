@@ -1,6 +1,6 @@
 //! Numeric buffers that cross to another process without being copied.
 
-use super::codec::outside::{self, ARRAY, Found, Number, Offer, PLACED, Placed, Slot};
+use super::codec::out_of_band::{self, ARRAY, Found, Number, Offer, PLACED, Placed, Slot};
 use super::region::{Memory, Region, WeakRegion};
 use bytemuck::Pod;
 use parking_lot::Mutex;
@@ -314,9 +314,9 @@ struct Reached<'a, T>(&'a SharedArray<T>);
 impl<T: Pod + Serialize> Serialize for Reached<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Where nobody has made an offer, the serializer is a stranger's.
-        let Some(Slot::Offer(offer)) = outside::take() else { return serializer.collect_seq(self.0.iter()) };
+        let Some(Slot::Offer(offer)) = out_of_band::take() else { return serializer.collect_seq(self.0.iter()) };
         let (placed, content) = place(self.0, &offer).map_err(ser::Error::custom)?;
-        outside::leave(Slot::Placed(placed));
+        out_of_band::leave(Slot::Placed(placed));
         serializer.serialize_newtype_struct(PLACED, &content)
     }
 }
@@ -381,7 +381,7 @@ impl<'de, T: Pod + Deserialize<'de>> Visitor<'de> for ArrayVisitor<T> {
 
     /// Our own formats call it with the elements' bytes.
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-        let is_ours = matches!(outside::take(), Some(Slot::Found(Found::Inline)));
+        let is_ours = matches!(out_of_band::take(), Some(Slot::Found(Found::Inline)));
         let is_array = can_be_shared::<T>() && bytes.len().is_multiple_of(size_of::<T>().max(1));
         if is_array && (is_ours || number::<T>() == Some(Number::U8)) {
             Ok(SharedArray::from(bytemuck::pod_collect_to_vec::<u8, T>(bytes)))
@@ -392,7 +392,7 @@ impl<'de, T: Pod + Deserialize<'de>> Visitor<'de> for ArrayVisitor<T> {
 
     /// Our own formats call it when the elements lie in a region.
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        match outside::take() {
+        match out_of_band::take() {
             Some(Slot::Found(Found::InRegion(region, byte_len))) => SharedArray::from_region(region, byte_len)
                 .ok_or_else(|| E::custom(format_args!("{byte_len} bytes of a region are not an array of this type"))),
             _ => Err(E::invalid_type(de::Unexpected::Unit, &self)),

@@ -9,8 +9,8 @@ mod watchdog;
 
 mod clusters;
 mod endings;
-mod handed;
 mod kills;
+mod nested;
 mod random;
 mod several;
 mod shared;

@@ -44,10 +44,10 @@
 mod edit;
 mod explain;
 mod layers;
-mod outside;
 mod portable;
 mod process;
 mod schema;
+mod sources;
 mod thread;
 mod value;
 
@@ -58,14 +58,14 @@ pub use crate::portable::codec::Codec;
 pub use edit::{erase, write};
 pub use explain::Explanation;
 pub use layers::{Origin, Snapshot};
-pub use outside::{ConfigFile, FileRole};
 pub use schema::{Errors, OnFailure, Order, Settings, table};
+pub use sources::{ConfigFile, FileRole};
 pub use thread::{Entered, Scope};
 pub use value::Value;
 
 use crate::error::{Error, Result};
 use layers::{Entry, find_for};
-pub(super) use outside::environment_number;
+pub(super) use sources::environment_number;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -284,7 +284,7 @@ pub fn check(key: &str, value: impl Into<Value>) -> Result<()> {
 /// assert!(of_this_folder.path.ends_with("sprang.toml") && !of_this_folder.is_there);
 /// ```
 pub fn files() -> Vec<ConfigFile> {
-    let mut files = outside::files();
+    let mut files = sources::files();
     files.reverse();
     files
 }

@@ -1,8 +1,8 @@
 //! The layers that the whole process shares: what was read from outside, and what `set` put on top.
 
 use super::layers::{Entry, Layer, Snapshot};
-use super::outside;
 use super::schema::Setting;
+use super::sources;
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,7 +43,7 @@ pub(super) fn generation() -> u64 {
 pub(super) fn snapshot() -> Result<(u64, Snapshot)> {
     let process = &mut *PROCESS.lock();
     let resolved = process.resolved.get_or_insert_with(|| {
-        let mut layers = process.outside.get_or_insert_with(outside::read).clone()?;
+        let mut layers = process.outside.get_or_insert_with(sources::read).clone()?;
         layers.push(process.set.clone());
         Ok(Snapshot::of(layers))
     });
@@ -54,7 +54,7 @@ pub(super) fn snapshot() -> Result<(u64, Snapshot)> {
 pub(super) fn refresh() -> Result<()> {
     let (read, replaced) = {
         let process = &mut *PROCESS.lock();
-        let read = outside::read();
+        let read = sources::read();
         if let (Err(error), Some(Ok(_))) = (&read, &process.outside) {
             return Err(error.clone());
         }

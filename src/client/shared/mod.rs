@@ -5,14 +5,14 @@
 //! this process the cluster; in a worker process the line to it, at the other end of which the [`desk`] asks the table on behalf of the task. So what
 //! is true for one is true for the other, but for what only processes do: they die, and what they had goes back.
 
-mod desk;
 mod event;
 mod permits;
 mod queue;
+mod session;
 mod table;
 mod variable;
 
-pub(super) use desk::{Hatch, of_handed};
+pub(super) use session::{Hatch, of_handed};
 pub(super) use table::Table;
 
 pub use event::Event;
@@ -26,12 +26,12 @@ use super::{Client, core_in_worker};
 use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::is_worker;
-use crate::executor::processes::line::{self, Unasked};
+use crate::executor::processes::requests::{self, Unasked};
 use crate::portable::Portable;
 use crate::portable::codec::{Codec, Decoder, Encoder};
-use desk::OWN_CLUSTER;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use session::OWN_CLUSTER;
 use std::any::type_name;
 use std::fmt;
 use std::sync::Arc;
@@ -234,7 +234,7 @@ impl Object {
     fn codec(&self) -> Codec {
         match &self.site {
             Site::Here(core) => core.codec(),
-            Site::Line { .. } => line::codec(),
+            Site::Line { .. } => requests::codec(),
         }
     }
 
@@ -333,9 +333,9 @@ impl Object {
 
     fn ask_parent(&self, cluster: u64, op: &Op, patience: Patience) -> Result<Answer> {
         let may_wait = !matches!(patience, Patience::None);
-        let question = desk::question(cluster, &self.subject, op, may_wait);
-        match line::ask(question, patience.deadline()) {
-            Ok(answer) => desk::read_answer(&answer),
+        let question = session::question(cluster, &self.subject, op, may_wait);
+        match requests::ask(question, patience.deadline()) {
+            Ok(answer) => session::read_answer(&answer),
             Err(Unasked::NoTask) => Err(Error::new(
                 ErrorKind::NotShared,
                 format!(
@@ -358,7 +358,7 @@ impl Object {
     fn release(&self) {
         match &self.site {
             Site::Here(core) => drop(core.shared().ask(&self.subject, Op::Release, || None)),
-            Site::Line { cluster } => line::note(desk::question(*cluster, &self.subject, &Op::Release, false)),
+            Site::Line { cluster } => requests::note(session::question(*cluster, &self.subject, &Op::Release, false)),
         }
     }
 }

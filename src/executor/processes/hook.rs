@@ -316,7 +316,7 @@ fn become_worker(token: Token, constructors: Option<MainArguments>) -> ! {
             let code = catch_unwind(AssertUnwindSafe(|| {
                 #[cfg(test)]
                 if start.server.starts_with("test:") {
-                    return super::bootstrap::work(start);
+                    return super::lifecycle_tests::work(start);
                 }
                 worker_main(start)
             }));

@@ -5,7 +5,7 @@
 //! several messages where there are too many for one.
 
 use super::protocol::{Down, Encoding, Housekeeping, Up, Writer};
-use super::undisturbed::undisturbed;
+use super::signals::undisturbed;
 use crate::portable::codec::CodecError;
 use crate::portable::exchange::{Exchange, MAX_HANDLES, RegionRef};
 use crate::portable::region::{Handle, Region};

@@ -9,44 +9,44 @@
 //! ask from there goes by the [`line`].
 //! What crosses, and when, is in [`protocol`].
 
+#[cfg(all(target_os = "linux", not(miri)))]
+mod activity;
 pub(crate) mod boot;
-#[cfg(all(test, target_os = "linux", not(miri)))]
-mod bootstrap;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod clock;
 #[cfg(all(fuzzing, target_os = "linux"))]
 pub(crate) mod fuzzing;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod hook;
-#[cfg(all(target_os = "linux", not(miri)))]
-mod host;
 pub(crate) mod initializer;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod inputs;
-#[cfg(all(target_os = "linux", not(miri)))]
-mod lane;
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod lifecycle_tests;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod lifeline;
-pub(crate) mod line;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod link;
 #[cfg(all(target_os = "linux", not(miri)))]
-mod monitor;
+mod local;
 #[cfg(all(target_os = "linux", not(miri)))]
-mod page;
+mod monitor;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod pool;
 #[cfg(all(target_os = "linux", not(miri)))]
+mod process;
+#[cfg(all(target_os = "linux", not(miri)))]
 mod protocol;
+pub(crate) mod requests;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod schedule;
 pub(crate) mod settings;
 #[cfg(all(target_os = "linux", not(miri)))]
+mod signals;
+#[cfg(all(target_os = "linux", not(miri)))]
 mod slot;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod spawn;
-#[cfg(all(target_os = "linux", not(miri)))]
-mod undisturbed;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod worker;
 
@@ -58,8 +58,8 @@ use super::threads::num_cores;
 use crate::engine::Run;
 use crate::error::{Error, ErrorKind};
 use crate::portable::codec::Codec;
-use line::Desk;
 use parking_lot::Mutex;
+use requests::Desk;
 use settings::ProcessSettings;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -169,7 +169,7 @@ impl ProcessExecutor {
             return run.stop(Error::new(ErrorKind::NoWorker, refusal));
         }
         #[cfg(all(target_os = "linux", not(miri)))]
-        lane::execute(&self.core, run, if worker.is_some() { 1 } else { self.num_workers.get() }, worker, desk);
+        local::execute(&self.core, run, if worker.is_some() { 1 } else { self.num_workers.get() }, worker, desk);
         #[cfg(not(all(target_os = "linux", not(miri))))]
         let _ = (worker, desk);
     }
@@ -207,7 +207,7 @@ impl ProcessExecutor {
         #[cfg(all(target_os = "linux", not(miri)))]
         for host in self.core.hosts(worker) {
             match at_once {
-                true => host.kill(host::Doom::Replaced),
+                true => host.kill(process::Doom::Replaced),
                 false => self.core.disconnect(&host),
             }
         }

@@ -1,6 +1,6 @@
 //! One thread that sleeps until a worker ends, writes something that is to be captured, or has to be looked at.
 
-use super::host::Host;
+use super::process::Host;
 use crate::engine::quietly;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};

@@ -1,6 +1,6 @@
 //! The slots, and what they share: settings, runs that want workers, and who sleeps.
 
-use super::host::{Channel, Host};
+use super::process::{Channel, Host};
 use super::schedule::{Batch, Schedule};
 use super::settings::ProcessSettings;
 use super::slot::Slot;

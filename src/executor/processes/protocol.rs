@@ -73,7 +73,7 @@ pub(super) enum Setup {
         /// What it may take of shared memory.
         budget: BudgetHandle,
         initializer: Option<CodeRef>,
-        /// Tells which call each thread is busy with; see [`Page`](super::page::Page).
+        /// Tells which call each thread is busy with; see [`Page`](super::activity::Page).
         page: IpcSharedMemory,
         /// How much tasks may log: the number of a `log::LevelFilter`.
         log_level: usize,

@@ -23,10 +23,10 @@
 
 #![expect(unsafe_code, reason = "it settles tasks through the engine, whose contract it upholds by rule 2")]
 
-use super::host::{Host, Kept};
 use super::inputs::StoredInputs;
-use super::line::Desk;
 use super::pool::Core;
+use super::process::{Host, Kept};
+use super::requests::Desk;
 use crate::engine::{KeptInputs, Run, Worker};
 use crate::error::{Error, ErrorKind};
 use crate::graph::crossing::{Encoded, TaskCode, ValueCode};

@@ -29,11 +29,11 @@
 #![expect(unsafe_code, reason = "it decodes values into cells and encodes arguments through the kinds of tasks")]
 
 use super::clock;
-use super::host::{Channel, Doom, Host, LAST_BREATH};
-use super::line::{GIVE_WAY_AFTER, GIVE_WAY_AGAIN_AFTER, SPARE_IDLE};
 use super::link::{Broken, Incoming, Outgoing, receive};
 use super::pool::{Core, Woken};
+use super::process::{Channel, Doom, Host, LAST_BREATH};
 use super::protocol::{Body, Bytes, CallResult, Code, Down, Garbage, Housekeeping, Outcome, Reader, Up, Work, Writer};
+use super::requests::{GIVE_WAY_AFTER, GIVE_WAY_AGAIN_AFTER, SPARE_IDLE};
 use super::schedule::{Batch, CallState, Death, Source, Value, size};
 use crate::engine::callback::{Replaceable, StartedWorker, WorkerId};
 use crate::engine::{Deadline, Timer, Worker, describe_panic};

@@ -6,17 +6,17 @@
 
 #![expect(unsafe_code, reason = "it calls tasks on cells of its own making, whose types the parent vouches for")]
 
+use super::activity::{Page, Phase};
 use super::boot;
 use super::clock;
 use super::hook::{EXIT_PANICKED, WorkerStart};
-use super::host::CANCEL;
 use super::initializer::InitializerCode;
-use super::line::Unasked;
 use super::link::{Broken, Incoming, Outgoing, prepare, receive, receive_within, send};
-use super::page::{Page, Phase};
+use super::process::CANCEL;
 use super::protocol::{
     Body, Bytes, Call, Code, Down, Garbage, Hello, Housekeeping, Input, Ran, Reader, Setup, Up, Work, Writer,
 };
+use super::requests::Unasked;
 use super::spawn::exe_id;
 use crate::engine::{CancelToken, InRun, Restore, Surroundings, describe_panic, in_run, quietly};
 use crate::error::texts_of;
@@ -109,7 +109,7 @@ fn begin(start: WorkerStart) -> Result<(), String> {
     let executable = exe_id().map_err(|error| error.to_string())?;
     let first_word = Hello::Worker { version: boot::VERSION.into(), executable, setup: setup_sender };
     #[cfg(test)]
-    let first_word = super::bootstrap::disguise(first_word);
+    let first_word = super::lifecycle_tests::disguise(first_word);
     send(&hello, first_word).map_err(|broken| broken.to_string())?;
     drop(hello);
     let setup = || receive(&setups).map_err(|broken| broken.to_string());
@@ -787,7 +787,7 @@ pub(super) fn codec() -> Codec {
     line().map_or(Codec::default(), |line| line.codec)
 }
 
-/// See [`line::ask`](super::line::ask).
+/// See [`requests::ask`](super::requests::ask).
 pub(super) fn ask(question: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8>, Unasked> {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let line = line().filter(|_| in_run()).ok_or(Unasked::NoTask)?;
@@ -798,19 +798,19 @@ pub(super) fn ask(question: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8
     answer.ok_or(Unasked::NoDesk)
 }
 
-/// See [`line::runs_task`](super::line::runs_task).
+/// See [`requests::runs_task`](super::requests::runs_task).
 pub(super) fn runs_task() -> bool {
     in_run() && line().is_some()
 }
 
-/// See [`line::when_task_ends`](super::line::when_task_ends).
+/// See [`requests::when_task_ends`](super::requests::when_task_ends).
 pub(super) fn when_task_ends(call: Box<dyn FnOnce()>) {
     if let Some(line) = line() {
         line.at_end.borrow_mut().push(call);
     }
 }
 
-/// See [`line::note`](super::line::note).
+/// See [`requests::note`](super::requests::note).
 pub(super) fn note(note: Vec<u8>) {
     let note = Up::Note(Body::new(Bytes(note)));
     // If it cannot be sent the parent is gone, or finds this process gone.

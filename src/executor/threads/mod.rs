@@ -15,10 +15,10 @@
 //!    may hold a lock that the other wants. Where the program lends a rayon pool, that is up to rayon; a thread of it that is known to be
 //!    in a task declines.
 
+mod active_workers;
 mod handover;
 pub(super) mod helpers;
 mod range;
-mod roster;
 mod team;
 mod worker;
 

@@ -5,10 +5,10 @@
     reason = "the leader runs tasks through the engine, whose contract it upholds by going in the order of the ids"
 )]
 
+use super::active_workers::Roster;
 use super::handover::{Handover, ask_for_barrier};
 use super::helpers::Helpers;
 use super::range::Range;
-use super::roster::Roster;
 use super::worker::Driver;
 use crate::engine::{Run, Worker, in_run};
 use crossbeam_deque::{Stealer, Worker as Deque};

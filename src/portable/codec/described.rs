@@ -6,7 +6,7 @@
 
 use super::failure::Failure;
 use super::input::{Input, MAX_DEPTH, too_deep};
-use super::outside::{self, Found, Number, Offer, Placed, Slot};
+use super::out_of_band::{self, Found, Number, Offer, Placed, Slot};
 use super::sink::Sink;
 use crate::portable::region::{Memory, Region};
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
@@ -96,7 +96,7 @@ impl<'a, S: Sink> Writer<'a, S> {
 
     /// See the header of `outside`.
     fn placed<T: Serialize + ?Sized>(&mut self, content: &T) -> Result<(), Failure> {
-        match outside::take() {
+        match out_of_band::take() {
             Some(Slot::Placed(Placed::Inline(Some(number)))) => {
                 // The content begins with a tag and a length of its own.
                 self.sink.put([tag::ARRAY_INLINE, number as u8])?;
@@ -186,14 +186,14 @@ impl<'w, 'a, S: Sink> ser::Serializer for &'w mut Writer<'a, S> {
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<(), Failure> {
         match name {
-            outside::ARRAY => {
-                outside::leave(Slot::Offer(Offer { memory: self.memory.cloned(), is_described: true }));
+            out_of_band::ARRAY => {
+                out_of_band::leave(Slot::Offer(Offer { memory: self.memory.cloned(), is_described: true }));
                 let result = value.serialize(self);
                 // An array that something has turned into a plain sequence under way does not take it.
-                let _offer = outside::take();
+                let _offer = out_of_band::take();
                 result
             }
-            outside::PLACED => self.placed(value),
+            out_of_band::PLACED => self.placed(value),
             _ => self.nested(value),
         }
     }
@@ -500,21 +500,21 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Failure> {
         let tag = self.input.peek()?;
-        if name != outside::ARRAY || !matches!(tag, tag::ARRAY_INLINE | tag::ARRAY_IN_REGION) {
+        if name != out_of_band::ARRAY || !matches!(tag, tag::ARRAY_INLINE | tag::ARRAY_IN_REGION) {
             return self.nested(|reader| visitor.visit_newtype_struct(reader));
         }
         self.take_tag()?;
         let result = match self.take_array(tag)?.1 {
             ArrayBytes::Inline(bytes) => {
-                outside::leave(Slot::Found(Found::Inline));
+                out_of_band::leave(Slot::Found(Found::Inline));
                 visitor.visit_borrowed_bytes(bytes)
             }
             ArrayBytes::InRegion(region, byte_len) => {
-                outside::leave(Slot::Found(Found::InRegion(region.clone(), byte_len)));
+                out_of_band::leave(Slot::Found(Found::InRegion(region.clone(), byte_len)));
                 visitor.visit_unit()
             }
         };
-        let _found = outside::take();
+        let _found = out_of_band::take();
         result
     }
 

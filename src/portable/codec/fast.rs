@@ -8,7 +8,7 @@
 
 use super::failure::Failure;
 use super::input::{Input, MAX_DEPTH, too_deep};
-use super::outside::{self, Found, Offer, Placed, Slot};
+use super::out_of_band::{self, Found, Offer, Placed, Slot};
 use super::sink::Sink;
 use crate::portable::region::{Memory, Region};
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
@@ -67,15 +67,15 @@ impl<'a, S: Sink> Writer<'a, S> {
     /// See the header of `outside`.
     fn array<T: Serialize + ?Sized>(&mut self, array: &T) -> Result<(), Failure> {
         self.sink.put(ARRAY_ELEMENTS.to_le_bytes())?;
-        outside::leave(Slot::Offer(Offer { memory: self.memory.cloned(), is_described: false }));
+        out_of_band::leave(Slot::Offer(Offer { memory: self.memory.cloned(), is_described: false }));
         let result = array.serialize(&mut *self);
         // An array that something has turned into a plain sequence under way does not take it.
-        let _offer = outside::take();
+        let _offer = out_of_band::take();
         result
     }
 
     fn placed<T: Serialize + ?Sized>(&mut self, content: &T) -> Result<(), Failure> {
-        let placed = match outside::take() {
+        let placed = match out_of_band::take() {
             Some(Slot::Placed(placed)) => placed,
             _ => Placed::Elements,
         };
@@ -179,8 +179,8 @@ impl<'w, 'a, S: Sink> ser::Serializer for &'w mut Writer<'a, S> {
     #[inline]
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<(), Failure> {
         match name {
-            outside::ARRAY => self.array(value),
-            outside::PLACED => self.placed(value),
+            out_of_band::ARRAY => self.array(value),
+            out_of_band::PLACED => self.placed(value),
             _ => {
                 self.enter()?;
                 value.serialize(&mut *self)?;
@@ -419,17 +419,17 @@ impl<'de> Reader<'de> {
             ARRAY_ELEMENTS => self.nested(|reader| visitor.visit_newtype_struct(reader)),
             ARRAY_INLINE => {
                 let bytes = self.take_bytes()?;
-                outside::leave(Slot::Found(Found::Inline));
+                out_of_band::leave(Slot::Found(Found::Inline));
                 let result = visitor.visit_borrowed_bytes(bytes);
-                let _found = outside::take();
+                let _found = out_of_band::take();
                 result
             }
             ARRAY_IN_REGION => {
                 let region = self.input.take_region()?.clone();
                 let byte_len = usize::try_from(u64::from_le_bytes(self.input.take()?)).unwrap_or(usize::MAX);
-                outside::leave(Slot::Found(Found::InRegion(region, byte_len)));
+                out_of_band::leave(Slot::Found(Found::InRegion(region, byte_len)));
                 let result = visitor.visit_unit();
-                let _found = outside::take();
+                let _found = out_of_band::take();
                 result
             }
             other => Err(Failure::message(format!("an array cannot begin with {other}"))),
@@ -538,7 +538,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
     #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Failure> {
         match name {
-            outside::ARRAY => self.array(visitor),
+            out_of_band::ARRAY => self.array(visitor),
             _ => self.nested(|reader| visitor.visit_newtype_struct(reader)),
         }
     }

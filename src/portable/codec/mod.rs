@@ -19,7 +19,7 @@ mod described;
 mod failure;
 mod fast;
 mod input;
-pub(super) mod outside;
+pub(super) mod out_of_band;
 mod sink;
 
 use super::region::{Memory, Region};

@@ -13,7 +13,7 @@ use super::foreign::{ForeignCall, ForeignPromise, Received};
 use super::message::{Call, Ending, Said, Told, Written, take_piece};
 use crate::engine::describe_panic;
 use crate::error::{Error, ErrorKind, Result};
-use crate::executor::processes::line::Reply;
+use crate::executor::processes::requests::Reply;
 use crate::graph::crossing::{TaskCode, ValueCode};
 use crate::graph::node::Options;
 use crate::portable::code::CodeError;

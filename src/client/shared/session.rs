@@ -4,10 +4,10 @@
 //! worker has that it must give back, permits, is on the list of its [`Guest`], and goes back when the process ends.
 
 use super::super::core::{Away, Core, Place};
-use super::super::handed::{Said, Wards};
+use super::super::nested::{Said, Wards};
 use super::table::{Answer, Asked, Item, Op, Subject, Tell};
 use crate::error::{Error, ErrorKind, Result};
-use crate::executor::processes::line::{Caller, Desk, Reply};
+use crate::executor::processes::requests::{Caller, Desk, Reply};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::any::Any;

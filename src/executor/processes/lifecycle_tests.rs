@@ -170,7 +170,12 @@ fn describe() {
 /// This program as a test of one function, which does something only when started so.
 fn tests_alone(test: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.args(["--exact", &format!("executor::processes::bootstrap::{test}"), "--nocapture", "--test-threads=1"]);
+    command.args([
+        "--exact",
+        &format!("executor::processes::lifecycle_tests::{test}"),
+        "--nocapture",
+        "--test-threads=1",
+    ]);
     command.env("SPRANG_TEST_ALONE", "1");
     command
 }
@@ -422,7 +427,10 @@ fn a_worker_whose_parent_went_before_it_started_does_not_run_the_program() {
     let (_lifeline, theirs) = super::lifeline::Lifeline::pair().unwrap();
     let (name, value) = Token::new("test:exit 0", 1, false).variable();
     let output = Command::new("/bin/sh")
-        .args(["-c", "\"$0\" --exact executor::processes::bootstrap::an_ordinary_program --nocapture; echo status $?"])
+        .args([
+            "-c",
+            "\"$0\" --exact executor::processes::lifecycle_tests::an_ordinary_program --nocapture; echo status $?",
+        ])
         .arg(std::env::current_exe().unwrap())
         .env(name, value)
         .env("SPRANG_TEST_ALONE", "1")

@@ -5,9 +5,9 @@
 
 #![expect(unsafe_code, reason = "it runs tasks through the engine, and encodes what they have left in their cells")]
 
-use super::host::Doom;
-use super::line::Desk;
 use super::pool::Core;
+use super::process::Doom;
+use super::requests::Desk;
 use super::schedule::{Schedule, Value, local_task_refused, size};
 use super::settings::LocalTasks;
 use super::worker::KEEP_MIN_BYTES;

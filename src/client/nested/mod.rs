@@ -15,17 +15,17 @@
 
 mod foreign;
 mod message;
-mod wards;
+mod tasks;
 
 pub(super) use message::Said;
-pub(super) use wards::Wards;
+pub(super) use tasks::Wards;
 
 use super::promise::{AnyPromise, Attempt, Outcome, Waiter, settle, settle_attempt};
 use super::queue::Job;
 use super::submit::inputs_of;
 use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind};
-use crate::executor::processes::line;
+use crate::executor::processes::requests;
 use crate::graph::crossing::ValueCode;
 use crate::graph::node::TaskRef;
 use crate::graph::value::Cell;
@@ -83,11 +83,11 @@ fn asker() -> Option<Arc<Asker>> {
     if let Some(known) = ASKER.try_with(|asker| asker.borrow().clone()).ok()? {
         return known;
     }
-    if !line::runs_task() {
+    if !requests::runs_task() {
         return None;
     }
     let task = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let may = line::ask(written(Said::Open { task }, &[]), None).is_ok_and(|answer| answer == [1]);
+    let may = requests::ask(written(Said::Open { task }, &[]), None).is_ok_and(|answer| answer == [1]);
     let asker = may.then(|| Arc::new(Asker { task, outstanding: Mutex::default() }));
     if let Some(asker) = &asker {
         IS_USED.store(true, Ordering::Relaxed);
@@ -96,7 +96,7 @@ fn asker() -> Option<Arc<Asker>> {
         askers.push(Arc::downgrade(asker));
     }
     ASKER.with(|own| *own.borrow_mut() = Some(asker.clone()));
-    line::when_task_ends(Box::new(|| {
+    requests::when_task_ends(Box::new(|| {
         let asker = ASKER.with(RefCell::take);
         asker.flatten().into_iter().for_each(|asker| asker.end());
     }));
@@ -122,7 +122,7 @@ fn give_on_one(promise: &Arc<dyn AnyPromise>) -> bool {
     let task = task.as_ref();
     let Some(code) = task.kind().code.and_then(|code| code.item.value) else { return false };
     let Some(asker) = asker() else { return false };
-    let codec = line::codec();
+    let codec = requests::codec();
     // It is code of the program that writes arguments. What cannot be written need not cross.
     let encoded = catch_unwind(AssertUnwindSafe(|| encode(task, codec)));
     let Ok(Some((call, pieces))) = encoded else { return false };
@@ -130,7 +130,7 @@ fn give_on_one(promise: &Arc<dyn AnyPromise>) -> bool {
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     let said = Said::Submit { task: asker.task, number, call: Box::new(call) };
     // Before another thread can take it back.
-    line::note(written(said, &pieces));
+    requests::note(written(said, &pieces));
     let outstanding = Outstanding { promise: Arc::clone(promise), attempt, code, codec };
     asker.outstanding.lock().insert(number, outstanding);
     let settled = {
@@ -249,7 +249,7 @@ pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
             asker.outstanding.lock().iter().filter_map(|(number, of)| is_needed(*number, of)).collect();
         for number in numbers {
             let Some(Outstanding { promise, attempt, .. }) = asker.outstanding.lock().remove(&number) else { continue };
-            line::note(written(Said::Cancel { task: asker.task, number }, &[]));
+            requests::note(written(Said::Cancel { task: asker.task, number }, &[]));
             if promise.record().give_back(attempt) {
                 promise.record().core().put_back([Job::One(Arc::clone(&promise))]);
             }
@@ -269,7 +269,7 @@ impl Asker {
 
     fn ask(&self, may_wait: bool, deadline: Option<Instant>) {
         let question = written(Said::Await { task: self.task, may_wait }, &[]);
-        let answer = line::ask(question, deadline).unwrap_or_default();
+        let answer = requests::ask(question, deadline).unwrap_or_default();
         let told = postcard::take_from_bytes::<Told>(&answer).map_err(|error| error.to_string());
         let Ok((told, mut values)) = told else {
             return self.drop_all("an answer that makes no sense");
@@ -299,7 +299,7 @@ impl Asker {
     /// A promise is settled. If it was not told so by the parent, that need not go on.
     fn forget(&self, number: u64) {
         if self.outstanding.lock().remove(&number).is_some() {
-            line::note(written(Said::Cancel { task: self.task, number }, &[]));
+            requests::note(written(Said::Cancel { task: self.task, number }, &[]));
         }
     }
 
@@ -308,7 +308,7 @@ impl Asker {
         let left = std::mem::take(&mut *self.outstanding.lock());
         let is_detached = |(number, of): (&u64, &Outstanding)| of.promise.record().is_detached().then_some(*number);
         let detached = left.iter().filter_map(is_detached).collect();
-        line::note(written(Said::End { task: self.task, detached }, &[]));
+        requests::note(written(Said::End { task: self.task, detached }, &[]));
         for outstanding in left.into_values() {
             let message = "the task that handed it in has ended";
             let error = Error::new(ErrorKind::Cancelled, message).with_task(outstanding.promise.record().name(), 0);

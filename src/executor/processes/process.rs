@@ -3,17 +3,17 @@
 //! A host is started by a slot and lives until it dies or the last slot says goodbye. It dies for one of the reasons in [`Doom`], if this
 //! process killed it, or for one of its own.
 
+use super::activity::Page;
 use super::boot;
 use super::lifeline::Lifeline;
-use super::line::{Caller, Desk};
 use super::link::{Broken, prepare, receive, send};
 use super::monitor::{self, Output, Watched};
-use super::page::Page;
 use super::pool::{Core, next_origin};
 use super::protocol::{Down, Hello, Setup, Up};
+use super::requests::{Caller, Desk};
 use super::schedule::Value;
+use super::signals::undisturbed;
 use super::spawn::{Exit, Killer, SpawnSpec, Spawned, WorkerProcess, exe_id, spawn};
-use super::undisturbed::undisturbed;
 use crate::engine::Timer;
 use crate::engine::callback::Replaceable;
 use crate::error::{Error, ErrorKind, WorkerExit};
