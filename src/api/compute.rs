@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "it owns runs, and takes typed values from untyped cells")]
 
 use super::config::{self, Errors, OnFailure, Order, Settings, Snapshot};
-use crate::engine::{Restore, Run, RunSettings, Sink, Surroundings};
+use crate::engine::{Restore, Run, RunSettings, Sink, TaskContext};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::boot::is_worker;
 use crate::executor::timer::TimerThread;
@@ -16,7 +16,7 @@ use crate::graph::pages;
 use crate::graph::plan::Plan;
 use crate::graph::task::cloneable_value_task;
 use crate::graph::value::Cell;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use std::any::Any;
 use std::cell::Cell as StdCell;
 use std::collections::{BTreeMap, HashMap};
@@ -307,15 +307,15 @@ impl<E: Executor + 'static> IntoScheduler for E {
     }
 }
 
-impl Surroundings for Snapshot {
+impl TaskContext for Snapshot {
     fn enter(&self, body: &mut dyn FnMut()) {
         let _entered = Snapshot::enter(self);
         body();
     }
 
-    fn to_portable(&self) -> (&'static Described<Restore>, Vec<u8>) {
-        static RESTORE: Described<Restore> =
-            Described::new(|| "the configuration", |bytes| Ok(Box::new(Snapshot::decode(bytes)?)));
+    fn to_portable(&self) -> (&'static CodeDescriptor<Restore>, Vec<u8>) {
+        static RESTORE: CodeDescriptor<Restore> =
+            CodeDescriptor::new(|| "the configuration", |bytes| Ok(Box::new(Snapshot::decode(bytes)?)));
         (&RESTORE, self.encode())
     }
 
@@ -789,8 +789,7 @@ mod tests {
 
     #[test]
     fn the_configuration_of_a_run_is_put_in_force_by_what_was_sent_of_it() {
-        let sent: Box<dyn Surroundings> =
-            Box::new(config::snapshot().unwrap().overriding("errors", "collect").unwrap());
+        let sent: Box<dyn TaskContext> = Box::new(config::snapshot().unwrap().overriding("errors", "collect").unwrap());
         let (restore, bytes) = sent.to_portable();
         assert_eq!(restore.name(), "the configuration");
         let received = (restore.item)(&bytes).unwrap_or_else(|error| panic!("{error}"));

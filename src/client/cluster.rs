@@ -1,6 +1,6 @@
 //! Workers that stay, and how many there are.
 
-use super::core::{Core, Member, Plant};
+use super::core::{Backend, Core, Member};
 use super::wait::{deadline_after, give_up_place};
 use crate::api::compute::serve_dashboard;
 use crate::api::config::{self, ProcessSettings};
@@ -223,14 +223,14 @@ impl ClusterBuilder {
             when_full: self.when_full,
             has_processes: self.has_processes,
         };
-        let plant = match self.has_processes {
-            false => Plant::Threads(ThreadExecutor::new(num_workers * threads_per_worker.get())),
+        let backend = match self.has_processes {
+            false => Backend::Threads(ThreadExecutor::new(num_workers * threads_per_worker.get())),
             true => {
                 let max_workers = NonZeroUsize::new(max_workers).unwrap_or(NonZeroUsize::MIN);
-                Plant::Processes(ProcessExecutor::with_spares(max_workers, settings, MAX_SPARES))
+                Backend::Processes(ProcessExecutor::with_spares(max_workers, settings, MAX_SPARES))
             }
         };
-        let core = Core::new(name.into(), layout, plant, &snapshot);
+        let core = Core::new(name.into(), layout, backend, &snapshot);
         let cluster = LocalCluster { core, keeper: Mutex::default() };
         cluster.scale(num_workers)?;
         Ok(cluster)
@@ -274,7 +274,7 @@ fn share_out(num_cores: usize, num_workers: Option<usize>, num_threads: Option<N
 #[must_use = "a cluster is closed when it is dropped"]
 pub struct LocalCluster {
     core: Arc<Core>,
-    keeper: Mutex<Option<Keeper>>,
+    keeper: Mutex<Option<Autoscaler>>,
 }
 
 impl fmt::Debug for LocalCluster {
@@ -363,7 +363,7 @@ impl LocalCluster {
     pub fn adapt_every(&self, interval: Duration, target: Duration, minimum: usize, maximum: usize) -> Result<()> {
         let maximum = maximum.max(minimum);
         self.core.scale(self.core.num_workers().clamp(minimum, maximum))?;
-        let keeper = Keeper::start(&self.core, interval, target, minimum, maximum)?;
+        let keeper = Autoscaler::start(&self.core, interval, target, minimum, maximum)?;
         let _before = self.keeper.lock().replace(keeper);
         Ok(())
     }
@@ -414,9 +414,9 @@ impl Drop for LocalCluster {
 }
 
 pub(super) fn info(core: &Core, member: &Member) -> WorkerInfo {
-    let (pid, memory_used) = match core.plant() {
-        Plant::Threads(_) => (Some(std::process::id()), None),
-        Plant::Processes(executor) => (executor.worker_pid(member.index), executor.worker_memory(member.index)),
+    let (pid, memory_used) = match core.backend() {
+        Backend::Threads(_) => (Some(std::process::id()), None),
+        Backend::Processes(executor) => (executor.worker_pid(member.index), executor.worker_memory(member.index)),
     };
     WorkerInfo {
         id: member.id,
@@ -432,13 +432,19 @@ pub(super) fn info(core: &Core, member: &Member) -> WorkerInfo {
 }
 
 /// A thread that looks now and then how many workers there should be.
-struct Keeper {
+struct Autoscaler {
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Keeper {
-    fn start(core: &Arc<Core>, interval: Duration, target: Duration, minimum: usize, maximum: usize) -> Result<Keeper> {
+impl Autoscaler {
+    fn start(
+        core: &Arc<Core>,
+        interval: Duration,
+        target: Duration,
+        minimum: usize,
+        maximum: usize,
+    ) -> Result<Autoscaler> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let (core, told) = (Arc::clone(core), Arc::clone(&stop));
         let keep = move || {
@@ -463,11 +469,11 @@ impl Keeper {
         let thread = std::thread::Builder::new().name("sprang-keeper".into()).spawn(keep);
         let no_thread =
             |error| Error::new(ErrorKind::NoWorker, format!("there is no thread to adapt the cluster: {error}"));
-        Ok(Keeper { stop, thread: Some(thread.map_err(no_thread)?) })
+        Ok(Autoscaler { stop, thread: Some(thread.map_err(no_thread)?) })
     }
 }
 
-impl Drop for Keeper {
+impl Drop for Autoscaler {
     fn drop(&mut self) {
         *self.stop.0.lock() = true;
         self.stop.1.notify_all();

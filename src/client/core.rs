@@ -7,7 +7,7 @@
 //!
 //! # What is always true
 //!
-//! 1. A job is in the queue, in the lot of a thread, or with the thread that runs it. From a lot of a thread others may take, so
+//! 1. A job is in the queue, in the local_queue of a thread, or with the thread that runs it. From a local_queue of a thread others may take, so
 //!    that no job waits for the one before it while a thread has nothing to do.
 //! 2. A thread that sleeps is in `idle`, and is taken out by who rings for it: it is in `called` then, until it comes. Who puts jobs into the
 //!    queue rings for as many threads as there are jobs, less those that are looking for work.
@@ -20,7 +20,7 @@ use super::cluster::{Layout, WhenFull, WorkerState};
 use super::nested;
 use super::promise::{AnyPromise, Needs, Outcome, calls_back, settle};
 use super::queue::{Job, Queue};
-use super::shared::{Hatch, Table};
+use super::shared::{ClusterService, Table};
 use super::wait::{give_up_place, spin_until};
 use super::worker;
 use crate::api::config::{Entered, OnFailure, Snapshot};
@@ -42,11 +42,11 @@ use std::time::{Duration, Instant};
 /// The share of its memory limit above which a worker is given nothing more and is replaced.
 const PAUSE_AT: f64 = 0.8;
 /// Up to which time, in nanoseconds, a thread of the program runs a task itself that it waits for: about what it takes to wake another.
-const STAND_IN_NS: f64 = 50_000.0;
+const INLINE_NS: f64 = 50_000.0;
 
 /// Where tasks are run.
 #[derive(Debug)]
-pub(super) enum Plant {
+pub(super) enum Backend {
     Threads(ThreadExecutor),
     Processes(ProcessExecutor),
 }
@@ -55,7 +55,7 @@ pub(super) enum Plant {
 pub(super) struct Core {
     pub(super) name: Arc<str>,
     pub(super) layout: Layout,
-    plant: Plant,
+    backend: Backend,
     snapshot: Snapshot,
     /// What those who watch its futures are told.
     info: ClusterInfo,
@@ -83,9 +83,9 @@ struct State {
     queue: Queue,
     members: Vec<Arc<Member>>,
     seats: Vec<Arc<Seat>>,
-    idle: Vec<Arc<Bell>>,
+    idle: Vec<Arc<Wakeup>>,
     /// Those that were rung for and are not here yet.
-    called: Vec<Arc<Bell>>,
+    called: Vec<Arc<Wakeup>>,
     /// Threads that have found nothing and look on for a moment.
     num_looking: usize,
     num_threads: usize,
@@ -96,14 +96,14 @@ struct State {
 #[derive(Default)]
 pub(super) struct Seat {
     /// Jobs that it is going to run, unless others do before.
-    pub(super) lot: Mutex<VecDeque<Job>>,
+    pub(super) local_queue: Mutex<VecDeque<Job>>,
     /// Around the tokens of its tasks; pulled when the cluster is closed.
     pub(super) token: CancelToken,
-    /// It was called for what is in its lot, and has taken up nothing since.
+    /// It was called for what is in its local_queue, and has taken up nothing since.
     pub(super) has_slept: AtomicBool,
 }
 
-struct Bell {
+struct Wakeup {
     member: Arc<Member>,
     is_rung: AtomicBool,
     bell: Condvar,
@@ -236,14 +236,14 @@ impl Drop for Busy<'_> {
     }
 }
 
-impl Bell {
+impl Wakeup {
     fn of(member: &Arc<Member>) -> Self {
-        Bell { member: Arc::clone(member), is_rung: AtomicBool::new(false), bell: Condvar::new() }
+        Wakeup { member: Arc::clone(member), is_rung: AtomicBool::new(false), bell: Condvar::new() }
     }
 }
 
 impl Core {
-    pub(super) fn new(name: Arc<str>, layout: Layout, plant: Plant, snapshot: &Snapshot) -> Arc<Core> {
+    pub(super) fn new(name: Arc<str>, layout: Layout, backend: Backend, snapshot: &Snapshot) -> Arc<Core> {
         let core = Arc::new_cyclic(|this: &Weak<Core>| {
             // So that what tasks compute runs on the same cluster.
             let scheduler =
@@ -255,7 +255,7 @@ impl Core {
                 shared: Table::new(Arc::clone(&name)),
                 name,
                 layout,
-                plant,
+                backend,
                 state: Mutex::default(),
                 change: Condvar::new(),
                 num_ready: AtomicUsize::new(0),
@@ -274,8 +274,8 @@ impl Core {
         core
     }
 
-    pub(super) fn plant(&self) -> &Plant {
-        &self.plant
+    pub(super) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// What its tasks and clients share.
@@ -329,7 +329,7 @@ impl Core {
             return Ok(());
         }
         // A task must not wait for the end of tasks that may wait for it, nor who has yet to tell of the end of others.
-        if calls_back() || Place::of_this_thread().is_some_and(|place| place.is_in(self)) {
+        if calls_back() || CurrentWorker::of_this_thread().is_some_and(|place| place.is_in(self)) {
             return Ok(());
         }
         if self.layout.when_full == WhenFull::Error {
@@ -445,9 +445,9 @@ impl Core {
 
     /// How what its workers send is encoded.
     pub(super) fn codec(&self) -> Codec {
-        match &self.plant {
-            Plant::Processes(executor) => executor.codec(),
-            Plant::Threads(_) => Codec::default(),
+        match &self.backend {
+            Backend::Processes(executor) => executor.codec(),
+            Backend::Threads(_) => Codec::default(),
         }
     }
 
@@ -465,7 +465,7 @@ impl Core {
                 }
             }
             self.num_ready.store(state.queue.len(), Ordering::Release);
-            let num_wanted = match state.queue.has_choosy() {
+            let num_wanted = match state.queue.has_constrained() {
                 true => state.idle.len(),
                 false => state.queue.len().saturating_sub(state.num_looking),
             };
@@ -515,9 +515,9 @@ impl Core {
 
     // ---- workers take them ----
 
-    /// Puts jobs into the lot of a thread of a worker, which waits until there are some. False if it is to end.
+    /// Puts jobs into the local_queue of a thread of a worker, which waits until there are some. False if it is to end.
     pub(super) fn take(&self, member: &Arc<Member>, seat: &Seat) -> bool {
-        let is_process = matches!(self.plant, Plant::Processes(_));
+        let is_process = matches!(self.backend, Backend::Processes(_));
         let mut has_looked = false;
         let mut state = self.state.lock();
         loop {
@@ -534,17 +534,17 @@ impl Core {
                 return false;
             }
             let num_threads = state.num_threads;
-            let mut lot = VecDeque::new();
+            let mut local_queue = VecDeque::new();
             match is_process {
-                true => state.queue.take_for_process(member, num_threads, &mut lot),
-                false => state.queue.take_for_thread(member, num_threads, &mut lot),
+                true => state.queue.take_for_process(member, num_threads, &mut local_queue),
+                false => state.queue.take_for_thread(member, num_threads, &mut local_queue),
             }
-            if lot.is_empty() && !is_process {
-                steal(&state.seats, &mut lot);
+            if local_queue.is_empty() && !is_process {
+                steal(&state.seats, &mut local_queue);
             }
-            if !lot.is_empty() {
-                let has_more = !is_process && lot.len() > 1;
-                *seat.lot.lock() = lot;
+            if !local_queue.is_empty() {
+                let has_more = !is_process && local_queue.len() > 1;
+                *seat.local_queue.lock() = local_queue;
                 self.num_ready.store(state.queue.len(), Ordering::Release);
                 // There may be work for one more; who comes looks for others in turn.
                 let num_wanted = usize::from(has_more || state.queue.len() > state.num_looking);
@@ -562,7 +562,7 @@ impl Core {
                 state.num_looking -= 1;
                 continue;
             }
-            let bell = Arc::new(Bell::of(member));
+            let bell = Arc::new(Wakeup::of(member));
             state.idle.push(Arc::clone(&bell));
             while !bell.is_rung.load(Ordering::Relaxed) {
                 bell.bell.wait(&mut state);
@@ -580,7 +580,7 @@ impl Core {
 
     pub(super) fn remove_seat(&self, seat: &Arc<Seat>) {
         self.state.lock().seats.retain(|other| !Arc::ptr_eq(other, seat));
-        let left = std::mem::take(&mut *seat.lot.lock());
+        let left = std::mem::take(&mut *seat.local_queue.lock());
         self.put_back(left.into_iter().rev());
     }
 
@@ -602,7 +602,8 @@ impl Core {
         let num_threads = self.layout.threads_per_worker.get();
         let state = self.state.lock();
         let num_busy: usize = state.members.iter().map(|member| member.num_busy.load(Ordering::Relaxed)).sum();
-        let num_queued = state.queue.len() + state.seats.iter().map(|seat| seat.lot.lock().len()).sum::<usize>();
+        let num_queued =
+            state.queue.len() + state.seats.iter().map(|seat| seat.local_queue.lock().len()).sum::<usize>();
         let by_time = state.queue.expected_ns(UNKNOWN_NS) / target.as_nanos().max(1) as f64;
         let num_tasks =
             num_busy as f64 + by_time.ceil().max(f64::from(u8::from(num_queued > 0))).min(num_queued as f64);
@@ -616,7 +617,7 @@ impl Core {
 
     /// Takes threads out of those that sleep, to be woken without the lock. Until then they have the word in writing: who is about to
     /// sleep looks for it under the lock.
-    fn call(&self, state: &mut State, num_wanted: usize) -> Vec<Arc<Bell>> {
+    fn call(&self, state: &mut State, num_wanted: usize) -> Vec<Arc<Wakeup>> {
         let first = state.idle.len().saturating_sub(num_wanted);
         let woken = state.idle.split_off(first);
         if !woken.is_empty() {
@@ -633,7 +634,7 @@ impl Core {
     /// is not here yet: that takes longer than a small task. Does nothing if that cannot be.
     ///
     /// The task must be known to be short. Who waits for a long one is to be told at once when it is cancelled.
-    pub(super) fn stand_in(self: &Arc<Self>, promise: &Arc<dyn AnyPromise>) {
+    pub(super) fn run_inline(self: &Arc<Self>, promise: &Arc<dyn AnyPromise>) {
         if self.num_called.load(Ordering::Relaxed) == 0 || !self.may_run_alone(promise) || has_watchers() {
             return;
         }
@@ -641,7 +642,7 @@ impl Core {
         let seat = Arc::new(Seat::default());
         let bell = {
             let mut state = self.state.lock();
-            if state.queue.mean_ns(function).is_none_or(|ns| ns > STAND_IN_NS) {
+            if state.queue.mean_ns(function).is_none_or(|ns| ns > INLINE_NS) {
                 return;
             }
             let Some(bell) = state.called.pop() else { return };
@@ -654,15 +655,15 @@ impl Core {
             state.seats.push(Arc::clone(&seat));
             bell
         };
-        let stand_in = StandIn { core: self, bell, seat, function, begin: Instant::now() };
-        Place::occupy(self, &stand_in.bell.member, &stand_in.seat);
-        worker::run_one(self, &stand_in.bell.member, &stand_in.seat, promise);
+        let run_inline = InlineRun { core: self, bell, seat, function, begin: Instant::now() };
+        CurrentWorker::occupy(self, &run_inline.bell.member, &run_inline.seat);
+        worker::run_one(self, &run_inline.bell.member, &run_inline.seat, promise);
     }
 
     /// Whether a thread may run the task by itself, as soon as its inputs are there.
     fn may_run_alone(&self, promise: &Arc<dyn AnyPromise>) -> bool {
         let record = promise.record();
-        matches!(self.plant, Plant::Threads(_))
+        matches!(self.backend, Backend::Threads(_))
             && record.needs().is_none()
             && record.is_alone()
             && record.missing.load(Ordering::Acquire) == 0
@@ -687,7 +688,7 @@ impl Core {
         if self.is_closed() {
             return Err(self.closed_error());
         }
-        if let Plant::Processes(_) = self.plant
+        if let Backend::Processes(_) = self.backend
             && num_workers > self.layout.max_workers
         {
             return Err(Error::new(
@@ -709,7 +710,7 @@ impl Core {
                 }
                 // A process that is leaving still has its place.
                 let index = (0..).find(|index| state.members.iter().all(|member| member.index != *index)).unwrap_or(0);
-                if matches!(self.plant, Plant::Processes(_)) && index as usize >= self.layout.max_workers {
+                if matches!(self.backend, Backend::Processes(_)) && index as usize >= self.layout.max_workers {
                     let num_members = state.members.len();
                     self.change.wait_while(&mut state, |state| state.members.len() >= num_members && !self.is_closed());
                     continue;
@@ -763,7 +764,7 @@ impl Core {
             is_last
         };
         if is_last {
-            if let Plant::Processes(executor) = &self.plant {
+            if let Backend::Processes(executor) = &self.backend {
                 executor.end_worker(member.index, false);
             }
             self.refuse_impossible();
@@ -805,7 +806,7 @@ impl Core {
 
     /// Replaces a worker: a process at once, what it runs is run again; threads go on with what they run.
     pub(super) fn restart(&self, member: &Member) {
-        if let Plant::Processes(executor) = &self.plant {
+        if let Backend::Processes(executor) = &self.backend {
             member.num_restarts.fetch_add(1, Ordering::Relaxed);
             executor.end_worker(member.index, true);
         }
@@ -813,7 +814,7 @@ impl Core {
 
     /// Replaces the process of a worker that takes up more memory than it should, now that it runs nothing.
     pub(super) fn relieve(&self, member: &Member) {
-        let (Plant::Processes(executor), Some(limit)) = (&self.plant, self.layout.memory_limit) else { return };
+        let (Backend::Processes(executor), Some(limit)) = (&self.backend, self.layout.memory_limit) else { return };
         let used = executor.worker_memory(member.index).unwrap_or(0);
         // Others of its threads may be at work.
         if used as f64 <= limit as f64 * PAUSE_AT || member.num_busy.load(Ordering::Relaxed) > 0 {
@@ -835,7 +836,7 @@ impl Core {
         let (jobs, tokens, woken) = {
             let mut state = self.state.lock();
             let mut jobs = state.queue.drain();
-            jobs.extend(state.seats.iter().flat_map(|seat| std::mem::take(&mut *seat.lot.lock())));
+            jobs.extend(state.seats.iter().flat_map(|seat| std::mem::take(&mut *seat.local_queue.lock())));
             self.num_ready.store(0, Ordering::Release);
             let tokens: Vec<CancelToken> = state.seats.iter().map(|seat| seat.token.clone()).collect();
             let woken = self.call(&mut state, usize::MAX);
@@ -847,7 +848,7 @@ impl Core {
         jobs.iter().for_each(|job| self.refuse(job));
         drop(self.room.lock.lock());
         self.room.bell.notify_all();
-        let here = usize::from(Place::of_this_thread().is_some_and(|place| std::ptr::eq(&*place.core, self)));
+        let here = usize::from(CurrentWorker::of_this_thread().is_some_and(|place| std::ptr::eq(&*place.core, self)));
         let mut state = self.state.lock();
         while state.num_threads > here {
             match deadline {
@@ -861,7 +862,7 @@ impl Core {
         }
         drop(state);
         // Futures may be there for long yet, and have this with them.
-        if let Plant::Processes(executor) = &self.plant {
+        if let Backend::Processes(executor) = &self.backend {
             executor.close();
         }
         true
@@ -925,37 +926,37 @@ impl Layout {
     }
 }
 
-/// Takes half of what another thread has before it. A job that asks for a certain worker is alone in its lot, and stays there.
+/// Takes half of what another thread has before it. A job that asks for a certain worker is alone in its local_queue, and stays there.
 fn steal(seats: &[Arc<Seat>], own: &mut VecDeque<Job>) {
     for seat in seats {
-        let mut lot = seat.lot.lock();
-        if lot.back().is_some_and(|job| job.needs().is_none()) {
-            let kept = lot.len() / 2;
-            own.extend(lot.drain(kept..));
+        let mut local_queue = seat.local_queue.lock();
+        if local_queue.back().is_some_and(|job| job.needs().is_none()) {
+            let kept = local_queue.len() / 2;
+            own.extend(local_queue.drain(kept..));
             return;
         }
     }
 }
 
-fn ring(woken: Vec<Arc<Bell>>) {
+fn ring(woken: Vec<Arc<Wakeup>>) {
     for bell in woken {
         bell.bell.notify_one();
     }
 }
 
 /// A thread of the program in the place of a worker's, until it is dropped.
-struct StandIn<'c> {
+struct InlineRun<'c> {
     core: &'c Core,
-    bell: Arc<Bell>,
+    bell: Arc<Wakeup>,
     seat: Arc<Seat>,
     function: usize,
     begin: Instant,
 }
 
-impl Drop for StandIn<'_> {
+impl Drop for InlineRun<'_> {
     fn drop(&mut self) {
         let ns = self.begin.elapsed().as_nanos() as f64;
-        Place::leave();
+        CurrentWorker::leave();
         let core = self.core;
         let woken = {
             let mut state = core.state.lock();
@@ -977,24 +978,24 @@ impl Drop for StandIn<'_> {
 
 /// Where a thread works that belongs to a cluster.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct CurrentWorker {
     core: Arc<Core>,
     member: Arc<Member>,
     seat: Arc<Seat>,
 }
 
 thread_local! {
-    static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
+    static PLACE: RefCell<Option<CurrentWorker>> = const { RefCell::new(None) };
 }
 
-impl Place {
-    pub(super) fn of_this_thread() -> Option<Place> {
+impl CurrentWorker {
+    pub(super) fn of_this_thread() -> Option<CurrentWorker> {
         PLACE.try_with(|place| place.borrow().clone()).ok().flatten()
     }
 
     /// Makes it that of this thread, which belongs to the worker until it ends.
     pub(super) fn occupy(core: &Arc<Core>, member: &Arc<Member>, seat: &Arc<Seat>) {
-        let own = Place { core: Arc::clone(core), member: Arc::clone(member), seat: Arc::clone(seat) };
+        let own = CurrentWorker { core: Arc::clone(core), member: Arc::clone(member), seat: Arc::clone(seat) };
         PLACE.with(|place| *place.borrow_mut() = Some(own));
     }
 
@@ -1060,9 +1061,9 @@ impl Executor for ClusterExecutor {
         let Some(core) = core else {
             return run.stop(Error::new(ErrorKind::Closed, format!("the cluster {:?} is closed", self.name)));
         };
-        match &core.plant {
-            Plant::Threads(executor) => executor.execute(run),
-            Plant::Processes(executor) => executor.execute_on(run, None, Some(Hatch::of(&core, None))),
+        match &core.backend {
+            Backend::Threads(executor) => executor.execute(run),
+            Backend::Processes(executor) => executor.execute_on(run, None, Some(ClusterService::of(&core, None))),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The handle that a program holds to a result that is going to be there.
 
-use super::core::Place;
+use super::core::CurrentWorker;
 use super::nested;
-use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, cloneable_ticket, promise_of, settle};
+use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, cloneable_future_node, promise_of, settle};
 use super::wait::{self, WaitFor, deadline_after};
 use crate::api::compute::{Leaf, Outputs, Results};
 use crate::error::{Error, ErrorKind, Result};
@@ -205,7 +205,7 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
     where
         T: Clone,
     {
-        cloneable_ticket(Arc::clone(&self.promise), self.handle.task_ref().kind().value_code)
+        cloneable_future_node(Arc::clone(&self.promise), self.handle.task_ref().kind().value_code)
     }
 }
 
@@ -214,7 +214,7 @@ impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         if !self.promise.record().is_settled() {
-            if Place::of_this_thread().is_some() {
+            if CurrentWorker::of_this_thread().is_some() {
                 // A task that waits has to give its place away, as it may hold up what it waits for; that cannot be done from afar.
                 return Poll::Ready(wait::outcome_of(&self.promise).cloned());
             }

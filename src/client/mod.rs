@@ -51,7 +51,7 @@ use crate::portable::Portable;
 use cluster::Size;
 use future::{first_error, unsettled};
 use parking_lot::Mutex;
-use promise::{Promise, portable_ticket, ticket};
+use promise::{Promise, portable_future_node, ticket};
 use shapes::Part;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -388,7 +388,7 @@ impl Client {
     /// by both sides, if it is large, for the next one.
     pub fn scatter<T: Portable>(&self, value: T) -> TaskFuture<T> {
         let promise = Arc::new(Promise::kept(Arc::clone(&self.core), value));
-        TaskFuture::new(portable_ticket(Arc::clone(&promise)), promise)
+        TaskFuture::new(portable_future_node(Arc::clone(&promise)), promise)
     }
 
     /// [Scatters](Client::scatter) several values, such as the parts of a table: a future for each, in their order.
@@ -475,7 +475,7 @@ impl Client {
             return known;
         }
         let promise = Arc::new(Promise::new(Arc::clone(&self.core), Some(task.task_ref().to_task()), None));
-        let future = TaskFuture::new(portable_ticket(Arc::clone(&promise)), promise);
+        let future = TaskFuture::new(portable_future_node(Arc::clone(&promise)), promise);
         self.remember(&task, &future);
         submit::submit_one(&self.core, task.task_ref(), future.promise());
         future

@@ -1,13 +1,13 @@
 //! What a future stands for: a result that is going to be there.
 //!
-//! A [`Promise`] belongs to one submitted task. Handles of it are nodes of graphs ([`Ticket`]), so that a future can be an argument, an output,
-//! or both; what is not known of the value's type is in its [`Record`].
+//! A [`Promise`] belongs to one submitted task. Handles of it are nodes of graphs ([`FutureNode`]), so that a future can be an argument, an output,
+//! or both; what is not known of the value's type is in its [`PromiseState`].
 //!
 //! # A promise's life
 //!
 //! `waiting -> running -> finished | failed | cancelled | lost`. It is *settled* in one of the last four. A promise that is waiting may
 //! be settled too, by a cancellation, by the failure of an input or by the end of its cluster; one that is running goes back to waiting
-//! if it was given back without an outcome. [`retry`](Record::restart) takes one that has not finished back to waiting, for another
+//! if it was given back without an outcome. [`retry`](PromiseState::restart) takes one that has not finished back to waiting, for another
 //! [`Attempt`]: who still runs an earlier one has no say in it any more.
 //!
 //! # What is always true
@@ -36,7 +36,7 @@ use crate::graph::node::{Awaited, CallError, Kind, Task, TaskRef, drop_body, lay
 use crate::graph::task::ValueOf;
 use crate::graph::value::Cell;
 use crate::portable::Portable;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use parking_lot::Mutex;
 use std::any::{Any, TypeId, type_name};
 use std::fmt;
@@ -55,7 +55,7 @@ const LOST: u32 = 5;
 const NUM_STATE_BITS: u32 = 3;
 const STATE_MASK: u32 = (1 << NUM_STATE_BITS) - 1;
 
-/// Which try of a promise's task it is: the first, or that after a [`retry`](Record::restart).
+/// Which try of a promise's task it is: the first, or that after a [`retry`](PromiseState::restart).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attempt(u32);
 
@@ -185,7 +185,7 @@ pub(super) struct Needs {
 }
 
 /// A promise without the type of its value.
-pub(super) struct Record {
+pub(super) struct PromiseState {
     core: Arc<Core>,
     state: AtomicU32,
     num_tickets: AtomicU32,
@@ -221,15 +221,15 @@ struct Inner {
     token: Option<CancelToken>,
 }
 
-impl fmt::Debug for Record {
+impl fmt::Debug for PromiseState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record").field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("PromiseState").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 
 /// See the [module](self).
 pub(super) struct Promise<T> {
-    record: Record,
+    record: PromiseState,
     value: OnceLock<T>,
     /// The value as it crosses to other processes, if that is how it came.
     encoded: OnceLock<Arc<dyn Encoded>>,
@@ -239,7 +239,7 @@ pub(super) struct Promise<T> {
 
 /// A promise of a value of any type.
 pub(super) trait AnyPromise: Send + Sync {
-    fn record(&self) -> &Record;
+    fn record(&self) -> &PromiseState;
 
     /// Takes the value out of a task's cell, and keeps it if the attempt that made it is still the one that counts.
     ///
@@ -255,7 +255,7 @@ pub(super) trait AnyPromise: Send + Sync {
 }
 
 impl<T: Send + Sync + 'static> AnyPromise for Promise<T> {
-    fn record(&self) -> &Record {
+    fn record(&self) -> &PromiseState {
         &self.record
     }
 
@@ -282,7 +282,7 @@ impl<T: Send + Sync + 'static> AnyPromise for Promise<T> {
     }
 }
 
-impl Drop for Record {
+impl Drop for PromiseState {
     fn drop(&mut self) {
         if self.status() == Status::Finished {
             self.core.lets_go(self.num_bytes.load(Ordering::Relaxed));
@@ -292,7 +292,7 @@ impl Drop for Record {
 
 impl<T: Send + Sync + 'static> Promise<T> {
     pub(super) fn new(core: Arc<Core>, task: Option<Task>, clone: Option<fn(&T) -> T>) -> Self {
-        Promise { record: Record::new(core, task), value: OnceLock::new(), encoded: OnceLock::new(), clone }
+        Promise { record: PromiseState::new(core, task), value: OnceLock::new(), encoded: OnceLock::new(), clone }
     }
 
     /// One whose value is there.
@@ -304,7 +304,7 @@ impl<T: Send + Sync + 'static> Promise<T> {
         promise
     }
 
-    pub(super) fn record(&self) -> &Record {
+    pub(super) fn record(&self) -> &PromiseState {
         &self.record
     }
 
@@ -344,7 +344,7 @@ impl<T: Send + Sync + 'static> Promise<T> {
     }
 }
 
-impl Record {
+impl PromiseState {
     /// Of a promise that is waiting, for what the task gives.
     pub(super) fn new(core: Arc<Core>, task: Option<Task>) -> Self {
         let reference = task.as_ref().map(Task::as_ref);
@@ -353,7 +353,7 @@ impl Record {
         let needs = options
             .filter(|options| options.needs_a_certain_worker())
             .map(|options| Box::new(Needs { resources: options.resources.clone(), workers: options.workers.clone() }));
-        Record {
+        PromiseState {
             core,
             state: AtomicU32::new(WAITING),
             num_tickets: AtomicU32::new(0),
@@ -600,7 +600,7 @@ fn settle_with(promise: &Arc<dyn AnyPromise>, attempt: Option<Attempt>, outcome:
     true
 }
 
-fn settle_one(record: &Record, attempt: Option<Attempt>, outcome: &Outcome, num_bytes: usize) -> Option<Waiters> {
+fn settle_one(record: &PromiseState, attempt: Option<Attempt>, outcome: &Outcome, num_bytes: usize) -> Option<Waiters> {
     let (waiters, token, done);
     {
         let mut inner = record.inner.lock();
@@ -668,15 +668,15 @@ fn tell(
 }
 
 /// A handle of a promise as it lies in a graph: a task whose value comes from elsewhere.
-struct Ticket<T>(Arc<Promise<T>>);
+struct FutureNode<T>(Arc<Promise<T>>);
 
-impl<T> Drop for Ticket<T> {
+impl<T> Drop for FutureNode<T> {
     fn drop(&mut self) {
         self.0.record.num_tickets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl<T: Send + Sync + 'static> Awaited for Ticket<T> {
+impl<T: Send + Sync + 'static> Awaited for FutureNode<T> {
     fn is_settled(&self) -> bool {
         self.0.record.is_settled()
     }
@@ -696,14 +696,14 @@ impl<T: Send + Sync + 'static> Awaited for Ticket<T> {
 }
 
 /// The kinds of tickets for one type of value.
-struct TicketOf<T>(PhantomData<T>);
+struct TypedFutureNode<T>(PhantomData<T>);
 
-impl<T: Send + Sync + 'static> TicketOf<T> {
+impl<T: Send + Sync + 'static> TypedFutureNode<T> {
     /// A value, but for where it comes from.
     const LOCAL: Kind = Kind {
         call: Self::call,
-        drop_body: drop_body::<Ticket<T>>,
-        layout: layout::<Ticket<T>>(),
+        drop_body: drop_body::<FutureNode<T>>,
+        layout: layout::<FutureNode<T>>(),
         type_id: TypeId::of::<Self>,
         type_name: || "future",
         awaited: Some(Self::awaited),
@@ -712,12 +712,12 @@ impl<T: Send + Sync + 'static> TicketOf<T> {
 
     unsafe fn awaited(task: &TaskRef) -> &dyn Awaited {
         // SAFETY: the kind belongs to nodes with this body.
-        unsafe { task.body::<Ticket<T>>() }
+        unsafe { task.body::<FutureNode<T>>() }
     }
 
     unsafe fn call(task: TaskRef, cells: &[Cell], _: *const u32, id: u32, _: bool) -> Option<Box<CallError>> {
         // SAFETY: the kind belongs to nodes with this body.
-        let Ticket(promise) = unsafe { task.body::<Ticket<T>>() };
+        let FutureNode(promise) = unsafe { task.body::<FutureNode<T>>() };
         match super::wait::outcome_of(promise) {
             Ok(value) => {
                 // SAFETY: the promise outlives the run, as the node holds it, and its value does not change (rule 2); the task
@@ -730,51 +730,51 @@ impl<T: Send + Sync + 'static> TicketOf<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> TicketOf<T> {
+impl<T: Clone + Send + Sync + 'static> TypedFutureNode<T> {
     const CLONEABLE: Kind = Kind { clone_value: Some(<T as Clone>::clone as fn(&T) -> T as *const ()), ..Self::LOCAL };
 }
 
-impl<T: Portable> TicketOf<T> {
+impl<T: Portable> TypedFutureNode<T> {
     const PORTABLE: Kind = Kind { value_code: Some(Self::VALUE), ..Self::LOCAL };
-    const VALUE: &'static Described<ValueCode> = Crossing::<T>::CODE;
+    const VALUE: &'static CodeDescriptor<ValueCode> = Crossing::<T>::CODE;
 }
 
-impl<T: Send + Sync + 'static> Ticket<T> {
+impl<T: Send + Sync + 'static> FutureNode<T> {
     fn new(promise: Arc<Promise<T>>) -> Self {
         promise.record.num_tickets.fetch_add(1, Ordering::Relaxed);
-        Ticket(promise)
+        FutureNode(promise)
     }
 }
 
 /// A handle whose value may cross to other processes.
-pub(super) fn portable_ticket<T: Portable>(promise: Arc<Promise<T>>) -> Delayed<T> {
+pub(super) fn portable_future_node<T: Portable>(promise: Arc<Promise<T>>) -> Delayed<T> {
     // SAFETY: the kind is the one for this body.
-    Delayed::from_task(unsafe { Task::new_alone(const { &TicketOf::<T>::PORTABLE }, Ticket::new(promise)) })
+    Delayed::from_task(unsafe { Task::new_alone(const { &TypedFutureNode::<T>::PORTABLE }, FutureNode::new(promise)) })
 }
 
 /// A handle whose value crosses to other processes in this way, if it does.
 pub(super) fn ticket<T: Send + Sync + 'static>(
     promise: Arc<Promise<T>>,
-    code: Option<&'static Described<ValueCode>>,
+    code: Option<&'static CodeDescriptor<ValueCode>>,
 ) -> Delayed<T> {
-    ticket_of(const { &TicketOf::<T>::LOCAL }, promise, code)
+    future_node_of(const { &TypedFutureNode::<T>::LOCAL }, promise, code)
 }
 
 /// The same, for a handle that can be computed itself, which gives a clone.
-pub(super) fn cloneable_ticket<T: Clone + Send + Sync + 'static>(
+pub(super) fn cloneable_future_node<T: Clone + Send + Sync + 'static>(
     promise: Arc<Promise<T>>,
-    code: Option<&'static Described<ValueCode>>,
+    code: Option<&'static CodeDescriptor<ValueCode>>,
 ) -> Delayed<T> {
-    ticket_of(const { &TicketOf::<T>::CLONEABLE }, promise, code)
+    future_node_of(const { &TypedFutureNode::<T>::CLONEABLE }, promise, code)
 }
 
-fn ticket_of<T: Send + Sync + 'static>(
+fn future_node_of<T: Send + Sync + 'static>(
     kind: &'static Kind,
     promise: Arc<Promise<T>>,
-    code: Option<&'static Described<ValueCode>>,
+    code: Option<&'static CodeDescriptor<ValueCode>>,
 ) -> Delayed<T> {
     // SAFETY: the kinds given by the two above are those for this body.
-    let mut task = unsafe { Task::new_alone(kind, Ticket::new(promise)) };
+    let mut task = unsafe { Task::new_alone(kind, FutureNode::new(promise)) };
     if let Some(code) = code {
         task.set_value_code(code);
     }

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How long the tasks take that a worker process is given at once: long against the 0.1 ms that it takes to hand them over, short
 /// against a person.
-const LOT_NS: f64 = 2_000_000.0;
+const LOCAL_QUEUE_NS: f64 = 2_000_000.0;
 /// And how many there are at most.
 const LOT_JOBS: usize = 512;
-/// The same for a worker thread, whose lot others may take from.
+/// The same for a worker thread, whose local_queue others may take from.
 const THREAD_LOT_JOBS: usize = 32;
 
 /// Something that a worker takes up as one piece.
@@ -89,7 +89,7 @@ pub(super) struct Queue {
     /// First come, first served, among those of equal priority.
     by_priority: BTreeMap<Reverse<i32>, VecDeque<Job>>,
     /// Those that not every worker may take.
-    choosy: Vec<Job>,
+    constrained: Vec<Job>,
     len: usize,
     /// How long tasks of a function take, on average: in another process, or on a thread that was called for them.
     mean_ns: HashMap<usize, f64>,
@@ -100,14 +100,14 @@ impl Queue {
         self.len
     }
 
-    pub(super) fn has_choosy(&self) -> bool {
-        !self.choosy.is_empty()
+    pub(super) fn has_constrained(&self) -> bool {
+        !self.constrained.is_empty()
     }
 
     pub(super) fn push(&mut self, job: Job) {
         self.len += 1;
         if job.needs().is_some() {
-            return self.choosy.push(job);
+            return self.constrained.push(job);
         }
         self.by_priority.entry(Reverse(job.priority())).or_default().push_back(job);
     }
@@ -116,7 +116,7 @@ impl Queue {
     pub(super) fn push_front(&mut self, job: Job) {
         self.len += 1;
         if job.needs().is_some() {
-            return self.choosy.insert(0, job);
+            return self.constrained.insert(0, job);
         }
         self.by_priority.entry(Reverse(job.priority())).or_default().push_front(job);
     }
@@ -125,61 +125,61 @@ impl Queue {
     pub(super) fn drain(&mut self) -> Vec<Job> {
         self.len = 0;
         let jobs = std::mem::take(&mut self.by_priority).into_values().flatten();
-        jobs.chain(self.choosy.drain(..)).collect()
+        jobs.chain(self.constrained.drain(..)).collect()
     }
 
-    /// Takes out the choosy ones that no worker will ever take, as `is_possible` says.
+    /// Takes out the constrained ones that no worker will ever take, as `is_possible` says.
     pub(super) fn take_impossible(&mut self, is_possible: impl Fn(&Needs) -> bool) -> Vec<Job> {
         let impossible: Vec<Job> =
-            self.choosy.extract_if(.., |job| job.needs().is_some_and(|needs| !is_possible(needs))).collect();
+            self.constrained.extract_if(.., |job| job.needs().is_some_and(|needs| !is_possible(needs))).collect();
         self.len -= impossible.len();
         impossible
     }
 
     /// Jobs for a thread of a worker: a few of many, so that others have some too.
-    pub(super) fn take_for_thread(&mut self, member: &Member, num_threads: usize, lot: &mut VecDeque<Job>) {
-        if self.take_choosy(member, lot) {
+    pub(super) fn take_for_thread(&mut self, member: &Member, num_threads: usize, local_queue: &mut VecDeque<Job>) {
+        if self.take_constrained(member, local_queue) {
             return;
         }
         let num_jobs = (self.len / (2 * num_threads.max(1))).clamp(1, THREAD_LOT_JOBS);
-        while lot.len() < num_jobs
+        while local_queue.len() < num_jobs
             && let Some(job) = self.pop()
         {
-            lot.push_back(job);
+            local_queue.push_back(job);
         }
     }
 
     /// Jobs for a worker process: as many as are worth handing over at once.
-    pub(super) fn take_for_process(&mut self, member: &Member, num_threads: usize, lot: &mut VecDeque<Job>) {
-        if self.take_choosy(member, lot) {
+    pub(super) fn take_for_process(&mut self, member: &Member, num_threads: usize, local_queue: &mut VecDeque<Job>) {
+        if self.take_constrained(member, local_queue) {
             return;
         }
         let num_jobs = (self.len / (2 * num_threads.max(1))).clamp(1, LOT_JOBS);
         let mut expected_ns = 0.0;
-        while lot.len() < num_jobs
+        while local_queue.len() < num_jobs
             && let Some(job) = self.pop()
         {
             // One that is not known may take long, and goes alone.
             let mean_ns =
                 job.function().and_then(|function| self.mean_ns.get(&function)).copied().unwrap_or(f64::INFINITY);
             expected_ns += mean_ns;
-            if expected_ns > LOT_NS && !lot.is_empty() {
+            if expected_ns > LOCAL_QUEUE_NS && !local_queue.is_empty() {
                 return self.push_front(job);
             }
-            lot.push_back(job);
+            local_queue.push_back(job);
         }
     }
 
     /// A job that only some workers may take, if this is one.
-    fn take_choosy(&mut self, member: &Member, lot: &mut VecDeque<Job>) -> bool {
-        let position = self.choosy.iter().position(|job| job.needs().is_none_or(|needs| member.can_take(needs)));
+    fn take_constrained(&mut self, member: &Member, local_queue: &mut VecDeque<Job>) -> bool {
+        let position = self.constrained.iter().position(|job| job.needs().is_none_or(|needs| member.can_take(needs)));
         let Some(position) = position else { return false };
-        let job = self.choosy.remove(position);
+        let job = self.constrained.remove(position);
         self.len -= 1;
         if let Some(needs) = job.needs() {
             member.reserve(needs);
         }
-        lot.push_back(job);
+        local_queue.push_back(job);
         true
     }
 
@@ -222,7 +222,7 @@ impl Queue {
     /// How long the tasks take that wait, as far as that is known; `unknown_ns` for each of the others.
     pub(super) fn expected_ns(&self, unknown_ns: f64) -> f64 {
         // A sample: there may be millions.
-        let jobs = self.by_priority.values().flat_map(|jobs| jobs.iter().take(100)).chain(&self.choosy);
+        let jobs = self.by_priority.values().flat_map(|jobs| jobs.iter().take(100)).chain(&self.constrained);
         let times: Vec<f64> =
             jobs.map(|job| job.function().and_then(|f| self.mean_ns.get(&f)).copied().unwrap_or(unknown_ns)).collect();
         let mean = times.iter().sum::<f64>() / times.len().max(1) as f64;

@@ -7,9 +7,9 @@
 //! it waits never runs a stranger that wants the same.
 //!
 //! A thread of the program does the same with small tasks while the worker's thread that was called for them has not come yet
-//! ([`Core::stand_in`]), but gives up nothing.
+//! ([`Core::run_inline`]), but gives up nothing.
 
-use super::core::{Core, Place};
+use super::core::{Core, CurrentWorker};
 use super::nested;
 use super::promise::{AnyPromise, Promise, Status, Waiter, Watcher};
 use crate::engine::CancelToken;
@@ -89,7 +89,7 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
         bell: Condvar::new(),
     });
     let watcher: Arc<dyn Watcher> = Arc::<Latch>::clone(&latch);
-    let place = Place::of_this_thread();
+    let place = CurrentWorker::of_this_thread();
     for promise in promises {
         match &place {
             // It may take longer than there is time, or than another of which one is enough.
@@ -97,7 +97,7 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
                 place.run_here(promise);
             }
             Some(_) => {}
-            None if until == WaitFor::All && deadline.is_none() => promise.record().core().stand_in(promise),
+            None if until == WaitFor::All && deadline.is_none() => promise.record().core().run_inline(promise),
             None => {}
         }
         if let Err(waiter) = promise.record().wait_with(Waiter::Watcher(Arc::clone(&watcher), 0)) {
@@ -116,7 +116,7 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
     is_open
 }
 
-fn wait(latch: &Latch, place: Option<Place>, deadline: Option<Instant>) -> bool {
+fn wait(latch: &Latch, place: Option<CurrentWorker>, deadline: Option<Instant>) -> bool {
     let is_open = || latch.is_open.load(Ordering::Acquire);
     nested::wait(is_open, deadline);
     if spin_until(is_open) {
@@ -215,7 +215,7 @@ impl Arrivals {
     pub(super) fn next(&self, deadline: Option<Instant>) -> Option<usize> {
         nested::wait(|| self.has_any(), deadline);
         spin_until(|| self.has_any());
-        let place = Place::of_this_thread();
+        let place = CurrentWorker::of_this_thread();
         let token = CancelToken::in_force();
         let sleep = || {
             let mut arrived = self.arrived.lock();
@@ -243,7 +243,7 @@ impl Arrivals {
 
 /// Waits for something else than promises, as a task that holds its place must not: for room, for a worker.
 pub(super) fn give_up_place<R>(core: &Arc<Core>, wait: impl FnOnce() -> R) -> R {
-    match Place::of_this_thread().filter(|place| place.is_in(core)) {
+    match CurrentWorker::of_this_thread().filter(|place| place.is_in(core)) {
         Some(place) => place.give_up(wait),
         None => wait(),
     }

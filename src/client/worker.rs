@@ -9,10 +9,10 @@
     reason = "plans are made of tasks that are kept beside them, and values taken from untyped cells"
 )]
 
-use super::core::{Busy, Core, Member, Place, Plant, Seat};
+use super::core::{Backend, Busy, Core, CurrentWorker, Member, Seat};
 use super::promise::{AnyPromise, Attempt, Outcome, settle, settle_attempt};
 use super::queue::{Group, Job};
-use super::shared::Hatch;
+use super::shared::ClusterService;
 use super::submit::inputs_of;
 use crate::api::compute::OwnedRun;
 use crate::engine::callback::{Watchers, has_watchers};
@@ -20,7 +20,7 @@ use crate::engine::{CancelToken, Run, Sink, describe_panic, single};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
 use crate::executor::processes::ProcessExecutor;
-use crate::executor::processes::requests::Desk;
+use crate::executor::processes::requests::RequestHandler;
 use crate::executor::sync::SyncExecutor;
 use crate::graph::crossing::Encoded;
 use crate::graph::node::Task;
@@ -36,28 +36,28 @@ use std::time::Instant;
 /// The life of a thread of a worker.
 pub(super) fn serve(core: &Arc<Core>, member: &Arc<Member>) {
     let seat = Arc::new(Seat::default());
-    Place::occupy(core, member, &seat);
+    CurrentWorker::occupy(core, member, &seat);
     core.add_seat(&seat);
     // Also on the way out of a panic, which would be a bug of ours: nobody waits for this thread then.
     struct Leave<'c>(&'c Arc<Core>, &'c Arc<Member>, Arc<Seat>);
     impl Drop for Leave<'_> {
         fn drop(&mut self) {
             self.0.remove_seat(&self.2);
-            Place::leave();
+            CurrentWorker::leave();
             self.0.thread_has_ended(self.1);
         }
     }
     let leave = Leave(core, member, seat);
-    match core.plant() {
-        Plant::Threads(_) => serve_here(core, member, &leave.2),
-        Plant::Processes(executor) => serve_process(core, member, &leave.2, executor),
+    match core.backend() {
+        Backend::Threads(_) => serve_here(core, member, &leave.2),
+        Backend::Processes(executor) => serve_process(core, member, &leave.2, executor),
     }
 }
 
 fn serve_here(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat) {
     core.has_started(member);
     loop {
-        let job = if member.is_leaving() { None } else { seat.lot.lock().pop_front() };
+        let job = if member.is_leaving() { None } else { seat.local_queue.lock().pop_front() };
         if let Some(job) = job {
             let has_slept = seat.has_slept.swap(false, Ordering::Relaxed);
             let begin = has_slept.then(Instant::now);
@@ -79,9 +79,9 @@ fn run_job(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, job: &Job) {
         Job::One(promise) => {
             run_one(core, member, seat, promise);
         }
-        Job::Graph(_) => match core.plant() {
-            Plant::Threads(executor) => run_graph(core, member, seat, job, executor),
-            Plant::Processes(executor) => run_graph(core, member, seat, job, executor),
+        Job::Graph(_) => match core.backend() {
+            Backend::Threads(executor) => run_graph(core, member, seat, job, executor),
+            Backend::Processes(executor) => run_graph(core, member, seat, job, executor),
         },
     }
     core.release(member, job.needs());
@@ -153,15 +153,15 @@ fn start(member: &Member, promise: &Arc<dyn AnyPromise>) -> Option<Started> {
 }
 
 fn serve_process(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, executor: &ProcessExecutor) {
-    let desk = Hatch::of(core, Place::of_this_thread());
-    let pinned = Pinned { executor, worker: Some(member.index), desk: Arc::clone(&desk) };
-    let spread = Pinned { executor, worker: None, desk };
+    let handler = ClusterService::of(core, CurrentWorker::of_this_thread());
+    let pinned = Pinned { executor, worker: Some(member.index), handler: Arc::clone(&handler) };
+    let spread = Pinned { executor, worker: None, handler };
     warm_up(core, &pinned);
     core.has_started(member);
     while core.take(member, seat) {
-        let lot = std::mem::take(&mut *seat.lot.lock());
+        let local_queue = std::mem::take(&mut *seat.local_queue.lock());
         let (mut small, mut graphs) = (Vec::new(), Vec::new());
-        for job in lot {
+        for job in local_queue {
             match job {
                 Job::One(promise) => small.push(promise),
                 Job::Graph(_) => graphs.push(job),
@@ -202,7 +202,7 @@ fn warm_up(core: &Arc<Core>, pinned: &Pinned<'_>) {
 struct Pinned<'e> {
     executor: &'e ProcessExecutor,
     worker: Option<u32>,
-    desk: Arc<dyn Desk>,
+    handler: Arc<dyn RequestHandler>,
 }
 
 impl Executor for Pinned<'_> {
@@ -211,7 +211,7 @@ impl Executor for Pinned<'_> {
     }
 
     fn execute(&self, run: &Arc<Run>) {
-        self.executor.execute_on(run, self.worker, Some(Arc::clone(&self.desk)));
+        self.executor.execute_on(run, self.worker, Some(Arc::clone(&self.handler)));
     }
 }
 

@@ -1242,7 +1242,7 @@ mod tests {
     #[test]
     fn futures_that_are_mapped_have_one_bar_however_many_they_are() {
         let shown = on_terminal(|| {
-            let client = crate::Client::owning(cluster("crowd"));
+            let client = crate::Client::owning(cluster("cluster_run"));
             // A bar ends when nothing is left to do, and that is not before the last is handed in.
             let gate = Gate::default();
             let first = client.compute(&crate::delayed_local(
@@ -1258,7 +1258,7 @@ mod tests {
             assert_eq!(sum.result().unwrap(), 41_541_750);
             first.result().unwrap();
         });
-        assert!(shown.starts_with("crowd [========================] 502/502 in "), "{shown}");
+        assert!(shown.starts_with("cluster_run [========================] 502/502 in "), "{shown}");
         assert_eq!(shown.lines().count(), 1, "{shown}");
     }
 

@@ -37,7 +37,7 @@
 use super::panics;
 use super::run::Run;
 use super::stall::{Running, Stall, Standstill};
-use super::tracker::{Account, Ending, Entry};
+use super::tracker::{Ending, Entry, ReadyValueTracker};
 use crate::error::Error;
 use crate::graph::name;
 use crate::graph::plan::Plan;
@@ -1209,7 +1209,7 @@ pub(super) struct Watch {
     interests: Interests,
     /// Whether the run goes on after a failure.
     goes_on: bool,
-    account: Option<Account>,
+    account: Option<ReadyValueTracker>,
     /// Tasks whose end will be told by another thread than that which told their start, or not in the same breath.
     open: Mutex<HashMap<u32, Open>>,
     has_ended: AtomicBool,
@@ -1279,7 +1279,7 @@ impl Watch {
             let interests = all.iter().map(|attached| attached.interests).fold(Interests::new(), Interests::and);
             let of_values = interests.values || interests.releases;
             let account = (interests.ready || of_values)
-                .then(|| Account::new(plan, interests.ready, of_values, cluster.is_some()));
+                .then(|| ReadyValueTracker::new(plan, interests.ready, of_values, cluster.is_some()));
             let (all, open, has_ended) = (all.into(), Mutex::default(), AtomicBool::new(false));
             Box::new(Watch {
                 run,

@@ -1,13 +1,13 @@
 //! The inputs of a task that has failed, kept so that it can be called again where one can look: [`Error::replay`].
 //!
 //! A task of a run whose settings ask for it is called as one that has retries: owned inputs are cloned, and nothing is released. If it
-//! fails, it goes on being a reader of its inputs, and its error has a [`KeptInputs`]. When the run is over, its owner drops all other
+//! fails, it goes on being a reader of its inputs, and its error has a [`ReplayInputs`]. When the run is over, its owner drops all other
 //! values, and hands the cells over. The inputs of a task that was run in another process come as they were encoded, and are decoded
 //! for each call.
 //!
 //! # What is always true
 //!
-//! 1. There is one `KeptInputs` for a task of a run, and while it is there the task has not let go of its inputs; it does when that is
+//! 1. There is one `ReplayInputs` for a task of a run, and while it is there the task has not let go of its inputs; it does when that is
 //!    dropped, which is with the last clone of the error.
 //! 2. Once cells are handed over, nobody reads or writes them but replays, and those only read inputs. Own cells are used by one replay
 //!    at a time.
@@ -16,7 +16,7 @@
 #![expect(unsafe_code, reason = "it calls tasks through their untyped kinds, as a run does")]
 
 use super::panics::{self, InRun};
-use super::run::Surroundings;
+use super::run::TaskContext;
 use crate::error::{Error, ErrorKind, Replay, Replayed, Result};
 use crate::graph::name;
 use crate::graph::node::{CallError, Task};
@@ -28,9 +28,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// See the [module](self).
-pub(crate) struct KeptInputs {
+pub(crate) struct ReplayInputs {
     task: Task,
-    surroundings: Arc<dyn Surroundings>,
+    task_context: Arc<dyn TaskContext>,
     place: Place,
     is_replaying: AtomicBool,
 }
@@ -58,24 +58,24 @@ pub(crate) trait EncodedInputs: Send + Sync {
     fn with_cells(&self, body: &mut dyn FnMut(&[Cell])) -> Result<(), String>;
 }
 
-impl KeptInputs {
+impl ReplayInputs {
     /// For a task of a run, which does not let go of its inputs.
-    pub(super) fn in_run(plan: &Plan, id: u32, surroundings: Arc<dyn Surroundings>) -> Self {
+    pub(super) fn in_run(plan: &Plan, id: u32, task_context: Arc<dyn TaskContext>) -> Self {
         let drop_value =
             |&input: &u32| plan.tasks()[input as usize].kind().drop_value.map(|drop_value| (input, drop_value));
         let released = plan.read_inputs(id).iter().filter_map(drop_value).collect();
         let place = Place::Cells { id, inputs: plan.inputs(id).into(), released, cells: OnceLock::new() };
-        KeptInputs {
+        ReplayInputs {
             task: plan.tasks()[id as usize].to_task(),
-            surroundings,
+            task_context,
             place,
             is_replaying: AtomicBool::new(false),
         }
     }
 
     /// For a task whose inputs are encoded; as many as it reads, in their order.
-    pub(crate) fn encoded(task: Task, inputs: Box<dyn EncodedInputs>, surroundings: Arc<dyn Surroundings>) -> Self {
-        KeptInputs { task, surroundings, place: Place::Encoded(inputs), is_replaying: AtomicBool::new(false) }
+    pub(crate) fn encoded(task: Task, inputs: Box<dyn EncodedInputs>, task_context: Arc<dyn TaskContext>) -> Self {
+        ReplayInputs { task, task_context, place: Place::Encoded(inputs), is_replaying: AtomicBool::new(false) }
     }
 
     /// Calls the task with its inputs.
@@ -129,7 +129,7 @@ impl KeptInputs {
     }
 }
 
-impl Replay for KeptInputs {
+impl Replay for ReplayInputs {
     fn replay(&self) -> Result<Replayed> {
         if let Place::Cells { cells, .. } = &self.place
             && cells.get().is_none()
@@ -153,15 +153,15 @@ impl Replay for KeptInputs {
         let _done = Done(&self.is_replaying);
         let _in_run = InRun::new();
         let mut outcome = None;
-        self.surroundings.enter(&mut || outcome = Some(self.replay_once()));
-        Ok(match outcome.expect("surroundings call what they are put around")? {
+        self.task_context.enter(&mut || outcome = Some(self.replay_once()));
+        Ok(match outcome.expect("task_context call what they are put around")? {
             None => Replayed::Finished,
             Some(failure) => Replayed::Failed(failure.into_error().with_task(self.name(), 1)),
         })
     }
 }
 
-impl Drop for KeptInputs {
+impl Drop for ReplayInputs {
     fn drop(&mut self) {
         if let Place::Cells { released, cells, .. } = &self.place
             && let Some(cells) = cells.get()
@@ -194,11 +194,11 @@ impl Failure {
 
 /// Those that a run has for its owner.
 #[derive(Default)]
-pub(crate) struct AllKept(HashMap<u32, Arc<KeptInputs>>);
+pub(crate) struct KeptForReplay(HashMap<u32, Arc<ReplayInputs>>);
 
-impl AllKept {
+impl KeptForReplay {
     /// That of a task, made at the first call.
-    pub(super) fn of(&mut self, id: u32, make: impl FnOnce() -> KeptInputs) -> Arc<KeptInputs> {
+    pub(super) fn of(&mut self, id: u32, make: impl FnOnce() -> ReplayInputs) -> Arc<ReplayInputs> {
         Arc::clone(self.0.entry(id).or_insert_with(|| Arc::new(make())))
     }
 
@@ -218,7 +218,7 @@ impl AllKept {
     /// Gives them the cells of the run.
     ///
     /// # Safety
-    /// The run is over and nobody uses the cells any more. The readers of each are those that [`num_readers`](AllKept::num_readers) says, and
+    /// The run is over and nobody uses the cells any more. The readers of each are those that [`num_readers`](KeptForReplay::num_readers) says, and
     /// other cells have no value.
     pub(crate) unsafe fn hand_over(self, cells: Vec<Cell>) {
         let all = Arc::new(cells);

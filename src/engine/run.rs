@@ -32,14 +32,14 @@ use super::cancel::CancelToken;
 use super::countdown::Countdown;
 use super::gate::Gate;
 use super::panics::{self, InRun};
-use super::replay::{AllKept, KeptInputs};
+use super::replay::{KeptForReplay, ReplayInputs};
 use super::stall::Stall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::crossing::Encoded;
 use crate::graph::node::{CallError, TaskRef};
 use crate::graph::plan::{Dependents, Plan};
 use crate::graph::value::Cell;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::Codec;
 use crate::primitives::{AtomicU32, Relaxed};
 use parking_lot::{Condvar, Mutex};
@@ -72,19 +72,19 @@ pub(crate) struct RunSettings {
 }
 
 /// What a worker puts around the tasks of a run: the configuration that was in force where the run was started.
-pub(crate) trait Surroundings: Send + Sync {
+pub(crate) trait TaskContext: Send + Sync {
     fn enter(&self, body: &mut dyn FnMut());
 
     /// For another process: what makes the same there, and of what.
-    fn to_portable(&self) -> (&'static Described<Restore>, Vec<u8>);
+    fn to_portable(&self) -> (&'static CodeDescriptor<Restore>, Vec<u8>);
 
     /// A number that changes with the environment variables that a new process would get from this one, those left out that
     /// `is_overridden` says so of.
     fn environment(&self, is_overridden: &dyn Fn(&OsStr) -> bool) -> u64;
 }
 
-/// Makes surroundings of what [`Surroundings::to_portable`] gave in another process.
-pub(crate) type Restore = fn(&[u8]) -> Result<Box<dyn Surroundings>, String>;
+/// Makes task_context of what [`TaskContext::to_portable`] gave in another process.
+pub(crate) type Restore = fn(&[u8]) -> Result<Box<dyn TaskContext>, String>;
 
 /// Is told the outcome of each task of a run as soon as it is there, for those that do not wait for the run's end.
 pub(crate) trait Sink: Send + Sync {
@@ -133,7 +133,7 @@ pub struct Run {
     settings: RunSettings,
     /// `None` once the run is closed. They may hold what ends with the run, such as the executor, so whoever still has the run by then must
     /// not be the one that drops them.
-    surroundings: Mutex<Option<Arc<dyn Surroundings>>>,
+    task_context: Mutex<Option<Arc<dyn TaskContext>>>,
     timer: &'static dyn Timer,
     /// The token in force in the run's tasks: pulled when the run stops, or when the one around it is pulled.
     token: CancelToken,
@@ -202,7 +202,7 @@ struct Failures {
     /// What stopped the run.
     stop: Option<Error>,
     by_task: HashMap<u32, Error>,
-    kept: AllKept,
+    kept: KeptForReplay,
 }
 
 impl fmt::Debug for Run {
@@ -217,7 +217,7 @@ impl fmt::Debug for Run {
 
 /// A thread's pass to work inside a run.
 #[derive(Debug)]
-pub(crate) struct Worker<'r> {
+pub(crate) struct RunAccess<'r> {
     run: &'r Run,
 }
 
@@ -229,7 +229,7 @@ impl Run {
         plan: &Plan,
         cells: &[Cell],
         settings: RunSettings,
-        surroundings: Box<dyn Surroundings>,
+        task_context: Box<dyn TaskContext>,
         timer: &'static dyn Timer,
         sink: Option<Arc<dyn Sink>>,
     ) -> Arc<Run> {
@@ -249,7 +249,7 @@ impl Run {
             cells: NonNull::from(cells).cast(),
             num_tasks: plan.num_tasks(),
             settings,
-            surroundings: Mutex::new(Some(surroundings.into())),
+            task_context: Mutex::new(Some(task_context.into())),
             timer,
             token: CancelToken::within(outer),
             has_outer_token,
@@ -317,9 +317,9 @@ impl Run {
     }
 
     /// What tasks have around them. Must be let go of before the gate is left.
-    pub(crate) fn surroundings(&self) -> Arc<dyn Surroundings> {
-        let surroundings = self.surroundings.lock();
-        Arc::clone(surroundings.as_ref().expect("somebody is inside, so the run is not closed"))
+    pub(crate) fn task_context(&self) -> Arc<dyn TaskContext> {
+        let task_context = self.task_context.lock();
+        Arc::clone(task_context.as_ref().expect("somebody is inside, so the run is not closed"))
     }
 
     /// Whether a token from outside may be pulled while the run goes on.
@@ -336,7 +336,7 @@ impl Run {
         self.settings.keep_inputs
     }
 
-    /// What [`Worker::run`] leaves is not final: the executor calls [`Worker::finished_after_all`] or [`Worker::fail_afterwards`].
+    /// What [`RunAccess::run`] leaves is not final: the executor calls [`RunAccess::finished_after_all`] or [`RunAccess::fail_afterwards`].
     pub(crate) fn hold_back(&self) {
         self.is_held_back.store(true, Ordering::Relaxed);
     }
@@ -344,7 +344,7 @@ impl Run {
     // ---- for workers ----
 
     /// Lets this thread work inside the run; `None` if the run is closed.
-    pub(crate) fn enter<R>(&self, body: impl FnOnce(&Worker<'_>) -> R) -> Option<R> {
+    pub(crate) fn enter<R>(&self, body: impl FnOnce(&RunAccess<'_>) -> R) -> Option<R> {
         if !self.gate.enter() {
             return None;
         }
@@ -362,7 +362,7 @@ impl Run {
         let _watched = Entered::new(self.watch.as_deref());
         let mut body = Some(body);
         let mut result = None;
-        self.surroundings().enter(&mut || result = body.take().map(|body| body(&Worker { run: self })));
+        self.task_context().enter(&mut || result = body.take().map(|body| body(&RunAccess { run: self })));
         result
     }
 
@@ -414,8 +414,8 @@ impl Run {
                 self.on_end.wait(&mut ended);
             }
         }
-        let surroundings = self.surroundings.lock().take();
-        drop(surroundings);
+        let task_context = self.task_context.lock().take();
+        drop(task_context);
     }
 
     /// Lets nobody in any more, after all tasks have finished; for executors whose workers touch no task from then on, so that
@@ -465,9 +465,9 @@ impl Run {
 
     /// The inputs that failed tasks have kept. The run lets go of its errors: it may outlive those that its owner has been given, and they
     /// have the inputs too.
-    pub(crate) fn take_kept(&self) -> AllKept {
+    pub(crate) fn take_kept(&self) -> KeptForReplay {
         if !self.keeps_inputs() {
-            return AllKept::default();
+            return KeptForReplay::default();
         }
         let Failures { kept, stop, by_task } = std::mem::take(&mut *self.failures.lock());
         drop((stop, by_task));
@@ -491,7 +491,7 @@ fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "the run was cancelled before its outputs were computed")
 }
 
-impl<'r> Worker<'r> {
+impl<'r> RunAccess<'r> {
     #[inline(always)]
     pub(crate) fn plan(&self) -> &'r Plan {
         // SAFETY: a worker is inside, so the owner has not closed the run yet.
@@ -561,7 +561,7 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// Tasks to begin with, ascending. A worker that takes one [arrives](Worker::arrive) at it, as an input would.
+    /// Tasks to begin with, ascending. A worker that takes one [arrives](RunAccess::arrive) at it, as an input would.
     pub(crate) fn starts(&self) -> &'r [u32] {
         &self.parallel().0.starts
     }
@@ -616,7 +616,7 @@ impl<'r> Worker<'r> {
 
     /// Runs a task. False if its dependents are not to be told, because the run has stopped.
     ///
-    /// Unwinds if the task panics; the caller then calls [`Worker::panicked`], and goes on as if that were the result.
+    /// Unwinds if the task panics; the caller then calls [`RunAccess::panicked`], and goes on as if that were the result.
     ///
     /// # Safety
     /// The caller was told that the task is ready, and runs it once.
@@ -641,7 +641,7 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// Settles a task whose call unwound out of [`Worker::run`].
+    /// Settles a task whose call unwound out of [`RunAccess::run`].
     #[cold]
     pub(crate) fn panicked(&self, id: u32, payload: Box<dyn Any + Send>) -> bool {
         // Which inputs it has let go of is not known; the others are dropped when the run is closed.
@@ -649,7 +649,7 @@ impl<'r> Worker<'r> {
     }
 
     /// # Safety
-    /// As [`Worker::run`].
+    /// As [`RunAccess::run`].
     #[cold]
     unsafe fn run_carefully(&self, id: u32) -> bool {
         let run = self.run;
@@ -681,7 +681,7 @@ impl<'r> Worker<'r> {
     /// Settles a task without calling it if one of its inputs has failed. Says whether that was so.
     ///
     /// # Safety
-    /// As [`Worker::run`].
+    /// As [`RunAccess::run`].
     pub(crate) unsafe fn fail_with_input(&self, id: u32) -> bool {
         if self.run.status.load(Relaxed) & FAILURES == 0 {
             return false;
@@ -721,7 +721,7 @@ impl<'r> Worker<'r> {
         self.run.sink.as_ref().is_some_and(|sink| sink.wants(id))
     }
 
-    /// Hands on the value of a task that [is sunk](Worker::is_sunk) and that was run elsewhere.
+    /// Hands on the value of a task that [is sunk](RunAccess::is_sunk) and that was run elsewhere.
     pub(crate) fn sink_encoded(&self, id: u32, value: Arc<dyn Encoded>) {
         if let Some(sink) = self.run.sink.as_ref().filter(|_| !self.run.is_stopped()) {
             sink.finished_elsewhere(id, value);
@@ -738,7 +738,7 @@ impl<'r> Worker<'r> {
     /// Calls a task as often as its options allow.
     ///
     /// # Safety
-    /// As [`Worker::run`], and no input has failed.
+    /// As [`RunAccess::run`], and no input has failed.
     unsafe fn attempts(&self, id: u32, watching: Option<&Watching<'_>>) -> bool {
         let task = self.task(id);
         let (retries, timeout) = task.options().map_or((0, None), |options| (options.retries, options.timeout));
@@ -850,7 +850,7 @@ impl<'r> Worker<'r> {
     /// Settles a task that was run elsewhere and has failed for good; its cell is empty. False if the run has stopped by that.
     ///
     /// # Safety
-    /// As [`Worker::run`], which is not called for the task.
+    /// As [`RunAccess::run`], which is not called for the task.
     pub(crate) unsafe fn fail(&self, id: u32, error: Error, attempts: u32) -> bool {
         // SAFETY: the caller's contract; nothing was released. A value that panics when it is dropped makes the failure no worse.
         panics::quietly(|| unsafe { self.release_inputs(id) });
@@ -941,7 +941,7 @@ impl<'r> Worker<'r> {
     /// has failed, as if it had been run here: then `Err` with whether the run goes on.
     ///
     /// # Safety
-    /// As [`Worker::release_inputs`].
+    /// As [`RunAccess::release_inputs`].
     pub(crate) unsafe fn release_inputs_of_remote(&self, id: u32) -> Result<(), bool> {
         // SAFETY: the caller's contract.
         catch_unwind(AssertUnwindSafe(|| unsafe { self.release_inputs(id) })).map_err(|payload| {
@@ -954,7 +954,7 @@ impl<'r> Worker<'r> {
     /// Settles a task that has run and whose value has turned out to be of no use. False if the run has stopped by that.
     ///
     /// # Safety
-    /// [`Worker::run`] has been called for the task, and its dependents have not been told.
+    /// [`RunAccess::run`] has been called for the task, and its dependents have not been told.
     pub(crate) unsafe fn fail_afterwards(&self, id: u32, error: Error) -> bool {
         // SAFETY: the caller's contract.
         unsafe { self.replace_by_failure(id) };
@@ -1002,9 +1002,9 @@ impl<'r> Worker<'r> {
     }
 
     /// The inputs of a task that has failed and does not let go of them.
-    fn keep_inputs(&self, id: u32) -> Arc<KeptInputs> {
-        let surroundings = self.run.surroundings();
-        let make = || KeptInputs::in_run(self.plan(), id, surroundings);
+    fn keep_inputs(&self, id: u32) -> Arc<ReplayInputs> {
+        let task_context = self.run.task_context();
+        let make = || ReplayInputs::in_run(self.plan(), id, task_context);
         self.run.failures.lock().kept.of(id, make)
     }
 
@@ -1066,7 +1066,7 @@ impl Watching<'_> {
         self.attempt.set(Some(self.watch.begin(plan, id, number)));
     }
 
-    fn finished(&self, worker: &Worker<'_>, id: u32, ended: Instant) {
+    fn finished(&self, worker: &RunAccess<'_>, id: u32, ended: Instant) {
         let Some(attempt) = self.attempt.take() else { return };
         if worker.run.is_held_back.load(Ordering::Relaxed) && !worker.run.is_stopped() {
             self.watch.hold_back(id, attempt, ended);

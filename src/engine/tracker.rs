@@ -1,12 +1,12 @@
 //! Which tasks of a run are ready and which values are held, for callbacks that ask.
 //!
 //! Executors keep no such account that could be told of: the calling thread runs tasks without counters, and a value goes with its last
-//! reader without anybody being told. So an [`Account`] counts for itself, from the ends of tasks, and is there only for runs that are watched
+//! reader without anybody being told. So an [`ReadyValueTracker`] counts for itself, from the ends of tasks, and is there only for runs that are watched
 //! by somebody who [asks](super::callback::Interests).
 //!
 //! # What is always true
 //!
-//! 1. The end of each task is [entered](Account::ended) once, after it has let go of its inputs and before its dependents are told. So what is
+//! 1. The end of each task is [entered](ReadyValueTracker::ended) once, after it has let go of its inputs and before its dependents are told. So what is
 //!    made known here of a task comes before its start.
 //! 2. The low bits of `waiting[t]` count the inputs of `t` whose end has not been entered. Who lowers them to zero, or sends `t` to a worker
 //!    together with its inputs, and sets `TOLD` first, tells that `t` is ready; nobody does once an input has failed.
@@ -56,7 +56,7 @@ impl ValueSize {
 }
 
 /// See the [module](self).
-pub(super) struct Account {
+pub(super) struct ReadyValueTracker {
     /// Empty if nobody asks which tasks are ready.
     waiting: Box<[AtomicU32]>,
     /// These two are empty if nobody asks which values are held.
@@ -77,7 +77,7 @@ pub(super) enum Ending {
     BadHolding,
 }
 
-impl Account {
+impl ReadyValueTracker {
     /// # Complexity
     /// O(tasks), in time and in space: 4 bytes for each task to tell which are ready, 12 to tell which values are held.
     pub(super) fn new(plan: &Plan, of_ready: bool, of_values: bool, is_of_futures: bool) -> Self {
@@ -101,7 +101,7 @@ impl Account {
             false => Vec::new(),
         };
         given.sort_unstable();
-        Account { waiting, readers, held, given: given.into() }
+        ReadyValueTracker { waiting, readers, held, given: given.into() }
     }
 
     /// Says which tasks are ready before any has run.

@@ -6,7 +6,7 @@
 )]
 
 use super::Executor;
-use crate::engine::{Run, Worker};
+use crate::engine::{Run, RunAccess};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Executor for SyncExecutor {
 }
 
 /// Runs all tasks of a run in the order of their ids. No counters are needed: a task's inputs have lower ids.
-pub(super) fn run_in_order(worker: &Worker<'_>) {
+pub(super) fn run_in_order(worker: &RunAccess<'_>) {
     let num_tasks = worker.num_tasks();
     let mut next = 0;
     while next < num_tasks {

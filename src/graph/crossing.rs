@@ -9,7 +9,7 @@
 use super::node::{ArgumentError, CallError};
 use super::value::{Cell, drop_value_of, needs_release};
 use crate::portable::Portable;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::{self, Codec, CodecError, Decoder, Encoder};
 use std::any::{Any, type_name};
 use std::marker::PhantomData;
@@ -33,7 +33,7 @@ pub(crate) struct TaskCode {
     pub(crate) function: fn() -> &'static str,
     pub(crate) call: CallEncodedFn,
     /// `None` where there is no code either.
-    pub(crate) value: Option<&'static Described<ValueCode>>,
+    pub(crate) value: Option<&'static CodeDescriptor<ValueCode>>,
 }
 
 /// How values of one type cross.
@@ -91,7 +91,7 @@ pub(crate) trait Encoded: Send + Sync {
 pub(crate) struct Crossing<T>(PhantomData<T>);
 
 impl<T: Portable> Crossing<T> {
-    pub(crate) const CODE: &'static Described<ValueCode> = &Described::new(
+    pub(crate) const CODE: &'static CodeDescriptor<ValueCode> = &CodeDescriptor::new(
         type_name::<T>,
         ValueCode {
             type_name: type_name::<T>,

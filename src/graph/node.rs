@@ -24,7 +24,7 @@
 use super::chunk::{self, Freed, Place};
 use super::crossing::{Encoded, TaskCode, ValueCode};
 use super::value::Cell;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::{CodecError, Encoder};
 use std::alloc::Layout;
 use std::any::{Any, TypeId};
@@ -69,9 +69,9 @@ pub(crate) struct Kind {
     /// Adds a few words on each plain argument, for pictures.
     pub(crate) describe_args: unsafe fn(TaskRef, &mut Vec<String>),
     /// How another process calls the task; `None` for one that stays in this process.
-    pub(crate) code: Option<&'static Described<TaskCode>>,
+    pub(crate) code: Option<&'static CodeDescriptor<TaskCode>>,
     /// How the value crosses to another process; `None` for one that stays in this process.
-    pub(crate) value_code: Option<&'static Described<ValueCode>>,
+    pub(crate) value_code: Option<&'static CodeDescriptor<ValueCode>>,
     /// Drops the body.
     pub(crate) drop_body: unsafe fn(TaskRef),
     /// Of the node.
@@ -295,7 +295,7 @@ impl Task {
     }
 
     /// Lets the value of this task, which nobody shares yet, cross to other processes.
-    pub(crate) fn set_value_code(&mut self, code: &'static Described<ValueCode>) {
+    pub(crate) fn set_value_code(&mut self, code: &'static CodeDescriptor<ValueCode>) {
         self.change_kind(|kind| kind.value_code = Some(code));
     }
 

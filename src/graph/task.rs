@@ -11,7 +11,7 @@ use super::crossing::{CallEncodedFn, Crossing, TaskCode, ValueCode};
 use super::node::{ArgumentError, CallError, Kind, Task, TaskRef, drop_body, layout};
 use super::value::{Cell, drop_value_of, needs_release};
 use crate::portable::Portable;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::{Codec, Decoder, Encoder};
 use std::any::TypeId;
 use std::marker::PhantomData;
@@ -23,7 +23,7 @@ pub trait Return<O> {
     type Value: Send + Sync + 'static;
     /// How the value crosses to another process; `None` if it does not.
     #[doc(hidden)]
-    const VALUE_CODE: Option<&'static Described<ValueCode>>;
+    const VALUE_CODE: Option<&'static CodeDescriptor<ValueCode>>;
     #[doc(hidden)]
     fn split(returned: O) -> Result<Self::Value, CallError>;
 }
@@ -46,7 +46,7 @@ pub(crate) struct LocalFallible;
 
 impl<T: Portable> Return<T> for Plain {
     type Value = T;
-    const VALUE_CODE: Option<&'static Described<ValueCode>> = Some(Crossing::<T>::CODE);
+    const VALUE_CODE: Option<&'static CodeDescriptor<ValueCode>> = Some(Crossing::<T>::CODE);
     #[inline(always)]
     fn split(returned: T) -> Result<T, CallError> {
         Ok(returned)
@@ -55,7 +55,7 @@ impl<T: Portable> Return<T> for Plain {
 
 impl<T: Send + Sync + 'static> Return<T> for LocalPlain {
     type Value = T;
-    const VALUE_CODE: Option<&'static Described<ValueCode>> = None;
+    const VALUE_CODE: Option<&'static CodeDescriptor<ValueCode>> = None;
     #[inline(always)]
     fn split(returned: T) -> Result<T, CallError> {
         Ok(returned)
@@ -64,7 +64,7 @@ impl<T: Send + Sync + 'static> Return<T> for LocalPlain {
 
 impl<T: Portable, E: Into<CallError>> Return<Result<T, E>> for Fallible {
     type Value = T;
-    const VALUE_CODE: Option<&'static Described<ValueCode>> = Some(Crossing::<T>::CODE);
+    const VALUE_CODE: Option<&'static CodeDescriptor<ValueCode>> = Some(Crossing::<T>::CODE);
     #[inline(always)]
     fn split(returned: Result<T, E>) -> Result<T, CallError> {
         returned.map_err(Into::into)
@@ -73,7 +73,7 @@ impl<T: Portable, E: Into<CallError>> Return<Result<T, E>> for Fallible {
 
 impl<T: Send + Sync + 'static, E: Into<CallError>> Return<Result<T, E>> for LocalFallible {
     type Value = T;
-    const VALUE_CODE: Option<&'static Described<ValueCode>> = None;
+    const VALUE_CODE: Option<&'static CodeDescriptor<ValueCode>> = None;
     #[inline(always)]
     fn split(returned: Result<T, E>) -> Result<T, CallError> {
         returned.map_err(Into::into)
@@ -116,7 +116,7 @@ macro_rules! task_args {
                 M: Return<O> + 'static,
                 $($A: Argument,)*
             {
-                const CODE: &'static Described<TaskCode> = &Described::new(
+                const CODE: &'static CodeDescriptor<TaskCode> = &CodeDescriptor::new(
                     std::any::type_name::<(F, ($($A::Stored,)*), M)>,
                     TaskCode { function: std::any::type_name::<F>, call: Self::call_encoded as CallEncodedFn, value: M::VALUE_CODE },
                 );

@@ -1,6 +1,6 @@
 //! References to code that another process of the same executable can follow.
 //!
-//! What is referred to is a static, [`Described`]. A reference says in which module (the executable or a library) it lies, how far from the
+//! What is referred to is a static, [`CodeDescriptor`]. A reference says in which module (the executable or a library) it lies, how far from the
 //! module's start, and what it is; all of that is checked before the reference is followed.
 //!
 //! # What the unsafe code rests on
@@ -10,7 +10,7 @@
 //! 2. Until it is known that the struct is there, only its magic number and the addresses of its functions are looked at, as integers,
 //!    and atomically, for the memory may be a variable of somebody else.
 //! 3. The functions are called only if the number is right and the addresses are those of code. The number has 128 bits, some of them
-//!    made from the version of this crate, so that in a program of the same executable it stands in a `Described` alone.
+//!    made from the version of this crate, so that in a program of the same executable it stands in a `CodeDescriptor` alone.
 //! 4. The reference is followed only if the struct says that its item is of the expected type, and if its two names have the hash that
 //!    the sender took from the original. Two types of one name do not lie at the same place of the same executable.
 
@@ -23,23 +23,23 @@ use std::fmt;
 /// A static that other processes may be pointed at.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Described<T: 'static> {
+pub struct CodeDescriptor<T: 'static> {
     magic: [u32; 4],
     type_name: fn() -> &'static str,
     signature: fn() -> &'static str,
     pub(crate) item: T,
 }
 
-/// No text, and none of it zero: says that a [`Described`] of this version of the crate begins here.
+/// No text, and none of it zero: says that a [`CodeDescriptor`] of this version of the crate begins here.
 const MAGIC: [u32; 4] = {
     let version = hash(&[env!("CARGO_PKG_VERSION")]);
     [0x9e1d_53a7, 0xd28b_f4c3, version as u32 | 1, (version >> 32) as u32 | 1]
 };
 
-impl<T> Described<T> {
+impl<T> CodeDescriptor<T> {
     /// `signature` tells statics of the same type apart.
     pub(crate) const fn new(signature: fn() -> &'static str, item: T) -> Self {
-        Described { magic: MAGIC, type_name: type_name::<T>, signature, item }
+        CodeDescriptor { magic: MAGIC, type_name: type_name::<T>, signature, item }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -47,7 +47,7 @@ impl<T> Described<T> {
     }
 }
 
-/// Where a [`Described`] static lies.
+/// Where a [`CodeDescriptor`] static lies.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct CodeRef {
     /// The path of a library; empty for the program.
@@ -94,7 +94,7 @@ fn signature_of<T>(name: &str) -> u64 {
 
 #[cfg(all(target_os = "linux", not(miri)))]
 mod modules {
-    use super::{CodeError, CodeRef, Described, MAGIC, signature_of};
+    use super::{CodeDescriptor, CodeError, CodeRef, MAGIC, signature_of};
     use crate::portable::module::{Access, Module, find};
     use std::ffi::{CStr, CString};
     use std::path::{Path, PathBuf};
@@ -108,9 +108,9 @@ mod modules {
         ///
         /// # Complexity
         /// O(modules of the process); for what lies in a library, also the look-up of its path in the file system.
-        pub(crate) fn to<T>(item: &'static Described<T>) -> Result<CodeRef, CodeError> {
+        pub(crate) fn to<T>(item: &'static CodeDescriptor<T>) -> Result<CodeRef, CodeError> {
             let start = std::ptr::from_ref(item) as usize;
-            let range = start..start + size_of::<Described<T>>();
+            let range = start..start + size_of::<CodeDescriptor<T>>();
             let (base, path) = find(|module| {
                 let path = || if module.is_program() { PathBuf::new() } else { module.path() };
                 module.has(&range, Access::Read).then(|| (module.base(), path()))
@@ -128,9 +128,9 @@ mod modules {
         ///
         /// # Errors
         /// If there is no such module, or nothing of that description at that place of it.
-        pub(crate) fn resolve<T>(&self) -> Result<&'static Described<T>, CodeError> {
+        pub(crate) fn resolve<T>(&self) -> Result<&'static CodeDescriptor<T>, CodeError> {
             let missing = |why: &str| CodeError(format!("{self} leads to no function of this process: {why}"));
-            let size = size_of::<Described<T>>();
+            let size = size_of::<CodeDescriptor<T>>();
             let offset = usize::try_from(self.offset).map_err(|_| missing("the offset is too large"))?;
             let start_in = |module: &Module<'_>| {
                 let start = module.base().checked_add(offset)?;
@@ -145,10 +145,10 @@ mod modules {
                 }
             };
             let start = found.ok_or_else(|| missing("the module ends before it"))?;
-            if !start.is_multiple_of(align_of::<Described<T>>()) {
+            if !start.is_multiple_of(align_of::<CodeDescriptor<T>>()) {
                 return Err(missing("the offset is not aligned"));
             }
-            let described = start as *const Described<T>;
+            let described = start as *const CodeDescriptor<T>;
             // SAFETY: all of the struct can be read, and is aligned (rule 1); integers of these sizes are read at once (rule 2).
             let (magic, functions) = unsafe {
                 let magic = (&raw const (*described).magic).cast::<u32>().cast_mut();
@@ -168,7 +168,7 @@ mod modules {
             if !functions.into_iter().all(is_code) {
                 return Err(missing("its description is damaged"));
             }
-            // SAFETY: the number says that these are the functions of a `Described` (rule 3).
+            // SAFETY: the number says that these are the functions of a `CodeDescriptor` (rule 3).
             let (type_name, name) = unsafe { (((*described).type_name)(), ((*described).signature)()) };
             if type_name != std::any::type_name::<T>() || signature_of::<T>(name) != self.signature {
                 return Err(missing(&format!("`{name}`, `{type_name}`, lies there; is this another executable?")));
@@ -214,13 +214,13 @@ mod modules {
 impl CodeRef {
     /// # Errors
     /// Always.
-    pub(crate) fn to<T>(item: &'static Described<T>) -> Result<CodeRef, CodeError> {
+    pub(crate) fn to<T>(item: &'static CodeDescriptor<T>) -> Result<CodeRef, CodeError> {
         Err(unsupported(item.name()))
     }
 
     /// # Errors
     /// Always.
-    pub(crate) fn resolve<T>(&self) -> Result<&'static Described<T>, CodeError> {
+    pub(crate) fn resolve<T>(&self) -> Result<&'static CodeDescriptor<T>, CodeError> {
         Err(unsupported(&self.to_string()))
     }
 }
@@ -242,17 +242,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    static ONE: Described<u64> = Described::new(|| "one", 1);
-    static TWO: Described<u64> = Described::new(|| "two", 2);
-    static SMALL: Described<u8> = Described::new(|| "one", 3);
+    static ONE: CodeDescriptor<u64> = CodeDescriptor::new(|| "one", 1);
+    static TWO: CodeDescriptor<u64> = CodeDescriptor::new(|| "two", 2);
+    static SMALL: CodeDescriptor<u8> = CodeDescriptor::new(|| "one", 3);
     /// Outside the read-only segments.
-    static VARIABLE: Described<std::sync::atomic::AtomicU64> =
-        Described::new(|| "variable", std::sync::atomic::AtomicU64::new(4));
+    static VARIABLE: CodeDescriptor<std::sync::atomic::AtomicU64> =
+        CodeDescriptor::new(|| "variable", std::sync::atomic::AtomicU64::new(4));
 
     struct Generic<T>(T);
 
     impl<T: 'static> Generic<T> {
-        const CODE: &'static Described<fn() -> &'static str> = &Described::new(type_name::<T>, type_name::<T>);
+        const CODE: &'static CodeDescriptor<fn() -> &'static str> =
+            &CodeDescriptor::new(type_name::<T>, type_name::<T>);
     }
 
     fn error<T: fmt::Debug + 'static>(reference: &CodeRef) -> String {
@@ -304,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_was_allocated_cannot_be_referred_to() {
-        let item = Box::leak(Box::new(Described::new(|| "leaked", 1_u8)));
+        let item = Box::leak(Box::new(CodeDescriptor::new(|| "leaked", 1_u8)));
         assert_eq!(CodeRef::to(item).unwrap_err().to_string(), "`leaked` lies in no module of this process");
     }
 

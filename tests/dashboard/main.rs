@@ -193,7 +193,7 @@ fn a_graph_is_drawn_and_its_stages_are_told_while_it_runs() {
             let run_id = &status["live"][0]["id"];
             let graph = json(dashboard, &format!("/api/runs/{run_id}/graph"));
             let boxes = graph["boxes"].as_array().unwrap();
-            assert_eq!((boxes.len(), graph["arrows"].as_array().unwrap().len()), (13, 12));
+            assert_eq!((boxes.len(), graph["edges"].as_array().unwrap().len()), (13, 12));
             assert_eq!((&graph["is_collapsed"], &graph["title"]), (&false.into(), &"after".into()));
             let place = |name: &str| boxes.iter().position(|it| it["name"] == name).unwrap();
             assert_eq!(boxes[place("after")]["is_output"], true);
@@ -237,7 +237,7 @@ fn a_large_graph_is_drawn_by_name() {
         let run = &json(dashboard, "/api/runs")["runs"][0]["id"];
         let graph = json(dashboard, &format!("/api/runs/{run}/graph"));
         assert_eq!((&graph["is_collapsed"], names(&graph["boxes"], "name")), (&true.into(), vec!["square #", "sum"]));
-        assert_eq!((&graph["boxes"][0]["num_tasks"], &graph["arrows"][0]["count"]), (&5_000.into(), &5_000.into()));
+        assert_eq!((&graph["boxes"][0]["num_tasks"], &graph["edges"][0]["count"]), (&5_000.into(), &5_000.into()));
         let stages = json(dashboard, &format!("/api/runs/{run}/stages"));
         assert_eq!(stages["boxes"][0], serde_json::json!([0, 0, 5_000, 0, 0, 0]));
     });

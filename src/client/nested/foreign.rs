@@ -3,20 +3,20 @@
 #![expect(unsafe_code, reason = "the functions behind the untyped kinds of these tasks, and values in untyped cells")]
 
 use super::super::core::Core;
-use super::super::promise::{AnyPromise, Attempt, Record};
+use super::super::promise::{AnyPromise, Attempt, PromiseState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::crossing::{Encoded, TaskCode, ValueCode};
 use crate::graph::node::{ArgumentError, CallError, Kind, Options, Task, TaskRef, drop_body, layout};
 use crate::graph::task::ValueOf;
 use crate::graph::value::Cell;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
 use std::any::{Any, TypeId};
 use std::sync::{Arc, OnceLock};
 
 /// A value as it has come.
 pub(super) struct Received {
-    pub(super) code: &'static Described<ValueCode>,
+    pub(super) code: &'static CodeDescriptor<ValueCode>,
     pub(super) codec: Codec,
     pub(super) bytes: Box<[u8]>,
 }
@@ -69,7 +69,7 @@ impl Received {
 
 /// A call whose arguments are as they have come.
 pub(super) struct ForeignCall {
-    pub(super) code: &'static Described<TaskCode>,
+    pub(super) code: &'static CodeDescriptor<TaskCode>,
     pub(super) codec: Codec,
     pub(super) args: Box<[u8]>,
     /// In the order in which the call reads them.
@@ -138,7 +138,7 @@ impl ForeignCall {
     }
 
     /// `None` if the code has no value, which cannot be.
-    pub(super) fn into_task(self, options: Options) -> Option<(Task, &'static Described<ValueCode>)> {
+    pub(super) fn into_task(self, options: Options) -> Option<(Task, &'static CodeDescriptor<ValueCode>)> {
         let (code, value) = (self.code, self.code.item.value?);
         // SAFETY: the kind is the one for this body; what is changed says how another process calls the function that the code is of,
         // and how values of its type are treated.
@@ -156,15 +156,15 @@ impl ForeignCall {
 
 /// A promise whose value is kept as it crosses.
 pub(super) struct ForeignPromise {
-    record: Record,
+    record: PromiseState,
     value: OnceLock<Arc<dyn Encoded>>,
-    code: &'static Described<ValueCode>,
+    code: &'static CodeDescriptor<ValueCode>,
     codec: Codec,
 }
 
 impl ForeignPromise {
-    pub(super) fn new(core: Arc<Core>, task: Task, code: &'static Described<ValueCode>, codec: Codec) -> Self {
-        let record = Record::new(core, Some(task));
+    pub(super) fn new(core: Arc<Core>, task: Task, code: &'static CodeDescriptor<ValueCode>, codec: Codec) -> Self {
+        let record = PromiseState::new(core, Some(task));
         // There are no tickets here that would say that it is wanted; who does not want it any more cancels it.
         record.detach();
         ForeignPromise { record, value: OnceLock::new(), code, codec }
@@ -177,7 +177,7 @@ impl ForeignPromise {
 }
 
 impl AnyPromise for ForeignPromise {
-    fn record(&self) -> &Record {
+    fn record(&self) -> &PromiseState {
         &self.record
     }
 

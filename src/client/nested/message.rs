@@ -11,10 +11,10 @@ use std::time::Duration;
 
 /// What a task says. `task` is its number, which no other of its process ever has.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::client) enum Said {
+pub(in crate::client) enum Request {
     /// Asks whether it may hand in tasks: a [`bool`].
     Open { task: u64 },
-    /// Asks for the [outcomes](Told) of what it has handed in and has not been told; if there are none and it `may_wait`, once there are.
+    /// Asks for the [outcomes](Response) of what it has handed in and has not been told; if there are none and it `may_wait`, once there are.
     Await { task: u64, may_wait: bool },
     /// Hands in a task.
     Submit { task: u64, number: u64, call: Box<Call> },
@@ -40,37 +40,37 @@ pub(in crate::client) struct Call {
 
 /// The outcomes that there are. The values lie behind them.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Told {
-    pub(super) outcomes: Vec<(u64, Ending)>,
+pub(super) struct Response {
+    pub(super) outcomes: Vec<(u64, TaskOutcome)>,
     /// Nothing that the task has handed in is left here.
     pub(super) is_all: bool,
 }
 
 /// How a task has ended.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Ending {
+pub(super) enum TaskOutcome {
     /// With a value of this length.
     Finished(usize),
-    Failed(Written),
-    Cancelled(Written),
-    Lost(Written),
+    Failed(EncodedError),
+    Cancelled(EncodedError),
+    Lost(EncodedError),
 }
 
 /// An error on its way; the causes beneath it become texts.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Written {
+pub(super) struct EncodedError {
     kind: u8,
     message: String,
     task: Option<String>,
     attempts: u32,
     path: Vec<String>,
     causes: Vec<String>,
-    exit: Option<WrittenExit>,
+    exit: Option<EncodedExit>,
 }
 
 /// A [`WorkerExit`] on its way.
 #[derive(Debug, Serialize, Deserialize)]
-struct WrittenExit {
+struct EncodedExit {
     signal: Option<i32>,
     code: Option<i32>,
     max_rss_bytes: Option<u64>,
@@ -100,16 +100,16 @@ const KINDS: [ErrorKind; 19] = [
     ErrorKind::NotKept,
 ];
 
-impl Written {
+impl EncodedError {
     pub(super) fn of(error: &Error) -> Self {
         let place = KINDS.iter().position(|kind| *kind == error.kind());
-        let exit = error.exit().map(|exit| WrittenExit {
+        let exit = error.exit().map(|exit| EncodedExit {
             signal: exit.signal,
             code: exit.code,
             max_rss_bytes: exit.max_rss_bytes,
             stderr_tail: exit.stderr_tail.clone(),
         });
-        Written {
+        EncodedError {
             kind: place.map_or(u8::MAX, |place| place as u8),
             message: error.message().into(),
             task: error.task().map(Into::into),
@@ -131,7 +131,7 @@ impl Written {
         }
         match self.exit {
             None => error,
-            Some(WrittenExit { signal, code, max_rss_bytes, stderr_tail }) => {
+            Some(EncodedExit { signal, code, max_rss_bytes, stderr_tail }) => {
                 error.with_exit(WorkerExit { signal, code, max_rss_bytes, stderr_tail })
             }
         }
@@ -159,8 +159,8 @@ mod tests {
                 .with_exit(exit)
                 .with_path(vec!["load".into(), "sum".into()])
                 .with_task("load".into(), 3);
-            let bytes = postcard::to_stdvec(&Written::of(&error)).unwrap();
-            let read = postcard::from_bytes::<Written>(&bytes).unwrap().read();
+            let bytes = postcard::to_stdvec(&EncodedError::of(&error)).unwrap();
+            let read = postcard::from_bytes::<EncodedError>(&bytes).unwrap().read();
             assert_eq!(format!("{error:#?}"), format!("{read:#?}"));
         }
     }

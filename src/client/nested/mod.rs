@@ -9,7 +9,7 @@
 //!
 //! 1. Only the thread that runs a task asks for it. What other threads of the process hand in is run in the process, and what they wait for they
 //!    [take back](reclaim).
-//! 2. A promise that was given on is running, and in `outstanding` of its [`Asker`] until it is settled; who takes it out of there settles it, or
+//! 2. A promise that was given on is running, and in `outstanding` of its [`Submitter`] until it is settled; who takes it out of there settles it, or
 //!    gives it back to the queue.
 //! 3. With the end of the task ends all that it has handed in and not seen the end of, but for what was detached.
 
@@ -17,8 +17,8 @@ mod foreign;
 mod message;
 mod tasks;
 
-pub(super) use message::Said;
-pub(super) use tasks::Wards;
+pub(super) use message::Request;
+pub(super) use tasks::NestedTasks;
 
 use super::promise::{AnyPromise, Attempt, Outcome, Waiter, settle, settle_attempt};
 use super::queue::Job;
@@ -29,10 +29,10 @@ use crate::executor::processes::requests;
 use crate::graph::crossing::ValueCode;
 use crate::graph::node::TaskRef;
 use crate::graph::value::Cell;
-use crate::portable::code::{CodeRef, Described};
+use crate::portable::code::{CodeDescriptor, CodeRef};
 use crate::portable::codec::{Codec, Encoder};
 use foreign::Received;
-use message::{Call, Ending, Told, take_piece};
+use message::{Call, Response, TaskOutcome, take_piece};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -49,10 +49,10 @@ const LOOK_ANYWAY: Duration = Duration::from_millis(500);
 
 /// Whether a task of this process has ever handed in something.
 static IS_USED: AtomicBool = AtomicBool::new(false);
-static ASKERS: Mutex<Vec<Weak<Asker>>> = Mutex::new(Vec::new());
+static ASKERS: Mutex<Vec<Weak<Submitter>>> = Mutex::new(Vec::new());
 
 /// A task that hands in others.
-struct Asker {
+struct Submitter {
     task: u64,
     outstanding: Mutex<HashMap<u64, Outstanding>>,
 }
@@ -60,17 +60,17 @@ struct Asker {
 struct Outstanding {
     promise: Arc<dyn AnyPromise>,
     attempt: Attempt,
-    code: &'static Described<ValueCode>,
+    code: &'static CodeDescriptor<ValueCode>,
     codec: Codec,
 }
 
 thread_local! {
     /// The task of this thread, once it has asked whether it may hand in tasks; `Some(None)` if it may not.
-    static ASKER: RefCell<Option<Option<Arc<Asker>>>> = const { RefCell::new(None) };
+    static ASKER: RefCell<Option<Option<Arc<Submitter>>>> = const { RefCell::new(None) };
 }
 
 /// The task of this thread, if it has handed in something.
-fn known_asker() -> Option<Arc<Asker>> {
+fn known_asker() -> Option<Arc<Submitter>> {
     if !IS_USED.load(Ordering::Relaxed) {
         return None;
     }
@@ -78,7 +78,7 @@ fn known_asker() -> Option<Arc<Asker>> {
 }
 
 /// The same, and asks the parent if it has not.
-fn asker() -> Option<Arc<Asker>> {
+fn asker() -> Option<Arc<Submitter>> {
     static LAST: AtomicU64 = AtomicU64::new(0);
     if let Some(known) = ASKER.try_with(|asker| asker.borrow().clone()).ok()? {
         return known;
@@ -87,8 +87,8 @@ fn asker() -> Option<Arc<Asker>> {
         return None;
     }
     let task = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let may = requests::ask(written(Said::Open { task }, &[]), None).is_ok_and(|answer| answer == [1]);
-    let asker = may.then(|| Arc::new(Asker { task, outstanding: Mutex::default() }));
+    let may = requests::ask(written(Request::Open { task }, &[]), None).is_ok_and(|answer| answer == [1]);
+    let asker = may.then(|| Arc::new(Submitter { task, outstanding: Mutex::default() }));
     if let Some(asker) = &asker {
         IS_USED.store(true, Ordering::Relaxed);
         let mut askers = ASKERS.lock();
@@ -103,8 +103,8 @@ fn asker() -> Option<Arc<Asker>> {
     asker
 }
 
-/// As the desk of the parent reads it.
-fn written(said: Said, pieces: &[u8]) -> Vec<u8> {
+/// As the handler of the parent reads it.
+fn written(said: Request, pieces: &[u8]) -> Vec<u8> {
     super::shared::of_handed(said, pieces)
 }
 
@@ -128,7 +128,7 @@ fn give_on_one(promise: &Arc<dyn AnyPromise>) -> bool {
     let Ok(Some((call, pieces))) = encoded else { return false };
     let Some(attempt) = record.start(u32::MAX) else { return false };
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let said = Said::Submit { task: asker.task, number, call: Box::new(call) };
+    let said = Request::Submit { task: asker.task, number, call: Box::new(call) };
     // Before another thread can take it back.
     requests::note(written(said, &pieces));
     let outstanding = Outstanding { promise: Arc::clone(promise), attempt, code, codec };
@@ -221,7 +221,7 @@ pub(super) fn look(promise: impl FnOnce() -> Arc<dyn AnyPromise>) {
 
 /// Whether this thread, which cannot ask, may have to take something back before it waits.
 pub(super) fn must_reclaim() -> bool {
-    let is_asking = |asker: &Weak<Asker>| asker.upgrade().is_some_and(|asker| !asker.outstanding.lock().is_empty());
+    let is_asking = |asker: &Weak<Submitter>| asker.upgrade().is_some_and(|asker| !asker.outstanding.lock().is_empty());
     IS_USED.load(Ordering::Relaxed) && known_asker().is_none() && ASKERS.lock().iter().any(is_asking)
 }
 
@@ -236,7 +236,7 @@ pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
         return;
     }
     let askers: Vec<_> = ASKERS.lock().iter().filter_map(Weak::upgrade).collect();
-    let is_own = |asker: &Arc<Asker>| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, asker));
+    let is_own = |asker: &Arc<Submitter>| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, asker));
     for asker in askers.into_iter().filter(|asker| !is_own(asker)) {
         let is_needed = |number: u64, outstanding: &Outstanding| {
             let is_it = |promise: &Arc<dyn AnyPromise>| Arc::ptr_eq(promise, &outstanding.promise);
@@ -249,7 +249,7 @@ pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
             asker.outstanding.lock().iter().filter_map(|(number, of)| is_needed(*number, of)).collect();
         for number in numbers {
             let Some(Outstanding { promise, attempt, .. }) = asker.outstanding.lock().remove(&number) else { continue };
-            requests::note(written(Said::Cancel { task: asker.task, number }, &[]));
+            requests::note(written(Request::Cancel { task: asker.task, number }, &[]));
             if promise.record().give_back(attempt) {
                 promise.record().core().put_back([Job::One(Arc::clone(&promise))]);
             }
@@ -257,7 +257,7 @@ pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
     }
 }
 
-impl Asker {
+impl Submitter {
     /// Whether something else is under way in this process; `None` if nothing is in the parent.
     fn has_more_here(&self) -> Option<bool> {
         let core = Arc::clone(self.outstanding.lock().values().next()?.promise.record().core());
@@ -268,9 +268,9 @@ impl Asker {
     }
 
     fn ask(&self, may_wait: bool, deadline: Option<Instant>) {
-        let question = written(Said::Await { task: self.task, may_wait }, &[]);
+        let question = written(Request::Await { task: self.task, may_wait }, &[]);
         let answer = requests::ask(question, deadline).unwrap_or_default();
-        let told = postcard::take_from_bytes::<Told>(&answer).map_err(|error| error.to_string());
+        let told = postcard::take_from_bytes::<Response>(&answer).map_err(|error| error.to_string());
         let Ok((told, mut values)) = told else {
             return self.drop_all("an answer that makes no sense");
         };
@@ -279,7 +279,7 @@ impl Asker {
             let mut outstanding = self.outstanding.lock();
             for (number, ending) in told.outcomes {
                 let bytes = match &ending {
-                    Ending::Finished(len) => take_piece(&mut values, *len),
+                    TaskOutcome::Finished(len) => take_piece(&mut values, *len),
                     _ => None,
                 };
                 arrived.extend(outstanding.remove(&number).map(|of| (of, ending, bytes)));
@@ -299,7 +299,7 @@ impl Asker {
     /// A promise is settled. If it was not told so by the parent, that need not go on.
     fn forget(&self, number: u64) {
         if self.outstanding.lock().remove(&number).is_some() {
-            requests::note(written(Said::Cancel { task: self.task, number }, &[]));
+            requests::note(written(Request::Cancel { task: self.task, number }, &[]));
         }
     }
 
@@ -308,7 +308,7 @@ impl Asker {
         let left = std::mem::take(&mut *self.outstanding.lock());
         let is_detached = |(number, of): (&u64, &Outstanding)| of.promise.record().is_detached().then_some(*number);
         let detached = left.iter().filter_map(is_detached).collect();
-        requests::note(written(Said::End { task: self.task, detached }, &[]));
+        requests::note(written(Request::End { task: self.task, detached }, &[]));
         for outstanding in left.into_values() {
             let message = "the task that handed it in has ended";
             let error = Error::new(ErrorKind::Cancelled, message).with_task(outstanding.promise.record().name(), 0);
@@ -325,22 +325,22 @@ fn lose(left: HashMap<u64, Outstanding>, why: &str) {
 }
 
 impl Outstanding {
-    fn settle(self, ending: Ending, bytes: Option<&[u8]>) {
+    fn settle(self, ending: TaskOutcome, bytes: Option<&[u8]>) {
         let Outstanding { promise, attempt, code, codec } = self;
         let outcome = match (ending, bytes) {
-            (Ending::Finished(_), Some(bytes)) => {
+            (TaskOutcome::Finished(_), Some(bytes)) => {
                 if promise.record().is_under_way(attempt) {
                     promise.keep(Arc::new(Received { code, codec, bytes: bytes.into() }));
                 }
                 Outcome::Finished
             }
-            (Ending::Finished(_), None) => {
+            (TaskOutcome::Finished(_), None) => {
                 let error = Error::new(ErrorKind::NotPortable, "its value was cut short on the way");
                 Outcome::Failed(error.with_task(promise.record().name(), 1))
             }
-            (Ending::Failed(error), _) => Outcome::Failed(error.read()),
-            (Ending::Cancelled(error), _) => Outcome::Cancelled(error.read()),
-            (Ending::Lost(error), _) => Outcome::Lost(error.read()),
+            (TaskOutcome::Failed(error), _) => Outcome::Failed(error.read()),
+            (TaskOutcome::Cancelled(error), _) => Outcome::Cancelled(error.read()),
+            (TaskOutcome::Lost(error), _) => Outcome::Lost(error.read()),
         };
         settle_attempt(&promise, attempt, outcome);
     }

@@ -10,7 +10,7 @@
 use super::super::core::Core;
 use super::super::promise::{AnyPromise, Outcome, Status, Waiter, Watcher, settle};
 use super::foreign::{ForeignCall, ForeignPromise, Received};
-use super::message::{Call, Ending, Said, Told, Written, take_piece};
+use super::message::{Call, EncodedError, Request, Response, TaskOutcome, take_piece};
 use crate::engine::describe_panic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::requests::Reply;
@@ -28,21 +28,21 @@ use std::sync::{Arc, Weak};
 const MAX_ASKING: usize = 48;
 
 /// See the [module](self).
-pub(in crate::client) struct Wards {
-    this: Weak<Wards>,
+pub(in crate::client) struct NestedTasks {
+    this: Weak<NestedTasks>,
     num_asking: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    by_task: HashMap<u64, Ward>,
+    by_task: HashMap<u64, NestedTask>,
     is_gone: bool,
 }
 
 /// What one task has handed in.
 #[derive(Default)]
-struct Ward {
+struct NestedTask {
     promises: HashMap<u64, Arc<ForeignPromise>>,
     /// What could not even be tried.
     refused: Vec<(u64, Error)>,
@@ -52,12 +52,12 @@ struct Ward {
 }
 
 /// Is told of the outcomes for one task.
-struct Bell {
-    wards: Weak<Wards>,
+struct Wakeup {
+    wards: Weak<NestedTasks>,
     task: u64,
 }
 
-impl Watcher for Bell {
+impl Watcher for Wakeup {
     fn on_settled(&self, index: usize, _: Status) {
         let Some(wards) = self.wards.upgrade() else { return };
         let mut state = wards.state.lock();
@@ -71,9 +71,9 @@ impl Watcher for Bell {
     }
 }
 
-impl Wards {
+impl NestedTasks {
     pub(in crate::client) fn new(num_asking: &Arc<AtomicUsize>) -> Arc<Self> {
-        Arc::new_cyclic(|this| Wards {
+        Arc::new_cyclic(|this| NestedTasks {
             this: Weak::clone(this),
             num_asking: Arc::clone(num_asking),
             state: Mutex::default(),
@@ -81,39 +81,39 @@ impl Wards {
     }
 
     /// A task asks.
-    pub(in crate::client) fn asked(&self, question: u64, said: Said, reply: Reply) {
+    pub(in crate::client) fn asked(&self, question: u64, said: Request, reply: Reply) {
         match said {
-            Said::Open { task } => reply(vec![u8::from(self.open(task))]),
-            Said::Await { task, may_wait } => self.await_any(task, question, may_wait, reply),
-            Said::Submit { .. } | Said::Cancel { .. } | Said::End { .. } => reply(Vec::new()),
+            Request::Open { task } => reply(vec![u8::from(self.open(task))]),
+            Request::Await { task, may_wait } => self.await_any(task, question, may_wait, reply),
+            Request::Submit { .. } | Request::Cancel { .. } | Request::End { .. } => reply(Vec::new()),
         }
     }
 
     /// A task says something that has no answer.
-    pub(in crate::client) fn noted(&self, core: &Arc<Core>, said: Said, rest: &[u8]) {
+    pub(in crate::client) fn noted(&self, core: &Arc<Core>, said: Request, rest: &[u8]) {
         match said {
-            Said::Submit { task, number, call } => self.submit(core, task, number, *call, rest),
-            Said::Cancel { task, number } => {
+            Request::Submit { task, number, call } => self.submit(core, task, number, *call, rest),
+            Request::Cancel { task, number } => {
                 let promise = self.state.lock().by_task.get_mut(&task).and_then(|ward| ward.promises.remove(&number));
                 promise.into_iter().for_each(cancel);
             }
-            Said::End { task, detached } => {
+            Request::End { task, detached } => {
                 let ward = self.state.lock().by_task.remove(&task);
                 ward.into_iter().for_each(|ward| self.end(ward, &detached));
             }
-            Said::Open { .. } | Said::Await { .. } => {}
+            Request::Open { .. } | Request::Await { .. } => {}
         }
     }
 
     /// Answers the question, if it is one of these. Otherwise false.
     pub(in crate::client) fn withdraw(&self, question: u64) -> bool {
         let mut state = self.state.lock();
-        let is_it = |ward: &&mut Ward| ward.waiting.as_ref().is_some_and(|(number, _)| *number == question);
+        let is_it = |ward: &&mut NestedTask| ward.waiting.as_ref().is_some_and(|(number, _)| *number == question);
         let waiting = state.by_task.values_mut().find(is_it).and_then(|ward| ward.waiting.take());
         drop(state);
         let is_here = waiting.is_some();
         if let Some((_, reply)) = waiting {
-            reply(write(&Told::default(), &[]));
+            reply(write(&Response::default(), &[]));
         }
         is_here
     }
@@ -137,11 +137,11 @@ impl Wards {
             self.num_asking.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        state.by_task.insert(task, Ward::default());
+        state.by_task.insert(task, NestedTask::default());
         true
     }
 
-    fn end(&self, ward: Ward, detached: &[u64]) {
+    fn end(&self, ward: NestedTask, detached: &[u64]) {
         self.num_asking.fetch_sub(1, Ordering::Relaxed);
         let left = ward.promises.into_iter().filter(|(number, _)| !detached.contains(number));
         left.for_each(|(_, promise)| cancel(promise));
@@ -162,7 +162,7 @@ impl Wards {
         core.admit_inner();
         ward.promises.insert(number, Arc::clone(&promise));
         drop(state);
-        let bell = Arc::new(Bell { wards: Weak::clone(&self.this), task });
+        let bell = Arc::new(Wakeup { wards: Weak::clone(&self.this), task });
         // If it is settled already the process is gone, and nobody is to be told.
         let _bell = promise.record().wait_with(Waiter::Watcher(bell, number as usize));
         core.push_inner(promise);
@@ -172,7 +172,7 @@ impl Wards {
         let mut state = self.state.lock();
         let Some(ward) = state.by_task.get_mut(&task) else {
             drop(state);
-            return reply(write(&Told { is_all: true, ..Told::default() }, &[]));
+            return reply(write(&Response { is_all: true, ..Response::default() }, &[]));
         };
         let has_any = !(ward.arrived.is_empty() && ward.refused.is_empty() && !ward.promises.is_empty());
         ward.waiting = Some((question, reply));
@@ -202,8 +202,8 @@ impl Wards {
         let mut values = Vec::new();
         let mut outcomes: Vec<_> =
             arrived.iter().map(|(number, promise)| (*number, ending_of(promise, &mut values))).collect();
-        outcomes.extend(refused.iter().map(|(number, error)| (*number, Ending::Failed(Written::of(error)))));
-        reply(write(&Told { outcomes, is_all }, &values));
+        outcomes.extend(refused.iter().map(|(number, error)| (*number, TaskOutcome::Failed(EncodedError::of(error)))));
+        reply(write(&Response { outcomes, is_all }, &values));
     }
 }
 
@@ -215,7 +215,7 @@ fn cancel(promise: Arc<ForeignPromise>) {
 }
 
 /// How it has ended; a value goes to the others.
-fn ending_of(promise: &ForeignPromise, values: &mut Vec<u8>) -> Ending {
+fn ending_of(promise: &ForeignPromise, values: &mut Vec<u8>) -> TaskOutcome {
     let record = promise.record();
     if record.status() == Status::Finished {
         // Of a value with shared memory it is code of the program that writes it anew.
@@ -223,23 +223,23 @@ fn ending_of(promise: &ForeignPromise, values: &mut Vec<u8>) -> Ending {
         return match bytes.unwrap_or_else(|payload| Err(describe_panic(payload))) {
             Ok(bytes) => {
                 values.extend_from_slice(&bytes);
-                Ending::Finished(bytes.len())
+                TaskOutcome::Finished(bytes.len())
             }
             Err(problem) => {
                 let error = Error::new(ErrorKind::NotPortable, format!("cannot send its value on: {problem}"));
-                Ending::Failed(Written::of(&error.with_task(record.name(), 1)))
+                TaskOutcome::Failed(EncodedError::of(&error.with_task(record.name(), 1)))
             }
         };
     }
     let error = record.error().unwrap_or_else(|| Error::new(ErrorKind::Cancelled, "it was cancelled"));
     match record.status() {
-        Status::Cancelled => Ending::Cancelled(Written::of(&error)),
-        Status::Lost => Ending::Lost(Written::of(&error)),
-        _ => Ending::Failed(Written::of(&error)),
+        Status::Cancelled => TaskOutcome::Cancelled(EncodedError::of(&error)),
+        Status::Lost => TaskOutcome::Lost(EncodedError::of(&error)),
+        _ => TaskOutcome::Failed(EncodedError::of(&error)),
     }
 }
 
-fn write(told: &Told, values: &[u8]) -> Vec<u8> {
+fn write(told: &Response, values: &[u8]) -> Vec<u8> {
     let mut bytes = postcard::to_stdvec(told).expect("it has no types that cannot be written");
     bytes.extend_from_slice(values);
     bytes

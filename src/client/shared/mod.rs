@@ -2,7 +2,7 @@
 //! name.
 //!
 //! The objects are in the [`table`] of the cluster, in this process, whatever its workers are. A handle ([`Object`]) is a name and a way there: in
-//! this process the cluster; in a worker process the line to it, at the other end of which the [`desk`] asks the table on behalf of the task. So what
+//! this process the cluster; in a worker process the line to it, at the other end of which the [`handler`] asks the table on behalf of the task. So what
 //! is true for one is true for the other, but for what only processes do: they die, and what they had goes back.
 
 mod event;
@@ -12,7 +12,7 @@ mod session;
 mod table;
 mod variable;
 
-pub(super) use session::{Hatch, of_handed};
+pub(super) use session::{ClusterService, of_handed};
 pub(super) use table::Table;
 
 pub use event::Event;
@@ -20,13 +20,13 @@ pub use permits::{Lock, Permit, Semaphore};
 pub use queue::Queue;
 pub use variable::Variable;
 
-use super::core::{Core, Place, Plant, cluster_numbered};
+use super::core::{Backend, Core, CurrentWorker, cluster_numbered};
 use super::wait::{deadline_after, give_up_place, spin_until};
 use super::{Client, core_in_worker};
 use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::is_worker;
-use crate::executor::processes::requests::{self, Unasked};
+use crate::executor::processes::requests::{self, RequestError};
 use crate::portable::Portable;
 use crate::portable::codec::{Codec, Decoder, Encoder};
 use parking_lot::{Condvar, Mutex};
@@ -240,7 +240,7 @@ impl Object {
 
     /// Whether items are kept as they are.
     fn keeps_values(&self) -> bool {
-        matches!(&self.site, Site::Here(core) if matches!(core.plant(), Plant::Threads(_)))
+        matches!(&self.site, Site::Here(core) if matches!(core.backend(), Backend::Threads(_)))
     }
 
     fn encode<T: Portable>(&self, value: &T) -> Result<Item> {
@@ -287,7 +287,7 @@ impl Object {
         }
         let mut letter = None;
         let tell = || -> Option<Tell> {
-            let letter = Arc::clone(letter.insert(Arc::<Letter>::default()));
+            let letter = Arc::clone(letter.insert(Arc::<Oneshot>::default()));
             Some(Box::new(move |answer| letter.put(answer)))
         };
         let asked = core.shared().ask(&self.subject, op, tell);
@@ -299,7 +299,7 @@ impl Object {
             return letter.take();
         }
         let wait = || self.wait(core, number, &letter, patience.deadline());
-        if !Place::of_this_thread().is_some_and(|place| place.is_in(core)) {
+        if !CurrentWorker::of_this_thread().is_some_and(|place| place.is_in(core)) {
             return wait();
         }
         let num_away = &core.shared().num_away;
@@ -309,7 +309,7 @@ impl Object {
         answer
     }
 
-    fn wait(&self, core: &Core, number: u64, letter: &Letter, deadline: Option<Instant>) -> Result<Answer> {
+    fn wait(&self, core: &Core, number: u64, letter: &Oneshot, deadline: Option<Instant>) -> Result<Answer> {
         let token = CancelToken::in_force();
         loop {
             let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline)
@@ -336,7 +336,7 @@ impl Object {
         let question = session::question(cluster, &self.subject, op, may_wait);
         match requests::ask(question, patience.deadline()) {
             Ok(answer) => session::read_answer(&answer),
-            Err(Unasked::NoTask) => Err(Error::new(
+            Err(RequestError::NoTask) => Err(Error::new(
                 ErrorKind::NotShared,
                 format!(
                     "{} is in the parent of this worker process, which only the thread of a task can ask; ask for it there, before \
@@ -344,7 +344,7 @@ impl Object {
                     self.subject
                 ),
             )),
-            Err(Unasked::NoDesk) => Err(Error::new(
+            Err(RequestError::NoDesk) => Err(Error::new(
                 ErrorKind::NotShared,
                 format!(
                     "{} cannot be had: the task was not handed in by a client; submit it to a cluster",
@@ -365,13 +365,13 @@ impl Object {
 
 /// Where a thread waits for its answer.
 #[derive(Default)]
-struct Letter {
+struct Oneshot {
     is_there: AtomicBool,
     answer: Mutex<Option<Result<Answer>>>,
     bell: Condvar,
 }
 
-impl Letter {
+impl Oneshot {
     fn put(&self, answer: Result<Answer>) {
         *self.answer.lock() = Some(answer);
         // Release: pairs with who looks for it before it takes the lock.
@@ -409,7 +409,7 @@ fn unexpected(object: &Object, answer: &Answer) -> Error {
 
 /// A handle on its way; its kind and the type of its items are those of the Rust type.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct EncodedValue {
     cluster: u64,
     name: String,
     size: Option<u64>,
@@ -428,11 +428,11 @@ impl Object {
                 self.subject
             )));
         }
-        Written { cluster, name: self.subject.name.clone(), size: self.subject.size }.serialize(serializer)
+        EncodedValue { cluster, name: self.subject.name.clone(), size: self.subject.size }.serialize(serializer)
     }
 
     fn read<'de, D: Deserializer<'de>>(deserializer: D, kind: Kind, value: &'static str) -> Result<Object, D::Error> {
-        let Written { cluster, name, size } = Written::deserialize(deserializer)?;
+        let EncodedValue { cluster, name, size } = EncodedValue::deserialize(deserializer)?;
         let subject = Subject { kind, name, size, value: value.into() };
         let site = match cluster_numbered(cluster) {
             Some(core) => Site::Here(core),

@@ -1,13 +1,13 @@
 //! Shared objects for tasks in worker processes: how a question crosses, and who has asked it.
 //!
 //! A question names its object by all that it must be like, and so does each; tasks in workers have no handles here that could be left over. What a
-//! worker has that it must give back, permits, is on the list of its [`Guest`], and goes back when the process ends.
+//! worker has that it must give back, permits, is on the list of its [`WorkerSession`], and goes back when the process ends.
 
-use super::super::core::{Away, Core, Place};
-use super::super::nested::{Said, Wards};
+use super::super::core::{Away, Core, CurrentWorker};
+use super::super::nested::{NestedTasks, Request};
 use super::table::{Answer, Asked, Item, Op, Subject, Tell};
 use crate::error::{Error, ErrorKind, Result};
-use crate::executor::processes::requests::{Caller, Desk, Reply};
+use crate::executor::processes::requests::{Reply, RequestHandler, Session};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
@@ -23,7 +23,7 @@ pub(super) const OWN_CLUSTER: u64 = 0;
 enum Word {
     Shared(Question),
     /// On tasks that it hands in.
-    Handed(Said),
+    Handed(Request),
 }
 
 /// What a task asks.
@@ -57,7 +57,7 @@ enum What {
 
 /// What came of it; an item lies behind it.
 #[derive(Debug, Serialize, Deserialize)]
-enum Told {
+enum Response {
     Done,
     Flag(bool),
     Count(u64),
@@ -105,7 +105,7 @@ pub(super) fn question(cluster: u64, subject: &Subject, op: &Op, may_wait: bool)
 }
 
 /// As a task in a worker speaks of tasks that it hands in; the pieces lie behind it.
-pub(in crate::client) fn of_handed(said: Said, pieces: &[u8]) -> Vec<u8> {
+pub(in crate::client) fn of_handed(said: Request, pieces: &[u8]) -> Vec<u8> {
     let mut bytes = write(&Word::Handed(said), None);
     bytes.extend_from_slice(pieces);
     bytes
@@ -138,41 +138,41 @@ fn op_of(question: &Question, rest: &[u8]) -> Op {
 
 fn write_answer(answer: Result<Answer>) -> Vec<u8> {
     let (told, item) = match answer {
-        Ok(Answer::Done) => (Told::Done, None),
-        Ok(Answer::Flag(flag)) => (Told::Flag(flag), None),
-        Ok(Answer::Count(count)) => (Told::Count(count), None),
-        Ok(Answer::Permit) => (Told::Permit, None),
-        Ok(Answer::Taken(item)) => (Told::Taken, Some(item)),
-        Ok(Answer::Value(item)) => (Told::Value, Some(item)),
-        Ok(Answer::Refused(_)) => (Told::Refused, None),
-        Err(error) if error.kind() == ErrorKind::Closed => (Told::Closed(error.message().into()), None),
-        Err(error) => (Told::NotShared(error.message().into()), None),
+        Ok(Answer::Done) => (Response::Done, None),
+        Ok(Answer::Flag(flag)) => (Response::Flag(flag), None),
+        Ok(Answer::Count(count)) => (Response::Count(count), None),
+        Ok(Answer::Permit) => (Response::Permit, None),
+        Ok(Answer::Taken(item)) => (Response::Taken, Some(item)),
+        Ok(Answer::Value(item)) => (Response::Value, Some(item)),
+        Ok(Answer::Refused(_)) => (Response::Refused, None),
+        Err(error) if error.kind() == ErrorKind::Closed => (Response::Closed(error.message().into()), None),
+        Err(error) => (Response::NotShared(error.message().into()), None),
     };
     write(&told, item.as_ref())
 }
 
 /// As a task in a worker reads it.
 pub(super) fn read_answer(bytes: &[u8]) -> Result<Answer> {
-    let (told, rest) = postcard::take_from_bytes::<Told>(bytes).map_err(|_| nonsense())?;
+    let (told, rest) = postcard::take_from_bytes::<Response>(bytes).map_err(|_| nonsense())?;
     let item = || Item::Encoded(rest.into());
     match told {
-        Told::Done => Ok(Answer::Done),
-        Told::Flag(flag) => Ok(Answer::Flag(flag)),
-        Told::Count(count) => Ok(Answer::Count(count)),
-        Told::Permit => Ok(Answer::Permit),
-        Told::Taken => Ok(Answer::Taken(item())),
-        Told::Value => Ok(Answer::Value(item())),
-        Told::Refused => Ok(Answer::Refused(None)),
-        Told::Closed(message) => Err(Error::new(ErrorKind::Closed, message)),
-        Told::NotShared(message) => Err(Error::new(ErrorKind::NotShared, message)),
+        Response::Done => Ok(Answer::Done),
+        Response::Flag(flag) => Ok(Answer::Flag(flag)),
+        Response::Count(count) => Ok(Answer::Count(count)),
+        Response::Permit => Ok(Answer::Permit),
+        Response::Taken => Ok(Answer::Taken(item())),
+        Response::Value => Ok(Answer::Value(item())),
+        Response::Refused => Ok(Answer::Refused(None)),
+        Response::Closed(message) => Err(Error::new(ErrorKind::Closed, message)),
+        Response::NotShared(message) => Err(Error::new(ErrorKind::NotShared, message)),
     }
 }
 
 /// Where the tasks of one thread's runs ask.
-pub(in crate::client) struct Hatch {
+pub(in crate::client) struct ClusterService {
     core: Weak<Core>,
     /// Of the thread that waits for the runs, if it belongs to the cluster.
-    place: Option<Place>,
+    place: Option<CurrentWorker>,
     out: Arc<Mutex<Out>>,
 }
 
@@ -183,24 +183,24 @@ struct Out {
     away: Option<Away>,
 }
 
-impl Hatch {
-    pub(in crate::client) fn of(core: &Arc<Core>, place: Option<Place>) -> Arc<dyn Desk> {
-        Arc::new(Hatch { core: Arc::downgrade(core), place, out: Arc::default() })
+impl ClusterService {
+    pub(in crate::client) fn of(core: &Arc<Core>, place: Option<CurrentWorker>) -> Arc<dyn RequestHandler> {
+        Arc::new(ClusterService { core: Arc::downgrade(core), place, out: Arc::default() })
     }
 }
 
-impl fmt::Debug for Hatch {
+impl fmt::Debug for ClusterService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hatch").field("num_waiting", &self.out.lock().num_waiting).finish_non_exhaustive()
+        f.debug_struct("ClusterService").field("num_waiting", &self.out.lock().num_waiting).finish_non_exhaustive()
     }
 }
 
-impl Desk for Hatch {
-    fn admit(&self) -> Arc<dyn Caller> {
-        Arc::new_cyclic(|this| Guest {
+impl RequestHandler for ClusterService {
+    fn admit(&self) -> Arc<dyn Session> {
+        Arc::new_cyclic(|this| WorkerSession {
             this: Weak::clone(this),
             core: Weak::clone(&self.core),
-            wards: self.core.upgrade().map(|core| Wards::new(core.num_asking())),
+            wards: self.core.upgrade().map(|core| NestedTasks::new(core.num_asking())),
             state: Mutex::default(),
         })
     }
@@ -219,23 +219,23 @@ impl Desk for Hatch {
         let mut out = self.out.lock();
         out.num_waiting += 1;
         if out.num_waiting == 1 {
-            out.away = self.place.as_ref().map(Place::leave_for_a_while);
+            out.away = self.place.as_ref().map(CurrentWorker::leave_for_a_while);
         }
         Box::new(Back(Arc::clone(&self.out)))
     }
 }
 
 /// A worker process.
-struct Guest {
-    this: Weak<Guest>,
+struct WorkerSession {
+    this: Weak<WorkerSession>,
     core: Weak<Core>,
     /// What its tasks have handed in.
-    wards: Option<Arc<Wards>>,
-    state: Mutex<GuestState>,
+    wards: Option<Arc<NestedTasks>>,
+    state: Mutex<WorkerSessionState>,
 }
 
 #[derive(Default)]
-struct GuestState {
+struct WorkerSessionState {
     is_gone: bool,
     /// What it has permits of, and how many.
     permits: HashMap<String, (Subject, usize)>,
@@ -248,7 +248,7 @@ fn key(subject: &Subject) -> String {
     subject.to_string()
 }
 
-impl Guest {
+impl WorkerSession {
     /// Answers a question, unless the process is gone: then what it would have had goes back.
     fn tell(&self, number: u64, subject: &Subject, answer: Result<Answer>, reply: Reply) {
         {
@@ -326,7 +326,7 @@ impl Guest {
     }
 }
 
-impl Caller for Guest {
+impl Session for WorkerSession {
     fn ask(&self, number: u64, question: &[u8], reply: Reply) {
         match self.core.upgrade() {
             Some(core) => self.asked(&core, number, question, reply),

@@ -1,7 +1,7 @@
 //! The shared objects of a cluster, by kind and name, and who waits for what.
 //!
 //! Everything that can be done to an object is an [`Op`], whoever does it: a thread of this process, or a task in a worker on whose behalf the
-//! [`desk`](super::desk) asks. What cannot be answered at once is a [`Waiting`] with the function that takes the answer.
+//! [`handler`](super::handler) asks. What cannot be answered at once is a [`Waiting`] with the function that takes the answer.
 //!
 //! # What is always true
 //!

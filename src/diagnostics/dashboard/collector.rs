@@ -14,10 +14,10 @@
 //!    shape of its graph, unless that is larger than [`MAX_GRAPH`].
 //! 3. Counts miss nothing, also where records have been overwritten. They are those of the runs that have ended, in the store, and those of
 //!    the live runs, in the shards; a run goes from here to there under the lock of the store.
-//! 4. The runs of a cluster's futures are shown as one: the first gives its number to a [`Crowd`], and what the others do is counted there, from
+//! 4. The runs of a cluster's futures are shown as one: the first gives its number to a [`ClusterRun`], and what the others do is counted there, from
 //!    their end on in the store. Their tasks are numbered on.
 //! 5. What is kept for reports, of runs that have ended, is no more than [`MAX_REPORT_BYTES`], but for that of the last run. The oldest go.
-//!    Beside these, each crowd has two windows of no more than twice [`MAX_CROWD_NODES`] tasks each.
+//!    Beside these, each cluster_run has two windows of no more than twice [`MAX_CROWD_NODES`] tasks each.
 //! 6. A report is made of copies of samples, which are taken under the lock of the store, and of a graph, which is not copied there. Who adds
 //!    to the graph of a window while a report on it is made, copies it.
 
@@ -227,10 +227,10 @@ pub(super) struct KnownRun {
     promised: Option<(u64, Box<[u32]>)>,
 }
 
-/// What a run of futures is in the [`Crowd`] of its cluster.
+/// What a run of futures is in the [`ClusterRun`] of its cluster.
 #[derive(Clone, Copy, Debug)]
 struct Part {
-    crowd: RunId,
+    cluster_run: RunId,
     /// The number of its first task there.
     first: u32,
     /// The window in whose graph its tasks are, and the number of the first there.
@@ -239,7 +239,7 @@ struct Part {
 }
 
 /// The futures of one cluster, as if they were one run.
-pub(super) struct Crowd {
+pub(super) struct ClusterRun {
     pub(super) id: RunId,
     pub(super) title: Arc<str>,
     pub(super) scheduler: Arc<str>,
@@ -277,15 +277,15 @@ impl Window {
 }
 
 /// A cluster and what it is doing.
-pub(super) struct CrowdNow<'s> {
-    pub(super) crowd: &'s Crowd,
+pub(super) struct ClusterNow<'s> {
+    pub(super) cluster_run: &'s ClusterRun,
     /// With what goes on.
     pub(super) names: Vec<(u16, Counts)>,
     /// Futures that have not come to their end and are not of a graph that is shown by itself; `None` if the cluster is gone.
     pub(super) num_pending: Option<usize>,
 }
 
-impl Crowd {
+impl ClusterRun {
     fn count(&mut self, number: u16, counts: &Counts) {
         add_to(&mut self.names, number, counts);
     }
@@ -326,7 +326,7 @@ fn add_to(names: &mut Vec<(u16, Counts)>, number: u16, counts: &Counts) {
 impl KnownRun {
     /// The number of the run as which it is shown, and that of one of its tasks there.
     fn shown(&self, task: u32) -> (u64, u32) {
-        self.part.map_or((self.id, task), |part| (part.crowd.get(), part.first.wrapping_add(task)))
+        self.part.map_or((self.id, task), |part| (part.cluster_run.get(), part.first.wrapping_add(task)))
     }
 
     pub(super) fn is_part(&self) -> bool {
@@ -531,7 +531,7 @@ pub(super) struct Store {
     /// The oldest first.
     reports: VecDeque<Report>,
     /// The oldest first.
-    pub(super) crowds: Vec<Crowd>,
+    pub(super) cluster_runs: Vec<ClusterRun>,
 }
 
 impl Store {
@@ -550,22 +550,26 @@ impl Store {
         number
     }
 
-    /// The place of the crowd of a cluster; that of its first run is made.
-    fn crowd(&mut self, cluster: &ClusterInfo, first: RunId, scheduler: &str, started_ns: u64) -> usize {
-        if let Some(position) = self.crowds.iter().position(|crowd| crowd.cluster.id() == cluster.id()) {
+    /// The place of the cluster_run of a cluster; that of its first run is made.
+    fn cluster_run(&mut self, cluster: &ClusterInfo, first: RunId, scheduler: &str, started_ns: u64) -> usize {
+        if let Some(position) =
+            self.cluster_runs.iter().position(|cluster_run| cluster_run.cluster.id() == cluster.id())
+        {
             return position;
         }
-        if self.crowds.len() == MAX_CROWDS {
+        if self.cluster_runs.len() == MAX_CROWDS {
             // Of those that are gone, or else have nothing to do, or else of all, the one that has told of nothing for longest.
-            let rank = |crowd: &Crowd| (crowd.cluster.num_pending().map_or(0, |n| 1 + n.min(1)), crowd.last_ns);
-            let forgotten = (0..self.crowds.len()).min_by_key(|&index| rank(&self.crowds[index]));
-            forgotten.map(|index| self.crowds.remove(index));
+            let rank = |cluster_run: &ClusterRun| {
+                (cluster_run.cluster.num_pending().map_or(0, |n| 1 + n.min(1)), cluster_run.last_ns)
+            };
+            let forgotten = (0..self.cluster_runs.len()).min_by_key(|&index| rank(&self.cluster_runs[index]));
+            forgotten.map(|index| self.cluster_runs.remove(index));
         }
         // A thread of a cluster runs each by itself.
         let scheduler = if scheduler == "sync" { "threads" } else { scheduler };
         let text = format!("{}: futures on {scheduler}", cut(cluster.name()));
         self.log(started_ns, "cluster seen", Some(first.get()), &text);
-        self.crowds.push(Crowd {
+        self.cluster_runs.push(ClusterRun {
             id: first,
             title: cut(cluster.name()).into(),
             scheduler: cut(scheduler).into(),
@@ -578,7 +582,7 @@ impl Store {
             now: Window::new(0, started_ns),
             before: None,
         });
-        self.crowds.len() - 1
+        self.cluster_runs.len() - 1
     }
 
     fn log(&mut self, at_ns: u64, kind: &'static str, run: Option<u64>, text: &str) {
@@ -591,13 +595,16 @@ impl Store {
 
     /// A run of futures has ended; its counts are in the totals.
     fn end_part(&mut self, run: &KnownRun, part: Part, tallies: Vec<(Sample, Vec<Counts>)>, ended_ns: u64) {
-        let Some(crowd) = self.crowds.iter_mut().find(|crowd| crowd.id == part.crowd) else { return };
-        crowd.last_ns = crowd.last_ns.max(ended_ns);
+        let Some(cluster_run) = self.cluster_runs.iter_mut().find(|cluster_run| cluster_run.id == part.cluster_run)
+        else {
+            return;
+        };
+        cluster_run.last_ns = cluster_run.last_ns.max(ended_ns);
         for (&(number, _), counts) in tallies.iter().flat_map(|(_, counts)| run.groups.iter().zip(counts)) {
-            crowd.count(number, counts);
+            cluster_run.count(number, counts);
         }
-        let id = crowd.id;
-        let Some(window) = crowd.window_of(part) else { return };
+        let id = cluster_run.id;
+        let Some(window) = cluster_run.window_of(part) else { return };
         for (sample, _) in tallies {
             window.sample.take_over(sample, id, part.first_in_window, &window.sampling);
         }
@@ -660,7 +667,7 @@ pub(super) struct Now {
     pub(super) now_ns: u64,
     /// Of each live run, by slot.
     pub(super) live: Vec<(Arc<KnownRun>, Vec<Counts>)>,
-    /// The same of those that are parts of crowds.
+    /// The same of those that are parts of cluster_runs.
     pub(super) parts: Vec<(Arc<KnownRun>, Vec<Counts>)>,
     pub(super) running: Vec<Running>,
     pub(super) workers: Vec<WorkerTally>,
@@ -669,19 +676,20 @@ pub(super) struct Now {
 
 impl Now {
     /// The clusters, the oldest first.
-    pub(super) fn crowds<'s>(&self, store: &'s Store) -> Vec<CrowdNow<'s>> {
-        let now = |crowd: &'s Crowd| {
-            let mut names = crowd.names.clone();
-            let is_its = |run: &KnownRun| run.part.is_some_and(|part| part.crowd == crowd.id);
+    pub(super) fn cluster_runs<'s>(&self, store: &'s Store) -> Vec<ClusterNow<'s>> {
+        let now = |cluster_run: &'s ClusterRun| {
+            let mut names = cluster_run.names.clone();
+            let is_its = |run: &KnownRun| run.part.is_some_and(|part| part.cluster_run == cluster_run.id);
             for (run, counts) in self.parts.iter().filter(|(run, _)| is_its(run)) {
                 run.groups.iter().zip(counts).for_each(|(&(number, _), counts)| add_to(&mut names, number, counts));
             }
             // Those of graphs that are shown by themselves are counted there.
-            let of_graphs = self.live.iter().map(|(run, _)| run.num_promised(crowd.cluster.id())).sum();
-            let num_pending = crowd.cluster.num_pending().map(|num_pending| num_pending.saturating_sub(of_graphs));
-            CrowdNow { crowd, names, num_pending }
+            let of_graphs = self.live.iter().map(|(run, _)| run.num_promised(cluster_run.cluster.id())).sum();
+            let num_pending =
+                cluster_run.cluster.num_pending().map(|num_pending| num_pending.saturating_sub(of_graphs));
+            ClusterNow { cluster_run, names, num_pending }
         };
-        store.crowds.iter().map(now).collect()
+        store.cluster_runs.iter().map(now).collect()
     }
 }
 
@@ -701,7 +709,7 @@ impl Collector {
             events: VecDeque::new(),
             num_events: 0,
             reports: VecDeque::new(),
-            crowds: Vec::new(),
+            cluster_runs: Vec::new(),
         };
         Collector {
             epoch: Instant::now(),
@@ -899,7 +907,7 @@ impl Collector {
     /// The values that runs and futures hold.
     pub(super) fn values(&self, store: &Store) -> Values {
         // Futures first: a value goes from its run to its future, and so is not seen at both.
-        let held = store.crowds.iter().map(|crowd| crowd.cluster.num_held());
+        let held = store.cluster_runs.iter().map(|cluster_run| cluster_run.cluster.num_held());
         let (num_of_futures, bytes_of_futures) = held.fold((0, 0), |(n, bytes), of| (n + of.0, bytes + of.1));
         let (bytes, peak_bytes) = self.held.look();
         let together = peak_bytes.max(bytes + bytes_of_futures as u64);
@@ -933,22 +941,22 @@ impl Collector {
     }
 
     /// Whether it is the number of the futures of a cluster.
-    pub(super) fn is_crowd(&self, id: u64) -> bool {
-        self.store.lock().crowds.iter().any(|crowd| crowd.id.get() == id)
+    pub(super) fn is_cluster(&self, id: u64) -> bool {
+        self.store.lock().cluster_runs.iter().any(|cluster_run| cluster_run.id.get() == id)
     }
 
     /// What is recorded of the last futures of a cluster.
-    fn profile_of_crowd(&self, id: u64) -> Option<Profile> {
+    fn profile_of_cluster(&self, id: u64) -> Option<Profile> {
         let store = self.store.lock();
-        let crowd = store.crowds.iter().find(|crowd| crowd.id.get() == id)?;
-        let window = crowd.larger_window();
-        let is_over = crowd.cluster.num_pending().is_none_or(|num_pending| num_pending == 0);
-        let (started, last) = (Duration::from_nanos(window.started_ns), Duration::from_nanos(crowd.last_ns));
-        let ended = (is_over || window.number != crowd.now.number).then_some(last);
+        let cluster_run = store.cluster_runs.iter().find(|cluster_run| cluster_run.id.get() == id)?;
+        let window = cluster_run.larger_window();
+        let is_over = cluster_run.cluster.num_pending().is_none_or(|num_pending| num_pending == 0);
+        let (started, last) = (Duration::from_nanos(window.started_ns), Duration::from_nanos(cluster_run.last_ns));
+        let ended = (is_over || window.number != cluster_run.now.number).then_some(last);
         let recorded = RecordedRun {
-            id: crowd.id,
+            id: cluster_run.id,
             parent: None,
-            scheduler: crowd.scheduler.to_string(),
+            scheduler: cluster_run.scheduler.to_string(),
             started,
             ended,
             error: None,
@@ -964,8 +972,8 @@ impl Collector {
 
     /// What is recorded of a run; also of one that goes on.
     pub(super) fn profile(&self, id: u64) -> Option<Profile> {
-        if self.is_crowd(id) {
-            return self.profile_of_crowd(id);
+        if self.is_cluster(id) {
+            return self.profile_of_cluster(id);
         }
         let (run, samples, ended_ns, error) = {
             let store = self.store.lock();
@@ -1016,15 +1024,15 @@ impl Collector {
         let slot_of_family: Vec<u16> = {
             let mut store = self.store.lock();
             if let Some(cluster) = cluster {
-                let position = store.crowd(cluster, run.id(), scheduler, started_ns);
-                let crowd = &mut store.crowds[position];
-                let first = crowd.num_tasks;
-                crowd.num_tasks = first.wrapping_add(graph.num_tasks() as u32);
-                let id = crowd.id;
-                let window = crowd.window(started_ns);
+                let position = store.cluster_run(cluster, run.id(), scheduler, started_ns);
+                let cluster_run = &mut store.cluster_runs[position];
+                let first = cluster_run.num_tasks;
+                cluster_run.num_tasks = first.wrapping_add(graph.num_tasks() as u32);
+                let id = cluster_run.id;
+                let window = cluster_run.window(started_ns);
                 let first_in_window = window.graph.add(&graph);
                 window.num_calls += num_calls;
-                part = Some(Part { crowd: id, first, window: window.number, first_in_window });
+                part = Some(Part { cluster_run: id, first, window: window.number, first_in_window });
             }
             let numbers = (0..graph.num_families() as u32).map(|family| store.intern(graph.family_name(family)));
             let slot_of = |number| {

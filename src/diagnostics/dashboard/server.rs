@@ -425,7 +425,7 @@ async fn cancel(State(site): State<Arc<Site>>, Path(run): Path<u64>, headers: He
     if let Some(refusal) = refusal(&site, &headers, "cancel") {
         return refusal;
     }
-    if site.collector.is_crowd(run) {
+    if site.collector.is_cluster(run) {
         return (StatusCode::CONFLICT, "futures are cancelled one by one, by the program\n").into_response();
     }
     match site.aside(move |collector| collector.cancel(run)).await {

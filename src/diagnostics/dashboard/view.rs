@@ -4,7 +4,7 @@
 //! the lock is free again.
 
 use super::collector::{
-    Collector, Counts, CrowdNow, EventRecord, KnownRun, Now, OTHER, RunRecord, Stage, Store, TaskRecord, Values,
+    ClusterNow, Collector, Counts, EventRecord, KnownRun, Now, OTHER, RunRecord, Stage, Store, TaskRecord, Values,
 };
 use super::json::to_string as json;
 use super::resources::Sum;
@@ -279,8 +279,8 @@ fn live_run(store: &Store, run: &KnownRun, counts: &[Counts]) -> Run {
 }
 
 /// The futures of a cluster, as one run.
-fn crowd_run(store: &Store, now: &CrowdNow<'_>) -> Run {
-    let crowd = now.crowd;
+fn cluster_run_view(store: &Store, now: &ClusterNow<'_>) -> Run {
+    let cluster_run = now.cluster_run;
     let mut total = Counts::default();
     now.names.iter().for_each(|(_, counts)| total.add(counts));
     let group = |(number, counts): &(u16, Counts)| Group {
@@ -292,25 +292,25 @@ fn crowd_run(store: &Store, now: &CrowdNow<'_>) -> Run {
     };
     let is_running = num_open(now, &total) > 0;
     Run {
-        id: crowd.id.get(),
+        id: cluster_run.id.get(),
         kind: "futures",
         parent: None,
-        title: Text::of(&crowd.title),
-        scheduler: Text::of(&crowd.scheduler),
+        title: Text::of(&cluster_run.title),
+        scheduler: Text::of(&cluster_run.scheduler),
         state: match (is_running, now.num_pending) {
             (true, _) => "running",
             (false, Some(_)) => "idle",
             (false, None) => "finished",
         },
         num_tasks: (num_over(&total) + num_open(now, &total)) as usize,
-        started: seconds(crowd.started_ns),
-        ended: (!is_running).then(|| seconds(crowd.last_ns)),
+        started: seconds(cluster_run.started_ns),
+        ended: (!is_running).then(|| seconds(cluster_run.last_ns)),
         running: total.running,
         counts: (&total).into(),
         busy: seconds(total.busy_ns),
         error: None,
         has_graph: false,
-        has_report: crowd.has_report(),
+        has_report: cluster_run.has_report(),
         names: now.names.iter().map(group).collect(),
     }
 }
@@ -321,11 +321,11 @@ fn num_over(counts: &Counts) -> u64 {
 }
 
 /// Tasks of a cluster that have not come to their end.
-fn num_open(now: &CrowdNow<'_>, total: &Counts) -> u64 {
+fn num_open(now: &ClusterNow<'_>, total: &Counts) -> u64 {
     (total.running.max(0) as u64).max(now.num_pending.unwrap_or(0) as u64)
 }
 
-fn is_busy(now: &CrowdNow<'_>) -> bool {
+fn is_busy(now: &ClusterNow<'_>) -> bool {
     now.num_pending.is_some_and(|num_pending| num_pending > 0) || now.names.iter().any(|(_, it)| it.running > 0)
 }
 
@@ -423,7 +423,7 @@ fn by_name(store: &Store, now: &Now) -> Vec<Counts> {
 /// The futures of a cluster are a run that goes on while there are some.
 fn num_runs(store: &Store, now: &Now) -> NumRuns {
     let [finished, failed, cancelled] = store.num_runs;
-    let num_crowds = now.crowds(store).iter().filter(|crowd| is_busy(crowd)).count();
+    let num_crowds = now.cluster_runs(store).iter().filter(|cluster_run| is_busy(cluster_run)).count();
     NumRuns { running: now.live.len() + num_crowds, finished, failed, cancelled }
 }
 
@@ -448,13 +448,16 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &Store, now: &Now)
         let known = counts.finished + counts.failed + counts.skipped;
         run.num_tasks as i64 - known as i64 - counts.running.max(0)
     });
-    let crowds = now.crowds(store);
+    let cluster_runs = now.cluster_runs(store);
     let mut num_waiting = waiting.sum::<i64>().max(0);
-    for crowd in &crowds {
-        let num_running: i64 = crowd.names.iter().map(|(_, counts)| counts.running.max(0)).sum();
-        num_waiting += (crowd.num_pending.unwrap_or(0) as i64 - num_running).max(0);
+    for cluster_run in &cluster_runs {
+        let num_running: i64 = cluster_run.names.iter().map(|(_, counts)| counts.running.max(0)).sum();
+        num_waiting += (cluster_run.num_pending.unwrap_or(0) as i64 - num_running).max(0);
     }
-    let of_futures = crowds.iter().filter(|crowd| is_busy(crowd)).map(|crowd| crowd_run(store, crowd));
+    let of_futures = cluster_runs
+        .iter()
+        .filter(|cluster_run| is_busy(cluster_run))
+        .map(|cluster_run| cluster_run_view(store, cluster_run));
     let running = now.running.iter().take(MAX_RUNNING).map(|running| RunningTask {
         run: running.run,
         task: running.task,
@@ -566,8 +569,10 @@ pub(super) fn runs_json(collector: &Collector) -> String {
         let live = now.live.iter().rev().map(|(run, counts)| Run { names: Vec::new(), ..live_run(store, run, counts) });
         let mut runs: Vec<Run> = live.take(super::collector::MAX_RUNS).collect();
         runs.extend(store.runs.iter().rev().map(|run| ended_run(store, run)));
-        let crowds = now.crowds(store);
-        runs.extend(crowds.iter().map(|crowd| Run { names: Vec::new(), ..crowd_run(store, crowd) }));
+        let cluster_runs = now.cluster_runs(store);
+        runs.extend(
+            cluster_runs.iter().map(|cluster_run| Run { names: Vec::new(), ..cluster_run_view(store, cluster_run) }),
+        );
         Runs { now: seconds(now.now_ns), counts: num_runs(store, &now), runs }
     });
     // Those that go on first, the newest first; then those that did something last.
@@ -660,7 +665,7 @@ pub(super) fn graph_json(run: &KnownRun) -> Option<String> {
         width: f64,
         height: f64,
         boxes: Vec<Box<'a>>,
-        arrows: Vec<Arrow<'a>>,
+        edges: Vec<Edge<'a>>,
     }
     #[derive(Serialize)]
     struct Box<'a> {
@@ -678,7 +683,7 @@ pub(super) fn graph_json(run: &KnownRun) -> Option<String> {
         is_local: bool,
     }
     #[derive(Serialize)]
-    struct Arrow<'a> {
+    struct Edge<'a> {
         path: &'a str,
         has_values: bool,
         count: Option<usize>,
@@ -706,12 +711,12 @@ pub(super) fn graph_json(run: &KnownRun) -> Option<String> {
         is_value: it.is_value,
         is_local: it.is_local,
     });
-    let arrows = placed.arrows.iter().map(|arrow| Arrow {
-        path: &arrow.path,
-        has_values: arrow.has_values,
-        count: arrow.count.map(|it| it.0),
-        x: arrow.count.map(|it| tenths(it.1)),
-        y: arrow.count.map(|it| tenths(it.2)),
+    let edges = placed.edges.iter().map(|edge| Edge {
+        path: &edge.path,
+        has_values: edge.has_values,
+        count: edge.count.map(|it| it.0),
+        x: edge.count.map(|it| tenths(it.1)),
+        y: edge.count.map(|it| tenths(it.2)),
     });
     Some(json(&Graph {
         run: run.id,
@@ -721,7 +726,7 @@ pub(super) fn graph_json(run: &KnownRun) -> Option<String> {
         width: tenths(placed.width),
         height: tenths(placed.height),
         boxes: boxes.collect(),
-        arrows: arrows.collect(),
+        edges: edges.collect(),
     }))
 }
 

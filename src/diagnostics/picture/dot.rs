@@ -27,17 +27,17 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     for (number, shown) in scene.boxes.iter().enumerate() {
         let _ = writeln!(out, "  {prefix}{number} [{}];", attributes(shown));
     }
-    for arrow in &scene.arrows {
-        let _ = write!(out, "  {prefix}{} -> {prefix}{}", arrow.from, arrow.to);
+    for edge in &scene.edges {
+        let _ = write!(out, "  {prefix}{} -> {prefix}{}", edge.from, edge.to);
         let mut attributes = Vec::new();
-        if arrow.is_critical {
+        if edge.is_critical {
             attributes.push(format!("color=\"{CRITICAL}\", penwidth=2"));
         }
-        if !arrow.has_values {
+        if !edge.has_values {
             attributes.push("style=dashed".into());
         }
         if scene.is_collapsed {
-            attributes.push(format!("label=\"{}\"", text::number(arrow.count)));
+            attributes.push(format!("label=\"{}\"", text::number(edge.count)));
         }
         if !attributes.is_empty() {
             let _ = write!(out, " [{}]", attributes.join(", "));

@@ -36,14 +36,14 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
         });
         let _ = writeln!(out, "  {prefix}{number}{open}\"{}\"{close}:::c{color}", lines.join("<br>"));
     }
-    for arrow in &scene.arrows {
-        let line = match (arrow.is_critical, arrow.has_values) {
+    for edge in &scene.edges {
+        let line = match (edge.is_critical, edge.has_values) {
             (true, _) => "==>",
             (false, true) => "-->",
             (false, false) => "-.->",
         };
-        let label = if scene.is_collapsed { format!("|\"{}\"|", text::number(arrow.count)) } else { String::new() };
-        let _ = writeln!(out, "  {prefix}{} {line}{label} {prefix}{}", arrow.from, arrow.to);
+        let label = if scene.is_collapsed { format!("|\"{}\"|", text::number(edge.count)) } else { String::new() };
+        let _ = writeln!(out, "  {prefix}{} {line}{label} {prefix}{}", edge.from, edge.to);
     }
     for (number, color) in colors.iter().enumerate() {
         let text = if color.is_dark() { "#ffffff" } else { "#1b2330" };

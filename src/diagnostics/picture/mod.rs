@@ -20,14 +20,14 @@
 //!
 //! # How to read one
 //!
-//! A box is a task, under its name or that of its function, and an arrow leads from a task to one that needs its value; so data flows down
-//! the page, or to the right. An arrow in dashes is an order without a value ([`after`](crate::Delayed::after)). Boxes with a double border
+//! A box is a task, under its name or that of its function, and an edge leads from a task to one that needs its value; so data flows down
+//! the page, or to the right. An edge in dashes is an order without a value ([`after`](crate::Delayed::after)). Boxes with a double border
 //! are outputs. A box in dashes stays in this process ([`delayed_local`](crate::delayed_local)), one with round ends is a value that is
 //! there already. The thick red way is the critical path: the longest one, which no number of workers makes shorter. Names that do not
 //! fit are cut; an SVG shows the whole name under the mouse.
 //!
 //! A graph of more than [`max_tasks`](Picture::max_tasks) tasks is collapsed: one box for all tasks that do the same, with their number, and
-//! on the arrows the number of dependencies.
+//! on the edges the number of dependencies.
 //!
 //! The same graph gives the same bytes. An SVG is light or dark as the viewer is.
 
@@ -349,7 +349,7 @@ impl Picture {
 
     /// Writes the graph as a Mermaid flowchart, which many sites show where it stands in a Markdown text.
     ///
-    /// Mermaid refuses a text of more than 50 000 characters and more than 500 arrows unless it is told otherwise.
+    /// Mermaid refuses a text of more than 50 000 characters and more than 500 edges unless it is told otherwise.
     pub fn to_mermaid(&self) -> String {
         mermaid::write(self, &Scene::of(self))
     }

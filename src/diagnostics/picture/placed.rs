@@ -15,7 +15,7 @@ pub(in crate::diagnostics) struct Placed {
     pub(in crate::diagnostics) height: f64,
     pub(in crate::diagnostics) is_collapsed: bool,
     pub(in crate::diagnostics) boxes: Vec<PlacedBox>,
-    pub(in crate::diagnostics) arrows: Vec<PlacedArrow>,
+    pub(in crate::diagnostics) edges: Vec<PlacedArrow>,
     /// The box of each task.
     pub(in crate::diagnostics) box_of_task: Vec<u32>,
 }
@@ -70,12 +70,12 @@ impl Placed {
                 is_local: shown.sort == Sort::Local,
             }
         });
-        let arrows = scene.arrows.iter().zip(&layout.routes).map(|(arrow, route)| PlacedArrow {
+        let edges = scene.edges.iter().zip(&layout.routes).map(|(edge, route)| PlacedArrow {
             path: path(&map, &route.way),
-            has_values: arrow.has_values,
+            has_values: edge.has_values,
             count: route.label.map(|label| {
                 let Place { x, y } = map.place(label);
-                (arrow.count, x, y)
+                (edge.count, x, y)
             }),
         });
         let extent = map.size(layout.extent);
@@ -84,7 +84,7 @@ impl Placed {
             height: extent.height,
             is_collapsed: scene.is_collapsed,
             boxes: boxes.collect(),
-            arrows: arrows.collect(),
+            edges: edges.collect(),
             box_of_task: scene.box_of_task,
         }
     }
@@ -130,12 +130,12 @@ mod tests {
     #[test]
     fn boxes_lie_inside_and_arrows_end_at_them() {
         let placed = placed(5, 10);
-        assert_eq!((placed.boxes.len(), placed.arrows.len(), placed.is_collapsed), (6, 5, false));
+        assert_eq!((placed.boxes.len(), placed.edges.len(), placed.is_collapsed), (6, 5, false));
         for it in &placed.boxes {
             assert!(it.x >= 0.0 && it.y >= 0.0, "{it:?}");
             assert!(it.x + it.width <= placed.width + 0.1 && it.y + it.height <= placed.height + 0.1, "{it:?}");
         }
-        assert!(placed.arrows.iter().all(|arrow| arrow.path.starts_with('M') && arrow.count.is_none()));
+        assert!(placed.edges.iter().all(|edge| edge.path.starts_with('M') && edge.count.is_none()));
         assert_eq!(placed.boxes.iter().filter(|it| it.is_output).map(|it| &*it.name).collect::<Vec<_>>(), ["sum"]);
         assert_eq!(placed.box_of_task, [0, 1, 2, 3, 4, 5]);
     }
@@ -146,6 +146,6 @@ mod tests {
         assert!(placed.is_collapsed);
         let leaves = placed.boxes.iter().position(|it| it.name == "leaf #").unwrap();
         assert_eq!(placed.box_of_task.iter().filter(|&&it| it as usize == leaves).count(), 500);
-        assert_eq!(placed.arrows.iter().filter_map(|arrow| arrow.count).map(|it| it.0).sum::<usize>(), 500);
+        assert_eq!(placed.edges.iter().filter_map(|edge| edge.count).map(|it| it.0).sum::<usize>(), 500);
     }
 }

@@ -1,4 +1,4 @@
-//! What a picture shows: boxes and arrows with their words and colours, before anybody knows where they go.
+//! What a picture shows: boxes and edges with their words and colours, before anybody knows where they go.
 //!
 //! All three formats are written from a scene, so they show the same.
 
@@ -9,13 +9,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// See the [module](self). Boxes are numbered along the flow: an arrow to a box of a lower number goes against it.
+/// See the [module](self). Boxes are numbered along the flow: an edge to a box of a lower number goes against it.
 pub(super) struct Scene {
     pub(super) boxes: Vec<Shown>,
     /// The box of each task.
     #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard asks"))]
     pub(super) box_of_task: Vec<u32>,
-    pub(super) arrows: Vec<Arrow>,
+    pub(super) edges: Vec<Edge>,
     pub(super) is_collapsed: bool,
     /// How many tasks the critical path has; 0 if it is not marked.
     pub(super) path_len: usize,
@@ -35,7 +35,7 @@ pub(super) struct Shown {
     pub(super) is_critical: bool,
 }
 
-pub(super) struct Arrow {
+pub(super) struct Edge {
     pub(super) from: u32,
     pub(super) to: u32,
     /// How many dependencies it stands for.
@@ -69,8 +69,8 @@ impl Scene {
         let mut boxes: Vec<Shown> =
             (0..grouping.names.len()).map(|number| shown(picture, &grouping, number, is_collapsed)).collect();
         path.iter().for_each(|&id| boxes[grouping.of_task[id as usize] as usize].is_critical = true);
-        let arrows = arrows(graph, &grouping, &path);
-        Scene { boxes, box_of_task: grouping.of_task, arrows, is_collapsed, path_len: path.len() }
+        let edges = edges(graph, &grouping, &path);
+        Scene { boxes, box_of_task: grouping.of_task, edges, is_collapsed, path_len: path.len() }
     }
 }
 
@@ -164,9 +164,9 @@ fn shown(picture: &Picture, grouping: &Grouping, number: usize, is_collapsed: bo
     }
 }
 
-/// One arrow for all dependencies of one box on another, in the order of their first ones.
-fn arrows(graph: &Graph, grouping: &Grouping, path: &[u32]) -> Vec<Arrow> {
-    let mut arrows: Vec<Arrow> = Vec::new();
+/// One edge for all dependencies of one box on another, in the order of their first ones.
+fn edges(graph: &Graph, grouping: &Grouping, path: &[u32]) -> Vec<Edge> {
+    let mut edges: Vec<Edge> = Vec::new();
     let mut numbers: HashMap<(u32, u32), u32> = HashMap::new();
     // Most dependencies of one box are on the same box as the one before.
     let mut last: Option<((u32, u32), u32)> = None;
@@ -180,25 +180,19 @@ fn arrows(graph: &Graph, grouping: &Grouping, path: &[u32]) -> Vec<Arrow> {
                 let number = match last {
                     Some((same, number)) if same == ends => number,
                     _ => *numbers.entry(ends).or_insert_with(|| {
-                        arrows.push(Arrow {
-                            from: ends.0,
-                            to: ends.1,
-                            count: 0,
-                            has_values: false,
-                            is_critical: false,
-                        });
-                        arrows.len() as u32 - 1
+                        edges.push(Edge { from: ends.0, to: ends.1, count: 0, has_values: false, is_critical: false });
+                        edges.len() as u32 - 1
                     }),
                 };
                 last = Some((ends, number));
-                let arrow = &mut arrows[number as usize];
-                arrow.count += 1;
-                arrow.has_values |= has_values;
-                arrow.is_critical |= on_path.get(id as usize) == Some(&input);
+                let edge = &mut edges[number as usize];
+                edge.count += 1;
+                edge.has_values |= has_values;
+                edge.is_critical |= on_path.get(id as usize) == Some(&input);
             }
         }
     }
-    arrows
+    edges
 }
 
 impl Shown {

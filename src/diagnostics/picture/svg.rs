@@ -6,14 +6,14 @@
 use super::color::{Color, ColorBy};
 use super::graph::Sort;
 use super::layout::{self, Layout, Point, Way};
-use super::scene::{Arrow, Scene, Shown};
+use super::scene::{Edge, Scene, Shown};
 use super::text::{self, FONT_SIZE, SMALL_FONT_SIZE};
 use super::{Direction, Picture};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// Of arrows.
+/// Of edges.
 pub(super) const LINE: Color = Color::rgb(0x7a, 0x85, 0x94);
 /// Of the critical path.
 pub(super) const CRITICAL: Color = Color::rgb(0xcf, 0x3a, 0x2b);
@@ -56,7 +56,7 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     }
     let left = (width - drawing.width) / 2.0;
     out.put(format_args!("<g transform=\"translate({} {})\">\n", number(left), number(top)));
-    out.arrows(&map, scene, &layout);
+    out.edges(&map, scene, &layout);
     for (((shown, lines), &size), &centre) in scene.boxes.iter().zip(&lines).zip(&sizes).zip(&layout.boxes) {
         out.task(shown, lines, size, map.place(centre));
     }
@@ -79,7 +79,7 @@ pub(super) struct Drawing<'s> {
     pub(super) map: Map,
     pub(super) lines: Vec<Vec<Cow<'s, str>>>,
     pub(super) sizes: Vec<Size>,
-    /// What is written at each arrow.
+    /// What is written at each edge.
     pub(super) labels: Vec<Option<String>>,
     pub(super) layout: Layout,
 }
@@ -91,21 +91,21 @@ impl<'s> Drawing<'s> {
         let mut sizes: Vec<Size> = lines.iter().map(|lines| size_of_box(lines)).collect();
         align(scene, &mut sizes);
         let labels: Vec<Option<String>> =
-            scene.arrows.iter().map(|arrow| scene.is_collapsed.then(|| text::number(arrow.count))).collect();
-        let arrows: Vec<layout::Arrow> = scene
-            .arrows
+            scene.edges.iter().map(|edge| scene.is_collapsed.then(|| text::number(edge.count))).collect();
+        let edges: Vec<layout::Edge> = scene
+            .edges
             .iter()
             .zip(&labels)
-            .map(|(arrow, label)| layout::Arrow {
-                from: arrow.from,
-                to: arrow.to,
+            .map(|(edge, label)| layout::Edge {
+                from: edge.from,
+                to: edge.to,
                 label: label.as_ref().map(|label| {
                     map.abstracted(Size { width: text::width(label, SMALL_FONT_SIZE) + 6.0, height: SMALL_LINE_HEIGHT })
                 }),
             })
             .collect();
         let extents: Vec<Point> = sizes.iter().map(|&size| map.abstracted(size)).collect();
-        let layout = layout::layout(&extents, &arrows);
+        let layout = layout::layout(&extents, &edges);
         Drawing { map, lines, sizes, labels, layout }
     }
 }
@@ -249,12 +249,12 @@ impl Out {
     }
 
     /// The critical path comes last and so lies above the others; all heads of a kind are one path.
-    fn arrows(&mut self, map: &Map, scene: &Scene, layout: &Layout) {
+    fn edges(&mut self, map: &Map, scene: &Scene, layout: &Layout) {
         for is_critical in [false, true] {
             let mut heads = String::new();
-            for (arrow, route) in scene.arrows.iter().zip(&layout.routes) {
-                if arrow.is_critical == is_critical {
-                    self.arrow(map, arrow, &route.way, &mut heads);
+            for (edge, route) in scene.edges.iter().zip(&layout.routes) {
+                if edge.is_critical == is_critical {
+                    self.edge(map, edge, &route.way, &mut heads);
                 }
             }
             if !heads.is_empty() {
@@ -264,8 +264,8 @@ impl Out {
         }
     }
 
-    fn arrow(&mut self, map: &Map, arrow: &Arrow, way: &Way, heads: &mut String) {
-        let head = if arrow.is_critical { Head { length: 8.5, half: 4.3 } } else { Head { length: 7.0, half: 3.2 } };
+    fn edge(&mut self, map: &Map, edge: &Edge, way: &Way, heads: &mut String) {
+        let head = if edge.is_critical { Head { length: 8.5, half: 4.3 } } else { Head { length: 7.0, half: 3.2 } };
         let mut d = String::new();
         let mut put = |letter: &str, points: &[Point]| {
             d.push_str(letter);
@@ -303,12 +303,12 @@ impl Out {
                 );
             }
         }
-        self.line(arrow, &d);
+        self.line(edge, &d);
     }
 
-    fn line(&mut self, arrow: &Arrow, d: &str) {
-        let path = if arrow.is_critical { " path" } else { "" };
-        let order = if arrow.has_values { "" } else { " order" };
+    fn line(&mut self, edge: &Edge, d: &str) {
+        let path = if edge.is_critical { " path" } else { "" };
+        let order = if edge.has_values { "" } else { " order" };
         self.put(format_args!("<path class=\"line{path}{order}\" d=\"{d}\"/>\n"));
     }
 
@@ -449,7 +449,7 @@ impl Legend {
         add(scene.path_len > 0, Sample::Path, &picture.path_summary(scene));
         add(scene.boxes.iter().any(|shown| shown.sort == Sort::Local), Sample::Local, "stays in this process");
         add(scene.boxes.iter().any(|shown| shown.sort == Sort::Value), Sample::Value, "value");
-        add(scene.arrows.iter().any(|arrow| !arrow.has_values), Sample::Order, "order only");
+        add(scene.edges.iter().any(|edge| !edge.has_values), Sample::Order, "order only");
         let by_rank = picture.paint.is_none() && picture.color_by == ColorBy::Rank;
         add(by_rank && scene.boxes.len() > 1, Sample::Scale, "first to last");
         Legend { entries }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// More arrows than this make a trace that no viewer opens.
+/// More edges than this make a trace that no viewer opens.
 const MAX_FLOWS: usize = 200_000;
 
 impl Profile {
@@ -186,8 +186,8 @@ impl Profile {
         out
     }
 
-    /// A trace for `ui.perfetto.dev` and `chrome://tracing`: a track for each worker, one for the critical path of each run, an arrow along each
-    /// dependency, and counters for memory, values held and busy processors. Above 200 000 arrows the others are left out.
+    /// A trace for `ui.perfetto.dev` and `chrome://tracing`: a track for each worker, one for the critical path of each run, an edge along each
+    /// dependency, and counters for memory, values held and busy processors. Above 200 000 edges the others are left out.
     ///
     /// # Examples
     /// ```
@@ -248,7 +248,7 @@ impl Profile {
                         break;
                     }
                     num_flows += 1;
-                    // An arrow starts and ends within the calls that it joins.
+                    // An edge starts and ends within the calls that it joins.
                     let (left, arrived) = (from.started_ns + from.ran_ns.saturating_sub(1), to.started_ns);
                     for (phase, worker, at) in
                         [("s\",\"bp\":\"e", from.worker, left), ("f\",\"bp\":\"e", to.worker, arrived)]

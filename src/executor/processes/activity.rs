@@ -15,7 +15,7 @@ pub(super) enum Phase {
 
 /// A word for each thread of a worker.
 #[derive(Debug)]
-pub(super) struct Page(Words);
+pub(super) struct Activity(Words);
 
 /// In the place of a call: the results of all have been sent.
 const SENT: u32 = (1 << 31) - 1;
@@ -23,17 +23,17 @@ const SENT: u32 = (1 << 31) - 1;
 /// Threads do not share a cache line.
 const STRIDE: usize = 64 / size_of::<AtomicU64>();
 
-impl Page {
+impl Activity {
     /// A page, and what to send to the worker; `None` if the system gives no memory.
-    pub(super) fn new(num_threads: usize) -> Option<(Page, IpcSharedMemory)> {
+    pub(super) fn new(num_threads: usize) -> Option<(Activity, IpcSharedMemory)> {
         let words = Words::shared(num_threads * STRIDE)?;
         let memory = words.memory()?;
-        Some((Page(words), memory))
+        Some((Activity(words), memory))
     }
 
     /// The page in the worker.
     pub(super) fn received(memory: IpcSharedMemory) -> Self {
-        Page(Words::from_memory(memory))
+        Activity(Words::from_memory(memory))
     }
 
     fn word(&self, thread: usize) -> &AtomicU64 {
@@ -72,12 +72,12 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use super::{Page, Phase};
+    use super::{Activity, Phase};
 
     #[test]
     fn threads_have_words_of_their_own() {
-        let (page, memory) = Page::new(2).unwrap();
-        let there = Page::received(memory);
+        let (page, memory) = Activity::new(2).unwrap();
+        let there = Activity::received(memory);
         assert_eq!(page.busy_with(1), None);
         there.set(0, 7, 511, Phase::Busy);
         page.set(1, u32::MAX, 3, Phase::Busy);

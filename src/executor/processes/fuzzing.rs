@@ -120,7 +120,7 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
     let down = Down::Work(Work {
         batch: 1,
         run: 2,
-        surroundings: None,
+        task_context: None,
         codes: Vec::new(),
         num_calls: 1,
         calls: Body::Inline(calls.clone()),

@@ -8,7 +8,7 @@
 
 #![expect(unsafe_code, reason = "calls a function of which the type is known and nothing else")]
 
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use std::any::{TypeId, type_name};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -46,7 +46,7 @@ use std::ptr::NonNull;
 /// ```
 #[derive(Clone, Copy)]
 pub struct Initializer {
-    pub(crate) code: &'static Described<InitializerCode>,
+    pub(crate) code: &'static CodeDescriptor<InitializerCode>,
 }
 
 /// How a worker process runs an initializer.
@@ -120,8 +120,8 @@ where
          process; have it find what it needs by itself"
     );
 
-    const CODE: &'static Described<InitializerCode> =
-        &Described::new(type_name::<F>, InitializerCode { call: Self::call, type_id: TypeId::of::<F> });
+    const CODE: &'static CodeDescriptor<InitializerCode> =
+        &CodeDescriptor::new(type_name::<F>, InitializerCode { call: Self::call, type_id: TypeId::of::<F> });
 
     fn call() -> Result<(), String> {
         const { Self::CHECK };

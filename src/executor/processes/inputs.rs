@@ -7,7 +7,7 @@ use super::worker::decode;
 use crate::engine::{EncodedInputs, quietly};
 use crate::graph::crossing::ValueCode;
 use crate::graph::value::Cell;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::Codec;
 use crate::portable::region::Region;
 
@@ -20,7 +20,7 @@ struct Stored {
     codec: Codec,
     bytes: Box<[u8]>,
     regions: Vec<Region>,
-    code: &'static Described<ValueCode>,
+    code: &'static CodeDescriptor<ValueCode>,
 }
 
 impl StoredInputs {

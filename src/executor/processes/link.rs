@@ -5,7 +5,7 @@
 //! several messages where there are too many for one.
 
 use super::protocol::{Down, Encoding, Housekeeping, Up, Writer};
-use super::signals::undisturbed;
+use super::signals::with_signals_blocked;
 use crate::portable::codec::CodecError;
 use crate::portable::exchange::{Exchange, MAX_HANDLES, RegionRef};
 use crate::portable::region::{Handle, Region};
@@ -38,7 +38,7 @@ impl fmt::Display for Broken {
 }
 
 pub(super) fn receive<T: for<'de> Deserialize<'de> + Serialize>(from: &IpcReceiver<T>) -> Result<T, Broken> {
-    match undisturbed(|| catch_unwind(AssertUnwindSafe(|| from.recv()))) {
+    match with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| from.recv()))) {
         Ok(Ok(message)) => Ok(message),
         Ok(Err(IpcError::Disconnected | IpcError::Io(_))) => Err(Broken::Gone),
         Ok(Err(error)) => Err(Broken::Nonsense(error.to_string())),
@@ -53,7 +53,7 @@ pub(super) fn receive_within<T: for<'de> Deserialize<'de> + Serialize>(
 ) -> Result<Option<T>, Broken> {
     // What is less than a millisecond would be none, and this would turn in circles.
     let time = time.max(Duration::from_millis(1));
-    match undisturbed(|| catch_unwind(AssertUnwindSafe(|| from.try_recv_timeout(time)))) {
+    match with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| from.try_recv_timeout(time)))) {
         Ok(Ok(message)) => Ok(Some(message)),
         Ok(Err(TryRecvError::Empty)) => Ok(None),
         Ok(Err(TryRecvError::IpcError(IpcError::Disconnected | IpcError::Io(_)))) => Err(Broken::Gone),
@@ -63,7 +63,7 @@ pub(super) fn receive_within<T: for<'de> Deserialize<'de> + Serialize>(
 }
 
 pub(super) fn send<T: Serialize>(to: &IpcSender<T>, message: T) -> Result<(), Broken> {
-    match undisturbed(|| catch_unwind(AssertUnwindSafe(|| to.send(message)))) {
+    match with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| to.send(message)))) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(IpcError::SerializationError(error))) => {
             discard();

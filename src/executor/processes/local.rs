@@ -6,17 +6,17 @@
 #![expect(unsafe_code, reason = "it runs tasks through the engine, and encodes what they have left in their cells")]
 
 use super::pool::Core;
-use super::process::Doom;
-use super::requests::Desk;
+use super::process::KillReason;
+use super::requests::RequestHandler;
 use super::schedule::{Schedule, Value, local_task_refused, size};
 use super::settings::LocalTasks;
 use super::worker::KEEP_MIN_BYTES;
-use crate::engine::{CancelToken, Run, Timer, Worker, describe_panic};
+use crate::engine::{CancelToken, Run, RunAccess, Timer, describe_panic};
 use crate::error::{Error, ErrorKind};
 use crate::executor::threads::helpers::Helpers;
 use crate::executor::timer::TimerThread;
 use crate::graph::crossing::{Encoded, ValueCode};
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::Encoder;
 use crate::portable::region::Region;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,14 +29,14 @@ pub(super) fn execute(
     run: &Arc<Run>,
     num_workers: usize,
     pin: Option<u32>,
-    desk: Option<Arc<dyn Desk>>,
+    handler: Option<Arc<dyn RequestHandler>>,
 ) {
     if !run.claim() {
         return;
     }
     run.enter(|worker| {
         let settings = core.settings();
-        let schedule = Schedule::new(core, run, worker, pin, desk);
+        let schedule = Schedule::new(core, run, worker, pin, handler);
         if settings.local_tasks == LocalTasks::Error
             && let Some(id) = schedule.first_local(worker)
         {
@@ -53,7 +53,7 @@ pub(super) fn execute(
             let schedule = Arc::downgrade(&schedule);
             let kill = move || {
                 if let Some(schedule) = schedule.upgrade() {
-                    schedule.hosts().iter().for_each(|host| host.kill(Doom::Cancelled));
+                    schedule.hosts().iter().for_each(|host| host.kill(KillReason::Cancelled));
                 }
             };
             TimerThread::shared().start(settings.cancel_grace, Box::new(kill))
@@ -66,7 +66,7 @@ pub(super) fn execute(
 }
 
 /// Runs local tasks until the run has ended or was stopped.
-fn serve(worker: &Worker<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, max_threads: usize) {
+fn serve(worker: &RunAccess<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, max_threads: usize) {
     let run = schedule.run();
     let num_helpers = Arc::new(AtomicUsize::new(0));
     let look = run.has_outer_token().then_some(CancelToken::LOOK);
@@ -103,7 +103,7 @@ fn call_helper(core: &Arc<Core>, schedule: &Arc<Schedule>, num_helpers: &Arc<Ato
     Helpers::Own.call(usize::MAX, team, help);
 }
 
-fn run_local(worker: &Worker<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, id: u32) {
+fn run_local(worker: &RunAccess<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, id: u32) {
     if let Some(value) = kept_value(worker, core, schedule, id) {
         schedule.settle(worker, [(id, Some(value))]);
         core.announce_of(schedule);
@@ -142,7 +142,7 @@ fn run_local(worker: &Worker<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, id
 }
 
 /// The value of a task that is kept as it crosses, by an earlier run on these workers, if only tasks elsewhere ask for it.
-fn kept_value(worker: &Worker<'_>, core: &Core, schedule: &Schedule, id: u32) -> Option<Arc<Value>> {
+fn kept_value(worker: &RunAccess<'_>, core: &Core, schedule: &Schedule, id: u32) -> Option<Arc<Value>> {
     let task = worker.task(id);
     let awaited = task.awaited().filter(|_| !schedule.is_read_here(id) && !schedule.is_sunk(id))?;
     let value = awaited.encoded()?.into_any().downcast::<Value>().ok()?;
@@ -150,17 +150,17 @@ fn kept_value(worker: &Worker<'_>, core: &Core, schedule: &Schedule, id: u32) ->
 }
 
 /// Tells those who watch, unless the task has failed.
-fn finished(worker: &Worker<'_>, id: u32, encoded_bytes: Option<u64>) {
+fn finished(worker: &RunAccess<'_>, id: u32, encoded_bytes: Option<u64>) {
     if worker.cell(id).failure().is_none() {
         // SAFETY: the task has run, and its dependents have not been told.
         unsafe { worker.finished_after_all(id, encoded_bytes) };
     }
 }
 
-type Encoding = (Vec<u8>, Vec<Region>, &'static Described<ValueCode>);
+type Encoding = (Vec<u8>, Vec<Region>, &'static CodeDescriptor<ValueCode>);
 
 /// The value that a task has left in its cell, for tasks elsewhere; `None` if there are none that ask for it.
-fn encode(worker: &Worker<'_>, core: &Core, schedule: &Schedule, id: u32) -> Result<Option<Encoding>, Error> {
+fn encode(worker: &RunAccess<'_>, core: &Core, schedule: &Schedule, id: u32) -> Result<Option<Encoding>, Error> {
     let cell = worker.cell(id);
     let Some(code) = worker.task(id).kind().value_code else { return Ok(None) };
     if cell.failure().is_some() || !schedule.is_read_remotely(id) {

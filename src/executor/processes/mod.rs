@@ -59,7 +59,7 @@ use crate::engine::Run;
 use crate::error::{Error, ErrorKind};
 use crate::portable::codec::Codec;
 use parking_lot::Mutex;
-use requests::Desk;
+use requests::RequestHandler;
 use settings::ProcessSettings;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -160,8 +160,8 @@ impl ProcessExecutor {
         executor
     }
 
-    /// Takes a run to its end, on all workers or on this one. What its tasks ask is answered at the desk, if there is one.
-    pub(crate) fn execute_on(&self, run: &Arc<Run>, worker: Option<u32>, desk: Option<Arc<dyn Desk>>) {
+    /// Takes a run to its end, on all workers or on this one. What its tasks ask is answered at the handler, if there is one.
+    pub(crate) fn execute_on(&self, run: &Arc<Run>, worker: Option<u32>, handler: Option<Arc<dyn RequestHandler>>) {
         if boot::is_worker() {
             return SyncExecutor.execute(run);
         }
@@ -169,9 +169,9 @@ impl ProcessExecutor {
             return run.stop(Error::new(ErrorKind::NoWorker, refusal));
         }
         #[cfg(all(target_os = "linux", not(miri)))]
-        local::execute(&self.core, run, if worker.is_some() { 1 } else { self.num_workers.get() }, worker, desk);
+        local::execute(&self.core, run, if worker.is_some() { 1 } else { self.num_workers.get() }, worker, handler);
         #[cfg(not(all(target_os = "linux", not(miri))))]
-        let _ = (worker, desk);
+        let _ = (worker, handler);
     }
 
     /// How it encodes values.
@@ -207,7 +207,7 @@ impl ProcessExecutor {
         #[cfg(all(target_os = "linux", not(miri)))]
         for host in self.core.hosts(worker) {
             match at_once {
-                true => host.kill(process::Doom::Replaced),
+                true => host.kill(process::KillReason::Replaced),
                 false => self.core.disconnect(&host),
             }
         }

@@ -1,6 +1,6 @@
 //! One thread that sleeps until a worker ends, writes something that is to be captured, or has to be looked at.
 
-use super::process::Host;
+use super::process::WorkerProcess;
 use crate::engine::quietly;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -42,7 +42,7 @@ struct Monitor {
 
 #[derive(Default)]
 struct Hosts {
-    list: Vec<Weak<Host>>,
+    list: Vec<Weak<WorkerProcess>>,
     has_thread: bool,
 }
 
@@ -59,7 +59,7 @@ fn monitor() -> io::Result<&'static Monitor> {
 ///
 /// # Errors
 /// If there is no thread to be had.
-pub(super) fn watch(host: &Arc<Host>) -> io::Result<()> {
+pub(super) fn watch(host: &Arc<WorkerProcess>) -> io::Result<()> {
     let monitor = monitor()?;
     let mut hosts = monitor.hosts.lock();
     if !hosts.has_thread {
@@ -94,7 +94,7 @@ impl Monitor {
         let mut next_look = Instant::now() + LOOK_AT_MEMORY;
         let mut next_search = Instant::now() + LOOK_FOR_LOST;
         loop {
-            let hosts: Vec<Arc<Host>> = {
+            let hosts: Vec<Arc<WorkerProcess>> = {
                 let mut hosts = self.hosts.lock();
                 hosts.list.retain(|host| host.strong_count() > 0);
                 if hosts.list.is_empty() {
@@ -118,7 +118,12 @@ impl Monitor {
     }
 
     /// Waits until something happens, and returns the workers that have ended.
-    fn wait(&self, hosts: &[Arc<Host>], next_look: &mut Instant, next_search: &mut Instant) -> Vec<Arc<Host>> {
+    fn wait(
+        &self,
+        hosts: &[Arc<WorkerProcess>],
+        next_look: &mut Instant,
+        next_search: &mut Instant,
+    ) -> Vec<Arc<WorkerProcess>> {
         let pidfds: Vec<Arc<OwnedFd>> = hosts.iter().map(|host| host.pidfd()).collect();
         let outputs: Vec<&Arc<Output>> =
             hosts.iter().filter_map(|host| host.output()).filter(|o| o.is_open()).collect();

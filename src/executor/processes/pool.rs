@@ -1,6 +1,6 @@
 //! The slots, and what they share: settings, runs that want workers, and who sleeps.
 
-use super::process::{Channel, Host};
+use super::process::{Channel, WorkerProcess};
 use super::schedule::{Batch, Schedule};
 use super::settings::ProcessSettings;
 use super::slot::Slot;
@@ -8,7 +8,7 @@ use crate::engine::Run;
 use crate::error::{Error, ErrorKind};
 use crate::graph::crossing::TaskCode;
 use crate::portable::budget::Budget;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use crate::portable::region::Memory;
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
@@ -37,8 +37,8 @@ pub(super) struct Core {
     /// How long calls of each code have taken on average in the runs of one worker before.
     means: Mutex<HashMap<usize, f64>>,
     state: Mutex<State>,
-    places: Box<[Place]>,
-    stations: Box<[Mutex<Station>]>,
+    places: Box<[SlotState]>,
+    stations: Box<[Mutex<WorkerEntry>]>,
 }
 
 /// In the place of a worker's number: none.
@@ -46,7 +46,7 @@ const NOBODY: u32 = u32::MAX;
 
 /// What others know of a slot.
 #[derive(Debug)]
-struct Place {
+struct SlotState {
     /// The worker whose tasks it takes. At first that is the worker of its station, and [`NOBODY`] for spare slots. A slot whose task waits for an
     /// answer gives its worker to a spare one, and becomes one itself.
     worker: AtomicU32,
@@ -76,8 +76,8 @@ struct State {
 
 /// The place of one worker process, used by the slots of its threads.
 #[derive(Default)]
-struct Station {
-    host: Option<Arc<Host>>,
+struct WorkerEntry {
+    host: Option<Arc<WorkerProcess>>,
     /// Channels that their slots have not fetched yet.
     channels: Vec<Option<Channel>>,
     /// How often in a row it could not be started.
@@ -110,9 +110,9 @@ pub(super) enum Woken {
     Closed,
 }
 
-impl Place {
+impl SlotState {
     fn of(worker: u32) -> Self {
-        Place {
+        SlotState {
             worker: AtomicU32::new(worker),
             given_away: AtomicU32::new(NOBODY),
             bell: Condvar::new(),
@@ -160,7 +160,7 @@ impl Core {
             }),
             places: (0..num_stations * num_threads)
                 .map(|slot| if slot < num_slots { (slot / num_threads) as u32 } else { NOBODY })
-                .map(Place::of)
+                .map(SlotState::of)
                 .collect(),
             stations: (0..num_stations).map(|_| Mutex::default()).collect(),
             settings,
@@ -181,7 +181,7 @@ impl Core {
     }
 
     /// How long a call of this code takes on average, as far as is known; NaN if it is not.
-    pub(super) fn mean_ns(&self, code: &'static Described<TaskCode>) -> f64 {
+    pub(super) fn mean_ns(&self, code: &'static CodeDescriptor<TaskCode>) -> f64 {
         self.means.lock().get(&std::ptr::from_ref(code).addr()).copied().unwrap_or(f64::NAN)
     }
 
@@ -190,7 +190,7 @@ impl Core {
     pub(super) fn inheritance(&self, run: &Run) -> u64 {
         let settings = &self.settings;
         let is_overridden = |name: &OsStr| name.to_str().is_some_and(|name| settings.environment.contains_key(name));
-        let environment = run.surroundings().environment(&is_overridden);
+        let environment = run.task_context().environment(&is_overridden);
         let folder = match &settings.working_directory {
             Some(folder) if folder.is_absolute() => None,
             _ => std::env::current_dir().ok(),
@@ -410,20 +410,20 @@ impl Core {
     }
 
     /// The process that takes the tasks of a worker, if there is one.
-    pub(super) fn host(&self, worker: u32) -> Option<Arc<Host>> {
+    pub(super) fn host(&self, worker: u32) -> Option<Arc<WorkerProcess>> {
         self.hosts_where(|place| place.worker() == Some(worker)).into_iter().next()
     }
 
     /// The processes that take the tasks of a worker, or have one that waits.
-    pub(super) fn hosts(&self, worker: u32) -> Vec<Arc<Host>> {
+    pub(super) fn hosts(&self, worker: u32) -> Vec<Arc<WorkerProcess>> {
         self.hosts_where(|place| [place.worker(), place.given_away()].contains(&Some(worker)))
     }
 
-    fn hosts_where(&self, is_meant: impl Fn(&Place) -> bool) -> Vec<Arc<Host>> {
+    fn hosts_where(&self, is_meant: impl Fn(&SlotState) -> bool) -> Vec<Arc<WorkerProcess>> {
         let places = self.places.chunks(self.settings.threads_per_worker.get());
         let meant = places.zip(&self.stations).filter(|(places, _)| places.iter().any(&is_meant));
         // Not while one is being started.
-        let host = |station: &Mutex<Station>| {
+        let host = |station: &Mutex<WorkerEntry>| {
             let station = station.try_lock()?;
             station.host.as_ref().filter(|host| !host.has_ended()).map(Arc::clone)
         };
@@ -463,7 +463,7 @@ impl Core {
     /// Whether slots that have nothing to do are enough for what is ready in these runs. It would wait behind a batch for nothing, and for
     /// ever if that waits for it: how long a task has taken before says little of one that waits for others.
     fn is_left_to_others(&self, schedules: &[Arc<Schedule>]) -> bool {
-        let may_have_it = |place: &Place| {
+        let may_have_it = |place: &SlotState| {
             place.worker().is_some_and(|worker| schedules.iter().any(|schedule| schedule.is_for(worker)))
         };
         let num_free = self.places.iter().filter(|place| place.is_free() && may_have_it(place)).count();
@@ -478,11 +478,12 @@ impl Core {
         self: &Arc<Self>,
         slot: usize,
         inheritance: u64,
-    ) -> Result<(Arc<Host>, usize, Channel), Error> {
+    ) -> Result<(Arc<WorkerProcess>, usize, Channel), Error> {
         let num_threads = self.settings.threads_per_worker.get();
         let (number, thread) = (slot / num_threads, slot % num_threads);
         let mut station = self.stations[number].lock();
-        let fits = |host: &&Arc<Host>| !host.has_ended() && !host.is_retired() && host.inheritance() == inheritance;
+        let fits =
+            |host: &&Arc<WorkerProcess>| !host.has_ended() && !host.is_retired() && host.inheritance() == inheritance;
         if let Some(host) = station.host.as_ref().filter(fits).map(Arc::clone)
             && let Some(channel) = station.channels[thread].take()
         {
@@ -492,7 +493,7 @@ impl Core {
             host.retire();
             station.channels.drain(..).flatten().for_each(|_| host.leave());
         }
-        let (host, channels) = Host::start(self, number as u32, inheritance).inspect_err(|_| {
+        let (host, channels) = WorkerProcess::start(self, number as u32, inheritance).inspect_err(|_| {
             station.num_failed_starts += 1;
         })?;
         station.num_failed_starts = 0;
@@ -505,7 +506,7 @@ impl Core {
     }
 
     /// A worker that was to be closed: channels that nobody has fetched are closed as well.
-    pub(super) fn disconnect(&self, host: &Arc<Host>) {
+    pub(super) fn disconnect(&self, host: &Arc<WorkerProcess>) {
         host.retire();
         if self.settings.threads_per_worker.get() > 1 {
             // Slots of its other threads may sleep.
@@ -563,7 +564,7 @@ impl Core {
 
     pub(super) fn is_without_workers(&self) -> bool {
         // A station that is in use may be starting a worker, which nobody should wait for here.
-        let is_there = |station: &Mutex<Station>| {
+        let is_there = |station: &Mutex<WorkerEntry>| {
             station.try_lock().is_none_or(|station| station.host.as_ref().is_some_and(|host| !host.has_ended()))
         };
         !self.stations.iter().any(is_there)

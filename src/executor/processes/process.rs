@@ -1,19 +1,19 @@
 //! One worker process, as the slots that use its threads see it.
 //!
-//! A host is started by a slot and lives until it dies or the last slot says goodbye. It dies for one of the reasons in [`Doom`], if this
+//! A host is started by a slot and lives until it dies or the last slot says goodbye. It dies for one of the reasons in [`KillReason`], if this
 //! process killed it, or for one of its own.
 
-use super::activity::Page;
+use super::activity::Activity;
 use super::boot;
 use super::lifeline::Lifeline;
 use super::link::{Broken, prepare, receive, send};
 use super::monitor::{self, Output, Watched};
 use super::pool::{Core, next_origin};
 use super::protocol::{Down, Hello, Setup, Up};
-use super::requests::{Caller, Desk};
+use super::requests::{RequestHandler, Session};
 use super::schedule::Value;
-use super::signals::undisturbed;
-use super::spawn::{Exit, Killer, SpawnSpec, Spawned, WorkerProcess, exe_id, spawn};
+use super::signals::with_signals_blocked;
+use super::spawn::{ChildProcess, Exit, Killer, SpawnSpec, Spawned, exe_id, spawn};
 use crate::engine::Timer;
 use crate::engine::callback::Replaceable;
 use crate::error::{Error, ErrorKind, WorkerExit};
@@ -39,7 +39,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How long a worker whose channel is broken may take to end by itself, so that the way it did can be told. One that was killed closes its
 /// channels a little before its end can be seen.
-pub(super) const LAST_BREATH: Duration = Duration::from_millis(200);
+pub(super) const EXIT_GRACE: Duration = Duration::from_millis(200);
 
 /// How long after a failure it is tried again to tell a slot that its worker will not come.
 const ABANDON_AGAIN: Duration = Duration::from_millis(50);
@@ -49,7 +49,7 @@ const KEPT_MAX_BYTES: usize = 256 << 20;
 
 /// Why this process killed a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Doom {
+pub(super) enum KillReason {
     /// It took longer than this to start.
     Start(Duration),
     /// The task in this batch of this thread took longer than `limit`. What other threads are busy with has nothing to do with it.
@@ -78,11 +78,11 @@ enum NotReady {
     Because(String),
 }
 
-impl Replaceable for Host {
+impl Replaceable for WorkerProcess {
     fn replace(&self) -> bool {
         let is_there = !self.has_ended();
         if is_there {
-            self.kill(Doom::Replaced);
+            self.kill(KillReason::Replaced);
         }
         is_there
     }
@@ -102,21 +102,21 @@ pub(super) struct Channel {
 }
 
 /// See the [module](self).
-pub(super) struct Host {
+pub(super) struct WorkerProcess {
     number: u32,
     /// See [`Core::inheritance`].
     inheritance: u64,
     pid: u32,
-    process: Mutex<WorkerProcess>,
+    process: Mutex<ChildProcess>,
     killer: Killer,
     lifeline: Lifeline,
     /// What it has taken of shared memory. Until the process has ended.
     share: Mutex<Option<Member>>,
-    page: Page,
-    doom: Mutex<Option<Doom>>,
+    page: Activity,
+    kill_reason: Mutex<Option<KillReason>>,
     has_ended: AtomicBool,
     is_leaving: AtomicBool,
-    bell: Mutex<Bell>,
+    bell: Mutex<WakeTarget>,
     output: Option<Arc<Output>>,
     /// Slots that have a channel or may still get one.
     num_links: AtomicUsize,
@@ -125,21 +125,21 @@ pub(super) struct Host {
     num_taken: AtomicU64,
     waits: Box<[Wait]>,
     kept: Mutex<KeptList>,
-    asker: Mutex<Asker>,
+    asker: Mutex<TaskSession>,
     core: Weak<Core>,
 }
 
 /// The worker as one that asks.
-enum Asker {
+enum TaskSession {
     /// It has not asked anything yet.
     Silent,
-    Admitted(Arc<dyn Caller>),
+    Admitted(Arc<dyn Session>),
     /// It has ended.
     Gone,
 }
 
 /// How the slots are told that the worker has ended.
-enum Bell {
+enum WakeTarget {
     /// By a word in the place of the worker's own.
     Starting(String),
     Serving(Vec<IpcSender<Up>>),
@@ -167,22 +167,26 @@ struct KeptList {
     dropped: Vec<u64>,
 }
 
-impl fmt::Debug for Host {
+impl fmt::Debug for WorkerProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host")
+        f.debug_struct("WorkerProcess")
             .field("number", &self.number)
             .field("pid", &self.pid)
             .field("has_ended", &self.has_ended)
-            .field("doom", &self.doom.lock())
+            .field("kill_reason", &self.kill_reason.lock())
             .field("waits", &self.waits)
             .field("busy_with", &(0..self.waits.len()).map(|thread| self.busy_with(thread)).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
 
-impl Host {
+impl WorkerProcess {
     /// Starts a worker and waits until it is ready. It dies with the calling thread.
-    pub(super) fn start(core: &Arc<Core>, number: u32, inheritance: u64) -> Result<(Arc<Host>, Vec<Channel>), Error> {
+    pub(super) fn start(
+        core: &Arc<Core>,
+        number: u32,
+        inheritance: u64,
+    ) -> Result<(Arc<WorkerProcess>, Vec<Channel>), Error> {
         let settings = core.settings();
         let broken = |what: &str| Error::new(ErrorKind::NoWorker, format!("a worker process did not start: {what}"));
         prepare().map_err(|error| broken(&format!("no channel for it: {error}")))?;
@@ -191,9 +195,9 @@ impl Host {
         let spawned = spawn(&SpawnSpec { server: &name, settings });
         let Spawned { process, lifeline, output } = spawned.map_err(|error| Error::new(ErrorKind::NoWorker, error))?;
         let num_threads = settings.threads_per_worker.get();
-        let (page, memory) = Page::new(num_threads).ok_or_else(|| broken("there is no shared memory"))?;
+        let (page, memory) = Activity::new(num_threads).ok_or_else(|| broken("there is no shared memory"))?;
         let (share, budget) = core.memory.budget().join().ok_or_else(|| broken("there is no shared memory"))?;
-        let host = Arc::new(Host {
+        let host = Arc::new(WorkerProcess {
             number,
             inheritance,
             pid: process.pid(),
@@ -202,17 +206,17 @@ impl Host {
             lifeline,
             share: Mutex::new(Some(share)),
             page,
-            doom: Mutex::new(None),
+            kill_reason: Mutex::new(None),
             has_ended: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
-            bell: Mutex::new(Bell::Starting(name)),
+            bell: Mutex::new(WakeTarget::Starting(name)),
             output: output.map(|pipe| Arc::new(Output::new(pipe, number))),
             num_links: AtomicUsize::new(num_threads),
             num_busy: AtomicUsize::new(0),
             num_taken: AtomicU64::new(0),
             waits: (0..num_threads).map(|_| Wait::default()).collect(),
             kept: Mutex::default(),
-            asker: Mutex::new(Asker::Silent),
+            asker: Mutex::new(TaskSession::Silent),
             core: Arc::downgrade(core),
         });
         monitor::watch(&host).map_err(|error| broken(&format!("it cannot be watched: {error}")))?;
@@ -223,7 +227,7 @@ impl Host {
                 limit,
                 Box::new(move || {
                     if let Some(host) = host.upgrade() {
-                        host.kill(Doom::Start(limit));
+                        host.kill(KillReason::Start(limit));
                     }
                 }),
             )
@@ -231,12 +235,12 @@ impl Host {
         match host.greet(core, server, memory, budget, num_threads) {
             Ok(channels) => Ok((host, channels)),
             Err(problem) => {
-                if !matches!(problem, NotReady::Ended) || !host.ends_within(LAST_BREATH) {
-                    host.kill(Doom::Breach("it was not ready".into()));
+                if !matches!(problem, NotReady::Ended) || !host.ends_within(EXIT_GRACE) {
+                    host.kill(KillReason::Breach("it was not ready".into()));
                 }
                 let exit = host.exit();
-                let what = match (host.doom(), problem) {
-                    (Some(Doom::Start(limit)), _) => format!(
+                let what = match (host.kill_reason(), problem) {
+                    (Some(KillReason::Start(limit)), _) => format!(
                         "it was not ready in {limit:?}; does its initializer or a constructor of the program wait for something? \
                          See processes.start_timeout"
                     ),
@@ -262,7 +266,7 @@ impl Host {
         budget: BudgetHandle,
         num_threads: usize,
     ) -> Result<Vec<Channel>, NotReady> {
-        let accepted = undisturbed(|| catch_unwind(AssertUnwindSafe(|| server.accept())));
+        let accepted = with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| server.accept())));
         // Without a word: then it is on its way out, or has to be sent there.
         let Ok(Ok((_server, Hello::Worker { version, executable, setup }))) = accepted else {
             return Err(NotReady::Ended);
@@ -282,7 +286,7 @@ impl Host {
             threads.push(Setup::Thread(their_from, their_to));
             channels.push(Channel { to, from });
         }
-        *self.bell.lock() = Bell::Serving(bells);
+        *self.bell.lock() = WakeTarget::Serving(bells);
         // Whoever rang before has rung at the server, where nobody listens any more.
         if self.has_ended() {
             return Err(NotReady::Ended);
@@ -309,7 +313,7 @@ impl Host {
         for channel in &channels {
             match receive(&channel.from) {
                 Ok(Up::Ready(ready)) => ready?,
-                Ok(Up::Doorbell) | Err(Broken::Gone) => return Err(NotReady::Ended),
+                Ok(Up::WakeForEnd) | Err(Broken::Gone) => return Err(NotReady::Ended),
                 Ok(_) => return Err("it said something else than that it is ready".to_owned().into()),
                 Err(broken) => return Err(broken.to_string().into()),
             }
@@ -343,8 +347,8 @@ impl Host {
     }
 
     /// Kills the worker. The first reason counts.
-    pub(super) fn kill(&self, doom: Doom) {
-        self.doom.lock().get_or_insert(doom);
+    pub(super) fn kill(&self, kill_reason: KillReason) {
+        self.kill_reason.lock().get_or_insert(kill_reason);
         self.killer.kill();
     }
 
@@ -378,13 +382,13 @@ impl Host {
             let is_overdue = batch != 0 && self.page.has_sent(thread).is_some_and(|sent| sent >= batch);
             let before = wait.overdue.swap(if is_overdue { batch } else { 0 }, Ordering::Relaxed);
             if is_overdue && before == batch {
-                self.kill(Doom::Breach("results that were sent and have not arrived".into()));
+                self.kill(KillReason::Breach("results that were sent and have not arrived".into()));
             }
         }
     }
 
-    pub(super) fn doom(&self) -> Option<Doom> {
-        self.doom.lock().clone()
+    pub(super) fn kill_reason(&self) -> Option<KillReason> {
+        self.kill_reason.lock().clone()
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -410,40 +414,40 @@ impl Host {
 
     // ---- what it asks ----
 
-    /// The worker at this desk, where it has asked before or asks for the first time; `None` if it has ended.
-    pub(super) fn caller(&self, desk: &Arc<dyn Desk>) -> Option<Arc<dyn Caller>> {
+    /// The worker at this handler, where it has asked before or asks for the first time; `None` if it has ended.
+    pub(super) fn caller(&self, handler: &Arc<dyn RequestHandler>) -> Option<Arc<dyn Session>> {
         let mut asker = self.asker.lock();
-        if matches!(*asker, Asker::Silent) {
-            *asker = Asker::Admitted(desk.admit());
+        if matches!(*asker, TaskSession::Silent) {
+            *asker = TaskSession::Admitted(handler.admit());
         }
         match &*asker {
-            Asker::Admitted(caller) => Some(Arc::clone(caller)),
+            TaskSession::Admitted(caller) => Some(Arc::clone(caller)),
             _ => None,
         }
     }
 
     /// The worker, if it has asked something before.
-    pub(super) fn known_caller(&self) -> Option<Arc<dyn Caller>> {
+    pub(super) fn known_caller(&self) -> Option<Arc<dyn Session>> {
         match &*self.asker.lock() {
-            Asker::Admitted(caller) => Some(Arc::clone(caller)),
+            TaskSession::Admitted(caller) => Some(Arc::clone(caller)),
             _ => None,
         }
     }
 
     /// It asks nothing any more, and has nothing of what it was given as an answer.
     pub(super) fn stop_asking(&self) {
-        let asker = std::mem::replace(&mut *self.asker.lock(), Asker::Gone);
-        if let Asker::Admitted(caller) = asker {
+        let asker = std::mem::replace(&mut *self.asker.lock(), TaskSession::Gone);
+        if let TaskSession::Admitted(caller) = asker {
             caller.ended();
         }
     }
 
     /// Has the slot of a thread look up from its channel. The thread waits for an answer, so there is room in the channel.
-    pub(super) fn knock(&self, thread: usize) {
-        if let Bell::Serving(bells) = &*self.bell.lock()
+    pub(super) fn wake(&self, thread: usize) {
+        if let WakeTarget::Serving(bells) = &*self.bell.lock()
             && let Some(bell) = bells.get(thread)
         {
-            let _ = send(bell, Up::Knock);
+            let _ = send(bell, Up::WakeForAnswer);
         }
     }
 
@@ -609,12 +613,12 @@ fn abandon(server: &str) -> bool {
     }
 }
 
-impl Watched for Host {
+impl Watched for WorkerProcess {
     fn ended(&self) {
         self.has_ended.store(true, Ordering::SeqCst);
-        let bell = std::mem::replace(&mut *self.bell.lock(), Bell::Rung);
+        let bell = std::mem::replace(&mut *self.bell.lock(), WakeTarget::Rung);
         match bell {
-            Bell::Starting(server) => {
+            WakeTarget::Starting(server) => {
                 if !abandon(&server) {
                     // Out of open files, most likely. Whoever waits at the server has no other way to learn of it.
                     let again = move || {
@@ -625,10 +629,10 @@ impl Watched for Host {
                     let _ = std::thread::Builder::new().name("sprang-bell".into()).spawn(again);
                 }
             }
-            Bell::Serving(bells) => {
+            WakeTarget::Serving(bells) => {
                 for (bell, wait) in bells.into_iter().zip(&self.waits) {
                     let ring = move || {
-                        let _ = send(&bell, Up::Doorbell);
+                        let _ = send(&bell, Up::WakeForEnd);
                     };
                     // The channel may be full, which does not last while the slot reads; but it may be decoding values. What else ends
                     // meanwhile is to be noticed. (Without a thread the slot finds out when it has come to the end of the channel.)
@@ -639,7 +643,7 @@ impl Watched for Host {
                     }
                 }
             }
-            Bell::Rung => {}
+            WakeTarget::Rung => {}
         }
         self.stop_asking();
         if let Some(core) = self.core.upgrade() {
@@ -648,14 +652,14 @@ impl Watched for Host {
     }
 
     fn used_too_much(&self, limit: u64, used: u64) {
-        self.kill(Doom::MemoryLimit { limit, used });
+        self.kill(KillReason::MemoryLimit { limit, used });
     }
 }
 
 /// In which workers a value is kept decoded.
 #[derive(Default)]
 pub(super) struct Kept {
-    hosts: Mutex<Vec<Weak<Host>>>,
+    hosts: Mutex<Vec<Weak<WorkerProcess>>>,
 }
 
 impl fmt::Debug for Kept {
@@ -665,11 +669,11 @@ impl fmt::Debug for Kept {
 }
 
 impl Kept {
-    pub(super) fn is_in(&self, host: &Arc<Host>) -> bool {
+    pub(super) fn is_in(&self, host: &Arc<WorkerProcess>) -> bool {
         self.hosts.lock().iter().any(|other| other.as_ptr() == Arc::as_ptr(host))
     }
 
-    fn add(&self, host: &Arc<Host>) -> bool {
+    fn add(&self, host: &Arc<WorkerProcess>) -> bool {
         let mut hosts = self.hosts.lock();
         hosts.retain(|other| other.strong_count() > 0);
         let is_new = hosts.iter().all(|other| other.as_ptr() != Arc::as_ptr(host));
@@ -679,7 +683,7 @@ impl Kept {
         is_new
     }
 
-    fn remove(&self, host: &Arc<Host>) {
+    fn remove(&self, host: &Arc<WorkerProcess>) {
         self.hosts.lock().retain(|other| other.as_ptr() != Arc::as_ptr(host));
     }
 

@@ -21,10 +21,10 @@
 //!   Down::Housekeeping ->                     now and then; no answer
 //!   Down::Trim ->                             when there has been nothing to do for a while
 //!           <- Up::Trimmed
-//!   Down::Bye ->                              the worker ends
+//!   Down::Goodbye ->                              the worker ends
 //! ```
 //!
-//! A worker that ends at any other point is found by its process handle; [`Up::Doorbell`] is what the parent then sends to itself.
+//! A worker that ends at any other point is found by its process handle; [`Up::WakeForEnd`] is what the parent then sends to itself.
 //! A batch is numbered, its results carry its number and the index of the call, and a result that fits no batch under way is a breach
 //! after which the worker is killed. So nothing that a confused or half-dead worker says is taken for something else.
 //!
@@ -73,7 +73,7 @@ pub(super) enum Setup {
         /// What it may take of shared memory.
         budget: BudgetHandle,
         initializer: Option<CodeRef>,
-        /// Tells which call each thread is busy with; see [`Page`](super::activity::Page).
+        /// Tells which call each thread is busy with; see [`Activity`](super::activity::Activity).
         page: IpcSharedMemory,
         /// How much tasks may log: the number of a `log::LevelFilter`.
         log_level: usize,
@@ -98,7 +98,7 @@ pub(super) enum Down {
         /// `None` if there is nobody to ask.
         answer: Option<Body>,
     },
-    Bye,
+    Goodbye,
 }
 
 /// A batch of calls of one run.
@@ -107,7 +107,7 @@ pub(super) struct Work {
     pub(super) batch: u32,
     pub(super) run: u64,
     /// The run's configuration, the first time that this thread has to do with the run.
-    pub(super) surroundings: Option<(CodeRef, Bytes)>,
+    pub(super) task_context: Option<(CodeRef, Bytes)>,
     /// Code that this thread has not seen yet; calls refer to code by its place in the list of all that was ever sent.
     pub(super) codes: Vec<Code>,
     pub(super) num_calls: u32,
@@ -146,9 +146,9 @@ pub(super) enum Up {
     Withdraw(u64),
     Note(Body),
     /// The parent to itself: look up, the worker has ended.
-    Doorbell,
+    WakeForEnd,
     /// The parent to itself: there is an answer, or it has taken long.
-    Knock,
+    WakeForAnswer,
 }
 
 /// What each side tells the other about shared memory and kept values, beside the work.
@@ -302,9 +302,9 @@ pub(super) struct CallResult<'a> {
 
 /// Bytes that are not what the protocol says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Garbage;
+pub(super) struct Malformed;
 
-impl fmt::Display for Garbage {
+impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a message that makes no sense")
     }
@@ -443,52 +443,52 @@ impl<'a> Reader<'a> {
         self.bytes.is_empty()
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], Garbage> {
-        let (taken, rest) = self.bytes.split_at_checked(len).ok_or(Garbage)?;
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.bytes.split_at_checked(len).ok_or(Malformed)?;
         self.bytes = rest;
         Ok(taken)
     }
 
-    fn u8(&mut self) -> Result<u8, Garbage> {
+    fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(self.take(1)?[0])
     }
 
-    fn u32(&mut self) -> Result<u32, Garbage> {
-        Ok(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| Garbage)?))
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| Malformed)?))
     }
 
-    fn u64(&mut self) -> Result<u64, Garbage> {
-        Ok(u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| Garbage)?))
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| Malformed)?))
     }
 
-    fn sized(&mut self) -> Result<&'a [u8], Garbage> {
+    fn sized(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.u32()?;
         self.take(len as usize)
     }
 
-    fn text(&mut self) -> Result<&'a str, Garbage> {
-        std::str::from_utf8(self.sized()?).map_err(|_| Garbage)
+    fn text(&mut self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.sized()?).map_err(|_| Malformed)
     }
 
     /// A list whose items take up at least `min_len` bytes each.
     fn list<T>(
         &mut self,
         min_len: usize,
-        mut item: impl FnMut(&mut Self) -> Result<T, Garbage>,
-    ) -> Result<Vec<T>, Garbage> {
+        mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Malformed> {
         let len = self.u32()? as usize;
         if len > self.bytes.len() / min_len {
-            return Err(Garbage);
+            return Err(Malformed);
         }
         (0..len).map(|_| item(self)).collect()
     }
 
-    fn encoding(&mut self) -> Result<Encoding<'a>, Garbage> {
+    fn encoding(&mut self) -> Result<Encoding<'a>, Malformed> {
         let regions = self.list(16, |reader| Ok(RegionRef { id: reader.u64()?, len: reader.u64()? }))?;
         Ok(Encoding { bytes: self.sized()?, regions })
     }
 
-    pub(super) fn call(&mut self) -> Result<Call<'a>, Garbage> {
+    pub(super) fn call(&mut self) -> Result<Call<'a>, Malformed> {
         let ship = self.truth()?;
         let (code, keep) = (self.u32()?, self.u64()?);
         let name = Some(self.text()?).filter(|name| !name.is_empty());
@@ -496,24 +496,24 @@ impl<'a> Reader<'a> {
         Ok(Call { code, name, ship, keep, inputs, args: self.encoding()? })
     }
 
-    fn truth(&mut self) -> Result<bool, Garbage> {
+    fn truth(&mut self) -> Result<bool, Malformed> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(Garbage),
+            _ => Err(Malformed),
         }
     }
 
-    fn input(&mut self) -> Result<Input<'a>, Garbage> {
+    fn input(&mut self) -> Result<Input<'a>, Malformed> {
         match self.u8()? {
             0 => Ok(Input::Earlier(self.u32()?)),
             1 => Ok(Input::Kept(self.u64()?)),
             2 => Ok(Input::Value { code: self.u32()?, keep: self.u64()?, value: self.encoding()? }),
-            _ => Err(Garbage),
+            _ => Err(Malformed),
         }
     }
 
-    pub(super) fn result(&mut self) -> Result<CallResult<'a>, Garbage> {
+    pub(super) fn result(&mut self) -> Result<CallResult<'a>, Malformed> {
         let index = self.u32()?;
         let ran = Ran { started_ns: self.u64()?, ns: self.u64()? };
         let tag = self.u8()?;
@@ -525,7 +525,7 @@ impl<'a> Reader<'a> {
             6 => Outcome::NotPortable(self.text()?),
             7 => Outcome::Skipped,
             8 => Outcome::LacksInput(self.u32()?, self.text()?),
-            _ => return Err(Garbage),
+            _ => return Err(Malformed),
         };
         Ok(CallResult { index, ran, kept: matches!(tag, 1 | 3), outcome })
     }

@@ -1,7 +1,7 @@
 //! How a task in a worker process asks something of this process, and waits for the answer.
 //!
-//! What is asked, and what the answers are, is known to the layer above alone: to this one they are bytes. It gives a [`Desk`] for each run whose
-//! tasks may ask. A worker that asks for the first time becomes a [`Caller`] there. The slot of the task's thread takes the question to it, and the
+//! What is asked, and what the answers are, is known to the layer above alone: to this one they are bytes. It gives a [`RequestHandler`] for each run whose
+//! tasks may ask. A worker that asks for the first time becomes a [`Session`] there. The slot of the task's thread takes the question to it, and the
 //! answer back, which may come at once or later and from any thread. `protocol` has the messages.
 //!
 //! # What is always true
@@ -25,9 +25,9 @@ pub(super) const GIVE_WAY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 pub(super) const SPARE_IDLE: Duration = Duration::from_secs(5);
 
 /// Where the tasks of a run ask.
-pub(crate) trait Desk: Send + Sync {
+pub(crate) trait RequestHandler: Send + Sync {
     /// A worker asks for the first time.
-    fn admit(&self) -> Arc<dyn Caller>;
+    fn admit(&self) -> Arc<dyn Session>;
 
     /// A task of the run has given up its place, until this is dropped.
     fn waits(&self) -> Box<dyn Any + Send>;
@@ -36,8 +36,8 @@ pub(crate) trait Desk: Send + Sync {
 /// Takes the answer to one question.
 pub(crate) type Reply = Box<dyn FnOnce(Vec<u8>) + Send>;
 
-/// A worker process, at the desk.
-pub(crate) trait Caller: Send + Sync {
+/// A worker process, at the handler.
+pub(crate) trait Session: Send + Sync {
     /// A task asks. The number tells the question from others of this worker.
     fn ask(&self, number: u64, question: &[u8], reply: Reply);
 
@@ -53,10 +53,10 @@ pub(crate) trait Caller: Send + Sync {
 
 /// Why a question was not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unasked {
+pub(crate) enum RequestError {
     /// This is no thread of a worker that runs a task.
     NoTask,
-    /// The run has no desk.
+    /// The run has no handler.
     NoDesk,
 }
 
@@ -65,13 +65,13 @@ pub(crate) enum Unasked {
 ///
 /// # Errors
 /// If this thread cannot ask, or nobody.
-pub(crate) fn ask(question: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8>, Unasked> {
+pub(crate) fn ask(question: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8>, RequestError> {
     #[cfg(all(target_os = "linux", not(miri)))]
     return super::worker::ask(question, deadline);
     #[cfg(not(all(target_os = "linux", not(miri))))]
     {
         let _ = (question, deadline);
-        Err(Unasked::NoTask)
+        Err(RequestError::NoTask)
     }
 }
 

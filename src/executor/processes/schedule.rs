@@ -25,14 +25,14 @@
 
 use super::inputs::StoredInputs;
 use super::pool::Core;
-use super::process::{Host, Kept};
-use super::requests::Desk;
-use crate::engine::{KeptInputs, Run, Worker};
+use super::process::{Kept, WorkerProcess};
+use super::requests::RequestHandler;
+use crate::engine::{ReplayInputs, Run, RunAccess};
 use crate::error::{Error, ErrorKind};
 use crate::graph::crossing::{Encoded, TaskCode, ValueCode};
 use crate::graph::name;
 use crate::graph::value::Cell;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
 use crate::portable::region::Region;
 use parking_lot::Mutex;
@@ -80,7 +80,7 @@ pub(super) struct Value {
     pub(super) codec: Codec,
     pub(super) bytes: Box<[u8]>,
     pub(super) regions: Vec<Region>,
-    pub(super) code: &'static Described<ValueCode>,
+    pub(super) code: &'static CodeDescriptor<ValueCode>,
     /// More than one task asks for it.
     pub(super) is_shared: bool,
     /// Where it is also kept decoded.
@@ -274,12 +274,12 @@ pub(super) struct Schedule {
     /// The only worker that may have its tasks; any, if there is none.
     pin: Option<u32>,
     /// Where what its tasks ask is answered.
-    desk: Option<Arc<dyn Desk>>,
+    handler: Option<Arc<dyn RequestHandler>>,
     max_attempts: u32,
     traits: Box<[u8]>,
     /// For each portable task the index of its code.
     code_of: Box<[u32]>,
-    codes: Vec<&'static Described<TaskCode>>,
+    codes: Vec<&'static CodeDescriptor<TaskCode>>,
     num_ready: AtomicUsize,
     state: Mutex<State>,
 }
@@ -299,7 +299,7 @@ struct State {
     num_batches: usize,
     num_local: usize,
     /// Where the batches are.
-    hosts: Vec<Arc<Host>>,
+    hosts: Vec<Arc<WorkerProcess>>,
     is_stopped: bool,
 }
 
@@ -320,9 +320,9 @@ impl Schedule {
     pub(super) fn new(
         core: &Core,
         run: &Arc<Run>,
-        worker: &Worker<'_>,
+        worker: &RunAccess<'_>,
         pin: Option<u32>,
-        desk: Option<Arc<dyn Desk>>,
+        handler: Option<Arc<dyn RequestHandler>>,
     ) -> Arc<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let plan = worker.plan();
@@ -397,7 +397,7 @@ impl Schedule {
             inheritance: core.inheritance(run),
             num_slots: if pin.is_some() { core.settings().threads_per_worker.get() } else { core.num_slots() },
             pin,
-            desk,
+            handler,
             max_attempts: core.settings().max_attempts.get(),
             traits: traits.into(),
             code_of: code_of.into(),
@@ -411,7 +411,7 @@ impl Schedule {
         &self.run
     }
 
-    pub(super) fn code(&self, index: u32) -> &'static Described<TaskCode> {
+    pub(super) fn code(&self, index: u32) -> &'static CodeDescriptor<TaskCode> {
         self.codes[index as usize]
     }
 
@@ -424,8 +424,8 @@ impl Schedule {
         self.pin
     }
 
-    pub(super) fn desk(&self) -> Option<&Arc<dyn Desk>> {
-        self.desk.as_ref()
+    pub(super) fn handler(&self) -> Option<&Arc<dyn RequestHandler>> {
+        self.handler.as_ref()
     }
 
     /// A portable task could be taken, as far as one can say without the lock.
@@ -438,7 +438,7 @@ impl Schedule {
     }
 
     /// How many tasks do not leave this process, beside those that are values, and the first of them.
-    pub(super) fn first_local(&self, worker: &Worker<'_>) -> Option<u32> {
+    pub(super) fn first_local(&self, worker: &RunAccess<'_>) -> Option<u32> {
         (0..self.traits.len() as u32).find(|&id| self.is_local(id) && !worker.task(id).kind().is_value)
     }
 
@@ -471,7 +471,7 @@ impl Schedule {
         id: u32,
         bytes: &[u8],
         regions: Vec<Region>,
-        code: &'static Described<ValueCode>,
+        code: &'static CodeDescriptor<ValueCode>,
         goes_on: bool,
     ) -> Option<Arc<Value>> {
         let num_readers = self.state.lock().remote_readers[id as usize];
@@ -496,7 +496,7 @@ impl Schedule {
     /// Tasks for a worker that has `num_under_way` batches already, which will take `busy_ns`.
     pub(super) fn take_batch(
         self: &Arc<Self>,
-        worker: &Worker<'_>,
+        worker: &RunAccess<'_>,
         num_under_way: usize,
         busy_ns: Option<f64>,
     ) -> Option<Batch> {
@@ -525,7 +525,7 @@ impl Schedule {
         }
     }
 
-    fn fill_batch(self: &Arc<Self>, worker: &Worker<'_>, is_second: bool, doomed: &mut Vec<u32>) -> Option<Batch> {
+    fn fill_batch(self: &Arc<Self>, worker: &RunAccess<'_>, is_second: bool, doomed: &mut Vec<u32>) -> Option<Batch> {
         let plan = worker.plan();
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -650,7 +650,7 @@ impl Schedule {
 
     /// A batch is about to be sent to a worker; from now on the run waits for its end. False if the run has come to its end already, because
     /// it was stopped: then the batch is not sent, and not waited for.
-    pub(super) fn goes_to(&self, host: &Arc<Host>) -> bool {
+    pub(super) fn goes_to(&self, host: &Arc<WorkerProcess>) -> bool {
         let mut state = self.state.lock();
         if state.is_stopped {
             return false;
@@ -661,7 +661,7 @@ impl Schedule {
     }
 
     /// Where batches are.
-    pub(super) fn hosts(&self) -> Vec<Arc<Host>> {
+    pub(super) fn hosts(&self) -> Vec<Arc<WorkerProcess>> {
         self.state.lock().hosts.clone()
     }
 
@@ -672,7 +672,7 @@ impl Schedule {
     // ---- giving tasks back ----
 
     /// A batch has come back from a worker, or has died with it; its calls are over or have been given back.
-    pub(super) fn batch_is_over(&self, host: &Arc<Host>) {
+    pub(super) fn batch_is_over(&self, host: &Arc<WorkerProcess>) {
         let (num_batches, host) = {
             let mut state = self.state.lock();
             state.num_batches -= 1;
@@ -702,7 +702,7 @@ impl Schedule {
 
     /// These tasks are settled, portable ones with their values if tasks elsewhere ask for them: tells their dependents. The tasks have
     /// let go of their inputs.
-    pub(super) fn settle(&self, worker: &Worker<'_>, tasks: impl IntoIterator<Item = (u32, Option<Arc<Value>>)>) {
+    pub(super) fn settle(&self, worker: &RunAccess<'_>, tasks: impl IntoIterator<Item = (u32, Option<Arc<Value>>)>) {
         let num_settled = self.settle_untold(worker, tasks);
         self.tell(num_settled);
     }
@@ -718,7 +718,7 @@ impl Schedule {
     /// As [`settle`](Schedule::settle), but the run has yet to be [told](Schedule::tell) of so many tasks.
     pub(super) fn settle_untold(
         &self,
-        worker: &Worker<'_>,
+        worker: &RunAccess<'_>,
         tasks: impl IntoIterator<Item = (u32, Option<Arc<Value>>)>,
     ) -> usize {
         let mut dropped = Vec::new();
@@ -782,7 +782,7 @@ impl Schedule {
     }
 
     /// A task of a batch gave no value. It is tried again if its options allow that and `may_retry`; otherwise it has failed.
-    pub(super) fn failed(&self, worker: &Worker<'_>, id: u32, error: Error, may_retry: bool) {
+    pub(super) fn failed(&self, worker: &RunAccess<'_>, id: u32, error: Error, may_retry: bool) {
         let retries = worker.task(id).options().map_or(0, |options| options.retries);
         let (num_failures, num_attempts) = {
             let mut state = self.state.lock();
@@ -805,7 +805,7 @@ impl Schedule {
 
     /// The worker died while it ran this task; or, unless that `is_sure`, may have died of it. It is tried again, alone, unless it has been
     /// tried too often.
-    pub(super) fn died(&self, worker: &Worker<'_>, id: u32, is_sure: bool, death: impl FnOnce() -> Death) {
+    pub(super) fn died(&self, worker: &RunAccess<'_>, id: u32, is_sure: bool, death: impl FnOnce() -> Death) {
         let is_spared = {
             let mut state = self.state.lock();
             state.flags[id as usize] |= SUSPECT;
@@ -843,7 +843,7 @@ impl Schedule {
     }
 
     /// The error of a task that has failed elsewhere, with the task's inputs if they are to be kept.
-    fn with_inputs(&self, worker: &Worker<'_>, id: u32, error: Error) -> Error {
+    fn with_inputs(&self, worker: &RunAccess<'_>, id: u32, error: Error) -> Error {
         if !self.run.keeps_inputs() {
             return error;
         }
@@ -856,7 +856,7 @@ impl Schedule {
         let Some(values) = values else { return error };
         let inputs = StoredInputs::new(values.iter().map(|value| &**value));
         let task = worker.task(id).to_task();
-        error.with_replay(Arc::new(KeptInputs::encoded(task, Box::new(inputs), self.run.surroundings())))
+        error.with_replay(Arc::new(ReplayInputs::encoded(task, Box::new(inputs), self.run.task_context())))
     }
 
     // ---- the end ----
@@ -876,7 +876,7 @@ impl Schedule {
     }
 
     /// How long calls of each code have taken on average.
-    pub(super) fn means(&self) -> impl Iterator<Item = (&'static Described<TaskCode>, f64)> {
+    pub(super) fn means(&self) -> impl Iterator<Item = (&'static CodeDescriptor<TaskCode>, f64)> {
         let means = self.state.lock().mean_ns.clone();
         self.codes.clone().into_iter().zip(means).filter(|(_, mean)| !mean.is_nan())
     }
@@ -890,7 +890,7 @@ impl Schedule {
 }
 
 /// The error of a run with local tasks that may not have any.
-pub(super) fn local_task_refused(worker: &Worker<'_>, id: u32) -> Error {
+pub(super) fn local_task_refused(worker: &RunAccess<'_>, id: u32) -> Error {
     let plan = worker.plan();
     let name = name::of_task(worker.task(id));
     let by = plan.read_inputs(id).iter().find(|&&input| worker.task(input).kind().value_code.is_none());
@@ -918,7 +918,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     /// Has the body do with the run what it likes, and stops it.
-    struct Body(fn(&Arc<Run>, &Worker<'_>));
+    struct Body(fn(&Arc<Run>, &RunAccess<'_>));
 
     impl Executor for Body {
         fn name(&self) -> &str {
@@ -933,7 +933,7 @@ mod tests {
 
     #[test]
     fn a_task_may_be_settled_after_the_end() {
-        let body = |run: &Arc<Run>, worker: &Worker<'_>| {
+        let body = |run: &Arc<Run>, worker: &RunAccess<'_>| {
             let core = Core::new(ProcessSettings::default(), NonZeroUsize::MIN, 0);
             let schedule = Schedule::new(&core, run, worker, None, None);
             let batch = schedule.take_batch(worker, 0, None).expect("the first task is ready");

@@ -13,7 +13,7 @@ use std::ptr;
 struct Before(libc::sigset_t);
 
 /// Calls `body` while this thread takes no signals.
-pub(super) fn undisturbed<R>(body: impl FnOnce() -> R) -> R {
+pub(super) fn with_signals_blocked<R>(body: impl FnOnce() -> R) -> R {
     let _before = Before::block();
     body()
 }

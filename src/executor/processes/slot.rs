@@ -11,8 +11,8 @@
 //!     +------------------------------------ lost it <---------------------+ ended, idle for long, or its share done
 //! ```
 //!
-//! A slot that is busy sleeps on its channel, where also the news of its worker's end arrives ([`Up::Doorbell`]), and that of an answer to what its
-//! task has asked ([`Up::Knock`]); one that is not sleeps in the pool. It starts and reaps workers itself, so that each has one owner and dies
+//! A slot that is busy sleeps on its channel, where also the news of its worker's end arrives ([`Up::WakeForEnd`]), and that of an answer to what its
+//! task has asked ([`Up::WakeForAnswer`]); one that is not sleeps in the pool. It starts and reaps workers itself, so that each has one owner and dies
 //! with it.
 //!
 //! # Who is to blame
@@ -31,16 +31,18 @@
 use super::clock;
 use super::link::{Broken, Incoming, Outgoing, receive};
 use super::pool::{Core, Woken};
-use super::process::{Channel, Doom, Host, LAST_BREATH};
-use super::protocol::{Body, Bytes, CallResult, Code, Down, Garbage, Housekeeping, Outcome, Reader, Up, Work, Writer};
+use super::process::{Channel, EXIT_GRACE, KillReason, WorkerProcess};
+use super::protocol::{
+    Body, Bytes, CallResult, Code, Down, Housekeeping, Malformed, Outcome, Reader, Up, Work, Writer,
+};
 use super::requests::{GIVE_WAY_AFTER, GIVE_WAY_AGAIN_AFTER, SPARE_IDLE};
 use super::schedule::{Batch, CallState, Death, Source, Value, size};
 use crate::engine::callback::{Replaceable, StartedWorker, WorkerId};
-use crate::engine::{Deadline, Timer, Worker, describe_panic};
+use crate::engine::{Deadline, RunAccess, Timer, describe_panic};
 use crate::error::{Error, ErrorKind, RemoteError};
 use crate::executor::timer::TimerThread;
 use crate::graph::crossing::Encoded;
-use crate::portable::code::{CodeRef, Described};
+use crate::portable::code::{CodeDescriptor, CodeRef};
 use crate::portable::codec::{Decoder, Encoder};
 use crate::portable::exchange::Exchange;
 use crate::portable::region::Region;
@@ -80,7 +82,7 @@ pub(super) struct Slot {
 struct Link {
     /// Of the slot.
     index: usize,
-    host: Arc<Host>,
+    host: Arc<WorkerProcess>,
     /// Which of the worker's threads this is.
     thread: usize,
     outgoing: Outgoing<Down>,
@@ -115,7 +117,7 @@ struct Asked {
     /// Which call of the batch it is.
     index: usize,
     since: Instant,
-    letterbox: Arc<Mutex<Letterbox>>,
+    mailbox: Arc<Mutex<Mailbox>>,
     /// What was to be run after the task has been taken back.
     is_rest_taken: bool,
     /// That others have the place of the task.
@@ -126,7 +128,7 @@ struct Asked {
 
 /// Where an answer is put.
 #[derive(Default)]
-struct Letterbox {
+struct Mailbox {
     answer: Option<Vec<u8>>,
     /// The slot sleeps, and is to be woken.
     must_knock: bool,
@@ -183,7 +185,7 @@ impl Slot {
                 self.lost();
                 return true;
             }
-            if self.is_trimmed && link.has_litter(&self.core) {
+            if self.is_trimmed && link.has_stale_files(&self.core) {
                 self.trim();
                 return true;
             }
@@ -241,7 +243,7 @@ impl Slot {
             match self.core.connect(self.index, schedule.inheritance) {
                 Ok((host, thread, channel)) => {
                     let limit = self.core.settings().memory_limit;
-                    let process: Weak<dyn Replaceable> = Arc::<Host>::downgrade(&host);
+                    let process: Weak<dyn Replaceable> = Arc::<WorkerProcess>::downgrade(&host);
                     started = Some(StartedWorker::note(worker_id(&host, thread), self.num_workers, limit, process));
                     self.num_workers += 1;
                     self.link = Some(Link::new(self.index, host, thread, channel));
@@ -277,12 +279,12 @@ impl Slot {
     fn lost(&mut self) {
         let Some(link) = self.link.take() else { return };
         self.core.is_engaged(self.index, true);
-        if !link.host.ends_within(LAST_BREATH) {
-            link.host.kill(Doom::Breach("it could not be talked to any more".into()));
+        if !link.host.ends_within(EXIT_GRACE) {
+            link.host.kill(KillReason::Breach("it could not be talked to any more".into()));
         }
         self.core.disconnect(&link.host);
         let host = Arc::clone(&link.host);
-        let exchange = link.bury(&self.core);
+        let exchange = link.retire_worker(&self.core);
         host.leave();
         exchange.inherit(self.core.memory.budget());
         // What it had is taken by who looks first, perhaps by this slot.
@@ -294,7 +296,7 @@ impl Slot {
         let Some(link) = self.link.take() else { return };
         self.core.is_engaged(self.index, true);
         self.core.disconnect(&link.host);
-        let _ = link.outgoing.send_plain(Down::Bye);
+        let _ = link.outgoing.send_plain(Down::Goodbye);
         let host = Arc::clone(&link.host);
         let exchange = link.close();
         host.leave();
@@ -318,7 +320,7 @@ impl Drop for Slot {
 }
 
 impl Link {
-    fn new(index: usize, host: Arc<Host>, thread: usize, channel: Channel) -> Self {
+    fn new(index: usize, host: Arc<WorkerProcess>, thread: usize, channel: Channel) -> Self {
         Link {
             index,
             host,
@@ -357,7 +359,7 @@ impl Link {
     /// The number of a piece of code, which is added to the message if the worker does not know it yet.
     fn code<T>(
         &mut self,
-        code: &'static Described<T>,
+        code: &'static CodeDescriptor<T>,
         new: &mut Vec<Code>,
         wrap: fn(CodeRef) -> Code,
     ) -> Result<u32, Error> {
@@ -377,7 +379,7 @@ impl Link {
         Ok(number)
     }
 
-    fn send(&mut self, core: &Core, worker: &Worker<'_>, mut batch: Batch) -> Result<(), Lost> {
+    fn send(&mut self, core: &Core, worker: &RunAccess<'_>, mut batch: Batch) -> Result<(), Lost> {
         let schedule = Arc::clone(&batch.schedule);
         batch.truncate(self.host.take_share(batch.calls.len() as u64) as usize);
         if batch.calls.is_empty() {
@@ -422,10 +424,10 @@ impl Link {
         for (place, call) in places.into_iter().zip(&batch.calls) {
             writer.ship(place, call.is_shipped);
         }
-        let surroundings = match self.runs.insert(schedule.number) {
+        let task_context = match self.runs.insert(schedule.number) {
             false => None,
             true => {
-                let (restore, bytes) = schedule.run().surroundings().to_portable();
+                let (restore, bytes) = schedule.run().task_context().to_portable();
                 CodeRef::to(restore).ok().map(|restore| (restore, Bytes(bytes)))
             }
         };
@@ -435,7 +437,7 @@ impl Link {
             Down::Work(Work {
                 batch: self.last_batch,
                 run: schedule.number,
-                surroundings,
+                task_context,
                 codes,
                 num_calls: batch.calls.len() as u32,
                 calls: Body::new(writer.finish()),
@@ -452,7 +454,7 @@ impl Link {
             let host = Arc::downgrade(&self.host);
             let kill = move || {
                 if let Some(host) = host.upgrade() {
-                    host.kill(Doom::TimedOut { limit, thread, batch: number });
+                    host.kill(KillReason::TimedOut { limit, thread, batch: number });
                 }
             };
             TimerThread::shared().start(limit, Box::new(kill))
@@ -479,7 +481,7 @@ impl Link {
     fn write_call(
         &mut self,
         core: &Core,
-        worker: &Worker<'_>,
+        worker: &RunAccess<'_>,
         batch: &Batch,
         index: usize,
         writer: &mut Writer,
@@ -542,7 +544,7 @@ impl Link {
     }
 
     /// Whether there is something that a worker that has been idle for long may let go of. When there will be, its slot is woken.
-    fn has_litter(&self, core: &Arc<Core>) -> bool {
+    fn has_stale_files(&self, core: &Arc<Core>) -> bool {
         let (weak, worker) = (Arc::downgrade(core), self.host.number());
         self.exchange.ring_for_next(move || {
             if let Some(core) = weak.upgrade() {
@@ -559,7 +561,7 @@ impl Link {
         let host = Arc::downgrade(&self.host);
         let kill = move || {
             if let Some(host) = host.upgrade() {
-                host.kill(Doom::Breach("it did not answer while it was idle".into()));
+                host.kill(KillReason::Breach("it did not answer while it was idle".into()));
             }
         };
         let _deadline = TimerThread::shared().start(TRIM_LIMIT, Box::new(kill));
@@ -617,12 +619,12 @@ impl Link {
                 }
                 return Ok(());
             }
-            Ok(Up::Knock) => return self.look_for_answer(core),
-            Ok(Up::Doorbell) | Err(Broken::Gone) => return Err(Lost),
+            Ok(Up::WakeForAnswer) => return self.look_for_answer(core),
+            Ok(Up::WakeForEnd) | Err(Broken::Gone) => return Err(Lost),
             Ok(Up::Ready(_)) => "it said twice that it is ready".to_owned(),
             Err(Broken::Nonsense(what) | Broken::Unsent(what)) => what,
         };
-        self.host.kill(Doom::Breach(breach));
+        self.host.kill(KillReason::Breach(breach));
         Err(Lost)
     }
 
@@ -648,15 +650,15 @@ impl Link {
             let result = reader.result()?;
             let regions = match &result.outcome {
                 Outcome::Value(Some(encoding)) => {
-                    self.incoming.regions(encoding, &mut self.exchange).map_err(|_| Garbage)?
+                    self.incoming.regions(encoding, &mut self.exchange).map_err(|_| Malformed)?
                 }
                 _ => Vec::new(),
             };
             Ok((result, regions))
         });
-        let results: Vec<_> = results.collect::<Result<_, Garbage>>().map_err(|garbage| garbage.to_string())?;
+        let results: Vec<_> = results.collect::<Result<_, Malformed>>().map_err(|garbage| garbage.to_string())?;
         if !reader.is_at_end() {
-            return Err(Garbage.to_string());
+            return Err(Malformed.to_string());
         }
         self.incoming.clear();
         // All of it before any is used: what has been settled halfway cannot be given back.
@@ -689,43 +691,43 @@ impl Link {
         };
         let front = self.under_way.front().filter(is_sent).filter(|_| self.asked.is_none());
         let schedule = Arc::clone(&front.ok_or(Unanswered::Breach)?.batch.schedule);
-        let caller = schedule.desk().and_then(|desk| self.host.caller(desk));
+        let caller = schedule.handler().and_then(|handler| self.host.caller(handler));
         let Some(caller) = caller else { return self.answer(number, false, None).map_err(|Lost| Unanswered::Lost) };
-        let letterbox = Arc::<Mutex<Letterbox>>::default();
+        let mailbox = Arc::<Mutex<Mailbox>>::default();
         let answered = {
-            let (put_in, knock) = (Arc::clone(&letterbox), self.knocker());
+            let (put_in, wake) = (Arc::clone(&mailbox), self.waker());
             move |answer| {
-                let mut letterbox = put_in.lock();
-                letterbox.answer = Some(answer);
-                let must_knock = letterbox.must_knock;
-                drop(letterbox);
+                let mut mailbox = put_in.lock();
+                mailbox.answer = Some(answer);
+                let must_knock = mailbox.must_knock;
+                drop(mailbox);
                 if must_knock {
-                    knock();
+                    wake();
                 }
             }
         };
         caller.ask(number, question, Box::new(answered));
         let at_once = {
-            let mut letterbox = letterbox.lock();
-            letterbox.must_knock = true;
-            letterbox.answer.take()
+            let mut mailbox = mailbox.lock();
+            mailbox.must_knock = true;
+            mailbox.answer.take()
         };
         if at_once.is_some() {
             return self.answer(number, false, at_once).map_err(|Lost| Unanswered::Lost);
         }
         // Before the alarm is set, so that it is late enough when that goes off.
         let since = Instant::now();
-        let alarm = TimerThread::shared().start(GIVE_WAY_AFTER, Box::new(self.knocker()));
-        self.asked = Some(Asked { number, index, since, letterbox, is_rest_taken: false, gave_way: None, alarm });
+        let alarm = TimerThread::shared().start(GIVE_WAY_AFTER, Box::new(self.waker()));
+        self.asked = Some(Asked { number, index, since, mailbox, is_rest_taken: false, gave_way: None, alarm });
         Ok(())
     }
 
     /// Has the slot look for what is new, from any thread.
-    fn knocker(&self) -> impl Fn() + Send + use<> {
+    fn waker(&self) -> impl Fn() + Send + use<> {
         let (host, thread) = (Arc::downgrade(&self.host), self.thread);
         move || {
             if let Some(host) = host.upgrade() {
-                host.knock(thread);
+                host.wake(thread);
             }
         }
     }
@@ -738,7 +740,7 @@ impl Link {
     /// Somebody has knocked: there is an answer, or the task has waited for long.
     fn look_for_answer(&mut self, core: &Arc<Core>) -> Result<(), Lost> {
         let Some(asked) = &self.asked else { return Ok(()) };
-        let answer = asked.letterbox.lock().answer.take();
+        let answer = asked.mailbox.lock().answer.take();
         if let Some(answer) = answer {
             let (number, is_rest_taken) = (asked.number, asked.is_rest_taken);
             self.asked = None;
@@ -765,11 +767,11 @@ impl Link {
             take_back(&mut under_way.batch, &all);
             self.taken_back.push_back(under_way.number);
         }
-        let knock = self.knocker();
-        if let (Some(asked), Some(desk)) = (&mut self.asked, own.desk()) {
+        let wake = self.waker();
+        if let (Some(asked), Some(handler)) = (&mut self.asked, own.handler()) {
             let is_first = !std::mem::replace(&mut asked.is_rest_taken, true);
             if core.give_way(self.index) {
-                asked.gave_way = Some(desk.waits());
+                asked.gave_way = Some(handler.waits());
             } else {
                 // Only what other workers may have can be run until one is free.
                 if is_first {
@@ -777,7 +779,7 @@ impl Link {
                         "a task waits and keeps its worker, as there is no spare process left to take its place"
                     );
                 }
-                asked.alarm = TimerThread::shared().start(GIVE_WAY_AGAIN_AFTER, Box::new(knock));
+                asked.alarm = TimerThread::shared().start(GIVE_WAY_AGAIN_AFTER, Box::new(wake));
             }
         }
         core.announce_of(&own);
@@ -789,14 +791,14 @@ impl Link {
     }
 
     /// Gives back what a worker that has ended had; see the module about who is to blame.
-    fn bury(mut self, core: &Arc<Core>) -> Exchange {
+    fn retire_worker(mut self, core: &Arc<Core>) -> Exchange {
         let host = Arc::clone(&self.host);
         host.exit();
         // Before those are tried again that may want what it held.
         host.stop_asking();
         self.asked = None;
         // What it said before it ended.
-        let doom = host.doom();
+        let kill_reason = host.kill_reason();
         let suspect = host.busy_with(self.thread);
         if !self.under_way.is_empty() {
             host.is_busy(false);
@@ -804,12 +806,14 @@ impl Link {
         for (position, under_way) in std::mem::take(&mut self.under_way).into_iter().enumerate() {
             let UnderWay { number, mut batch, .. } = under_way;
             let schedule = Arc::clone(&batch.schedule);
-            let blame = match (&doom, suspect) {
-                (Some(Doom::TimedOut { thread, batch, .. }), _) => match (*thread, *batch) == (self.thread, number) {
-                    // It is alone in its batch.
-                    true => Blame::Call(0),
-                    false => Blame::Nobody,
-                },
+            let blame = match (&kill_reason, suspect) {
+                (Some(KillReason::TimedOut { thread, batch, .. }), _) => {
+                    match (*thread, *batch) == (self.thread, number) {
+                        // It is alone in its batch.
+                        true => Blame::Call(0),
+                        false => Blame::Nobody,
+                    }
+                }
                 (_, Some((suspect_batch, index))) if suspect_batch == number => Blame::Call(index as usize),
                 (_, None) if position == 0 => match host.has_begun(self.thread, number) {
                     true => Blame::Anybody,
@@ -819,8 +823,8 @@ impl Link {
             };
             let run = Arc::clone(schedule.run());
             run.enter(|worker| {
-                worker.worker_lost(worker_id(&host, self.thread), || death(&host, doom.as_ref()).error);
-                give_back(worker, &mut batch, blame, &host, doom.as_ref());
+                worker.worker_lost(worker_id(&host, self.thread), || death(&host, kill_reason.as_ref()).error);
+                give_back(worker, &mut batch, blame, &host, kill_reason.as_ref());
             });
             schedule.batch_is_over(&host);
             core.announce_of(&schedule);
@@ -849,7 +853,7 @@ fn take_back(batch: &mut Batch, calls: &[usize]) {
     schedule.give_back(back);
 }
 
-fn worker_id(host: &Host, thread: usize) -> WorkerId {
+fn worker_id(host: &WorkerProcess, thread: usize) -> WorkerId {
     WorkerId::of_process(host.pid(), thread as u32)
 }
 
@@ -878,8 +882,8 @@ fn check_results(batch: &Batch, results: &[(CallResult<'_>, Vec<Region>)], is_la
 /// Settles the calls whose results have come, which were [checked](check_results), and returns of how many tasks the run has yet to be told.
 fn take_results(
     core: &Arc<Core>,
-    host: &Arc<Host>,
-    worker: &Worker<'_>,
+    host: &Arc<WorkerProcess>,
+    worker: &RunAccess<'_>,
     batch: &mut Batch,
     results: Vec<(CallResult<'_>, Vec<Region>)>,
     is_last: bool,
@@ -988,7 +992,7 @@ fn take_results(
 
 /// Settles the calls whose values have been asked for by all who will, and gives back the others: the worker has the value no longer, and
 /// somebody who was to read it in the batch will be tried again.
-fn settle_unshipped(worker: &Worker<'_>, batch: &mut Batch) {
+fn settle_unshipped(worker: &RunAccess<'_>, batch: &mut Batch) {
     let schedule = Arc::clone(&batch.schedule);
     // Last ones first, for they have read the others.
     for call in batch.calls.iter_mut().rev().filter(|call| call.state == CallState::Unshipped) {
@@ -1021,7 +1025,13 @@ enum Blame {
 }
 
 /// Gives back the calls of a batch that died with its worker.
-fn give_back(worker: &Worker<'_>, batch: &mut Batch, blame: Blame, host: &Arc<Host>, doom: Option<&Doom>) {
+fn give_back(
+    worker: &RunAccess<'_>,
+    batch: &mut Batch,
+    blame: Blame,
+    host: &Arc<WorkerProcess>,
+    kill_reason: Option<&KillReason>,
+) {
     let schedule = Arc::clone(&batch.schedule);
     settle_unshipped(worker, batch);
     let mut back = Vec::new();
@@ -1038,18 +1048,18 @@ fn give_back(worker: &Worker<'_>, batch: &mut Batch, blame: Blame, host: &Arc<Ho
     }
     schedule.give_back(back);
     for id in accused {
-        match doom {
-            Some(&Doom::TimedOut { limit, .. }) => {
+        match kill_reason {
+            Some(&KillReason::TimedOut { limit, .. }) => {
                 let message = format!("it did not end within {limit:?}");
                 schedule.failed(worker, id, Error::new(ErrorKind::TimedOut, message), true);
             }
             // Nobody is to blame: the run is over, or the worker was to go.
-            Some(Doom::Cancelled) => schedule.give_back([id]),
-            Some(Doom::Replaced) => {
+            Some(KillReason::Cancelled) => schedule.give_back([id]),
+            Some(KillReason::Replaced) => {
                 worker.retried_elsewhere(id, None);
                 schedule.give_back([id]);
             }
-            _ => schedule.died(worker, id, matches!(blame, Blame::Call(_)), || death(host, doom)),
+            _ => schedule.died(worker, id, matches!(blame, Blame::Call(_)), || death(host, kill_reason)),
         }
     }
 }
@@ -1064,18 +1074,18 @@ fn returned(texts: &[&str]) -> Error {
 }
 
 /// What to say of a worker that died while it ran a task.
-fn death(host: &Host, doom: Option<&Doom>) -> Death {
+fn death(host: &WorkerProcess, kill_reason: Option<&KillReason>) -> Death {
     let exit = host.worker_exit();
-    match doom {
-        Some(Doom::MemoryLimit { limit, .. }) => {
+    match kill_reason {
+        Some(KillReason::MemoryLimit { limit, .. }) => {
             Death { cause: "memory limit".into(), error: Error::memory_limit(*limit, exit) }
         }
-        Some(Doom::Breach(what)) if host.exit().signal() == Some(9) => Death {
+        Some(KillReason::Breach(what)) if host.exit().signal() == Some(9) => Death {
             cause: "breach".into(),
             error: Error::new(ErrorKind::WorkerDied, format!("its worker was killed because of {what}"))
                 .with_exit(exit),
         },
-        Some(Doom::Replaced) => Death {
+        Some(KillReason::Replaced) => Death {
             cause: "replaced".into(),
             error: Error::new(ErrorKind::WorkerDied, "its worker was restarted, as somebody wished").with_exit(exit),
         },

@@ -1,12 +1,12 @@
 //! Starting a worker process, and owning it to its end.
 //!
 //! A worker is started by the standard library, without code between fork and exec, so that it can use `posix_spawn`: that does not copy
-//! the tables of a large parent's memory. After that the process is known by a descriptor ([`WorkerProcess`]), which, other than its number,
+//! the tables of a large parent's memory. After that the process is known by a descriptor ([`ChildProcess`]), which, other than its number,
 //! never comes to mean another one.
 //!
 //! # What is always true
 //!
-//! 1. Each child has one owner, its `WorkerProcess`, which alone waits for it, and kills it and waits when dropped. So none is left behind,
+//! 1. Each child has one owner, its `ChildProcess`, which alone waits for it, and kills it and waits when dropped. So none is left behind,
 //!    running or dead.
 //! 2. Workers die with the *thread* that started them. So only a thread that outlives them may call [`spawn`].
 
@@ -53,7 +53,7 @@ pub(super) struct SpawnSpec<'a> {
 /// A worker that has been started; it has said nothing yet.
 #[derive(Debug)]
 pub(super) struct Spawned {
-    pub(super) process: WorkerProcess,
+    pub(super) process: ChildProcess,
     pub(super) lifeline: Lifeline,
     /// What it writes to its standard output and error, if that is to be captured. Ends with the last process that the worker left behind.
     pub(super) output: Option<OwnedFd>,
@@ -92,16 +92,16 @@ pub(super) fn spawn(spec: &SpawnSpec<'_>) -> Result<Spawned, String> {
         Some(folder) if !folder.is_dir() => fail(&format!("working_directory {folder:?}"), error),
         _ => fail("/proc/self/exe", error),
     })?;
-    // From here on the child belongs to the `WorkerProcess`, which drops what the standard library knows of it, and the command has to
+    // From here on the child belongs to the `ChildProcess`, which drops what the standard library knows of it, and the command has to
     // let go of the worker's end of the lifeline.
     drop(command);
-    let process = WorkerProcess::adopt(child).map_err(|error| fail("pidfd_open", error))?;
+    let process = ChildProcess::adopt(child).map_err(|error| fail("pidfd_open", error))?;
     Ok(Spawned { process, lifeline, output })
 }
 
 /// A worker process, which ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct WorkerProcess {
+pub(super) struct ChildProcess {
     pid: Pid,
     pidfd: Arc<OwnedFd>,
     exit: Option<Exit>,
@@ -109,11 +109,11 @@ pub(super) struct WorkerProcess {
     parent_rss_max: u64,
 }
 
-impl WorkerProcess {
-    fn adopt(mut child: std::process::Child) -> io::Result<WorkerProcess> {
+impl ChildProcess {
+    fn adopt(mut child: std::process::Child) -> io::Result<ChildProcess> {
         let pid = Pid::from_child(&child);
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(WorkerProcess { pid, pidfd: Arc::new(pidfd), exit: None, parent_rss_max: own_rss_max() }),
+            Ok(pidfd) => Ok(ChildProcess { pid, pidfd: Arc::new(pidfd), exit: None, parent_rss_max: own_rss_max() }),
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -206,7 +206,7 @@ impl WorkerProcess {
     }
 }
 
-impl Drop for WorkerProcess {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         if self.exit.is_none() {
             self.kill();

@@ -6,7 +6,7 @@
 
 #![expect(unsafe_code, reason = "it calls tasks on cells of its own making, whose types the parent vouches for")]
 
-use super::activity::{Page, Phase};
+use super::activity::{Activity, Phase};
 use super::boot;
 use super::clock;
 use super::hook::{EXIT_PANICKED, WorkerStart};
@@ -14,16 +14,16 @@ use super::initializer::InitializerCode;
 use super::link::{Broken, Incoming, Outgoing, prepare, receive, receive_within, send};
 use super::process::CANCEL;
 use super::protocol::{
-    Body, Bytes, Call, Code, Down, Garbage, Hello, Housekeeping, Input, Ran, Reader, Setup, Up, Work, Writer,
+    Body, Bytes, Call, Code, Down, Hello, Housekeeping, Input, Malformed, Ran, Reader, Setup, Up, Work, Writer,
 };
-use super::requests::Unasked;
+use super::requests::RequestError;
 use super::spawn::exe_id;
-use crate::engine::{CancelToken, InRun, Restore, Surroundings, describe_panic, in_run, quietly};
+use crate::engine::{CancelToken, InRun, Restore, TaskContext, describe_panic, in_run, quietly};
 use crate::error::texts_of;
 use crate::graph::crossing::{TaskCode, ValueCode};
 use crate::graph::name;
 use crate::graph::value::Cell;
-use crate::portable::code::Described;
+use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
 use crate::portable::exchange::Exchange;
 use crate::portable::region::{Memory, Region};
@@ -61,7 +61,7 @@ pub(super) const EXIT_BROKEN: i32 = 115;
 struct Shared {
     codec: Codec,
     memory: Memory,
-    page: Page,
+    page: Activity,
     kept: Mutex<HashMap<u64, SharedValue>>,
     runs: Mutex<Runs>,
 }
@@ -75,14 +75,14 @@ struct Runs {
 
 /// A run, as far as it concerns the tasks of this process.
 struct WorkerRun {
-    surroundings: Box<dyn Surroundings>,
+    task_context: Box<dyn TaskContext>,
     token: CancelToken,
 }
 
 /// A decoded value that calls may borrow.
 struct KeptValue {
     cell: Cell,
-    code: &'static Described<ValueCode>,
+    code: &'static CodeDescriptor<ValueCode>,
 }
 
 impl Drop for KeptValue {
@@ -95,7 +95,7 @@ impl Drop for KeptValue {
 type SharedValue = Arc<OnceLock<Result<KeptValue, String>>>;
 
 /// Drops the value in a cell if there is still one.
-fn sweep(cell: &Cell, code: &Described<ValueCode>) {
+fn sweep(cell: &Cell, code: &CodeDescriptor<ValueCode>) {
     if let Some(drop_value) = code.item.drop_value {
         // SAFETY: the cell belongs to one call or one kept value, nobody reads it any more, and its value was made by this code.
         quietly(|| unsafe { cell.sweep(drop_value) });
@@ -119,7 +119,7 @@ fn begin(start: WorkerStart) -> Result<(), String> {
     let shared = Arc::new(Shared {
         codec,
         memory: Memory::within(origin, budget.into_budget()?),
-        page: Page::received(page),
+        page: Activity::received(page),
         kept: Mutex::default(),
         runs: Mutex::default(),
     });
@@ -179,14 +179,14 @@ impl Shared {
     fn run(
         &self,
         number: u64,
-        surroundings: Option<(crate::portable::code::CodeRef, Bytes)>,
+        task_context: Option<(crate::portable::code::CodeRef, Bytes)>,
     ) -> Result<Arc<WorkerRun>, String> {
         if let Some(run) = self.runs.lock().by_number.get(&number) {
             return Ok(Arc::clone(run));
         }
-        let (restore, bytes) = surroundings.ok_or("the run is unknown")?;
+        let (restore, bytes) = task_context.ok_or("the run is unknown")?;
         let restore = restore.resolve::<Restore>().map_err(|error| error.to_string())?;
-        let run = Arc::new(WorkerRun { surroundings: (restore.item)(&bytes.0)?, token: CancelToken::new() });
+        let run = Arc::new(WorkerRun { task_context: (restore.item)(&bytes.0)?, token: CancelToken::new() });
         let mut runs = self.runs.lock();
         if runs.cancelled.contains(&number) {
             run.token.cancel();
@@ -222,8 +222,8 @@ fn watch_forks() {
 }
 
 enum Known {
-    Task(&'static Described<TaskCode>),
-    Value(&'static Described<ValueCode>),
+    Task(&'static CodeDescriptor<TaskCode>),
+    Value(&'static CodeDescriptor<ValueCode>),
 }
 
 /// A thread that serves one slot of the parent.
@@ -279,7 +279,7 @@ enum Made {
 
 struct Own {
     cell: Cell,
-    code: &'static Described<ValueCode>,
+    code: &'static CodeDescriptor<ValueCode>,
     /// How many arguments of later calls are this value.
     num_uses: u32,
     /// The call that was last shown it.
@@ -352,7 +352,7 @@ impl Thread {
                 }
                 Ok((Down::Trim(housekeeping), _)) => self.trim(housekeeping),
                 Ok((Down::Answer { .. }, _)) => Err("an answer that nobody waits for".into()),
-                Ok((Down::Bye, _)) | Err(Broken::Gone) => return,
+                Ok((Down::Goodbye, _)) | Err(Broken::Gone) => return,
                 Err(Broken::Nonsense(what) | Broken::Unsent(what)) => Err(what),
             };
             // What cannot be understood or answered: the parent finds this process gone and says what it was. At once, whatever other
@@ -399,10 +399,10 @@ impl Thread {
     }
 
     fn work(&mut self, work: Work, is_taken_back: bool) -> Result<(), String> {
-        let Work { batch, run, surroundings, codes, num_calls, calls, housekeeping } = work;
+        let Work { batch, run, task_context, codes, num_calls, calls, housekeeping } = work;
         self.keep_house(housekeeping)?;
         self.learn(codes);
-        let run = self.shared.run(run, surroundings)?;
+        let run = self.shared.run(run, task_context)?;
         let calls = calls.into_bytes();
         let mut reader = Reader::new(&calls);
         let calls = (0..num_calls)
@@ -410,7 +410,7 @@ impl Thread {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|garbage| garbage.to_string())?;
         if !reader.is_at_end() {
-            return Err(Garbage.to_string());
+            return Err(Malformed.to_string());
         }
         {
             let mut out = self.line.out.borrow_mut();
@@ -421,7 +421,7 @@ impl Thread {
             calls.iter().try_for_each(|call| self.pass_over(call))?;
         } else {
             let mut outcome = Ok(());
-            run.surroundings.enter(&mut || {
+            run.task_context.enter(&mut || {
                 let _in_run = InRun::new();
                 let _token = run.token.enter();
                 outcome = self.calls(&calls);
@@ -637,7 +637,7 @@ impl Thread {
         regions.into_iter().map(own).collect()
     }
 
-    fn keep(&self, key: u64, mut value: Made, code: &'static Described<ValueCode>) -> SharedValue {
+    fn keep(&self, key: u64, mut value: Made, code: &'static CodeDescriptor<ValueCode>) -> SharedValue {
         let kept = Arc::new(OnceLock::new());
         if let Made::Own(Own { cell, .. }) = &mut value {
             let cell = std::mem::replace(cell, Cell::new(0));
@@ -655,7 +655,7 @@ impl Thread {
         index: u32,
         made: &mut [Made],
         borrowed: &mut Vec<SharedValue>,
-    ) -> Result<Option<(Cell, &'static Described<ValueCode>)>, String> {
+    ) -> Result<Option<(Cell, &'static CodeDescriptor<ValueCode>)>, String> {
         match *input {
             Input::Earlier(earlier) if earlier >= index => Err("it comes from a later call".into()),
             Input::Earlier(earlier) => match &mut made[earlier as usize] {
@@ -702,7 +702,7 @@ impl Thread {
 }
 
 pub(super) fn decode(
-    code: &'static Described<ValueCode>,
+    code: &'static CodeDescriptor<ValueCode>,
     codec: Codec,
     bytes: &[u8],
     regions: &[Region],
@@ -726,7 +726,10 @@ pub(super) fn decode(
 }
 
 /// A cell that shows a kept value, which is put on the list of those that the call borrows.
-fn borrow(kept: SharedValue, borrowed: &mut Vec<SharedValue>) -> Result<(Cell, &'static Described<ValueCode>), String> {
+fn borrow(
+    kept: SharedValue,
+    borrowed: &mut Vec<SharedValue>,
+) -> Result<(Cell, &'static CodeDescriptor<ValueCode>), String> {
     let cell = Cell::new(1);
     let code = match kept.get() {
         Some(Ok(value)) => {
@@ -744,16 +747,16 @@ fn borrow(kept: SharedValue, borrowed: &mut Vec<SharedValue>) -> Result<(Cell, &
 /// The cells of one call. What is left in them is dropped with them.
 struct Cells {
     cells: Vec<Cell>,
-    codes: Vec<&'static Described<ValueCode>>,
+    codes: Vec<&'static CodeDescriptor<ValueCode>>,
 }
 
 impl Cells {
-    fn push(&mut self, cell: Cell, code: &'static Described<ValueCode>) {
+    fn push(&mut self, cell: Cell, code: &'static CodeDescriptor<ValueCode>) {
         self.cells.push(cell);
         self.codes.push(code);
     }
 
-    fn pop(&mut self) -> (Cell, &'static Described<ValueCode>) {
+    fn pop(&mut self) -> (Cell, &'static CodeDescriptor<ValueCode>) {
         let last = (self.cells.pop(), self.codes.pop());
         (last.0.expect("a call has a cell for its value"), last.1.expect("each cell has a code"))
     }
@@ -788,14 +791,14 @@ pub(super) fn codec() -> Codec {
 }
 
 /// See [`requests::ask`](super::requests::ask).
-pub(super) fn ask(question: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8>, Unasked> {
+pub(super) fn ask(question: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8>, RequestError> {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
-    let line = line().filter(|_| in_run()).ok_or(Unasked::NoTask)?;
+    let line = line().filter(|_| in_run()).ok_or(RequestError::NoTask)?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let answered = line.ask(number, question, deadline);
     // The conversation cannot go on: as in `serve`.
     let answer = answered.unwrap_or_else(|_| std::process::exit(EXIT_BROKEN));
-    answer.ok_or(Unasked::NoDesk)
+    answer.ok_or(RequestError::NoDesk)
 }
 
 /// See [`requests::runs_task`](super::requests::runs_task).
@@ -868,12 +871,12 @@ thread_local! {
 
 /// The task that this thread runs.
 struct TaskNow {
-    code: Option<&'static Described<TaskCode>>,
+    code: Option<&'static CodeDescriptor<TaskCode>>,
     name: String,
 }
 
 impl TaskNow {
-    fn set(&mut self, code: &'static Described<TaskCode>, name: Option<&str>) {
+    fn set(&mut self, code: &'static CodeDescriptor<TaskCode>, name: Option<&str>) {
         self.code = Some(code);
         self.name.clear();
         self.name.push_str(name.unwrap_or_default());

@@ -3,7 +3,7 @@
 //! A run begins on the caller's thread, which *leads* it: it runs the tasks in their order, as the sync executor does, with no counters
 //! and no queues. One *observer* is called in at the same time. As long as tasks are so small that a second core would cost more than
 //! it gives, it only watches. When the leader gets on slowly, or is stuck in one task, the observer makes the run parallel
-//! ([`handover`]), and both go on as *workers* ([`worker`]) and call more if there is room ([`roster`]). A graph that is one chain is
+//! ([`handover`]), and both go on as *workers* ([`worker`]) and call more if there is room ([`active_workers`]). A graph that is one chain is
 //! led to its end without calling anybody.
 //!
 //! What this rests on:

@@ -5,12 +5,12 @@
     reason = "the leader runs tasks through the engine, whose contract it upholds by going in the order of the ids"
 )]
 
-use super::active_workers::Roster;
+use super::active_workers::ActiveWorkers;
 use super::handover::{Handover, ask_for_barrier};
 use super::helpers::Helpers;
 use super::range::Range;
 use super::worker::Driver;
-use crate::engine::{Run, Worker, in_run};
+use crate::engine::{Run, RunAccess, in_run};
 use crossbeam_deque::{Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -62,7 +62,7 @@ pub(super) struct Team {
     num_tasks: u32,
     num_workers: usize,
     handover: Handover,
-    pub(super) roster: Roster,
+    pub(super) active_workers: ActiveWorkers,
     pub(super) seats: Box<[CachePadded<Seat>]>,
     /// The first entry of the start list that nobody has claimed.
     pub(super) cursor: CachePadded<AtomicU64>,
@@ -92,7 +92,7 @@ impl Team {
             num_tasks: run.num_tasks() as u32,
             num_workers,
             handover: Handover::new(),
-            roster: Roster::new(num_workers as u32),
+            active_workers: ActiveWorkers::new(num_workers as u32),
             seats: (0..num_workers).map(|_| seat()).collect(),
             cursor: CachePadded::new(AtomicU64::new(0)),
             leader_sleeps: AtomicBool::new(false),
@@ -104,7 +104,7 @@ impl Team {
     }
 
     /// Carries the run to its end on the calling thread, with all the help that comes.
-    pub(super) fn lead(self: &Arc<Self>, worker: &Worker<'_>) {
+    pub(super) fn lead(self: &Arc<Self>, worker: &RunAccess<'_>) {
         self.call();
         let num_tasks = self.num_tasks;
         let light = self.handover.light();
@@ -145,7 +145,7 @@ impl Team {
     }
 
     /// The leader goes on as one of many. It had announced the task `next` when it found the request.
-    fn follow(self: &Arc<Self>, worker: &Worker<'_>, next: u32) {
+    fn follow(self: &Arc<Self>, worker: &RunAccess<'_>, next: u32) {
         let (first_counted, boundary) = wait_for(|| self.handover.decided());
         if boundary == next {
             // SAFETY: as in `lead`; the tasks after this one are no longer ours.
@@ -181,7 +181,7 @@ impl Team {
     /// Says that there is something to take; calls another worker if there is room.
     #[inline]
     pub(super) fn offer(self: &Arc<Self>) {
-        if self.roster.has_room() {
+        if self.active_workers.has_room() {
             self.call_wanted();
         }
     }
@@ -196,7 +196,7 @@ impl Team {
     }
 
     fn call(self: &Arc<Self>) {
-        if !self.roster.join() {
+        if !self.active_workers.join() {
             return;
         }
         if self.leader_sleeps.swap(false, SeqCst) {
@@ -230,19 +230,19 @@ impl Team {
 
     /// While it leads, the leader has nothing to offer, but the observer may have declined.
     fn call_again(self: &Arc<Self>) {
-        if self.has_declined.load(Relaxed) && self.roster.is_alone() {
+        if self.has_declined.load(Relaxed) && self.active_workers.is_alone() {
             self.call_wanted();
         }
     }
 
     /// The leader has found nothing to do: sleeps until it is called or the run ends. True if it was called.
-    fn sleep(&self, worker: &Worker<'_>) -> bool {
+    fn sleep(&self, worker: &RunAccess<'_>) -> bool {
         self.leader_sleeps.store(true, SeqCst);
-        self.roster.leave();
-        if self.has_work(worker) && self.roster.join() {
+        self.active_workers.leave();
+        if self.has_work(worker) && self.active_workers.join() {
             if !self.leader_sleeps.swap(false, SeqCst) {
                 // Somebody has called at the same time, and counted us too.
-                self.roster.leave();
+                self.active_workers.leave();
             }
             return true;
         }
@@ -258,14 +258,14 @@ impl Team {
             // A thread of the program's pool, which waits inside a task (rule 3 of the executor).
             self.has_declined.store(true, Relaxed);
             self.wanted.store(0, Relaxed);
-            self.roster.leave();
+            self.active_workers.leave();
             return;
         }
         let mut led = None;
         if self.handover.decided().is_none() {
             led = self.observe();
             if led.is_none() {
-                self.roster.leave();
+                self.active_workers.leave();
                 return;
             }
         }
@@ -279,8 +279,8 @@ impl Team {
                 driver.drive();
                 let is_over = driver.is_over();
                 self.give_back(driver);
-                self.roster.leave();
-                is_over || !(self.has_work(worker) && self.roster.join())
+                self.active_workers.leave();
+                is_over || !(self.has_work(worker) && self.active_workers.join())
             });
             if is_over.unwrap_or(true) {
                 return;
@@ -350,7 +350,7 @@ impl Team {
     }
 
     /// Whether tasks of the rest of the run read values that were made long before them: a sample says so.
-    fn reads_far_back(&self, worker: &Worker<'_>) -> bool {
+    fn reads_far_back(&self, worker: &RunAccess<'_>) -> bool {
         const SAMPLE: u32 = 32;
         let left = self.handover.position()..self.num_tasks;
         let sample = left.step_by((self.num_tasks / SAMPLE).max(1) as usize);
@@ -380,8 +380,8 @@ impl Team {
     // ---- seats ----
 
     /// Takes a free seat.
-    fn driver<'t>(self: &'t Arc<Self>, worker: &'t Worker<'t>) -> Driver<'t> {
-        // There are as many seats as workers can be on the roster, and a seat is given back before its worker leaves.
+    fn driver<'t>(self: &'t Arc<Self>, worker: &'t RunAccess<'t>) -> Driver<'t> {
+        // There are as many seats as workers can be on the active_workers, and a seat is given back before its worker leaves.
         let (index, deque) = wait_for(|| {
             self.seats.iter().enumerate().find_map(|(index, seat)| {
                 let mut deque = seat.deque.try_lock()?;
@@ -402,7 +402,7 @@ impl Team {
     }
 
     /// Whether there is a task that a worker could take.
-    pub(super) fn has_work(&self, worker: &Worker<'_>) -> bool {
+    pub(super) fn has_work(&self, worker: &RunAccess<'_>) -> bool {
         let is_queued = |seat: &Seat| seat.stealer.get().is_some_and(|s| !s.is_empty()) || !seat.range.is_empty();
         self.cursor.load(SeqCst) < worker.starts().len() as u64 || self.seats.iter().any(|seat| is_queued(seat))
     }

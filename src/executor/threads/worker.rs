@@ -10,7 +10,7 @@
 #![expect(unsafe_code, reason = "it runs tasks through the engine, whose contract it upholds")]
 
 use super::team::Team;
-use crate::engine::{ParallelRef, Worker};
+use crate::engine::{ParallelRef, RunAccess};
 use crossbeam_deque::{Steal, Worker as Deque};
 use std::hint::spin_loop;
 use std::ops::Range;
@@ -31,7 +31,7 @@ const SHORT_SHARE: Duration = Duration::from_micros(10);
 /// A worker on its seat.
 pub(super) struct Driver<'t> {
     team: &'t Arc<Team>,
-    worker: &'t Worker<'t>,
+    worker: &'t RunAccess<'t>,
     parallel: ParallelRef<'t>,
     starts: &'t [u32],
     seat: usize,
@@ -46,7 +46,7 @@ pub(super) struct Driver<'t> {
 }
 
 impl<'t> Driver<'t> {
-    pub(super) fn new(team: &'t Arc<Team>, worker: &'t Worker<'t>, seat: usize, deque: Deque<u32>) -> Self {
+    pub(super) fn new(team: &'t Arc<Team>, worker: &'t RunAccess<'t>, seat: usize, deque: Deque<u32>) -> Self {
         Driver {
             team,
             worker,
@@ -162,7 +162,7 @@ impl<'t> Driver<'t> {
                 self.is_over = true;
                 return None;
             }
-            if round >= ROUNDS || self.team.roster.is_alone() {
+            if round >= ROUNDS || self.team.active_workers.is_alone() {
                 return None;
             }
             if round < SPINNING_ROUNDS {
@@ -195,7 +195,7 @@ impl<'t> Driver<'t> {
 
     /// A task, or half a share of the start list, of another worker.
     fn steal(&mut self) -> Option<u32> {
-        if self.team.roster.is_alone() {
+        if self.team.active_workers.is_alone() {
             return None;
         }
         let (before, from_here) = self.team.seats.split_at(self.seat);

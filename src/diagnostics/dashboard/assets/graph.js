@@ -74,9 +74,9 @@ export class Graph {
     this.isCollapsed = graph.is_collapsed;
     this.choose(null);
     const [width, height, edge] = [graph.width, graph.height, 6];
-    const arrows = graph.arrows.map((arrow) => drawn("path", { class: arrow.has_values ? "arrow" : "arrow order", d: arrow.path, "marker-end": "url(#head)" }));
-    const counts = graph.arrows.filter((arrow) => arrow.count !== null)
-      .map((arrow) => drawn("text", { class: "count", x: arrow.x, y: arrow.y + 3.5 }, count(arrow.count)));
+    const edges = graph.edges.map((edge) => drawn("path", { class: edge.has_values ? "arrow" : "arrow order", d: edge.path, "marker-end": "url(#head)" }));
+    const counts = graph.edges.filter((edge) => edge.count !== null)
+      .map((edge) => drawn("text", { class: "count", x: edge.x, y: edge.y + 3.5 }, count(edge.count)));
     const boxes = graph.boxes.map((box, index) => {
       const radius = box.is_value ? box.height / 2 : 6;
       const middle = box.x + box.width / 2;
@@ -96,7 +96,7 @@ export class Graph {
     });
     const head = drawn("marker", { id: "head", viewBox: "0 0 8 8", refX: 7.5, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, drawn("path", { d: "M0 0.6L8 4L0 7.4Z" }));
     const size = { viewBox: `${-edge} ${-edge} ${width + 2 * edge} ${height + 2 * edge}`, width: width + 2 * edge, height: height + 2 * edge };
-    const svg = drawn("svg", { ...size, role: "group", "aria-label": `Graph of ${graph.title}` }, drawn("defs", {}, head), ...arrows, ...boxes, ...counts);
+    const svg = drawn("svg", { ...size, role: "group", "aria-label": `Graph of ${graph.title}` }, drawn("defs", {}, head), ...edges, ...boxes, ...counts);
     $("graph-drawing").replaceChildren(svg);
     this.nodes = boxes;
     this.title = graph.title;

@@ -47,7 +47,7 @@ impl Effort {
     }
 }
 
-/// The order of the boxes' ids; a bend stands after the box that its arrow comes from.
+/// The order of the boxes' ids; a bend stands after the box that its edge comes from.
 pub(super) fn by_ids(graph: &Layered) -> Vec<Vec<u32>> {
     let mut origin: Vec<u32> = (0..graph.num_vertices() as u32).collect();
     // A bend's number is higher than that of the vertex above it, or that one is a box.

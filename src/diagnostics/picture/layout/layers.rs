@@ -1,8 +1,8 @@
 //! In which layer each box is, and what lies in the layers.
 
-use super::{Arrow, Extent, Point, rows};
+use super::{Edge, Extent, Point, rows};
 
-/// A graph in which every join is between neighbouring layers. Its *vertices* are the boxes and then the bends of the arrows.
+/// A graph in which every join is between neighbouring layers. Its *vertices* are the boxes and then the bends of the edges.
 #[derive(Debug)]
 pub(super) struct Layered {
     layer: Vec<u32>,
@@ -12,7 +12,7 @@ pub(super) struct Layered {
     num_boxes: usize,
     above: Lists,
     below: Lists,
-    /// The bends of arrow `i` are the vertices `bends[i]..bends[i + 1]`.
+    /// The bends of edge `i` are the vertices `bends[i]..bends[i + 1]`.
     bends: Vec<u32>,
     has_labels: bool,
 }
@@ -31,18 +31,18 @@ impl Lists {
 }
 
 impl Layered {
-    /// Every arrow goes from a lower number to a higher one.
-    pub(super) fn new(boxes: &[Extent], arrows: &[Arrow]) -> Layered {
-        debug_assert!(arrows.iter().all(|arrow| arrow.from < arrow.to));
-        let has_labels = arrows.iter().any(|arrow| arrow.label.is_some());
+    /// Every edge goes from a lower number to a higher one.
+    pub(super) fn new(boxes: &[Extent], edges: &[Edge]) -> Layered {
+        debug_assert!(edges.iter().all(|edge| edge.from < edge.to));
+        let has_labels = edges.iter().any(|edge| edge.label.is_some());
         // A label needs a layer between the boxes.
         let span = if has_labels { 2 } else { 1 };
-        let mut layer = layers(boxes.len(), arrows, span);
-        let most = longest_with_bends(&layer, boxes.len(), arrows);
+        let mut layer = layers(boxes.len(), edges, span);
+        let most = longest_with_bends(&layer, boxes.len(), edges);
         let mut extents = boxes.to_vec();
-        let mut bends = Vec::with_capacity(arrows.len() + 1);
+        let mut bends = Vec::with_capacity(edges.len() + 1);
         let mut joins: Vec<(u32, u32)> = Vec::new();
-        for &Arrow { from, to, label } in arrows {
+        for &Edge { from, to, label } in edges {
             bends.push(extents.len() as u32);
             let (first, last) = (layer[from as usize], layer[to as usize]);
             if last - first > most {
@@ -119,8 +119,8 @@ impl Layered {
         self.below.of(vertex)
     }
 
-    pub(super) fn bends(&self, arrow: usize) -> std::ops::Range<u32> {
-        self.bends[arrow]..self.bends[arrow + 1]
+    pub(super) fn bends(&self, edge: usize) -> std::ops::Range<u32> {
+        self.bends[edge]..self.bends[edge + 1]
     }
 
     /// The vertices of a layer, in their order.
@@ -142,17 +142,17 @@ fn lists(num_vertices: usize, joins: &[(u32, u32)], turn: impl Fn((u32, u32)) ->
     Lists { starts, vertices: places.iter().map(|&place| turn(joins[place as usize]).1).collect() }
 }
 
-/// A layer for each box, such that arrows span at least `span` layers and, all together, few.
+/// A layer for each box, such that edges span at least `span` layers and, all together, few.
 ///
 /// First every box gets the lowest layer that it can have. Then, from the last to the first, a box goes up to its dependents if that
-/// does not lengthen more arrows than it shortens. So inputs stand where they are needed, and not all in the first layer. What *hangs*
+/// does not lengthen more edges than it shortens. So inputs stand where they are needed, and not all in the first layer. What *hangs*
 /// from a box, needs it alone and is needed by nothing else, moves with it.
-fn layers(num_boxes: usize, arrows: &[Arrow], span: u32) -> Vec<u32> {
+fn layers(num_boxes: usize, edges: &[Edge], span: u32) -> Vec<u32> {
     const PASSES: usize = 3;
-    let (into_rows, into) = rows(num_boxes, arrows.iter().map(|arrow| arrow.to));
-    let (out_rows, out) = rows(num_boxes, arrows.iter().map(|arrow| arrow.from));
-    let inputs = |id: usize| into[into_rows[id]..into_rows[id + 1]].iter().map(|&i| arrows[i as usize].from as usize);
-    let outputs = |id: usize| out[out_rows[id]..out_rows[id + 1]].iter().map(|&i| arrows[i as usize].to as usize);
+    let (into_rows, into) = rows(num_boxes, edges.iter().map(|edge| edge.to));
+    let (out_rows, out) = rows(num_boxes, edges.iter().map(|edge| edge.from));
+    let inputs = |id: usize| into[into_rows[id]..into_rows[id + 1]].iter().map(|&i| edges[i as usize].from as usize);
+    let outputs = |id: usize| out[out_rows[id]..out_rows[id + 1]].iter().map(|&i| edges[i as usize].to as usize);
     let earliest = |layer: &[u32], id: usize| inputs(id).map(|input| layer[input] + span).max().unwrap_or(0);
 
     let mut hangs = vec![false; num_boxes];
@@ -191,11 +191,10 @@ fn layers(num_boxes: usize, arrows: &[Arrow], span: u32) -> Vec<u32> {
     layer
 }
 
-/// How many layers an arrow may span and still have bends: as many as keep the number of bends in bounds.
-fn longest_with_bends(layer: &[u32], num_boxes: usize, arrows: &[Arrow]) -> u32 {
-    let most_bends = 20_000 + 5 * (num_boxes as u64 + arrows.len() as u64);
-    let mut spans: Vec<u32> =
-        arrows.iter().map(|arrow| layer[arrow.to as usize] - layer[arrow.from as usize]).collect();
+/// How many layers an edge may span and still have bends: as many as keep the number of bends in bounds.
+fn longest_with_bends(layer: &[u32], num_boxes: usize, edges: &[Edge]) -> u32 {
+    let most_bends = 20_000 + 5 * (num_boxes as u64 + edges.len() as u64);
+    let mut spans: Vec<u32> = edges.iter().map(|edge| layer[edge.to as usize] - layer[edge.from as usize]).collect();
     spans.sort_unstable();
     let mut num_bends = 0;
     for &span in &spans {

@@ -1,4 +1,4 @@
-//! Where boxes and arrows go: a layered drawing.
+//! Where boxes and edges go: a layered drawing.
 //!
 //! Distances are *along* the flow of data and *across* it; whether that is down the page or to the right is up to the one who draws.
 //!
@@ -6,26 +6,26 @@
 //!
 //! The method of Sugiyama, Tagawa and Toda, for each connected part of the graph on its own:
 //!
-//! 1. [`layers`] puts every box into a layer after those of its inputs, and parts an arrow that passes layers into pieces from layer to
+//! 1. [`layers`] puts every box into a layer after those of its inputs, and parts an edge that passes layers into pieces from layer to
 //!    layer; the *bends* between these take room in their layers like boxes.
 //! 2. [`crossings`] orders each layer so that few pieces cross.
 //! 3. [`positions`] moves the boxes of a layer across the flow, towards the ones they are joined to, in their order.
-//! 4. Here, the parts are set beside one another, and arrows get their way: straight through a layer, in a curve from layer to layer.
+//! 4. Here, the parts are set beside one another, and edges get their way: straight through a layer, in a curve from layer to layer.
 //!
 //! # What is always true
 //!
 //! 1. Boxes do not overlap, and what lies in a layer lies in a *band* that is as thick as the layer's thickest box. Arrows turn only
-//!    between bands, and pass a band at a bend that has room of its own. So no arrow touches a box but its ends.
-//! 2. An arrow whose number of origin is the lower one goes along the flow; any other goes against it, or is a loop.
+//!    between bands, and pass a band at a bend that has room of its own. So no edge touches a box but its ends.
+//! 2. An edge whose number of origin is the lower one goes along the flow; any other goes against it, or is a loop.
 //! 3. The result depends on nothing but the arguments. Nothing recurs.
 //!
 //! # Source
 //!
 //! K. Sugiyama, S. Tagawa, M. Toda, "Methods for visual understanding of hierarchical system structures" (1981), for the whole; E. R.
 //! Gansner, E. Koutsofios, S. C. North, K.-P. Vo, "A technique for drawing directed graphs" (1993), for exchanging neighbours, for the
-//! weights that keep long arrows straight, and for labels as boxes of their own.
+//! weights that keep long edges straight, and for labels as boxes of their own.
 //!
-//! Not taken: the crate `rust-sugiyama`, which places the nodes and leaves it to others to lead arrows around them, and `layout-rs`,
+//! Not taken: the crate `rust-sugiyama`, which places the nodes and leaves it to others to lead edges around them, and `layout-rs`,
 //! which takes minutes for some hundreds of nodes.
 
 mod crossings;
@@ -47,9 +47,9 @@ impl Point {
     }
 }
 
-/// An arrow to be drawn from one box to another, or to itself.
+/// An edge to be drawn from one box to another, or to itself.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrow {
+pub(super) struct Edge {
     pub(super) from: u32,
     pub(super) to: u32,
     /// The extent of what is written at it.
@@ -65,7 +65,7 @@ pub(super) struct Layout {
     pub(super) routes: Vec<Route>,
 }
 
-/// The way of an arrow.
+/// The way of an edge.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Route {
     pub(super) way: Way,
@@ -98,28 +98,28 @@ const LOOP_HALF: f64 = 8.0;
 ///
 /// # Complexity
 /// O(V + E + B) space and nearly that in time, where B is the number of bends. There are never many more than five for each box and
-/// arrow: of a graph that would need more, the longest arrows go straight, also through boxes.
-pub(super) fn layout(boxes: &[Point], arrows: &[Arrow]) -> Layout {
+/// edge: of a graph that would need more, the longest edges go straight, also through boxes.
+pub(super) fn layout(boxes: &[Point], edges: &[Edge]) -> Layout {
     let mut loops: Vec<Option<Point>> = vec![None; boxes.len()];
-    for arrow in arrows.iter().filter(|arrow| arrow.from == arrow.to) {
-        loops[arrow.from as usize] = Some(arrow.label.unwrap_or_default());
+    for edge in edges.iter().filter(|edge| edge.from == edge.to) {
+        loops[edge.from as usize] = Some(edge.label.unwrap_or_default());
     }
-    let parts = Parts::of(boxes.len(), arrows);
+    let parts = Parts::of(boxes.len(), edges);
     let mut layout = Layout {
         extent: Point::default(),
         boxes: vec![Point::default(); boxes.len()],
-        routes: vec![Route::default(); arrows.len()],
+        routes: vec![Route::default(); edges.len()],
     };
     let mut extents = Vec::with_capacity(parts.len());
     for (members, ways) in parts.iter() {
-        extents.push(lay_out_part(boxes, arrows, &loops, members, ways, &parts.local, &mut layout));
+        extents.push(lay_out_part(boxes, edges, &loops, members, ways, &parts.local, &mut layout));
     }
     let (corners, extent) = pack(&extents);
     layout.extent = extent;
     for ((members, ways), corner) in parts.iter().zip(corners) {
         members.iter().for_each(|&id| shift(&mut layout.boxes[id as usize], corner));
-        for &arrow in ways {
-            let route = &mut layout.routes[arrow as usize];
+        for &edge in ways {
+            let route = &mut layout.routes[edge as usize];
             match &mut route.way {
                 Way::Through(points) => points.iter_mut().for_each(|point| shift(point, corner)),
                 Way::Loop(points) => points.iter_mut().for_each(|point| shift(point, corner)),
@@ -140,13 +140,13 @@ struct Parts {
     box_rows: Vec<usize>,
     boxes: Vec<u32>,
     arrow_rows: Vec<usize>,
-    arrows: Vec<u32>,
+    edges: Vec<u32>,
     /// The place of each box in its part.
     local: Vec<u32>,
 }
 
 impl Parts {
-    fn of(num_boxes: usize, arrows: &[Arrow]) -> Parts {
+    fn of(num_boxes: usize, edges: &[Edge]) -> Parts {
         let mut leader: Vec<u32> = (0..num_boxes as u32).collect();
         fn find(leader: &mut [u32], mut id: u32) -> u32 {
             while leader[id as usize] != id {
@@ -155,8 +155,8 @@ impl Parts {
             }
             id
         }
-        for arrow in arrows {
-            let (a, b) = (find(&mut leader, arrow.from), find(&mut leader, arrow.to));
+        for edge in edges {
+            let (a, b) = (find(&mut leader, edge.from), find(&mut leader, edge.to));
             leader[a.max(b) as usize] = a.min(b);
         }
         let mut part_of_leader = vec![u32::MAX; num_boxes];
@@ -171,12 +171,12 @@ impl Parts {
             part.push(*number);
         }
         let (box_rows, boxes) = rows(num_parts as usize, part.iter().copied());
-        let (arrow_rows, arrows) = rows(num_parts as usize, arrows.iter().map(|arrow| part[arrow.from as usize]));
+        let (arrow_rows, edges) = rows(num_parts as usize, edges.iter().map(|edge| part[edge.from as usize]));
         let mut local = vec![0; num_boxes];
         for members in box_rows.windows(2) {
             (0..).zip(&boxes[members[0]..members[1]]).for_each(|(place, &id)| local[id as usize] = place);
         }
-        Parts { box_rows, boxes, arrow_rows, arrows, local }
+        Parts { box_rows, boxes, arrow_rows, edges, local }
     }
 
     fn len(&self) -> usize {
@@ -185,7 +185,7 @@ impl Parts {
 
     fn iter(&self) -> impl Iterator<Item = (&[u32], &[u32])> {
         let boxes = self.box_rows.windows(2).map(|row| &self.boxes[row[0]..row[1]]);
-        boxes.zip(self.arrow_rows.windows(2).map(|row| &self.arrows[row[0]..row[1]]))
+        boxes.zip(self.arrow_rows.windows(2).map(|row| &self.edges[row[0]..row[1]]))
     }
 }
 
@@ -208,10 +208,10 @@ pub(super) fn rows(count: usize, numbers: impl Iterator<Item = u32> + Clone) -> 
     (starts, places)
 }
 
-/// Writes the places of one part's boxes and arrows, from (0, 0) on, and returns its extent.
+/// Writes the places of one part's boxes and edges, from (0, 0) on, and returns its extent.
 fn lay_out_part(
     boxes: &[Point],
-    arrows: &[Arrow],
+    edges: &[Edge],
     loops: &[Option<Point>],
     members: &[u32],
     ways: &[u32],
@@ -220,15 +220,15 @@ fn lay_out_part(
 ) -> Point {
     // Arrows along the flow, in the numbers of this part; `true` for one that is turned round.
     let mut forward = Vec::with_capacity(ways.len());
-    for &arrow in ways {
-        let Arrow { from, to, label } = arrows[arrow as usize];
+    for &edge in ways {
+        let Edge { from, to, label } = edges[edge as usize];
         if from != to {
-            let ends = Arrow { from: local[from.min(to) as usize], to: local[from.max(to) as usize], label };
-            forward.push((arrow, ends, from > to));
+            let ends = Edge { from: local[from.min(to) as usize], to: local[from.max(to) as usize], label };
+            forward.push((edge, ends, from > to));
         }
     }
     let extents: Vec<Extent> = members.iter().map(|&id| Extent::of(boxes[id as usize], loops[id as usize])).collect();
-    let ends: Vec<Arrow> = forward.iter().map(|&(_, ends, _)| ends).collect();
+    let ends: Vec<Edge> = forward.iter().map(|&(_, ends, _)| ends).collect();
     let mut graph = Layered::new(&extents, &ends);
     crossings::reduce(&mut graph);
     let across = positions::across(&graph);
@@ -243,15 +243,15 @@ fn lay_out_part(
             let at = |half: f64| Point::new(side, centre.along + half);
             let farthest = Point::new(side + LOOP_REACH, centre.along);
             let label = Point::new(farthest.across + label.across / 2.0, centre.along);
-            let of_box = ways.iter().filter(|&&arrow| arrows[arrow as usize].from == id);
-            for &arrow in of_box.filter(|&&arrow| arrows[arrow as usize].to == id) {
-                layout.routes[arrow as usize] =
+            let of_box = ways.iter().filter(|&&edge| edges[edge as usize].from == id);
+            for &edge in of_box.filter(|&&edge| edges[edge as usize].to == id) {
+                layout.routes[edge as usize] =
                     Route { way: Way::Loop([at(-LOOP_HALF), at(LOOP_HALF), farthest]), label: Some(label) };
             }
         }
     }
     let ports = Ports::of(&graph, &across, &ends, members.iter().map(|&id| boxes[id as usize].across));
-    for (i, &(arrow, Arrow { from, to, .. }, turned)) in forward.iter().enumerate() {
+    for (i, &(edge, Edge { from, to, .. }, turned)) in forward.iter().enumerate() {
         let half = |vertex: u32| boxes[members[vertex as usize] as usize].along / 2.0;
         let mut points = Vec::new();
         let start = ports.start[i];
@@ -273,7 +273,7 @@ fn lay_out_part(
         if turned {
             points.reverse();
         }
-        layout.routes[arrow as usize] = Route { way: Way::Through(points), label };
+        layout.routes[edge as usize] = Route { way: Way::Through(points), label };
     }
     Point::new(positions::extent(&graph, &across), bands.total())
 }
@@ -336,19 +336,19 @@ impl Bands {
     }
 }
 
-/// Where on the side of its box each arrow starts and ends, across the flow.
+/// Where on the side of its box each edge starts and ends, across the flow.
 struct Ports {
     start: Vec<f64>,
     end: Vec<f64>,
 }
 
 impl Ports {
-    fn of(graph: &Layered, across: &[f64], arrows: &[Arrow], widths: impl Iterator<Item = f64>) -> Ports {
-        let first_after = |i: usize| graph.bends(i).next().unwrap_or(arrows[i].to);
-        let last_before = |i: usize| graph.bends(i).next_back().unwrap_or(arrows[i].from);
-        let (starts, out) = rows(graph.num_boxes(), arrows.iter().map(|arrow| arrow.from));
-        let (ends, into) = rows(graph.num_boxes(), arrows.iter().map(|arrow| arrow.to));
-        let mut ports = Ports { start: vec![0.0; arrows.len()], end: vec![0.0; arrows.len()] };
+    fn of(graph: &Layered, across: &[f64], edges: &[Edge], widths: impl Iterator<Item = f64>) -> Ports {
+        let first_after = |i: usize| graph.bends(i).next().unwrap_or(edges[i].to);
+        let last_before = |i: usize| graph.bends(i).next_back().unwrap_or(edges[i].from);
+        let (starts, out) = rows(graph.num_boxes(), edges.iter().map(|edge| edge.from));
+        let (ends, into) = rows(graph.num_boxes(), edges.iter().map(|edge| edge.to));
+        let mut ports = Ports { start: vec![0.0; edges.len()], end: vec![0.0; edges.len()] };
         for (vertex, width) in widths.enumerate() {
             let centre = across[vertex];
             spread(
@@ -370,16 +370,16 @@ impl Ports {
     }
 }
 
-/// Spreads the arrows at one side of a box, in the order of where they come from or go to.
-fn spread(arrows: &[u32], centre: f64, width: f64, other_end: impl Fn(usize) -> f64, ports: &mut [f64]) {
+/// Spreads the edges at one side of a box, in the order of where they come from or go to.
+fn spread(edges: &[u32], centre: f64, width: f64, other_end: impl Fn(usize) -> f64, ports: &mut [f64]) {
     const WIDEST: f64 = 14.0;
     const CORNER: f64 = 12.0;
-    let mut sorted: Vec<u32> = arrows.to_vec();
+    let mut sorted: Vec<u32> = edges.to_vec();
     sorted.sort_by(|&a, &b| other_end(a as usize).total_cmp(&other_end(b as usize)));
     let gaps = sorted.len().saturating_sub(1) as f64;
     let step = if gaps > 0.0 { ((width - 2.0 * CORNER) / gaps).min(WIDEST) } else { 0.0 };
-    for (k, &arrow) in sorted.iter().enumerate() {
-        ports[arrow as usize] = centre + (k as f64 - gaps / 2.0) * step;
+    for (k, &edge) in sorted.iter().enumerate() {
+        ports[edge as usize] = centre + (k as f64 - gaps / 2.0) * step;
     }
 }
 

@@ -1,12 +1,12 @@
 //! Where the vertices of each layer stand across the flow.
 //!
-//! A vertex wants to stand where those that it is joined to stand on average; joins between bends count most, so that a long arrow is
+//! A vertex wants to stand where those that it is joined to stand on average; joins between bends count most, so that a long edge is
 //! straight. Layer after layer, down and up again, all vertices of a layer are put as near as their order and their extents let them to
 //! where they want to be: the sum of the squares of what is missing is the least possible. That is a regression to a sequence that
 //! never falls, which one pass finds that pools neighbours who would stand too close.
 //!
 //! The last rounds look at the side of a box that has more joins, so that a tree's box stands in the middle of its inputs, or of its
-//! dependents. At the end every long arrow is made straight, as far as what stands beside its bends lets it.
+//! dependents. At the end every long edge is made straight, as far as what stands beside its bends lets it.
 
 use super::Layered;
 
@@ -35,9 +35,9 @@ pub(super) fn across(graph: &Layered) -> Vec<f64> {
     across
 }
 
-/// Puts vertices that have only each other on as few lines as fit between their neighbours: the bends of an arrow, and boxes of a chain.
+/// Puts vertices that have only each other on as few lines as fit between their neighbours: the bends of an edge, and boxes of a chain.
 fn straighten(graph: &Layered, across: &mut [f64]) {
-    /// One arrow makes room for the next.
+    /// One edge makes room for the next.
     const ROUNDS: usize = 3;
     let lines = lines(graph);
     let mut place = vec![0; graph.num_vertices()];

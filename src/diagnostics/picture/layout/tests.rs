@@ -4,25 +4,25 @@ use super::*;
 /// Arrows between boxes that are as wide as names are.
 struct Graph {
     boxes: Vec<Point>,
-    arrows: Vec<Arrow>,
+    edges: Vec<Edge>,
 }
 
 impl Graph {
     fn new(inputs: &[Vec<u32>]) -> Graph {
         let boxes =
             (0..inputs.len()).map(|id| Point::new(44.0 + (id * 37 % 150) as f64, 28.0 + (id % 3) as f64 * 13.0));
-        let arrows = (0..).zip(inputs).flat_map(|(to, inputs)| {
+        let edges = (0..).zip(inputs).flat_map(|(to, inputs)| {
             let mut inputs = inputs.clone();
             inputs.sort_unstable();
             inputs.dedup();
-            inputs.into_iter().map(move |from| Arrow { from, to, label: None })
+            inputs.into_iter().map(move |from| Edge { from, to, label: None })
         });
-        Graph { boxes: boxes.collect(), arrows: arrows.collect() }
+        Graph { boxes: boxes.collect(), edges: edges.collect() }
     }
 
     fn layered(&self) -> Layered {
         let extents: Vec<Extent> = self.boxes.iter().map(|&size| Extent::of(size, None)).collect();
-        Layered::new(&extents, &self.arrows)
+        Layered::new(&extents, &self.edges)
     }
 }
 
@@ -112,8 +112,8 @@ fn overlap(a: (Point, Point), b: (Point, Point), slack: f64) -> bool {
 
 #[test]
 fn no_two_boxes_overlap_and_all_are_inside() {
-    for (name, Graph { boxes, arrows }) in graphs() {
-        let layout = layout(&boxes, &arrows);
+    for (name, Graph { boxes, edges }) in graphs() {
+        let layout = layout(&boxes, &edges);
         let placed: Vec<_> = layout.boxes.iter().copied().zip(boxes.iter().copied()).collect();
         for (i, &a) in placed.iter().enumerate() {
             let (centre, extent) = a;
@@ -130,23 +130,23 @@ fn no_two_boxes_overlap_and_all_are_inside() {
 
 #[test]
 fn every_arrow_goes_along_the_flow_from_its_box_to_its_box_and_touches_no_other() {
-    for (name, Graph { boxes, arrows }) in graphs() {
-        let layout = layout(&boxes, &arrows);
-        for (arrow, route) in arrows.iter().zip(&layout.routes) {
-            let Way::Through(points) = &route.way else { panic!("{name}: {arrow:?} is no loop") };
-            assert!(points.windows(2).all(|pair| pair[0].along < pair[1].along + 1e-6), "{name}: {arrow:?} turns back");
-            let (from, to) = (arrow.from as usize, arrow.to as usize);
+    for (name, Graph { boxes, edges }) in graphs() {
+        let layout = layout(&boxes, &edges);
+        for (edge, route) in edges.iter().zip(&layout.routes) {
+            let Way::Through(points) = &route.way else { panic!("{name}: {edge:?} is no loop") };
+            assert!(points.windows(2).all(|pair| pair[0].along < pair[1].along + 1e-6), "{name}: {edge:?} turns back");
+            let (from, to) = (edge.from as usize, edge.to as usize);
             for (id, point, side) in [(from, points[0], 0.5), (to, points[points.len() - 1], -0.5)] {
                 assert!(
                     (point.along - layout.boxes[id].along - side * boxes[id].along).abs() < 1e-6,
-                    "{name}: {arrow:?}"
+                    "{name}: {edge:?}"
                 );
-                assert!((point.across - layout.boxes[id].across).abs() < boxes[id].across / 2.0, "{name}: {arrow:?}");
+                assert!((point.across - layout.boxes[id].across).abs() < boxes[id].across / 2.0, "{name}: {edge:?}");
             }
             let walked = walked(route);
             for id in (0..boxes.len()).filter(|&id| id != from && id != to) {
                 let touches = |&point: &Point| overlap((point, Point::default()), (layout.boxes[id], boxes[id]), -1.0);
-                assert!(!walked.iter().any(touches), "{name}: {arrow:?} touches {id}");
+                assert!(!walked.iter().any(touches), "{name}: {edge:?} touches {id}");
             }
         }
     }
@@ -201,7 +201,7 @@ fn a_box_of_a_tree_stands_in_the_middle_of_its_inputs() {
     let inputs = tree(32);
     let mut graph = Graph::new(&inputs);
     graph.boxes.fill(Point::new(60.0, 28.0));
-    let layout = layout(&graph.boxes, &graph.arrows);
+    let layout = layout(&graph.boxes, &graph.edges);
     for (id, inputs) in inputs.iter().enumerate().filter(|(_, inputs)| !inputs.is_empty()) {
         let middle = inputs.iter().map(|&input| layout.boxes[input as usize].across).sum::<f64>() / inputs.len() as f64;
         assert!((layout.boxes[id].across - middle).abs() < 1.0, "{id}");
@@ -213,10 +213,10 @@ fn a_long_arrow_beside_a_chain_is_straight() {
     let inputs: Vec<Vec<u32>> =
         (0..10).map(|id: u32| if id == 9 { vec![8, 0] } else { id.checked_sub(1).into_iter().collect() }).collect();
     let graph = Graph::new(&inputs);
-    let layout = layout(&graph.boxes, &graph.arrows);
-    let Way::Through(points) = &layout.routes[graph.arrows.iter().position(|a| (a.from, a.to) == (0, 9)).unwrap()].way
+    let layout = layout(&graph.boxes, &graph.edges);
+    let Way::Through(points) = &layout.routes[graph.edges.iter().position(|a| (a.from, a.to) == (0, 9)).unwrap()].way
     else {
-        panic!("an arrow between two boxes is no loop")
+        panic!("an edge between two boxes is no loop")
     };
     let bends = &points[2..points.len() - 2];
     assert!(bends.len() >= 2 && bends.iter().all(|point| (point.across - bends[0].across).abs() < 1e-6), "{points:?}");
@@ -225,20 +225,11 @@ fn a_long_arrow_beside_a_chain_is_straight() {
 #[test]
 fn labels_lie_on_their_arrows_and_do_not_overlap() {
     let label = Point::new(30.0, 13.0);
-    let arrow = |from, to| Arrow { from, to, label: Some(label) };
+    let edge = |from, to| Edge { from, to, label: Some(label) };
     let boxes = [Point::new(80.0, 41.0); 5];
-    let arrows = [
-        arrow(0, 1),
-        arrow(1, 0),
-        arrow(1, 1),
-        arrow(0, 2),
-        arrow(1, 2),
-        arrow(0, 3),
-        arrow(3, 4),
-        arrow(2, 4),
-        arrow(0, 4),
-    ];
-    let layout = layout(&boxes, &arrows);
+    let edges =
+        [edge(0, 1), edge(1, 0), edge(1, 1), edge(0, 2), edge(1, 2), edge(0, 3), edge(3, 4), edge(2, 4), edge(0, 4)];
+    let layout = layout(&boxes, &edges);
     let labels: Vec<_> = layout.routes.iter().map(|route| (route.label.unwrap(), label)).collect();
     let boxes: Vec<_> = layout.boxes.iter().copied().zip(boxes).collect();
     for (i, &a) in labels.iter().enumerate() {
@@ -247,7 +238,7 @@ fn labels_lie_on_their_arrows_and_do_not_overlap() {
             assert!(points.iter().any(|point| (point.across - a.0.across).abs() < 1e-6), "{i}");
         }
     }
-    // The arrow against the flow starts at the upper side of its box and ends at the lower side of the other.
+    // The edge against the flow starts at the upper side of its box and ends at the lower side of the other.
     let Way::Through(back) = &layout.routes[1].way else { panic!("no loop") };
     assert!(back[0].along > back[back.len() - 1].along);
     assert!(matches!(layout.routes[2].way, Way::Loop(_)));
@@ -255,8 +246,8 @@ fn labels_lie_on_their_arrows_and_do_not_overlap() {
 
 #[test]
 fn a_layout_is_the_same_every_time() {
-    for (name, Graph { boxes, arrows }) in graphs() {
-        assert_eq!(layout(&boxes, &arrows), layout(&boxes, &arrows), "{name}");
+    for (name, Graph { boxes, edges }) in graphs() {
+        assert_eq!(layout(&boxes, &edges), layout(&boxes, &edges), "{name}");
     }
 }
 
@@ -268,6 +259,6 @@ fn many_long_arrows_have_bends_in_bounds_and_a_deep_graph_does_not_recur() {
         (0..num_tasks).map(|id| id.checked_sub(1).into_iter().chain((id > 1).then_some(0)).collect()).collect();
     let graph = Graph::new(&inputs);
     assert!(graph.layered().num_vertices() < 200_000);
-    let layout = layout(&graph.boxes, &graph.arrows);
+    let layout = layout(&graph.boxes, &graph.edges);
     assert!(layout.boxes.iter().all(|centre| centre.across.is_finite() && centre.along.is_finite()));
 }
