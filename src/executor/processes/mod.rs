@@ -20,6 +20,7 @@ pub(crate) mod fuzzing;
 mod hook;
 pub(crate) mod initializer;
 #[cfg(all(target_os = "linux", not(miri)))]
+#[path = "../remote/stored.rs"]
 mod inputs;
 #[cfg(all(test, target_os = "linux", not(miri)))]
 mod lifecycle_tests;
@@ -39,6 +40,7 @@ mod process;
 mod protocol;
 pub(crate) mod requests;
 #[cfg(all(target_os = "linux", not(miri)))]
+#[path = "../remote/schedule.rs"]
 mod schedule;
 pub(crate) mod settings;
 #[cfg(all(target_os = "linux", not(miri)))]
