@@ -9,25 +9,15 @@
 //! 1. A process starts workers only if its own hook has run, or it has called [`init`]; and the hook is in the program or in a library
 //!    that the program was linked with. What is started is the same, so there it runs too, and nothing else of the program does.
 //! 2. A worker takes the token, the environment variable, out of its environment before any code of the program runs, and no other
-//!    process takes itself for the worker that a token means (`Token::is_ours`). So the processes that a task starts are ordinary ones.
+//!    process takes itself for the worker that a token means (`Token::is_for_this_process`). So the processes that a task starts are ordinary ones.
 //! 3. The token says how deep workers are nested, and at [`MAX_DEPTH`] none are started. So workers cannot start workers without end.
-
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// How deep workers may be nested: those of a worker start no further ones.
 pub(super) const MAX_DEPTH: u32 = 2;
 
-/// The version of this crate, which the two ends of a channel have to agree on.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-// Each is written before `main`, or in `init`, by the thread that starts all others.
-pub(super) static HOOK_RAN: AtomicBool = AtomicBool::new(false);
-pub(super) static INIT_CALLED: AtomicBool = AtomicBool::new(false);
-pub(super) static DEPTH: AtomicU32 = AtomicU32::new(0);
-
 /// Whether sprang's function before `main` has run in this process.
 pub(crate) fn hook_ran() -> bool {
-    HOOK_RAN.load(Relaxed)
+    platform::hook_ran()
 }
 
 /// Whether this process is a worker.
@@ -37,7 +27,7 @@ pub(crate) fn is_worker() -> bool {
 
 /// How deep this worker is nested: 1 for the worker of an ordinary process, which itself has 0.
 pub(super) fn depth() -> u32 {
-    DEPTH.load(Relaxed)
+    platform::depth()
 }
 
 /// Why this process may not start workers; `None` if it may.
@@ -71,9 +61,6 @@ pub(crate) fn refusal() -> Option<String> {
 /// # Complexity
 /// Does nothing where the function before `main` has run.
 pub fn init() {
-    if !hook_ran() {
-        INIT_CALLED.store(true, Relaxed);
-    }
     platform::init();
 }
 
@@ -82,6 +69,14 @@ use super::hook as platform;
 
 #[cfg(not(all(target_os = "linux", not(miri))))]
 mod platform {
+    pub(super) fn hook_ran() -> bool {
+        false
+    }
+
+    pub(super) fn depth() -> u32 {
+        0
+    }
+
     pub(super) fn refusal() -> Option<String> {
         let platform = if cfg!(miri) { "Miri" } else { std::env::consts::OS };
         Some(format!("there are no worker processes on {platform}; set scheduler = \"threads\""))

@@ -29,9 +29,9 @@
 
 #![expect(unsafe_code, reason = "takes part in the start of the process")]
 
-use super::boot::{DEPTH, HOOK_RAN, INIT_CALLED, hook_ran};
 use super::lifeline::{Control, Watched, watch};
-use super::worker::worker_main;
+use super::token::{EXIT_ASTRAY, EXIT_NOT_STARTED, EXIT_ORPHANED, EXIT_PANICKED, Token, VARIABLE};
+use super::worker::{WorkerStart, worker_main};
 use crate::portable::module::{Access, Module, find};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
@@ -45,35 +45,20 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-/// The environment variable with the [`Token`].
-const VARIABLE: &str = "SPRANG_WORKER";
-
-/// Exit statuses of workers that found no way to become one. They are told apart from those of programs by not being often used.
-pub(super) const EXIT_NOT_STARTED: i32 = 112;
-pub(super) const EXIT_ASTRAY: i32 = 113;
-pub(super) const EXIT_ORPHANED: i32 = 114;
-
-/// As of any Rust program that panics.
-pub(super) const EXIT_PANICKED: i32 = 101;
+// Each is written before `main`, or in `init`, by the thread that starts all others.
+pub(super) static HOOK_RAN: AtomicBool = AtomicBool::new(false);
+static INIT_CALLED: AtomicBool = AtomicBool::new(false);
+static DEPTH: AtomicU32 = AtomicU32::new(0);
 
 /// The stack of the thread that runs tasks, as large as that of a main thread commonly is.
 const STACK_BYTES: usize = 8 << 20;
 
 /// How long a worker may take to end by itself when its lifeline was cut by a parent that still lives.
 const LAST_SECOND: Duration = Duration::from_secs(1);
-
-/// What a new worker has to know.
-#[derive(Debug)]
-pub(super) struct WorkerStart {
-    /// The name of the one-shot server that the worker connects to.
-    pub(super) server: String,
-    /// What the parent says beside the channel.
-    pub(super) control: Control,
-}
 
 type Constructor = extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
@@ -85,7 +70,7 @@ extern "C" fn hook(count: c_int, arguments: *const *const c_char, environment: *
     HOOK_RAN.store(true, Relaxed);
     // What panics here must not reach the loader.
     let outcome = catch_unwind(|| {
-        let Some(token) = Token::take() else { return };
+        let Some(token) = take_token() else { return };
         // Only the GNU C library hands on what `main` gets.
         let call = if cfg!(target_env = "gnu") {
             MainArguments { count, arguments, environment }
@@ -99,13 +84,24 @@ extern "C" fn hook(count: c_int, arguments: *const *const c_char, environment: *
     }
 }
 
-/// As `init` in [`boot`](super::boot).
+/// As [`boot::hook_ran`](super::boot::hook_ran).
+pub(super) fn hook_ran() -> bool {
+    HOOK_RAN.load(Relaxed)
+}
+
+/// As [`boot::depth`](super::boot::depth).
+pub(super) fn depth() -> u32 {
+    DEPTH.load(Relaxed)
+}
+
+/// As [`boot::init`](super::boot::init).
 pub(super) fn init() {
     anchor();
-    if !hook_ran()
-        && let Some(token) = Token::take()
-    {
-        become_worker(token, None);
+    if !hook_ran() {
+        INIT_CALLED.store(true, Relaxed);
+        if let Some(token) = take_token() {
+            become_worker(token, None);
+        }
     }
 }
 
@@ -116,7 +112,7 @@ fn anchor() -> usize {
 
 /// Why workers cannot be started from here, apart from how deep they are nested.
 pub(super) fn refusal() -> Option<String> {
-    if !hook_ran() && Token::read().flatten().is_some_and(|token| token.is_ours()) {
+    if !hook_ran() && Token::read().flatten().is_some_and(|token| token.is_for_this_process()) {
         // A worker in which the hook did not run and that got here without calling `init` runs `main` again. It would start workers that do
         // the same.
         complain("this worker process never reached sprang's start-up hook; call sprang::init() first in main");
@@ -185,79 +181,24 @@ impl Home {
     }
 }
 
-/// What tells a process that it is to be a worker, in an environment variable.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Token {
-    /// Who starts the worker.
-    pub(super) parent: i32,
-    pub(super) depth: u32,
-    pub(super) core_dumps: bool,
-    /// Which copy of sprang starts it.
-    pub(super) home: u64,
-    pub(super) server: String,
+/// The token for a worker of this process.
+pub(super) fn new_token(server: &str, depth: u32, core_dumps: bool) -> Token {
+    Token::new(server, depth, core_dumps, Home::find().id)
 }
 
-impl Token {
-    /// For a worker of this process.
-    pub(super) fn new(server: &str, depth: u32, core_dumps: bool) -> Token {
-        let parent = std::process::id().cast_signed();
-        Token { parent, depth, core_dumps, home: Home::find().id, server: server.into() }
+/// Takes the token out of the environment and returns it if it is meant for this process.
+///
+/// A token for another copy of sprang stays where it is.
+fn take_token() -> Option<Token> {
+    let token = Token::read()?;
+    let home = Home::find();
+    if token.as_ref().is_some_and(|token| token.home != home.id) {
+        return None;
     }
-
-    /// The environment variable to set in the worker.
-    pub(super) fn variable(&self) -> (&'static str, String) {
-        let Token { parent, depth, core_dumps, home, server } = self;
-        (VARIABLE, format!("{parent}:{depth}:{home:x}:{}:{server}", u8::from(*core_dumps)))
-    }
-
-    fn parse(text: &str) -> Option<Token> {
-        let mut parts = text.splitn(5, ':');
-        let parent = parts.next()?.parse().ok().filter(|&parent| parent > 0)?;
-        let depth = parts.next()?.parse().ok().filter(|&depth| depth > 0)?;
-        let home = u64::from_str_radix(parts.next()?, 16).ok()?;
-        let core_dumps = match parts.next()? {
-            "0" => false,
-            "1" => true,
-            _ => return None,
-        };
-        Some(Token { parent, depth, core_dumps, home, server: parts.next()?.into() })
-    }
-
-    /// The token of this process, if this process is meant by it, and takes it out of the environment.
-    ///
-    /// A token for another copy of sprang is left to it.
-    fn take() -> Option<Token> {
-        let token = Token::read()?;
-        let home = Home::find();
-        if token.as_ref().is_some_and(|token| token.home != home.id) {
-            return None;
-        }
-        // SAFETY: on the first thread, before `main` or first thing in it (rule 1). Constructors that ran before and started threads which
-        // read the environment in C would be at fault with any change of it.
-        unsafe { std::env::remove_var(VARIABLE) };
-        token.filter(|token| token.is_ours() && home.is_linked)
-    }
-
-    /// `None` if there is none, `Some(None)` if it cannot be read.
-    fn read() -> Option<Option<Token>> {
-        #[expect(clippy::disallowed_methods, reason = "no setting: it is not for people to set")]
-        let text = std::env::var_os(VARIABLE)?;
-        Some(text.to_str().and_then(Token::parse))
-    }
-
-    /// Whether this process is the one that was started with the token: its standard input is one end of a pair of sockets which the
-    /// parent that the token names has made. A process that merely inherited the variable has another one.
-    ///
-    /// This holds also when that parent is gone, and so what was to be a worker does not run the program instead.
-    fn is_ours(&self) -> bool {
-        let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
-        let mut size = size_of_val(&peer) as libc::socklen_t;
-        // SAFETY: the address and the size of a value that may hold any bytes. (The safe call takes the pid for one that is not 0, which
-        // sockets of other families do not know.)
-        let got =
-            unsafe { libc::getsockopt(0, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut peer).cast(), &raw mut size) };
-        got == 0 && peer.pid == self.parent
-    }
+    // SAFETY: on the first thread, before `main` or first thing in it (rule 1). Constructors that ran before and started threads which
+    // read the environment in C would be at fault with any change of it.
+    unsafe { std::env::remove_var(VARIABLE) };
+    token.filter(|token| token.is_for_this_process() && home.is_linked)
 }
 
 /// What is handed to `main`.
@@ -279,7 +220,7 @@ fn c_environment() -> *const *const c_char {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
-    // SAFETY: as for changing the environment in `Token::take`.
+    // SAFETY: as for changing the environment in `take_token`.
     unsafe { environ }
 }
 
@@ -515,18 +456,6 @@ fn complain(message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_crosses() {
-        let token = Token::new("/tmp/a:b", 2, true);
-        assert_eq!(Token::parse(&token.variable().1).as_ref(), Some(&token));
-        assert_eq!(token.parent, std::process::id().cast_signed());
-        for wrong in
-            ["", ":", "1", "1:1", "1:1:0", "1:1:0:0", "x:1:0:0:s", "-1:1:0:0:s", "1:0:0:0:s", "1:1:g:0:s", "1:1:0:2:s"]
-        {
-            assert_eq!(Token::parse(wrong), None, "{wrong:?}");
-        }
-    }
 
     #[test]
     fn sprang_is_in_the_program_of_its_tests() {

@@ -4,11 +4,13 @@
 
 #![expect(unsafe_code, reason = "asks the C library what it does with signals, and crashes")]
 
-use super::boot::{HOOK_RAN, depth, hook_ran, init, is_worker, refusal};
-use super::hook::{EXIT_ASTRAY, EXIT_ORPHANED, Token, WorkerStart};
+use super::boot::{depth, hook_ran, init, is_worker, refusal};
+use super::hook::{HOOK_RAN, new_token};
 use super::protocol::Hello;
 use super::settings::{ProcessSettings, Stdio};
-use super::spawn::{Exit, How, SpawnSpec, Spawned, exe_id, spawn};
+use super::spawn::{Exit, How, SpawnSpec, Spawned, spawn};
+use super::token::{EXIT_ASTRAY, EXIT_ORPHANED, Token, exe_id};
+use super::worker::WorkerStart;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -410,7 +412,7 @@ fn a_token_that_is_not_meant_for_a_process_is_ignored() {
         std::mem::forget(lifeline);
         StdStdio::from(theirs)
     };
-    let token = || Token::new("test:exit 0", 1, false);
+    let token = || new_token("test:exit 0", 1, false);
     assert!(!ordinary(&token(), socket()), "all is right, and it is a worker");
     assert!(ordinary(&Token { parent: 1, ..token() }, socket()));
     assert!(ordinary(&Token { parent: token().parent + 1, ..token() }, socket()));
@@ -425,7 +427,7 @@ fn a_token_that_is_not_meant_for_a_process_is_ignored() {
 fn a_worker_whose_parent_went_before_it_started_does_not_run_the_program() {
     // A shell that starts this program and goes: then this process is not the parent, but made the socket.
     let (_lifeline, theirs) = super::lifeline::Lifeline::pair().unwrap();
-    let (name, value) = Token::new("test:exit 0", 1, false).variable();
+    let (name, value) = new_token("test:exit 0", 1, false).variable();
     let output = Command::new("/bin/sh")
         .args([
             "-c",
@@ -466,7 +468,7 @@ fn without_the_hook_it_takes_init() {
         let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         (output.status.code(), texts.concat())
     };
-    let (name, value) = Token::new("test:exit 5", 1, false).variable();
+    let (name, value) = new_token("test:exit 5", 1, false).variable();
     let token = format!("{name}={value}");
 
     let (code, text) = run(false, "");
@@ -486,7 +488,7 @@ fn without_the_hook_it_takes_init() {
 #[cfg(not(loom))]
 #[test]
 fn a_worker_of_another_version_or_executable_is_refused() {
-    let own = super::boot::VERSION;
+    let own = super::token::VERSION;
     for (disguise, problem) in [
         ("version", format!("it has version 0.0.1 of sprang, and this process {own}")),
         ("executable", "it runs another executable than this process".to_owned()),

@@ -7,10 +7,10 @@
 
 use super::pool::Core;
 use super::process::KillReason;
+use super::protocol::KEEP_MIN_BYTES;
 use super::requests::RequestHandler;
 use super::schedule::{Schedule, Value, local_task_refused, size};
 use super::settings::LocalTasks;
-use super::worker::KEEP_MIN_BYTES;
 use crate::engine::{CancelToken, Run, RunAccess, Timer, describe_panic};
 use crate::error::{Error, ErrorKind};
 use crate::executor::threads::helpers::Helpers;

@@ -50,6 +50,8 @@ mod slot;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod spawn;
 #[cfg(all(target_os = "linux", not(miri)))]
+mod token;
+#[cfg(all(target_os = "linux", not(miri)))]
 mod worker;
 
 pub(crate) use boot::{is_worker, refusal};

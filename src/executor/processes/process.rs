@@ -4,7 +4,6 @@
 //! process killed it, or for one of its own.
 
 use super::activity::Activity;
-use super::boot;
 use super::lifeline::Lifeline;
 use super::link::{Broken, prepare, receive, send};
 use super::monitor::{self, Output, Watched};
@@ -13,7 +12,8 @@ use super::protocol::{Down, Hello, Setup, Up};
 use super::requests::{RequestHandler, Session};
 use super::schedule::Value;
 use super::signals::with_signals_blocked;
-use super::spawn::{ChildProcess, Exit, Killer, SpawnSpec, Spawned, exe_id, spawn};
+use super::spawn::{ChildProcess, Exit, Killer, SpawnSpec, Spawned, spawn};
+use super::token::{CANCEL, VERSION, exe_id};
 use crate::engine::Timer;
 use crate::engine::callback::Replaceable;
 use crate::error::{Error, ErrorKind, WorkerExit};
@@ -271,7 +271,7 @@ impl WorkerProcess {
         let Ok(Ok((_server, Hello::Worker { version, executable, setup }))) = accepted else {
             return Err(NotReady::Ended);
         };
-        let (own_version, own_executable) = (boot::VERSION, exe_id().map_err(|error| error.to_string())?);
+        let (own_version, own_executable) = (VERSION, exe_id().map_err(|error| error.to_string())?);
         if version != own_version {
             return Err(format!("it has version {version} of sprang, and this process {own_version}").into());
         }
@@ -597,9 +597,6 @@ fn server() -> Result<(IpcOneShotServer<Hello>, String), String> {
         Err(_) => fail(&"ipc-channel panicked"),
     }
 }
-
-/// The kind of message on the lifeline that says that a run is over.
-pub(super) const CANCEL: u8 = 1;
 
 /// Tells who waits at a server that no worker will come. False if that has to be tried again.
 fn abandon(server: &str) -> bool {

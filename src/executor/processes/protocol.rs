@@ -241,6 +241,9 @@ pub(super) struct Encoding<'a> {
     pub(super) regions: Vec<RegionRef>,
 }
 
+/// The smallest value, in encoded bytes, that a worker keeps for later batches. A smaller one is sent again.
+pub(super) const KEEP_MIN_BYTES: usize = 4 << 10;
+
 /// One call of a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Call<'a> {

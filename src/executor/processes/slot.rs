@@ -521,7 +521,7 @@ impl Link {
                 Source::Earlier(earlier) => writer.input_earlier(*earlier),
                 Source::Value(value) if value.kept.is_in(&self.host) => writer.input_kept(value.key),
                 Source::Value(value) => {
-                    let keep = value.is_shared && value.size() >= super::worker::KEEP_MIN_BYTES;
+                    let keep = value.is_shared && value.size() >= super::protocol::KEEP_MIN_BYTES;
                     writer.input_value(code, if keep { value.key } else { 0 });
                     self.outgoing.encoding(writer, &value.bytes, &value.regions, &mut self.exchange);
                     num_bytes += value.size();
@@ -915,7 +915,7 @@ fn take_results(
                 let value_code = schedule.code(code).item.value.expect("a task with a code has a portable value");
                 // A small value is kept as it is, for which it takes up less.
                 let size = size(encoding.bytes, &regions);
-                let goes_on = schedule.is_sunk(id) && size >= super::worker::KEEP_MIN_BYTES;
+                let goes_on = schedule.is_sunk(id) && size >= super::protocol::KEEP_MIN_BYTES;
                 let is_put = schedule.is_read_here(id) || schedule.is_sunk(id) && !goes_on;
                 let decoded = match is_put {
                     true => {

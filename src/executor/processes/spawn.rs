@@ -13,33 +13,23 @@
 #![expect(unsafe_code, reason = "calls wait4, which tells how much memory the worker used")]
 
 use super::boot::{depth, refusal};
-use super::hook::{EXIT_ASTRAY, EXIT_NOT_STARTED, EXIT_ORPHANED, Token};
+use super::hook::new_token;
 use super::lifeline::Lifeline;
 use super::settings::{ProcessSettings, Stdio};
-use super::worker::EXIT_BROKEN;
+use super::token::{EXIT_ASTRAY, EXIT_BROKEN, EXIT_NOT_STARTED, EXIT_ORPHANED};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use std::fmt;
-use std::fs;
 use std::io;
 #[cfg(test)]
 use std::os::fd::BorrowedFd;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio as StdStdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Device and inode of the executable that this process runs, also where its file has been renamed, replaced or deleted.
-///
-/// # Errors
-/// If there is no `/proc`.
-pub(super) fn exe_id() -> io::Result<(u64, u64)> {
-    fs::metadata("/proc/self/exe").map(|file| (file.dev(), file.ino()))
-}
 
 /// What to start.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +60,7 @@ pub(super) fn spawn(spec: &SpawnSpec<'_>) -> Result<Spawned, String> {
     let settings = spec.settings;
     let fail = |what: &str, error: io::Error| format!("cannot start a worker process: {what}: {error}");
     let (lifeline, theirs) = Lifeline::pair().map_err(|error| fail("socketpair", error))?;
-    let (name, value) = Token::new(spec.server, depth() + 1, settings.core_dumps).variable();
+    let (name, value) = new_token(spec.server, depth() + 1, settings.core_dumps).variable();
     let mut command = Command::new("/proc/self/exe");
     command.arg0("sprang-worker").envs(&settings.environment).env(name, value).stdin(theirs);
     if let Some(folder) = &settings.working_directory {

@@ -7,17 +7,16 @@
 #![expect(unsafe_code, reason = "it calls tasks on cells of its own making, whose types the parent vouches for")]
 
 use super::activity::{Activity, Phase};
-use super::boot;
 use super::clock;
-use super::hook::{EXIT_PANICKED, WorkerStart};
 use super::initializer::InitializerCode;
+use super::lifeline::Control;
 use super::link::{Broken, Incoming, Outgoing, prepare, receive, receive_within, send};
-use super::process::CANCEL;
 use super::protocol::{
-    Body, Bytes, Call, Code, Down, Hello, Housekeeping, Input, Malformed, Ran, Reader, Setup, Up, Work, Writer,
+    Body, Bytes, Call, Code, Down, Hello, Housekeeping, Input, KEEP_MIN_BYTES, Malformed, Ran, Reader, Setup, Up, Work,
+    Writer,
 };
 use super::requests::RequestError;
-use super::spawn::exe_id;
+use super::token::{CANCEL, EXIT_BROKEN, EXIT_PANICKED, VERSION, exe_id};
 use crate::engine::{CancelToken, InRun, Restore, TaskContext, describe_panic, in_run, quietly};
 use crate::error::texts_of;
 use crate::graph::crossing::{TaskCode, ValueCode};
@@ -42,8 +41,15 @@ use std::time::{Duration, Instant};
 const FLUSH_AFTER: Duration = Duration::from_millis(1);
 /// Or when they have grown to this size.
 const FLUSH_BYTES: usize = 64 << 10;
-/// Smaller values are sent again rather than kept.
-pub(super) const KEEP_MIN_BYTES: usize = 4 << 10;
+
+/// What a new worker has to know.
+#[derive(Debug)]
+pub(super) struct WorkerStart {
+    /// The name of the one-shot server that the worker connects to.
+    pub(super) server: String,
+    /// What the parent says beside the channel.
+    pub(super) control: Control,
+}
 
 /// Serves the parent until it says goodbye. Returns the status for the process to exit with.
 pub(super) fn worker_main(start: WorkerStart) -> i32 {
@@ -53,9 +59,6 @@ pub(super) fn worker_main(start: WorkerStart) -> i32 {
         Err(_) => EXIT_BROKEN,
     }
 }
-
-/// The status of a worker that could not make sense of its parent.
-pub(super) const EXIT_BROKEN: i32 = 115;
 
 /// The threads of this process share it.
 struct Shared {
@@ -107,7 +110,7 @@ fn begin(start: WorkerStart) -> Result<(), String> {
     let hello = IpcSender::connect(start.server.clone()).map_err(|error| error.to_string())?;
     let (setup_sender, setups) = ipc::channel::<Setup>().map_err(|error| error.to_string())?;
     let executable = exe_id().map_err(|error| error.to_string())?;
-    let first_word = Hello::Worker { version: boot::VERSION.into(), executable, setup: setup_sender };
+    let first_word = Hello::Worker { version: VERSION.into(), executable, setup: setup_sender };
     #[cfg(test)]
     let first_word = super::lifecycle_tests::disguise(first_word);
     send(&hello, first_word).map_err(|broken| broken.to_string())?;
