@@ -8,6 +8,8 @@
 
 #[cfg(feature = "dashboard")]
 pub mod dashboard;
+#[cfg(feature = "dashboard")]
+mod json;
 pub mod picture;
 pub mod profile;
 #[cfg(feature = "progress")]

@@ -12,7 +12,6 @@
 
 mod collector;
 mod held;
-mod json;
 mod resources;
 mod server;
 mod token;

@@ -6,8 +6,8 @@
 use super::collector::{
     ClusterNow, Collector, Counts, EventRecord, KnownRun, Now, OTHER, RunRecord, Stage, Store, TaskRecord, Values,
 };
-use super::json::to_string as json;
 use super::resources::Sum;
+use crate::diagnostics::json::to_string as json;
 use crate::diagnostics::picture::Graph;
 use serde::{Serialize, Serializer};
 use std::collections::HashMap;
