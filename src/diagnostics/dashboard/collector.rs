@@ -632,8 +632,8 @@ impl Store {
         self.reports.iter().any(|report| report.run.id == run)
     }
 
-    pub(super) fn name_of(&self, name: Option<&Arc<str>>, group: u16) -> Arc<str> {
-        Arc::clone(name.unwrap_or(&self.names[group as usize]))
+    pub(super) fn name_of<'a>(&'a self, name: Option<&'a Arc<str>>, group: u16) -> &'a Arc<str> {
+        name.unwrap_or(&self.names[group as usize])
     }
 }
 

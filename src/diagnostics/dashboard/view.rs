@@ -7,9 +7,9 @@ use super::collector::{
     ClusterNow, Collector, Counts, EventRecord, KnownRun, Now, OTHER, RunRecord, Stage, Store, TaskRecord, Values,
 };
 use super::resources::Sum;
-use crate::diagnostics::json::to_string as json;
+use crate::diagnostics::json::{SharedStr, rounded, to_string as json};
 use crate::diagnostics::picture::Graph;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl From<&Counts> for Ended {
 
 #[derive(Serialize)]
 struct Name {
-    name: Text,
+    name: SharedStr,
     running: i64,
     #[serde(flatten)]
     ended: Ended,
@@ -78,7 +78,7 @@ struct Name {
 
 #[derive(Serialize)]
 struct Group {
-    name: Text,
+    name: SharedStr,
     total: u64,
     running: i64,
     #[serde(flatten)]
@@ -91,8 +91,8 @@ struct Run {
     id: u64,
     kind: &'static str,
     parent: Option<u64>,
-    title: Text,
-    scheduler: Text,
+    title: SharedStr,
+    scheduler: SharedStr,
     state: &'static str,
     num_tasks: usize,
     started: f64,
@@ -101,7 +101,7 @@ struct Run {
     #[serde(flatten)]
     counts: Ended,
     busy: f64,
-    error: Option<Text>,
+    error: Option<SharedStr>,
     has_graph: bool,
     has_report: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -112,10 +112,8 @@ struct Run {
 struct RunningTask {
     run: u64,
     task: u32,
-    #[serde(serialize_with = "shared_text")]
-    name: Arc<str>,
-    #[serde(serialize_with = "shared_text")]
-    group: Arc<str>,
+    name: SharedStr,
+    group: SharedStr,
     worker: String,
     started: f64,
     attempt: u32,
@@ -127,10 +125,8 @@ struct Task {
     seq: u64,
     run: u64,
     task: u32,
-    #[serde(serialize_with = "shared_text")]
-    name: Arc<str>,
-    #[serde(serialize_with = "shared_text")]
-    group: Arc<str>,
+    name: SharedStr,
+    group: SharedStr,
     worker: String,
     state: &'static str,
     started: f64,
@@ -144,7 +140,7 @@ struct Event {
     at: f64,
     kind: &'static str,
     run: Option<u64>,
-    text: Text,
+    text: SharedStr,
 }
 
 #[derive(Serialize)]
@@ -159,7 +155,7 @@ struct Worker {
     busy: f64,
     first_seen: f64,
     last_seen: f64,
-    lost: Option<Text>,
+    lost: Option<SharedStr>,
     is_gone: bool,
     can_restart: bool,
     restarts: u32,
@@ -167,8 +163,8 @@ struct Worker {
     memory: Option<u64>,
     own_memory: Option<u64>,
     memory_limit: Option<u64>,
-    last_error: Option<Text>,
-    output: Option<Text>,
+    last_error: Option<SharedStr>,
+    output: Option<SharedStr>,
 }
 
 #[derive(Serialize)]
@@ -211,21 +207,6 @@ struct Update<'a> {
     log: Vec<Event>,
 }
 
-/// A text that is shared with what is remembered, as it is.
-struct Text(Arc<str>);
-
-impl Text {
-    fn of(text: &Arc<str>) -> Self {
-        Text(Arc::clone(text))
-    }
-}
-
-impl Serialize for Text {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        shared_text(&self.0, serializer)
-    }
-}
-
 /// How far somebody has been told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
@@ -238,11 +219,6 @@ fn seconds(ns: u64) -> f64 {
     (ns / 1_000) as f64 / 1e6
 }
 
-/// Not by a feature of serde, which would let programs send what is counted to other processes.
-fn shared_text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(text)
-}
-
 fn sum(counts: &[Counts]) -> Counts {
     let mut sum = Counts::default();
     counts.iter().for_each(|counts| sum.add(counts));
@@ -252,7 +228,7 @@ fn sum(counts: &[Counts]) -> Counts {
 fn live_run(store: &Store, run: &KnownRun, counts: &[Counts]) -> Run {
     let total = sum(counts);
     let group = |(&(number, total), counts): (&(u16, u64), &Counts)| Group {
-        name: Text::of(&store.names[number as usize]),
+        name: SharedStr::from(&store.names[number as usize]),
         total,
         running: counts.running,
         ended: counts.into(),
@@ -262,8 +238,8 @@ fn live_run(store: &Store, run: &KnownRun, counts: &[Counts]) -> Run {
         id: run.id,
         kind: "run",
         parent: run.parent,
-        title: Text::of(&run.title),
-        scheduler: Text::of(&run.scheduler),
+        title: SharedStr::from(&run.title),
+        scheduler: SharedStr::from(&run.scheduler),
         state: "running",
         num_tasks: run.num_tasks,
         started: seconds(run.started_ns),
@@ -284,7 +260,7 @@ fn cluster_run_view(store: &Store, now: &ClusterNow<'_>) -> Run {
     let mut total = Counts::default();
     now.names.iter().for_each(|(_, counts)| total.add(counts));
     let group = |(number, counts): &(u16, Counts)| Group {
-        name: Text::of(&store.names[*number as usize]),
+        name: SharedStr::from(&store.names[*number as usize]),
         total: num_over(counts) + counts.running.max(0) as u64,
         running: counts.running,
         ended: counts.into(),
@@ -295,8 +271,8 @@ fn cluster_run_view(store: &Store, now: &ClusterNow<'_>) -> Run {
         id: cluster_run.id.get(),
         kind: "futures",
         parent: None,
-        title: Text::of(&cluster_run.title),
-        scheduler: Text::of(&cluster_run.scheduler),
+        title: SharedStr::from(&cluster_run.title),
+        scheduler: SharedStr::from(&cluster_run.scheduler),
         state: match (is_running, now.num_pending) {
             (true, _) => "running",
             (false, Some(_)) => "idle",
@@ -335,8 +311,8 @@ fn ended_run(store: &Store, run: &RunRecord) -> Run {
         id: run.id,
         kind: "run",
         parent: run.parent,
-        title: Text::of(&run.title),
-        scheduler: Text::of(&run.scheduler),
+        title: SharedStr::from(&run.title),
+        scheduler: SharedStr::from(&run.scheduler),
         state: run.outcome.as_str(),
         num_tasks: run.num_tasks,
         started: seconds(run.started_ns),
@@ -344,7 +320,7 @@ fn ended_run(store: &Store, run: &RunRecord) -> Run {
         running: 0,
         counts: (&run.counts).into(),
         busy: seconds(run.counts.busy_ns),
-        error: run.error.as_ref().map(Text::of),
+        error: run.error.as_ref().map(SharedStr::from),
         has_graph: is_kept,
         has_report: is_kept,
         names: Vec::new(),
@@ -356,8 +332,8 @@ fn task(store: &Store, (seq, record): &(u64, TaskRecord)) -> Task {
         seq: *seq,
         run: record.run,
         task: record.task,
-        name: store.name_of(record.name.as_ref(), record.group),
-        group: Arc::clone(&store.names[record.group as usize]),
+        name: store.name_of(record.name.as_ref(), record.group).into(),
+        group: (&store.names[record.group as usize]).into(),
         worker: record.worker.to_string(),
         state: record.state.as_str(),
         started: seconds(record.started_ns),
@@ -367,7 +343,7 @@ fn task(store: &Store, (seq, record): &(u64, TaskRecord)) -> Task {
 }
 
 fn event(record: &EventRecord) -> Event {
-    let text = Text::of(&record.text);
+    let text = SharedStr::from(&record.text);
     Event { seq: record.seq, at: seconds(record.at_ns), kind: record.kind, run: record.run, text }
 }
 
@@ -394,7 +370,7 @@ fn workers(collector: &Collector, now: &Now) -> Vec<Worker> {
                 busy: seconds(counts.busy_ns + so_far_ns),
                 first_seen: seconds(tally.first_ns),
                 last_seen: seconds(if so_far_ns > 0 { now.now_ns } else { tally.last_ns }),
-                lost: tally.lost.as_ref().map(Text::of),
+                lost: tally.lost.as_ref().map(SharedStr::from),
                 is_gone,
                 can_restart: tally.handle.is_some() && tally.lost.is_none() && !is_gone,
                 restarts: tally.restarts,
@@ -402,8 +378,8 @@ fn workers(collector: &Collector, now: &Now) -> Vec<Worker> {
                 memory: process.map(|process| process.memory_bytes),
                 own_memory: process.map(|process| process.own_bytes),
                 memory_limit: tally.memory_limit,
-                last_error: tally.error.as_ref().map(Text::of),
-                output: tally.output.as_ref().map(Text::of),
+                last_error: tally.error.as_ref().map(SharedStr::from),
+                output: tally.output.as_ref().map(SharedStr::from),
             }
         })
         .collect()
@@ -436,7 +412,7 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &Store, now: &Now)
             counts.running > 0 || counts.finished + counts.failed + counts.retried + counts.skipped > 0
         })
         .map(|(number, counts)| Name {
-            name: Text::of(&store.names[number]),
+            name: SharedStr::from(&store.names[number]),
             running: counts.running,
             ended: counts.into(),
             busy: seconds(counts.busy_ns),
@@ -461,8 +437,8 @@ fn status<'a>(collector: &Collector, program: &'a str, store: &Store, now: &Now)
     let running = now.running.iter().take(MAX_RUNNING).map(|running| RunningTask {
         run: running.run,
         task: running.task,
-        name: store.name_of(running.name.as_ref(), running.group),
-        group: Arc::clone(&store.names[running.group as usize]),
+        name: store.name_of(running.name.as_ref(), running.group).into(),
+        group: (&store.names[running.group as usize]).into(),
         worker: running.worker.to_string(),
         started: seconds(running.started_ns),
         attempt: running.attempt,
@@ -697,7 +673,7 @@ pub(super) fn graph_json(run: &KnownRun) -> Option<String> {
         *num_tasks += 1;
         first.get_or_insert(id);
     }
-    let tenths = |number: f64| (number * 10.0).round() / 10.0;
+    let tenths = |number: f64| rounded(number, 1);
     let boxes = placed.boxes.iter().zip(tasks).map(|(it, (num_tasks, first))| Box {
         name: &it.name,
         label: &it.label,
@@ -757,8 +733,7 @@ pub(super) fn stages_json(collector: &Collector, run: &KnownRun, ended_ns: Optio
 #[derive(Serialize)]
 struct Input {
     task: u32,
-    #[serde(serialize_with = "shared_text")]
-    name: Arc<str>,
+    name: SharedStr,
     stage: &'static str,
 }
 
@@ -767,9 +742,9 @@ fn input(run: &KnownRun, graph: &Graph, task: u32) -> Input {
 }
 
 /// Names are as long as the program likes.
-fn short(name: &Arc<str>) -> Arc<str> {
+fn short(name: &Arc<str>) -> SharedStr {
     let cut = super::collector::cut(name);
-    if cut.len() == name.len() { Arc::clone(name) } else { cut.into() }
+    if cut.len() == name.len() { name.into() } else { SharedStr(cut.into()) }
 }
 
 /// `/api/runs/N/tasks/T`: a task, and what it waits for.
@@ -778,10 +753,8 @@ pub(super) fn task_json(run: &KnownRun, id: u32) -> Option<String> {
     struct Task {
         run: u64,
         task: u32,
-        #[serde(serialize_with = "shared_text")]
-        name: Arc<str>,
-        #[serde(serialize_with = "shared_text")]
-        group: Arc<str>,
+        name: SharedStr,
+        group: SharedStr,
         stage: &'static str,
         is_ready: bool,
         is_output: bool,
@@ -821,8 +794,7 @@ pub(super) fn waiting_json(collector: &Collector, filter: &Filter) -> String {
     struct Task {
         run: u64,
         task: u32,
-        #[serde(serialize_with = "shared_text")]
-        name: Arc<str>,
+        name: SharedStr,
         is_ready: bool,
         num_inputs: usize,
         num_unfinished: usize,
