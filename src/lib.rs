@@ -112,7 +112,7 @@ pub use diagnostics::progress::{Followed, Progress, Shown, progress, progress_of
 pub use diagnostics::spans::Spans;
 pub use diagnostics::system::SystemInfo;
 pub use engine::callback;
-pub use engine::{CancelToken, EnteredToken, ReadyTask, Run};
+pub use engine::{CancelListener, CancelToken, EnteredToken, ReadyTask, Run};
 pub use error::{Error, ErrorKind, Replayed, Result, WorkerExit};
 pub use executor::processes::ProcessExecutor;
 pub use executor::processes::boot::init;

@@ -15,7 +15,7 @@ pub(crate) mod single;
 mod stall;
 mod tracker;
 
-pub use cancel::{CancelToken, EnteredToken};
+pub use cancel::{CancelListener, CancelToken, EnteredToken};
 pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};
 pub use ready::ReadyTask;
 pub(crate) use replay::{EncodedInputs, ReplayInputs};

@@ -28,7 +28,7 @@
 #![expect(unsafe_code, reason = "it calls tasks through their untyped kinds and trusts the plan's numbers")]
 
 use super::callback::{Attempt, Entered, StartedWorker, Watch, WorkerId};
-use super::cancel::CancelToken;
+use super::cancel::{CancelListener, CancelToken};
 use super::countdown::Countdown;
 use super::gate::Gate;
 use super::panics::{self, InRun};
@@ -325,6 +325,19 @@ impl Run {
     /// Whether a token from outside may be pulled while the run goes on.
     pub(crate) fn has_outer_token(&self) -> bool {
         self.has_outer_token
+    }
+
+    /// Stops the run when a token from outside is cancelled, until the listener is dropped. `None` if
+    /// there is no token from outside.
+    #[expect(dead_code, reason = "the worker processes' executor is about to wait with it")]
+    pub(crate) fn stop_on_cancel(&self) -> Option<CancelListener> {
+        let run = Weak::clone(&self.this);
+        let stop = move || {
+            if let Some(run) = run.upgrade() {
+                run.cancel();
+            }
+        };
+        self.has_outer_token.then(|| self.token.on_cancel(stop))
     }
 
     pub(crate) fn shared(&self) -> Arc<Run> {

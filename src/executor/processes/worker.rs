@@ -174,7 +174,10 @@ impl Shared {
     fn cancel(&self, run: u64) {
         let mut runs = self.runs.lock();
         runs.cancelled.insert(run);
-        if let Some(run) = runs.by_number.get(&run) {
+        let run = runs.by_number.get(&run).map(Arc::clone);
+        drop(runs);
+        // Without the lock: the token has listeners.
+        if let Some(run) = run {
             run.token.cancel();
         }
     }
