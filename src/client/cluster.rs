@@ -1,7 +1,8 @@
 //! Workers that stay, and how many there are.
 
-use super::core::{Backend, Core, Member};
-use super::wait::{deadline_after, give_up_place};
+use super::core::{Backend, Core, Member, give_up_place};
+use super::job::Owner;
+use super::spin::deadline_after;
 use crate::api::compute::serve_dashboard;
 use crate::api::config::{self, ProcessSettings};
 use crate::error::{Error, ErrorKind, Result};

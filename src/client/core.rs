@@ -17,11 +17,13 @@
 //! 4. The lock is not held while code of the program runs, or a promise is settled.
 
 use super::cluster::{Layout, WhenFull, WorkerState};
+use super::job::{Job, Owner};
 use super::nested;
 use super::promise::{AnyPromise, Needs, Outcome, calls_back, settle};
-use super::queue::{Job, Queue};
+use super::queue::Queue;
 use super::shared::{ClusterService, Table};
-use super::wait::{give_up_place, spin_until};
+use super::spin::spin_until;
+use super::wait::{self, WaitFor};
 use super::worker;
 use crate::api::config::{Entered, OnFailure, Snapshot};
 use crate::engine::callback::{Backlog, ClusterInfo, has_watchers};
@@ -53,6 +55,7 @@ pub(super) enum Backend {
 
 /// See the [module](self).
 pub(super) struct Core {
+    this: Weak<Core>,
     pub(super) name: Arc<str>,
     pub(super) layout: Layout,
     backend: Backend,
@@ -250,6 +253,7 @@ impl Core {
                 Scheduler::Custom(Arc::new(ClusterExecutor { core: Weak::clone(this), name: Arc::clone(&name) }));
             let backlog: Weak<dyn Backlog> = Weak::<Core>::clone(this);
             Core {
+                this: Weak::clone(this),
                 info: ClusterInfo::new(Arc::clone(&name), backlog),
                 snapshot: snapshot.with_scheduler(scheduler),
                 shared: Table::new(Arc::clone(&name)),
@@ -314,124 +318,14 @@ impl Core {
         Error::new(ErrorKind::Closed, format!("the cluster {:?} was closed before the task had finished", self.name))
     }
 
-    // ---- tasks come ----
-
-    /// Makes room for one more task.
-    ///
-    /// # Errors
-    /// [`Closed`](ErrorKind::Closed), and [`Full`](ErrorKind::Full) if that was wished for.
-    pub(super) fn admit(self: &Arc<Self>, num_tasks: usize) -> Result<()> {
-        if self.is_closed() {
-            return Err(self.closed_error());
-        }
-        let max = self.layout.max_pending;
-        if self.num_unsettled.fetch_add(num_tasks, Ordering::AcqRel) < max {
-            return Ok(());
-        }
-        // A task must not wait for the end of tasks that may wait for it, nor who has yet to tell of the end of others.
-        if calls_back() || CurrentWorker::of_this_thread().is_some_and(|place| place.is_in(self)) {
-            return Ok(());
-        }
-        if self.layout.when_full == WhenFull::Error {
-            self.has_settled(num_tasks);
-            return Err(Error::new(
-                ErrorKind::Full,
-                format!(
-                    "{max} tasks wait already in the cluster {:?}; let some finish, or raise `max_pending`",
-                    self.name
-                ),
-            ));
-        }
-        self.num_unsettled.fetch_sub(num_tasks, Ordering::AcqRel);
-        self.room.num_waiting.fetch_add(1, Ordering::SeqCst);
-        give_up_place(self, || {
-            let mut lock = self.room.lock.lock();
-            // SeqCst pairs with `has_settled`: either that sees who waits, or the count is seen here.
-            while self.num_unsettled.load(Ordering::SeqCst) >= max && !self.is_closed() {
-                self.room.bell.wait(&mut lock);
-            }
-        });
-        self.room.num_waiting.fetch_sub(1, Ordering::SeqCst);
-        self.num_unsettled.fetch_add(num_tasks, Ordering::AcqRel);
-        match self.is_closed() {
-            true => {
-                self.has_settled(num_tasks);
-                Err(self.closed_error())
-            }
-            false => Ok(()),
-        }
-    }
-
-    /// A promise has been settled.
-    pub(super) fn is_settled(&self) {
-        self.has_settled(1);
-    }
-
-    /// So many have been settled, or were admitted and do not come.
-    pub(super) fn has_settled(&self, num_tasks: usize) {
-        self.num_unsettled.fetch_sub(num_tasks, Ordering::SeqCst);
-        if self.room.num_waiting.load(Ordering::SeqCst) > 0 {
-            // With the lock: who has just found no room is waiting by now.
-            drop(self.room.lock.lock());
-            self.room.bell.notify_all();
-        }
-    }
-
-    /// A promise that was not admitted is about to be settled.
-    pub(super) fn count_refused(&self) {
-        self.num_unsettled.fetch_add(1, Ordering::AcqRel);
-    }
-
-    pub(super) fn num_unsettled(&self) -> usize {
-        self.num_unsettled.load(Ordering::Relaxed)
-    }
-
-    /// A promise has a value of so many bytes.
-    pub(super) fn holds(&self, num_bytes: usize) {
-        self.num_held.fetch_add(1, Ordering::Relaxed);
-        self.num_bytes_held.fetch_add(num_bytes, Ordering::Relaxed);
-    }
-
-    /// Such a promise is gone.
-    pub(super) fn lets_go(&self, num_bytes: usize) {
-        self.num_held.fetch_sub(1, Ordering::Relaxed);
-        self.num_bytes_held.fetch_sub(num_bytes, Ordering::Relaxed);
-    }
-
     /// How many values there are, and how many bytes they take up.
     pub(super) fn held(&self) -> (usize, usize) {
         (self.num_held.load(Ordering::Relaxed), self.num_bytes_held.load(Ordering::Relaxed))
     }
 
-    /// Puts jobs into the queue whose inputs are there.
-    pub(super) fn push_all(&self, jobs: Vec<Job>) {
-        let jobs = if self.gives_on.load(Ordering::Relaxed) { nested::give_on(jobs) } else { jobs };
-        if !jobs.is_empty() {
-            self.push_each(jobs, |queue, job| queue.push(job));
-        }
-    }
-
     /// Puts jobs back that were taken and not done.
     pub(super) fn put_back(&self, jobs: impl IntoIterator<Item = Job>) {
         self.push_each(jobs, |queue, job| queue.push_front(job));
-    }
-
-    pub(super) fn push(&self, job: Job) {
-        if self.gives_on.load(Ordering::Relaxed) {
-            return self.push_all(vec![job]);
-        }
-        self.push_each([job], |queue, job| queue.push(job));
-    }
-
-    /// Makes room for a task that one in a worker process hands in; always, as that may wait for it.
-    pub(super) fn admit_inner(&self) {
-        self.num_unsettled.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Such a task, which was admitted, is next: so those who wait for tasks that wait are as few as they are deep.
-    pub(super) fn push_inner(&self, promise: Arc<dyn AnyPromise>) {
-        promise.record().missing.store(0, Ordering::Relaxed);
-        self.put_back([Job::One(promise)]);
     }
 
     /// From now on jobs that can cross go on to the parent of this worker process.
@@ -629,36 +523,6 @@ impl Core {
     }
 
     // ---- the program's own threads ----
-
-    /// Runs a task that nobody has begun on this thread, which waits for it and is no worker's, in the place of a thread that was called and
-    /// is not here yet: that takes longer than a small task. Does nothing if that cannot be.
-    ///
-    /// The task must be known to be short. Who waits for a long one is to be told at once when it is cancelled.
-    pub(super) fn run_inline(self: &Arc<Self>, promise: &Arc<dyn AnyPromise>) {
-        if self.num_called.load(Ordering::Relaxed) == 0 || !self.may_run_alone(promise) || has_watchers() {
-            return;
-        }
-        let function = promise.record().function();
-        let seat = Arc::new(Seat::default());
-        let bell = {
-            let mut state = self.state.lock();
-            if state.queue.mean_ns(function).is_none_or(|ns| ns > INLINE_NS) {
-                return;
-            }
-            let Some(bell) = state.called.pop() else { return };
-            bell.is_rung.store(false, Ordering::Relaxed);
-            self.num_called.store(state.called.len(), Ordering::Relaxed);
-            state.queue.remove_last(promise);
-            self.num_ready.store(state.queue.len(), Ordering::Release);
-            // Who closes the cluster waits for this thread as for the others.
-            state.num_threads += 1;
-            state.seats.push(Arc::clone(&seat));
-            bell
-        };
-        let run_inline = InlineRun { core: self, bell, seat, function, begin: Instant::now() };
-        CurrentWorker::occupy(self, &run_inline.bell.member, &run_inline.seat);
-        worker::run_one(self, &run_inline.bell.member, &run_inline.seat, promise);
-    }
 
     /// Whether a thread may run the task by itself, as soon as its inputs are there.
     fn may_run_alone(&self, promise: &Arc<dyn AnyPromise>) -> bool {
@@ -869,6 +733,126 @@ impl Core {
     }
 }
 
+impl Owner for Core {
+    fn admit(&self, num_tasks: usize) -> Result<()> {
+        if self.is_closed() {
+            return Err(self.closed_error());
+        }
+        let max = self.layout.max_pending;
+        if self.num_unsettled.fetch_add(num_tasks, Ordering::AcqRel) < max {
+            return Ok(());
+        }
+        // A task must not wait for the end of tasks that may wait for it, nor who has yet to tell of the end of others.
+        if calls_back() || CurrentWorker::of_this_thread().is_some_and(|place| place.is_in(self)) {
+            return Ok(());
+        }
+        if self.layout.when_full == WhenFull::Error {
+            self.settled(num_tasks);
+            return Err(Error::new(
+                ErrorKind::Full,
+                format!(
+                    "{max} tasks wait already in the cluster {:?}; let some finish, or raise `max_pending`",
+                    self.name
+                ),
+            ));
+        }
+        self.num_unsettled.fetch_sub(num_tasks, Ordering::AcqRel);
+        self.room.num_waiting.fetch_add(1, Ordering::SeqCst);
+        give_up_place(self, || {
+            let mut lock = self.room.lock.lock();
+            // SeqCst pairs with `has_settled`: either that sees who waits, or the count is seen here.
+            while self.num_unsettled.load(Ordering::SeqCst) >= max && !self.is_closed() {
+                self.room.bell.wait(&mut lock);
+            }
+        });
+        self.room.num_waiting.fetch_sub(1, Ordering::SeqCst);
+        self.num_unsettled.fetch_add(num_tasks, Ordering::AcqRel);
+        match self.is_closed() {
+            true => {
+                self.settled(num_tasks);
+                Err(self.closed_error())
+            }
+            false => Ok(()),
+        }
+    }
+
+    fn admit_always(&self, num_tasks: usize) {
+        self.num_unsettled.fetch_add(num_tasks, Ordering::AcqRel);
+    }
+
+    fn settled(&self, num_tasks: usize) {
+        self.num_unsettled.fetch_sub(num_tasks, Ordering::SeqCst);
+        if self.room.num_waiting.load(Ordering::SeqCst) > 0 {
+            // With the lock: who has just found no room is waiting by now.
+            drop(self.room.lock.lock());
+            self.room.bell.notify_all();
+        }
+    }
+
+    fn num_unsettled(&self) -> usize {
+        self.num_unsettled.load(Ordering::Relaxed)
+    }
+
+    fn value_stored(&self, num_bytes: usize) {
+        self.num_held.fetch_add(1, Ordering::Relaxed);
+        self.num_bytes_held.fetch_add(num_bytes, Ordering::Relaxed);
+    }
+
+    fn value_dropped(&self, num_bytes: usize) {
+        self.num_held.fetch_sub(1, Ordering::Relaxed);
+        self.num_bytes_held.fetch_sub(num_bytes, Ordering::Relaxed);
+    }
+
+    fn submit_all(&self, jobs: Vec<Job>) {
+        let jobs = if self.gives_on.load(Ordering::Relaxed) { nested::give_on(jobs) } else { jobs };
+        if !jobs.is_empty() {
+            self.push_each(jobs, |queue, job| queue.push(job));
+        }
+    }
+
+    fn submit(&self, job: Job) {
+        if self.gives_on.load(Ordering::Relaxed) {
+            return self.submit_all(vec![job]);
+        }
+        self.push_each([job], |queue, job| queue.push(job));
+    }
+
+    fn requeue(&self, job: Job) {
+        self.put_back([job]);
+    }
+
+    fn run_inline(&self, promise: &Arc<dyn AnyPromise>) {
+        if self.num_called.load(Ordering::Relaxed) == 0 || !self.may_run_alone(promise) || has_watchers() {
+            return;
+        }
+        let function = promise.record().function();
+        let seat = Arc::new(Seat::default());
+        let Some(core) = self.this.upgrade() else { return };
+        let bell = {
+            let mut state = self.state.lock();
+            if state.queue.mean_ns(function).is_none_or(|ns| ns > INLINE_NS) {
+                return;
+            }
+            let Some(bell) = state.called.pop() else { return };
+            bell.is_rung.store(false, Ordering::Relaxed);
+            self.num_called.store(state.called.len(), Ordering::Relaxed);
+            state.queue.remove_last(promise);
+            self.num_ready.store(state.queue.len(), Ordering::Release);
+            // Who closes the cluster waits for this thread as for the others.
+            state.num_threads += 1;
+            state.seats.push(Arc::clone(&seat));
+            bell
+        };
+        let run_inline = InlineRun { core: &core, bell, seat, function, begin: Instant::now() };
+        CurrentWorker::occupy(&core, &run_inline.bell.member, &run_inline.seat);
+        worker::run_one(&core, &run_inline.bell.member, &run_inline.seat, promise);
+    }
+
+    fn wait_for(&self, promise: Arc<dyn AnyPromise>) -> bool {
+        wait::settled(&[promise], WaitFor::All, None)
+    }
+}
+
 /// The clusters that there are, by the addresses of their executors.
 static CLUSTERS: Mutex<Vec<(usize, Weak<Core>)>> = Mutex::new(Vec::new());
 
@@ -1004,13 +988,14 @@ impl CurrentWorker {
         let _place = PLACE.with(RefCell::take);
     }
 
-    pub(super) fn is_in(&self, core: &Arc<Core>) -> bool {
-        Arc::ptr_eq(&self.core, core)
+    pub(super) fn is_in(&self, core: &Core) -> bool {
+        std::ptr::eq(&*self.core, core)
     }
 
     /// Runs a task on this thread that nobody has begun. False if that cannot be.
     pub(super) fn run_here(&self, promise: &Arc<dyn AnyPromise>) -> bool {
-        let may_run = self.is_in(promise.record().core()) && self.core.may_run_alone(promise);
+        let may_run = std::ptr::addr_eq(Arc::as_ptr(promise.record().owner()), Arc::as_ptr(&self.core))
+            && self.core.may_run_alone(promise);
         may_run && worker::run_one(&self.core, &self.member, &self.seat, promise)
     }
 
@@ -1032,6 +1017,14 @@ impl CurrentWorker {
             }
         }
         away
+    }
+}
+
+/// Blocks in `wait`; if this thread belongs to the cluster, another thread works in its place meanwhile.
+pub(super) fn give_up_place<R>(core: &Core, wait: impl FnOnce() -> R) -> R {
+    match CurrentWorker::of_this_thread().filter(|place| place.is_in(core)) {
+        Some(place) => place.give_up(wait),
+        None => wait(),
     }
 }
 

@@ -3,7 +3,8 @@
 use super::core::CurrentWorker;
 use super::nested;
 use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, cloneable_future_node, promise_of, settle};
-use super::wait::{self, WaitFor, deadline_after};
+use super::spin::deadline_after;
+use super::wait::{self, WaitFor};
 use crate::api::compute::{Leaf, Outputs, Results};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Delayed;
@@ -131,7 +132,7 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
     /// # Errors
     /// As [`result`](TaskFuture::result).
     pub fn result_ref(&self) -> Result<&T> {
-        wait::outcome_of(&self.promise)
+        self.promise.wait()
     }
 
     /// As [`result`](TaskFuture::result), or `None` if it is not there after this time. The task goes on.
@@ -216,7 +217,7 @@ impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
         if !self.promise.record().is_settled() {
             if CurrentWorker::of_this_thread().is_some() {
                 // A task that waits has to give its place away, as it may hold up what it waits for; that cannot be done from afar.
-                return Poll::Ready(wait::outcome_of(&self.promise).cloned());
+                return Poll::Ready(self.promise.wait().cloned());
             }
             // In a task in a worker process nobody else asks, so there it is waited for at once.
             self.look();
@@ -249,7 +250,7 @@ unsafe impl<T: Clone + Send + Sync + 'static> Outputs for TaskFuture<T> {
 
     unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<L::Of<T>> {
         if results.are_elsewhere() {
-            return L::of(wait::outcome_of(&self.promise));
+            return L::of(self.promise.wait());
         }
         // SAFETY: the caller's contract.
         unsafe { self.handle.take::<L>(results) }

@@ -14,11 +14,13 @@ mod cluster;
 mod completed;
 mod core;
 mod future;
+mod job;
 mod nested;
 mod promise;
 mod queue;
 mod shapes;
 mod shared;
+mod spin;
 mod submit;
 mod tasks;
 mod wait;
@@ -50,15 +52,16 @@ use crate::graph::task::TaskArgs;
 use crate::portable::Portable;
 use cluster::Size;
 use future::{first_error, unsettled};
+use job::Owner;
 use parking_lot::Mutex;
 use promise::{Promise, portable_future_node, ticket};
 use shapes::Part;
+use spin::deadline_after;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use wait::deadline_after;
 
 /// Hands tasks to the workers of a cluster, and gives futures for their results.
 ///
@@ -387,7 +390,7 @@ impl Client {
     /// Gives a value to the workers: a future that has finished. It is sent to a worker process when a task there first asks for it, and kept
     /// by both sides, if it is large, for the next one.
     pub fn scatter<T: Portable>(&self, value: T) -> TaskFuture<T> {
-        let promise = Arc::new(Promise::kept(Arc::clone(&self.core), value));
+        let promise = Arc::new(Promise::kept(Arc::<Core>::clone(&self.core), value));
         TaskFuture::new(portable_future_node(Arc::clone(&promise)), promise)
     }
 
@@ -474,16 +477,16 @@ impl Client {
         if let Some(known) = self.known(&task) {
             return known;
         }
-        let promise = Arc::new(Promise::new(Arc::clone(&self.core), Some(task.task_ref().to_task()), None));
+        let promise = Arc::new(Promise::new(Arc::<Core>::clone(&self.core), Some(task.task_ref().to_task()), None));
         let future = TaskFuture::new(portable_future_node(Arc::clone(&promise)), promise);
         self.remember(&task, &future);
-        submit::submit_one(&self.core, task.task_ref(), future.promise());
+        submit::submit_one(&*self.core, task.task_ref(), future.promise());
         future
     }
 
     /// For a task whose type is not known to be portable; `clone` if others may read its value in the same run.
     fn promise_for<T: Send + Sync + 'static>(&self, task: &Delayed<T>, clone: Option<fn(&T) -> T>) -> TaskFuture<T> {
-        let promise = Arc::new(Promise::new(Arc::clone(&self.core), Some(task.task_ref().to_task()), clone));
+        let promise = Arc::new(Promise::new(Arc::<Core>::clone(&self.core), Some(task.task_ref().to_task()), clone));
         TaskFuture::new(ticket(Arc::clone(&promise), task.task_ref().kind().value_code), promise)
     }
 
@@ -493,7 +496,7 @@ impl Client {
         }
         let future = self.promise_for(task, clone);
         self.remember(task, &future);
-        submit::submit_one(&self.core, task.task_ref(), future.promise());
+        submit::submit_one(&*self.core, task.task_ref(), future.promise());
         future
     }
 

@@ -24,8 +24,7 @@
     reason = "the typed functions behind a handle's untyped kind, and values taken from untyped cells"
 )]
 
-use super::core::Core;
-use super::queue::Job;
+use super::job::{Job, Owner, is_same};
 use crate::engine::callback::Watchers;
 use crate::engine::{CancelToken, quietly};
 use crate::error::{Error, ErrorKind, Result};
@@ -186,7 +185,7 @@ pub(super) struct Needs {
 
 /// A promise without the type of its value.
 pub(super) struct PromiseState {
-    core: Arc<Core>,
+    owner: Arc<dyn Owner>,
     state: AtomicU32,
     num_tickets: AtomicU32,
     /// It is run although there may be no ticket.
@@ -285,19 +284,19 @@ impl<T: Send + Sync + 'static> AnyPromise for Promise<T> {
 impl Drop for PromiseState {
     fn drop(&mut self) {
         if self.status() == Status::Finished {
-            self.core.lets_go(self.num_bytes.load(Ordering::Relaxed));
+            self.owner.value_dropped(self.num_bytes.load(Ordering::Relaxed));
         }
     }
 }
 
 impl<T: Send + Sync + 'static> Promise<T> {
-    pub(super) fn new(core: Arc<Core>, task: Option<Task>, clone: Option<fn(&T) -> T>) -> Self {
-        Promise { record: PromiseState::new(core, task), value: OnceLock::new(), encoded: OnceLock::new(), clone }
+    pub(super) fn new(owner: Arc<dyn Owner>, task: Option<Task>, clone: Option<fn(&T) -> T>) -> Self {
+        Promise { record: PromiseState::new(owner, task), value: OnceLock::new(), encoded: OnceLock::new(), clone }
     }
 
     /// One whose value is there.
-    pub(super) fn kept(core: Arc<Core>, value: T) -> Self {
-        let promise = Promise::new(core, None, None);
+    pub(super) fn kept(owner: Arc<dyn Owner>, value: T) -> Self {
+        let promise = Promise::new(owner, None, None);
         let _new = promise.value.set(value);
         promise.record.holds(size_of::<T>());
         promise.record.set_state(FINISHED);
@@ -306,6 +305,20 @@ impl<T: Send + Sync + 'static> Promise<T> {
 
     pub(super) fn record(&self) -> &PromiseState {
         &self.record
+    }
+
+    /// Blocks until there is an outcome, and gives it.
+    ///
+    /// # Errors
+    /// The error of the promise; [`Cancelled`](ErrorKind::Cancelled) if the calling task was cancelled meanwhile.
+    pub(super) fn wait(self: &Arc<Self>) -> Result<&T> {
+        if !self.record.is_settled() {
+            let promise: Arc<dyn AnyPromise> = Arc::<Promise<T>>::clone(self);
+            if !self.record.owner.wait_for(promise) {
+                return Err(Error::new(ErrorKind::Cancelled, "the task that waits for a future was cancelled"));
+            }
+        }
+        self.outcome()
     }
 
     /// The value, or why there is none. The promise is settled.
@@ -346,7 +359,7 @@ impl<T: Send + Sync + 'static> Promise<T> {
 
 impl PromiseState {
     /// Of a promise that is waiting, for what the task gives.
-    pub(super) fn new(core: Arc<Core>, task: Option<Task>) -> Self {
+    pub(super) fn new(owner: Arc<dyn Owner>, task: Option<Task>) -> Self {
         let reference = task.as_ref().map(Task::as_ref);
         let options = reference.as_ref().and_then(TaskRef::options);
         let priority = options.map_or(0, |options| options.priority);
@@ -354,7 +367,7 @@ impl PromiseState {
             .filter(|options| options.needs_a_certain_worker())
             .map(|options| Box::new(Needs { resources: options.resources.clone(), workers: options.workers.clone() }));
         PromiseState {
-            core,
+            owner,
             state: AtomicU32::new(WAITING),
             num_tickets: AtomicU32::new(0),
             is_detached: AtomicBool::new(false),
@@ -371,8 +384,8 @@ impl PromiseState {
         }
     }
 
-    pub(super) fn core(&self) -> &Arc<Core> {
-        &self.core
+    pub(super) fn owner(&self) -> &Arc<dyn Owner> {
+        &self.owner
     }
 
     pub(super) fn status(&self) -> Status {
@@ -499,7 +512,7 @@ impl PromiseState {
     /// There is a value, of so many bytes.
     fn holds(&self, num_bytes: usize) {
         self.num_bytes.store(num_bytes, Ordering::Relaxed);
-        self.core.holds(num_bytes);
+        self.owner.value_stored(num_bytes);
     }
 
     /// The token that ends the task while it runs. Pulled already, if the task was cancelled since it was started.
@@ -593,9 +606,9 @@ fn settle_with(promise: &Arc<dyn AnyPromise>, attempt: Option<Attempt>, outcome:
         }
     }
     // What needs it may have been handed in to another cluster.
-    while let Some(core) = ready.first().and_then(Job::core).map(Arc::clone) {
-        let of_core = ready.extract_if(.., |job| job.core().is_some_and(|other| Arc::ptr_eq(other, &core))).collect();
-        core.push_all(of_core);
+    while let Some(owner) = ready.first().and_then(Job::owner).map(Arc::clone) {
+        let of_owner = ready.extract_if(.., |job| job.owner().is_some_and(|other| is_same(other, &owner))).collect();
+        owner.submit_all(of_owner);
     }
     true
 }
@@ -623,7 +636,7 @@ fn settle_one(record: &PromiseState, attempt: Option<Attempt>, outcome: &Outcome
         token.cancel();
     }
     quietly(|| drop(done));
-    record.core.is_settled();
+    record.owner.settled(1);
     Some(waiters)
 }
 
@@ -718,7 +731,7 @@ impl<T: Send + Sync + 'static> TypedFutureNode<T> {
     unsafe fn call(task: TaskRef, cells: &[Cell], _: *const u32, id: u32, _: bool) -> Option<Box<CallError>> {
         // SAFETY: the kind belongs to nodes with this body.
         let FutureNode(promise) = unsafe { task.body::<FutureNode<T>>() };
-        match super::wait::outcome_of(promise) {
+        match promise.wait() {
             Ok(value) => {
                 // SAFETY: the promise outlives the run, as the node holds it, and its value does not change (rule 2); the task
                 // writes to its own cell.

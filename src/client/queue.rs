@@ -1,13 +1,11 @@
 //! The tasks of a cluster that could be run now, and in which order.
 
-use super::core::Core;
 use super::core::Member;
+use super::job::Job;
 use super::promise::{AnyPromise, Needs};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How long the tasks take that a worker process is given at once: long against the 0.1 ms that it takes to hand them over, short
 /// against a person.
@@ -16,72 +14,6 @@ const LOCAL_QUEUE_NS: f64 = 2_000_000.0;
 const LOT_JOBS: usize = 512;
 /// The same for a worker thread, whose local_queue others may take from.
 const THREAD_LOT_JOBS: usize = 32;
-
-/// Something that a worker takes up as one piece.
-#[derive(Clone)]
-pub(super) enum Job {
-    /// One task whose inputs are values.
-    One(Arc<dyn AnyPromise>),
-    /// A graph of tasks with one or more outputs.
-    Graph(Arc<Group>),
-}
-
-/// The outputs of one graph.
-pub(super) struct Group {
-    pub(super) promises: Vec<Arc<dyn AnyPromise>>,
-    pub(super) missing: AtomicU32,
-}
-
-impl fmt::Debug for Job {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.promises().iter().map(|promise| promise.record())).finish()
-    }
-}
-
-impl Job {
-    pub(super) fn promises(&self) -> &[Arc<dyn AnyPromise>] {
-        match self {
-            Job::One(promise) => std::slice::from_ref(promise),
-            Job::Graph(group) => &group.promises,
-        }
-    }
-
-    /// The cluster that it was handed in to.
-    pub(super) fn core(&self) -> Option<&Arc<Core>> {
-        self.promises().first().map(|promise| promise.record().core())
-    }
-
-    /// One of the inputs is there; true if that was the last, and the job must be put into the queue.
-    pub(super) fn arrive(&self) -> bool {
-        self.missing().fetch_sub(1, Ordering::AcqRel) == 1
-    }
-
-    pub(super) fn missing(&self) -> &AtomicU32 {
-        match self {
-            Job::One(promise) => &promise.record().missing,
-            Job::Graph(group) => &group.missing,
-        }
-    }
-
-    fn priority(&self) -> i32 {
-        self.promises().iter().map(|promise| promise.record().priority()).max().unwrap_or(0)
-    }
-
-    pub(super) fn needs(&self) -> Option<&Needs> {
-        match self {
-            Job::One(promise) => promise.record().needs(),
-            Job::Graph(_) => None,
-        }
-    }
-
-    /// What tells the tasks of one function from those of others.
-    pub(super) fn function(&self) -> Option<usize> {
-        match self {
-            Job::One(promise) => Some(promise.record().function()),
-            Job::Graph(_) => None,
-        }
-    }
-}
 
 /// See the [module](self).
 #[derive(Debug, Default)]

@@ -59,7 +59,7 @@ fn submit_all<P: Part + ?Sized>(part: &P, client: &Client) -> P::Futures {
     let futures = part.add(&mut parts);
     let tasks: Vec<_> = parts.tasks.iter().map(Task::as_ref).collect();
     if !tasks.is_empty() {
-        submit::submit_group(&client.core, &tasks, parts.promises);
+        submit::submit_group(&*client.core, &tasks, parts.promises);
     }
     futures
 }

@@ -5,9 +5,8 @@
     reason = "it lists the inputs of tasks through their untyped kinds, and plans are made of tasks kept beside them"
 )]
 
-use super::core::Core;
+use super::job::{Group, Job, Owner, is_same};
 use super::promise::{AnyPromise, Outcome, Waiter, promise_of, settle};
-use super::queue::{Group, Job};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::name;
 use crate::graph::node::{Task, TaskRef};
@@ -17,8 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Has a task run that keeps a promise, when its inputs are there.
-pub(super) fn submit_one(core: &Arc<Core>, task: TaskRef, promise: Arc<dyn AnyPromise>) {
-    if let Err(error) = core.admit(1) {
+pub(super) fn submit_one(owner: &dyn Owner, task: TaskRef, promise: Arc<dyn AnyPromise>) {
+    if let Err(error) = owner.admit(1) {
         return refuse(&promise, error);
     }
     enter_one(task, promise);
@@ -38,7 +37,7 @@ fn enter_one(task: TaskRef, promise: Arc<dyn AnyPromise>) {
     let inputs = inputs_of(task);
     if inputs.is_empty() {
         promise.record().missing.store(0, Ordering::Relaxed);
-        return Arc::clone(promise.record().core()).push(Job::One(promise));
+        return Arc::clone(promise.record().owner()).submit(Job::One(promise));
     }
     if inputs.iter().any(|input| !input.kind().is_value) {
         promise.record().is_of_group();
@@ -48,8 +47,8 @@ fn enter_one(task: TaskRef, promise: Arc<dyn AnyPromise>) {
 }
 
 /// Has a graph computed whose outputs keep promises, when the futures are there that it uses. They may be one and the same graph's.
-pub(super) fn submit_group(core: &Arc<Core>, tasks: &[TaskRef], promises: Vec<Arc<dyn AnyPromise>>) {
-    if let Err(error) = core.admit(promises.len()) {
+pub(super) fn submit_group(owner: &dyn Owner, tasks: &[TaskRef], promises: Vec<Arc<dyn AnyPromise>>) {
+    if let Err(error) = owner.admit(promises.len()) {
         return promises.iter().for_each(|promise| refuse(promise, error.clone()));
     }
     promises.iter().for_each(|promise| promise.record().is_of_group());
@@ -103,31 +102,31 @@ fn enter(job: &Job, inputs: impl IntoIterator<Item = Arc<dyn AnyPromise>>) {
     if job.arrive()
         && let Some(first) = job.promises().first()
     {
-        Arc::clone(first.record().core()).push(job.clone());
+        Arc::clone(first.record().owner()).submit(job.clone());
     }
 }
 
 /// It was not admitted, so it must not count as settled either.
 fn refuse(promise: &Arc<dyn AnyPromise>, error: Error) {
     let outcome = if error.kind() == ErrorKind::Closed { Outcome::Lost(error) } else { Outcome::Failed(error) };
-    promise.record().core().count_refused();
+    promise.record().owner().admit_always(1);
     settle(promise, outcome);
 }
 
 /// Tries a promise again that is settled and has not finished, and those that it needs. Either all of them are taken up or none.
 pub(super) fn retry(promise: &Arc<dyn AnyPromise>) -> Result<bool> {
     let failed = failed_for(promise);
-    let mut num_of_core: Vec<(&Arc<Core>, usize)> = Vec::new();
+    let mut num_of_owner: Vec<(&Arc<dyn Owner>, usize)> = Vec::new();
     for (_, promise) in &failed {
-        let core = promise.record().core();
-        match num_of_core.iter_mut().find(|(other, _)| Arc::ptr_eq(other, core)) {
+        let owner = promise.record().owner();
+        match num_of_owner.iter_mut().find(|(other, _)| is_same(other, owner)) {
             Some((_, num)) => *num += 1,
-            None => num_of_core.push((core, 1)),
+            None => num_of_owner.push((owner, 1)),
         }
     }
-    for (index, &(core, num)) in num_of_core.iter().enumerate() {
-        if let Err(error) = core.admit(num) {
-            num_of_core[..index].iter().for_each(|&(core, num)| core.has_settled(num));
+    for (index, &(owner, num)) in num_of_owner.iter().enumerate() {
+        if let Err(error) = owner.admit(num) {
+            num_of_owner[..index].iter().for_each(|&(owner, num)| owner.settled(num));
             return Err(error);
         }
     }
@@ -136,7 +135,7 @@ pub(super) fn retry(promise: &Arc<dyn AnyPromise>) -> Result<bool> {
         let is_restarted = record.restart();
         if !is_restarted {
             // Somebody else was quicker.
-            record.core().has_settled(1);
+            record.owner().settled(1);
         }
         is_restarted
     };

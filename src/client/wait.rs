@@ -9,18 +9,15 @@
 //! A thread of the program does the same with small tasks while the worker's thread that was called for them has not come yet
 //! ([`Core::run_inline`]), but gives up nothing.
 
-use super::core::{Core, CurrentWorker};
+use super::core::CurrentWorker;
 use super::nested;
-use super::promise::{AnyPromise, Promise, Status, Waiter, Watcher};
+use super::promise::{AnyPromise, Status, Waiter, Watcher};
+use super::spin::spin_until;
 use crate::engine::CancelToken;
-use crate::error::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
-
-/// How long a thread looks for itself before it goes to sleep, which costs some ten microseconds to wake from.
-pub(super) const SPIN: Duration = Duration::from_micros(20);
+use std::time::Instant;
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,20 +62,6 @@ impl Watcher for Latch {
     }
 }
 
-/// Waits for the outcome of one promise.
-///
-/// # Errors
-/// What it failed of; [`Cancelled`](ErrorKind::Cancelled) if the task that waits is not wanted any more.
-pub(super) fn outcome_of<T: Send + Sync + 'static>(promise: &Arc<Promise<T>>) -> Result<&T> {
-    if !promise.record().is_settled() {
-        let erased: Arc<dyn AnyPromise> = Arc::<Promise<T>>::clone(promise);
-        if !settled(&[erased], WaitFor::All, None) {
-            return Err(Error::new(ErrorKind::Cancelled, "the task that waits for a future was cancelled"));
-        }
-    }
-    promise.outcome()
-}
-
 /// Waits until promises are settled; false if the time was up before, or the task that waits was cancelled.
 pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline: Option<Instant>) -> bool {
     let latch = Arc::new(Latch {
@@ -97,7 +80,7 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
                 place.run_here(promise);
             }
             Some(_) => {}
-            None if until == WaitFor::All && deadline.is_none() => promise.record().core().run_inline(promise),
+            None if until == WaitFor::All && deadline.is_none() => promise.record().owner().run_inline(promise),
             None => {}
         }
         if let Err(waiter) = promise.record().wait_with(Waiter::Watcher(Arc::clone(&watcher), 0)) {
@@ -142,27 +125,6 @@ fn wait(latch: &Latch, place: Option<CurrentWorker>, deadline: Option<Instant>) 
         Some(place) => place.give_up(sleep),
         None => sleep(),
     }
-}
-
-/// Looks for a moment whether something is so.
-pub(super) fn spin_until(is_so: impl Fn() -> bool) -> bool {
-    let end = Instant::now() + SPIN;
-    loop {
-        for _ in 0..64 {
-            if is_so() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        if Instant::now() >= end {
-            return is_so();
-        }
-    }
-}
-
-/// The moment when so much time will have passed; never, if that is too far off to be told.
-pub(super) fn deadline_after(time: Duration) -> Option<Instant> {
-    Instant::now().checked_add(time)
 }
 
 /// Sends results as they come, for iterators in the order of completion.
@@ -238,13 +200,5 @@ impl Arrivals {
             Some(place) => place.give_up(sleep),
             None => sleep(),
         }
-    }
-}
-
-/// Waits for something else than promises, as a task that holds its place must not: for room, for a worker.
-pub(super) fn give_up_place<R>(core: &Arc<Core>, wait: impl FnOnce() -> R) -> R {
-    match CurrentWorker::of_this_thread().filter(|place| place.is_in(core)) {
-        Some(place) => place.give_up(wait),
-        None => wait(),
     }
 }

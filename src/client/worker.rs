@@ -10,8 +10,8 @@
 )]
 
 use super::core::{Backend, Busy, Core, CurrentWorker, Member, Seat};
+use super::job::{Group, Job};
 use super::promise::{AnyPromise, Attempt, Outcome, settle, settle_attempt};
-use super::queue::{Group, Job};
 use super::shared::ClusterService;
 use super::submit::inputs_of;
 use crate::api::compute::OwnedRun;

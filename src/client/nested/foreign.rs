@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "the functions behind the untyped kinds of these tasks, and values in untyped cells")]
 
-use super::super::core::Core;
+use super::super::job::Owner;
 use super::super::promise::{AnyPromise, Attempt, PromiseState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::crossing::{Encoded, TaskCode, ValueCode};
@@ -163,8 +163,13 @@ pub(super) struct ForeignPromise {
 }
 
 impl ForeignPromise {
-    pub(super) fn new(core: Arc<Core>, task: Task, code: &'static CodeDescriptor<ValueCode>, codec: Codec) -> Self {
-        let record = PromiseState::new(core, Some(task));
+    pub(super) fn new(
+        owner: Arc<dyn Owner>,
+        task: Task,
+        code: &'static CodeDescriptor<ValueCode>,
+        codec: Codec,
+    ) -> Self {
+        let record = PromiseState::new(owner, Some(task));
         // There are no tickets here that would say that it is wanted; who does not want it any more cancels it.
         record.detach();
         ForeignPromise { record, value: OnceLock::new(), code, codec }

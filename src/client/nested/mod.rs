@@ -20,8 +20,8 @@ mod tasks;
 pub(super) use message::Request;
 pub(super) use tasks::NestedTasks;
 
+use super::job::Job;
 use super::promise::{AnyPromise, Attempt, Outcome, Waiter, settle, settle_attempt};
-use super::queue::Job;
 use super::submit::inputs_of;
 use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind};
@@ -251,7 +251,7 @@ pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
             let Some(Outstanding { promise, attempt, .. }) = asker.outstanding.lock().remove(&number) else { continue };
             requests::note(written(Request::Cancel { task: asker.task, number }, &[]));
             if promise.record().give_back(attempt) {
-                promise.record().core().put_back([Job::One(Arc::clone(&promise))]);
+                promise.record().owner().requeue(Job::One(Arc::clone(&promise)));
             }
         }
     }
@@ -260,11 +260,11 @@ pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
 impl Submitter {
     /// Whether something else is under way in this process; `None` if nothing is in the parent.
     fn has_more_here(&self) -> Option<bool> {
-        let core = Arc::clone(self.outstanding.lock().values().next()?.promise.record().core());
+        let owner = Arc::clone(self.outstanding.lock().values().next()?.promise.record().owner());
         // Those of other threads too.
         let askers: Vec<_> = ASKERS.lock().iter().filter_map(Weak::upgrade).collect();
         let num_outstanding = askers.iter().map(|asker| asker.outstanding.lock().len()).sum::<usize>();
-        Some(core.num_unsettled() > num_outstanding)
+        Some(owner.num_unsettled() > num_outstanding)
     }
 
     fn ask(&self, may_wait: bool, deadline: Option<Instant>) {

@@ -8,6 +8,7 @@
 //! 3. The lock is not held while a promise is settled or a question answered.
 
 use super::super::core::Core;
+use super::super::job::{Job, Owner};
 use super::super::promise::{AnyPromise, Outcome, Status, Waiter, Watcher, settle};
 use super::foreign::{ForeignCall, ForeignPromise, Received};
 use super::message::{Call, EncodedError, Request, Response, TaskOutcome, take_piece};
@@ -159,13 +160,15 @@ impl NestedTasks {
             }
         };
         // Before it can be cancelled with the process.
-        core.admit_inner();
+        core.admit_always(1);
         ward.promises.insert(number, Arc::clone(&promise));
         drop(state);
         let bell = Arc::new(Wakeup { wards: Weak::clone(&self.this), task });
         // If it is settled already the process is gone, and nobody is to be told.
         let _bell = promise.record().wait_with(Waiter::Watcher(bell, number as usize));
-        core.push_inner(promise);
+        promise.record().missing.store(0, Ordering::Relaxed);
+        // Ahead of the others: so as few tasks wait for waiting tasks as these are deep.
+        core.requeue(Job::One(promise));
     }
 
     fn await_any(&self, task: u64, question: u64, may_wait: bool, reply: Reply) {
@@ -272,5 +275,5 @@ fn promise_of(core: &Arc<Core>, call: Call, mut rest: &[u8]) -> Result<Arc<Forei
     };
     let task = ForeignCall { code, codec, args, inputs }.into_task(options);
     let (task, value) = task.ok_or_else(|| not_portable("its value stays in its process".into()))?;
-    Ok(Arc::new(ForeignPromise::new(Arc::clone(core), task, value, codec)))
+    Ok(Arc::new(ForeignPromise::new(Arc::<Core>::clone(core), task, value, codec)))
 }

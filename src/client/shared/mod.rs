@@ -20,8 +20,8 @@ pub use permits::{Lock, Permit, Semaphore};
 pub use queue::Queue;
 pub use variable::Variable;
 
-use super::core::{Backend, Core, CurrentWorker, cluster_numbered};
-use super::wait::{deadline_after, give_up_place, spin_until};
+use super::core::{Backend, Core, CurrentWorker, cluster_numbered, give_up_place};
+use super::spin::{deadline_after, spin_until};
 use super::{Client, core_in_worker};
 use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
