@@ -4,6 +4,8 @@
 //! engine; the engine calls no executor. What they share is here, in [`timer`], and in [`watchdog`].
 
 pub(crate) mod processes;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod remote;
 pub(crate) mod sync;
 pub(crate) mod threads;
 pub(crate) mod timer;

@@ -3,8 +3,9 @@
 #![allow(missing_docs, reason = "no part of what the crate offers")]
 
 use super::protocol::{
-    Body, Bytes, Call, CallResult, Down, Encoding, Housekeeping, Input, Outcome, Ran, Reader, Up, Work, Writer,
+    Body, Bytes, Call, CallResult, Down, Encoding, Housekeeping, Input, Ran, Reader, Up, Work, Writer,
 };
+use crate::executor::remote::call::CallOutcome;
 use crate::portable::exchange::RegionRef;
 
 /// As messages of both sides, and as the calls and results in them.
@@ -24,7 +25,7 @@ fn read_results(bytes: &Bytes, count: u32) {
     let mut reader = Reader::new(bytes);
     for _ in 0..count {
         let Ok(mut result) = reader.result() else { return };
-        if matches!(result.outcome, Outcome::NotPortable(_) | Outcome::Skipped | Outcome::LacksInput(..)) {
+        if matches!(result.outcome, CallOutcome::NotPortable(_) | CallOutcome::Skipped | CallOutcome::LacksInput(..)) {
             // A call that has not run is written without a time.
             result.ran = Ran::default();
         }
@@ -67,19 +68,19 @@ fn write_call(writer: &mut Writer, call: &Call<'_>) {
 fn write_result(writer: &mut Writer, result: &CallResult<'_>) {
     let CallResult { index, ran, kept, ref outcome } = *result;
     match outcome {
-        Outcome::Value(Some(value)) => {
+        CallOutcome::Value(Some(value)) => {
             writer.result_value(index, ran, kept);
             write_encoding(writer, value);
         }
-        Outcome::Value(None) => writer.result_unsent(index, ran, kept),
-        Outcome::Returned(texts) => {
+        CallOutcome::Value(None) => writer.result_unsent(index, ran, kept),
+        CallOutcome::Returned(texts) => {
             let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
             writer.result_returned(index, ran, &texts);
         }
-        Outcome::Panicked(message) => writer.result_panicked(index, ran, message),
-        Outcome::NotPortable(message) => writer.result_not_portable(index, message),
-        Outcome::Skipped => writer.result_skipped(index),
-        Outcome::LacksInput(input, message) => writer.result_lacks_input(index, *input, message),
+        CallOutcome::Panicked(message) => writer.result_panicked(index, ran, message),
+        CallOutcome::NotPortable(message) => writer.result_not_portable(index, message),
+        CallOutcome::Skipped => writer.result_skipped(index),
+        CallOutcome::LacksInput(input, message) => writer.result_lacks_input(index, *input, message),
     }
 }
 
@@ -90,13 +91,13 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
     let (mut calls, mut results) = (Writer::default(), Writer::default());
     write_call(&mut calls, &Call { code: 3, name: Some("load"), ship: true, keep: 9, inputs, args: encoding(b"args") });
     let outcomes = [
-        Outcome::Value(Some(encoding(b"value"))),
-        Outcome::Value(None),
-        Outcome::Returned(vec!["outer", "inner"]),
-        Outcome::Panicked("oh"),
-        Outcome::NotPortable("no"),
-        Outcome::Skipped,
-        Outcome::LacksInput(1, "not this"),
+        CallOutcome::Value(Some(encoding(b"value"))),
+        CallOutcome::Value(None),
+        CallOutcome::Returned(vec!["outer", "inner"]),
+        CallOutcome::Panicked("oh"),
+        CallOutcome::NotPortable("no"),
+        CallOutcome::Skipped,
+        CallOutcome::LacksInput(1, "not this"),
     ];
     let num_results = outcomes.len() as u32;
     for (index, outcome) in (0..).zip(outcomes) {

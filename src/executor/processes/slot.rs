@@ -32,14 +32,13 @@ use super::clock;
 use super::link::{Broken, Incoming, Outgoing, receive};
 use super::pool::{Core, Woken};
 use super::process::{Channel, EXIT_GRACE, KillReason, WorkerProcess};
-use super::protocol::{
-    Body, Bytes, CallResult, Code, Down, Housekeeping, Malformed, Outcome, Reader, Up, Work, Writer,
-};
+use super::protocol::{Body, Bytes, CallResult, Code, Down, Housekeeping, Malformed, Reader, Up, Work, Writer};
 use super::requests::{GIVE_WAY_AFTER, GIVE_WAY_AGAIN_AFTER, SPARE_IDLE};
 use super::schedule::{Batch, CallState, Death, Source, Value, size};
 use crate::engine::callback::{Replaceable, StartedWorker, WorkerId};
 use crate::engine::{Deadline, RunAccess, Timer, describe_panic};
 use crate::error::{Error, ErrorKind, RemoteError};
+use crate::executor::remote::call::CallOutcome;
 use crate::executor::timer::TimerThread;
 use crate::graph::crossing::Encoded;
 use crate::portable::code::{CodeDescriptor, CodeRef};
@@ -649,7 +648,7 @@ impl Link {
         let results = (0..num_results).map(|_| {
             let result = reader.result()?;
             let regions = match &result.outcome {
-                Outcome::Value(Some(encoding)) => {
+                CallOutcome::Value(Some(encoding)) => {
                     self.incoming.regions(encoding, &mut self.exchange).map_err(|_| Malformed)?
                 }
                 _ => Vec::new(),
@@ -863,10 +862,10 @@ fn check_results(batch: &Batch, results: &[(CallResult<'_>, Vec<Region>)], is_la
     for (CallResult { index, outcome, .. }, _) in results {
         let call = batch.calls.get(*index as usize).filter(|call| *index >= next && call.state == CallState::Sent);
         let call = call.ok_or_else(|| format!("a result of call {index}, which it was not asked for"))?;
-        if call.is_shipped && *outcome == Outcome::Value(None) {
+        if call.is_shipped && *outcome == CallOutcome::Value(None) {
             return Err(format!("a result of call {index} without the value"));
         }
-        if matches!(outcome, Outcome::LacksInput(input, _) if *input as usize >= batch.sources_of(*index as usize).len())
+        if matches!(outcome, CallOutcome::LacksInput(input, _) if *input as usize >= batch.sources_of(*index as usize).len())
         {
             return Err(format!("a result of call {index} that lacks an input which it does not have"));
         }
@@ -898,7 +897,7 @@ fn take_results(
         let call = &mut batch.calls[index as usize];
         let (id, code) = (call.id, call.code);
         call.state = CallState::Over;
-        if !matches!(outcome, Outcome::Skipped) {
+        if !matches!(outcome, CallOutcome::Skipped) {
             times.push((code, ran.ns));
             if worker.is_watched()
                 && let Some(started) = clock::instant(ran.started_ns).filter(|_| ran.started_ns > 0)
@@ -907,11 +906,11 @@ fn take_results(
             }
         }
         let failure = match outcome {
-            Outcome::Value(None) => {
+            CallOutcome::Value(None) => {
                 call.state = CallState::Unshipped;
                 continue;
             }
-            Outcome::Value(Some(encoding)) => {
+            CallOutcome::Value(Some(encoding)) => {
                 let value_code = schedule.code(code).item.value.expect("a task with a code has a portable value");
                 // A small value is kept as it is, for which it takes up less.
                 let size = size(encoding.bytes, &regions);
@@ -965,15 +964,15 @@ fn take_results(
                     }
                 }
             }
-            Outcome::Returned(texts) => (returned(&texts), true),
-            Outcome::Panicked(message) => (Error::new(ErrorKind::Panicked, message), true),
-            Outcome::NotPortable(message) => (Error::new(ErrorKind::NotPortable, message), false),
-            Outcome::LacksInput(input, problem) => {
+            CallOutcome::Returned(texts) => (returned(&texts), true),
+            CallOutcome::Panicked(message) => (Error::new(ErrorKind::Panicked, message), true),
+            CallOutcome::NotPortable(message) => (Error::new(ErrorKind::NotPortable, message), false),
+            CallOutcome::LacksInput(input, problem) => {
                 let name = plan.name(plan.read_inputs(id)[input as usize]);
                 let message = format!("cannot use the value of {name:?}: {problem}");
                 (Error::new(ErrorKind::NotPortable, message), false)
             }
-            Outcome::Skipped => {
+            CallOutcome::Skipped => {
                 worker.retried_elsewhere(id, None);
                 skipped.push(id);
                 continue;

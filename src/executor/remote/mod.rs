@@ -1,0 +1,3 @@
+//! What executors with workers outside this process share.
+
+pub(in crate::executor) mod call;
