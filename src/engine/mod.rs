@@ -14,6 +14,7 @@ mod run;
 pub(crate) mod single;
 mod stall;
 mod tracker;
+mod watch;
 
 pub use cancel::{CancelListener, CancelToken, EnteredToken};
 pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};

@@ -27,13 +27,14 @@
 
 #![expect(unsafe_code, reason = "it calls tasks through their untyped kinds and trusts the plan's numbers")]
 
-use super::callback::{Attempt, Entered, StartedWorker, Watch, WorkerId};
+use super::callback::{CancelRun, Entered, Frame, StartedWorker, WorkerId};
 use super::cancel::{CancelListener, CancelToken};
 use super::countdown::Countdown;
 use super::gate::Gate;
 use super::panics::{self, InRun};
 use super::replay::{KeptForReplay, ReplayInputs};
 use super::stall::Stall;
+use super::watch::{Attempt, Watch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::crossing::Encoded;
 use crate::graph::node::{CallError, TaskRef};
@@ -372,7 +373,7 @@ impl Run {
         let _leave = Leave(self);
         let _in_run = InRun::new();
         let _token = self.token.enter();
-        let _watched = Entered::new(self.watch.as_deref());
+        let _watched = Entered::new(self.watch.as_ref().map_or_else(Frame::default, |watch| watch.task_frame()));
         let mut body = Some(body);
         let mut result = None;
         self.task_context().enter(&mut || result = body.take().map(|body| body(&RunAccess { run: self })));
@@ -400,19 +401,6 @@ impl Run {
         self.status.fetch_or(STOPPED, Ordering::SeqCst);
         self.token.cancel();
         self.notify();
-    }
-
-    /// Stops the run for one who watches, unless it is over. Says whether it was not.
-    pub(super) fn cancel(&self) -> bool {
-        // From the inside, so that the owner hears of it, or has closed the run before.
-        let cancel = self.enter(|_| {
-            let goes_on = !self.is_finished() && !self.is_stopped();
-            if goes_on {
-                self.stop(cancelled());
-            }
-            goes_on
-        });
-        cancel.unwrap_or(false)
     }
 
     /// Lets nobody in any more and waits until nobody is inside.
@@ -444,7 +432,8 @@ impl Run {
     /// Tells those who watch that the run begins.
     pub(crate) fn announce(&self, plan: &Plan, scheduler: &str) {
         if let Some(watch) = &self.watch {
-            watch.run_started(plan, scheduler, Weak::clone(&self.this));
+            let run = Weak::<Run>::clone(&self.this);
+            watch.run_started(plan, scheduler, run);
         }
     }
 
@@ -496,6 +485,20 @@ impl Run {
     /// Whether a task has failed or was never run. Then values may be left that nobody has taken or dropped.
     pub(crate) fn has_gaps(&self) -> bool {
         self.status.load(Relaxed) & (FAILURES | STOPPED) != 0 || !self.is_finished()
+    }
+}
+
+impl CancelRun for Run {
+    fn cancel(&self) -> bool {
+        // From the inside, so that the owner hears of it, or has closed the run before.
+        let cancel = self.enter(|_| {
+            let goes_on = !self.is_finished() && !self.is_stopped();
+            if goes_on {
+                self.stop(cancelled());
+            }
+            goes_on
+        });
+        cancel.unwrap_or(false)
     }
 }
 
@@ -871,7 +874,7 @@ impl<'r> RunAccess<'r> {
         unsafe { self.cell(id).put_failure(id) };
         let error = error.with_task(self.plan().name(id), attempts);
         if let Some(watch) = &self.run.watch {
-            watch.open_failed(self.plan(), id, error.clone());
+            watch.in_flight_failed(self.plan(), id, error.clone());
         }
         self.record_failure(id, error);
         !self.run.is_stopped()
@@ -884,7 +887,7 @@ impl<'r> RunAccess<'r> {
     pub(crate) unsafe fn finished_after_all(&self, id: u32, encoded_bytes: Option<u64>) {
         if let Some(watch) = &self.run.watch {
             let encoded_bytes = encoded_bytes.or_else(|| self.measured(watch, id));
-            watch.open_finished(self.plan(), id, encoded_bytes);
+            watch.in_flight_finished(self.plan(), id, encoded_bytes);
         }
         // SAFETY: the caller's contract.
         unsafe { self.tell_sink(id) };
@@ -937,7 +940,7 @@ impl<'r> RunAccess<'r> {
     /// A task that was sent has a value, of so many bytes if it has come back.
     pub(crate) fn finished_elsewhere(&self, id: u32, encoded_bytes: Option<u64>) {
         if let Some(watch) = &self.run.watch {
-            watch.open_finished(self.plan(), id, encoded_bytes);
+            watch.in_flight_finished(self.plan(), id, encoded_bytes);
         }
     }
 
@@ -946,7 +949,7 @@ impl<'r> RunAccess<'r> {
         if let Some(watch) = self.run.watch.as_ref().filter(|_| !self.run.is_stopped()) {
             let attempts = 1;
             let error = error.map(|error| error.clone().with_task(self.plan().name(id), attempts));
-            watch.open_retried(self.plan(), id, error);
+            watch.in_flight_retried(self.plan(), id, error);
         }
     }
 
@@ -973,7 +976,7 @@ impl<'r> RunAccess<'r> {
         unsafe { self.replace_by_failure(id) };
         let error = error.with_task(self.plan().name(id), 1);
         if let Some(watch) = &self.run.watch {
-            watch.open_failed(self.plan(), id, error.clone());
+            watch.in_flight_failed(self.plan(), id, error.clone());
         }
         self.record_failure(id, error);
         !self.run.is_stopped()
@@ -1090,7 +1093,7 @@ impl Watching<'_> {
 
     fn retried(&self, plan: &Plan, id: u32, ended: Option<Instant>, error: Error) {
         if let Some(attempt) = self.attempt.take() {
-            self.watch.retried(plan, id, attempt, ended.unwrap_or_else(Instant::now), Some(error));
+            self.watch.retried(plan, id, attempt, ended.unwrap_or_else(Instant::now), error);
         }
     }
 

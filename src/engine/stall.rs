@@ -35,7 +35,7 @@ struct State {
     /// From when on it is waited for the timeout: `last`, or when a task started after the stall had been told.
     waits_since: Instant,
     num_settled: usize,
-    running: HashMap<u32, Running>,
+    running: HashMap<u32, StartedTask>,
 }
 
 impl State {
@@ -52,7 +52,7 @@ impl State {
 
 /// A task that was started and has not ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Running {
+pub(super) struct StartedTask {
     pub(super) worker: WorkerId,
     pub(super) started: Instant,
     pub(super) attempt: u32,
@@ -72,7 +72,7 @@ pub(super) struct Standstill {
     pub(super) since: Instant,
     pub(super) num_settled: usize,
     /// Those that were started first come first.
-    pub(super) running: Vec<(u32, Running)>,
+    pub(super) running: Vec<(u32, StartedTask)>,
 }
 
 impl fmt::Debug for Stall {
@@ -138,7 +138,7 @@ impl Stall {
 
 impl Callback for Stall {
     fn on_task_started(&self, event: &TaskStarted<'_>) {
-        let running = Running { worker: event.worker, started: event.started, attempt: event.attempt };
+        let running = StartedTask { worker: event.worker, started: event.started, attempt: event.attempt };
         let mut state = self.state.lock();
         state.running.insert(event.task.id() as u32, running);
         if state.was_told {

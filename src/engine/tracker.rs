@@ -68,13 +68,13 @@ pub(super) struct ReadyValueTracker {
 
 /// How a task has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum TaskEnd {
     /// It has left a value of this size, or one that nobody asks for.
-    Good(Option<ValueSize>),
+    Finished(Option<ValueSize>),
     /// It has failed or was skipped, and has let go of its inputs.
-    Bad,
+    Failed,
     /// It has failed, and what it has let go of is not known: that goes with the run.
-    BadHolding,
+    FailedHolding,
 }
 
 impl ReadyValueTracker {
@@ -107,26 +107,26 @@ impl ReadyValueTracker {
     /// Says which tasks are ready before any has run.
     pub(super) fn begin(&self, tell_ready: impl FnMut(u32)) {
         let ready = (0..).zip(&self.waiting).filter(|(_, waiting)| waiting.load(Relaxed) == 0);
-        ready.filter(|&(id, _)| self.is_told_now(id)).map(|(id, _)| id).for_each(tell_ready);
+        ready.filter(|&(id, _)| self.becomes_ready(id)).map(|(id, _)| id).for_each(tell_ready);
     }
 
     /// Whether nobody has told yet that the task is ready.
-    pub(super) fn is_told_now(&self, id: u32) -> bool {
+    pub(super) fn becomes_ready(&self, id: u32) -> bool {
         self.waiting.get(id as usize).is_some_and(|waiting| waiting.fetch_or(TOLD, Relaxed) & TOLD == 0)
     }
 
     /// A task has ended. Tells of values that are stored or released, and then of tasks that are ready.
-    pub(super) fn ended(&self, plan: &Plan, id: u32, ending: Ending, mut tell: impl FnMut(Entry)) {
+    pub(super) fn ended(&self, plan: &Plan, id: u32, ending: TaskEnd, mut tell: impl FnMut(TrackerEvent)) {
         if !self.readers.is_empty() {
-            if let Ending::Good(Some(size)) = ending {
+            if let TaskEnd::Finished(Some(size)) = ending {
                 // Relaxed: the readers of the value have it from the engine that the task has ended.
                 self.held[id as usize].store(ValueSize::to_bits(Some(size)), Relaxed);
-                tell(Entry::Stored(id, size));
+                tell(TrackerEvent::Stored(id, size));
                 if self.given.binary_search(&id).is_ok() {
                     self.release(id, &mut tell);
                 }
             }
-            if ending != Ending::BadHolding {
+            if ending != TaskEnd::FailedHolding {
                 for &input in plan.read_inputs(id) {
                     // The last of them has nobody to count against.
                     let readers = &self.readers[input as usize];
@@ -137,38 +137,38 @@ impl ReadyValueTracker {
             }
         }
         if !self.waiting.is_empty() {
-            let is_good = matches!(ending, Ending::Good(_));
+            let is_good = matches!(ending, TaskEnd::Finished(_));
             for &dependent in plan.dependents().of(id) {
                 let waiting = &self.waiting[dependent as usize];
                 if !is_good {
                     waiting.fetch_or(DOOMED, Relaxed);
                 }
                 let before = waiting.fetch_sub(1, Relaxed);
-                if before & COUNT == 1 && before & DOOMED == 0 && self.is_told_now(dependent) {
-                    tell(Entry::Ready(dependent));
+                if before & COUNT == 1 && before & DOOMED == 0 && self.becomes_ready(dependent) {
+                    tell(TrackerEvent::Ready(dependent));
                 }
             }
         }
     }
 
     /// The run has ended: what is still held goes now.
-    pub(super) fn close(&self, mut tell: impl FnMut(Entry)) {
+    pub(super) fn close(&self, mut tell: impl FnMut(TrackerEvent)) {
         (0..self.held.len() as u32).for_each(|id| self.release(id, &mut tell));
     }
 
-    fn release(&self, id: u32, tell: &mut impl FnMut(Entry)) {
+    fn release(&self, id: u32, tell: &mut impl FnMut(TrackerEvent)) {
         // Nobody else does at this time: who has stored it if it is given away, its last reader, and later who closes the account.
         let held = &self.held[id as usize];
         if let Some(size) = ValueSize::from_bits(held.load(Relaxed)) {
             held.store(NOTHING, Relaxed);
-            tell(Entry::Released(id, size));
+            tell(TrackerEvent::Released(id, size));
         }
     }
 }
 
 /// What is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum TrackerEvent {
     Stored(u32, ValueSize),
     Released(u32, ValueSize),
     Ready(u32),
