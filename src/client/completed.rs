@@ -1,6 +1,6 @@
 //! Several futures: waiting for them, and taking them as they come.
 
-use super::core::CurrentWorker;
+use super::cluster::CurrentWorker;
 use super::future::TaskFuture;
 use super::nested;
 use super::promise::{Waiter, Watcher};

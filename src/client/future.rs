@@ -1,6 +1,6 @@
 //! The handle that a program holds to a result that is going to be there.
 
-use super::core::CurrentWorker;
+use super::cluster::CurrentWorker;
 use super::nested;
 use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, cloneable_future_node, promise_of, settle};
 use super::spin::deadline_after;

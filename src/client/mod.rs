@@ -2,7 +2,7 @@
 //!
 //! [`delayed`](crate::delayed) makes a graph that is computed as a whole. Here a graph grows while it runs: a [`Client`] takes a task
 //! ([`submit`]) and gives a [`TaskFuture`], which is an argument of the next. What a future stands for is a [`promise`]. Tasks whose
-//! arguments are there go into the [`queue`] of a cluster ([`core`], [`cluster`]), and its threads ([`worker`]) carry each out as a run
+//! arguments are there go into the queue of a [`cluster`], and its threads carry each out as a run
 //! of its own, so that all that runs can do is there for futures too. What tasks in worker processes hand in is [`handed`] on to the cluster. [`wait`] is how one waits, and why that does not keep workers. [`shared`]
 //! has what tasks know by name.
 //!
@@ -12,19 +12,16 @@
 mod any;
 mod cluster;
 mod completed;
-mod core;
 mod future;
 mod job;
 mod nested;
 mod promise;
-mod queue;
 mod shapes;
 mod shared;
 mod spin;
 mod submit;
 mod tasks;
 mod wait;
-mod worker;
 
 #[cfg(feature = "progress")]
 pub(crate) use any::AnyFuture;
@@ -39,7 +36,7 @@ pub use shared::{Event, Lock, Permit, Queue, Semaphore, Variable};
 pub use tasks::Tasks;
 pub use wait::WaitFor;
 
-use self::core::Core;
+use self::cluster::Core;
 use crate::api::compute::{IntoScheduler, Leaf, Outcomes, Outputs, Results, Values};
 use crate::api::config;
 use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
@@ -156,7 +153,7 @@ impl Client {
     /// workers from there.
     pub fn current() -> Option<Self> {
         let settings = config::settings().ok()?;
-        self::core::cluster_of(&settings.scheduler).map(|core| Client::of(&core)).or_else(in_worker)
+        self::cluster::cluster_of(&settings.scheduler).map(|core| Client::of(&core)).or_else(in_worker)
     }
 
     /// Makes it the scheduler of what this thread computes, and the client that is [current](Client::current), until the guard is dropped.
@@ -441,7 +438,7 @@ impl Client {
 
     /// Where a value is: the names of the workers that have run its task and may keep it, beside this process.
     pub fn who_has<T: Send + Sync + 'static>(&self, future: &TaskFuture<T>) -> Vec<String> {
-        let is_his = |member: &&Arc<self::core::Member>| future.worker() == Some(member.id);
+        let is_his = |member: &&Arc<self::cluster::Member>| future.worker() == Some(member.id);
         let members = self.core.members();
         let members = members.iter().filter(|_| future.status() == Status::Finished).filter(is_his);
         members.map(|member| member.name.to_string()).collect()

@@ -9,7 +9,7 @@
 //! A thread of the program does the same with small tasks while the worker's thread that was called for them has not come yet
 //! ([`Core::run_inline`]), but gives up nothing.
 
-use super::core::CurrentWorker;
+use super::cluster::CurrentWorker;
 use super::nested;
 use super::promise::{AnyPromise, Status, Waiter, Watcher};
 use super::spin::spin_until;

@@ -7,7 +7,7 @@
 //! 2. `arrived` has the tasks here that are settled, once each. Who waits is told as soon as there are any.
 //! 3. The lock is not held while a promise is settled or a question answered.
 
-use super::super::core::Core;
+use super::super::cluster::Core;
 use super::super::job::{Job, Owner};
 use super::super::promise::{AnyPromise, Outcome, Status, Waiter, Watcher, settle};
 use super::foreign::{ForeignCall, ForeignPromise, Received};

@@ -20,7 +20,7 @@ pub use permits::{Lock, Permit, Semaphore};
 pub use queue::Queue;
 pub use variable::Variable;
 
-use super::core::{Backend, Core, CurrentWorker, cluster_numbered, give_up_place};
+use super::cluster::{Backend, Core, CurrentWorker, cluster_numbered, give_up_place};
 use super::spin::{deadline_after, spin_until};
 use super::{Client, core_in_worker};
 use crate::engine::CancelToken;

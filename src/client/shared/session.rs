@@ -3,7 +3,7 @@
 //! A question names its object by all that it must be like, and so does each; tasks in workers have no handles here that could be left over. What a
 //! worker has that it must give back, permits, is on the list of its [`WorkerSession`], and goes back when the process ends.
 
-use super::super::core::{Away, Core, CurrentWorker};
+use super::super::cluster::{Away, Core, CurrentWorker};
 use super::super::nested::{NestedTasks, Request};
 use super::table::{Answer, Asked, Item, Op, Subject, Tell};
 use crate::error::{Error, ErrorKind, Result};

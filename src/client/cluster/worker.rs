@@ -9,11 +9,11 @@
     reason = "plans are made of tasks that are kept beside them, and values taken from untyped cells"
 )]
 
-use super::core::{Backend, Busy, Core, CurrentWorker, Member, Seat};
-use super::job::{Group, Job};
-use super::promise::{AnyPromise, Attempt, Outcome, settle, settle_attempt};
-use super::shared::ClusterService;
-use super::submit::inputs_of;
+use super::super::job::{Group, Job};
+use super::super::promise::{AnyPromise, Attempt, Outcome, settle, settle_attempt};
+use super::super::shared::ClusterService;
+use super::super::submit::inputs_of;
+use super::{Backend, Busy, Core, CurrentWorker, Member, Seat};
 use crate::api::compute::OwnedRun;
 use crate::engine::callback::{Watchers, has_watchers};
 use crate::engine::{CancelToken, Run, Sink, describe_panic, single};
@@ -34,7 +34,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// The life of a thread of a worker.
-pub(super) fn serve(core: &Arc<Core>, member: &Arc<Member>) {
+pub(in crate::client) fn serve(core: &Arc<Core>, member: &Arc<Member>) {
     let seat = Arc::new(Seat::default());
     CurrentWorker::occupy(core, member, &seat);
     core.add_seat(&seat);
@@ -88,7 +88,12 @@ fn run_job(core: &Arc<Core>, member: &Arc<Member>, seat: &Seat, job: &Job) {
 }
 
 /// Runs one task on this thread. False if it is not to be run, or somebody else does.
-pub(super) fn run_one(core: &Arc<Core>, member: &Member, seat: &Seat, promise: &Arc<dyn AnyPromise>) -> bool {
+pub(in crate::client) fn run_one(
+    core: &Arc<Core>,
+    member: &Member,
+    seat: &Seat,
+    promise: &Arc<dyn AnyPromise>,
+) -> bool {
     let Some(started) = start(member, promise) else { return false };
     let task = started.task.as_ref();
     // Of a graph of which it is an output the rest would have to be run as well.

@@ -1,8 +1,8 @@
 //! The tasks of a cluster that could be run now, and in which order.
 
-use super::core::Member;
-use super::job::Job;
-use super::promise::{AnyPromise, Needs};
+use super::super::job::Job;
+use super::super::promise::{AnyPromise, Needs};
+use super::Member;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const THREAD_LOT_JOBS: usize = 32;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(in crate::client) struct Queue {
     /// First come, first served, among those of equal priority.
     by_priority: BTreeMap<Reverse<i32>, VecDeque<Job>>,
     /// Those that not every worker may take.
@@ -28,15 +28,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::client) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn has_constrained(&self) -> bool {
+    pub(in crate::client) fn has_constrained(&self) -> bool {
         !self.constrained.is_empty()
     }
 
-    pub(super) fn push(&mut self, job: Job) {
+    pub(in crate::client) fn push(&mut self, job: Job) {
         self.len += 1;
         if job.needs().is_some() {
             return self.constrained.push(job);
@@ -45,7 +45,7 @@ impl Queue {
     }
 
     /// Puts back what was taken and not done; it is next.
-    pub(super) fn push_front(&mut self, job: Job) {
+    pub(in crate::client) fn push_front(&mut self, job: Job) {
         self.len += 1;
         if job.needs().is_some() {
             return self.constrained.insert(0, job);
@@ -54,14 +54,14 @@ impl Queue {
     }
 
     /// All that there is.
-    pub(super) fn drain(&mut self) -> Vec<Job> {
+    pub(in crate::client) fn drain(&mut self) -> Vec<Job> {
         self.len = 0;
         let jobs = std::mem::take(&mut self.by_priority).into_values().flatten();
         jobs.chain(self.constrained.drain(..)).collect()
     }
 
     /// Takes out the constrained ones that no worker will ever take, as `is_possible` says.
-    pub(super) fn take_impossible(&mut self, is_possible: impl Fn(&Needs) -> bool) -> Vec<Job> {
+    pub(in crate::client) fn take_impossible(&mut self, is_possible: impl Fn(&Needs) -> bool) -> Vec<Job> {
         let impossible: Vec<Job> =
             self.constrained.extract_if(.., |job| job.needs().is_some_and(|needs| !is_possible(needs))).collect();
         self.len -= impossible.len();
@@ -69,7 +69,12 @@ impl Queue {
     }
 
     /// Jobs for a thread of a worker: a few of many, so that others have some too.
-    pub(super) fn take_for_thread(&mut self, member: &Member, num_threads: usize, local_queue: &mut VecDeque<Job>) {
+    pub(in crate::client) fn take_for_thread(
+        &mut self,
+        member: &Member,
+        num_threads: usize,
+        local_queue: &mut VecDeque<Job>,
+    ) {
         if self.take_constrained(member, local_queue) {
             return;
         }
@@ -82,7 +87,12 @@ impl Queue {
     }
 
     /// Jobs for a worker process: as many as are worth handing over at once.
-    pub(super) fn take_for_process(&mut self, member: &Member, num_threads: usize, local_queue: &mut VecDeque<Job>) {
+    pub(in crate::client) fn take_for_process(
+        &mut self,
+        member: &Member,
+        num_threads: usize,
+        local_queue: &mut VecDeque<Job>,
+    ) {
         if self.take_constrained(member, local_queue) {
             return;
         }
@@ -132,7 +142,7 @@ impl Queue {
     }
 
     /// Takes out a job of one task, if it is the last of its priority.
-    pub(super) fn remove_last(&mut self, promise: &Arc<dyn AnyPromise>) {
+    pub(in crate::client) fn remove_last(&mut self, promise: &Arc<dyn AnyPromise>) {
         let Some(jobs) = self.by_priority.get_mut(&Reverse(promise.record().priority())) else { return };
         if jobs.back().is_some_and(|job| matches!(job, Job::One(last) if Arc::ptr_eq(last, promise))) {
             jobs.pop_back();
@@ -141,18 +151,18 @@ impl Queue {
     }
 
     /// How long tasks of this function take, if that is known.
-    pub(super) fn mean_ns(&self, function: usize) -> Option<f64> {
+    pub(in crate::client) fn mean_ns(&self, function: usize) -> Option<f64> {
         self.mean_ns.get(&function).copied()
     }
 
     /// Tasks of this function have taken so long, handing them over included.
-    pub(super) fn learn(&mut self, function: usize, ns: f64) {
+    pub(in crate::client) fn learn(&mut self, function: usize, ns: f64) {
         let mean = self.mean_ns.entry(function).or_insert(ns);
         *mean += (ns - *mean) * 0.5;
     }
 
     /// How long the tasks take that wait, as far as that is known; `unknown_ns` for each of the others.
-    pub(super) fn expected_ns(&self, unknown_ns: f64) -> f64 {
+    pub(in crate::client) fn expected_ns(&self, unknown_ns: f64) -> f64 {
         // A sample: there may be millions.
         let jobs = self.by_priority.values().flat_map(|jobs| jobs.iter().take(100)).chain(&self.constrained);
         let times: Vec<f64> =

@@ -1,8 +1,8 @@
 //! Workers that stay, and how many there are.
 
-use super::core::{Backend, Core, Member, give_up_place};
-use super::job::Owner;
-use super::spin::deadline_after;
+use super::super::job::Owner;
+use super::super::spin::deadline_after;
+use super::{Backend, Core, Member, give_up_place};
 use crate::api::compute::serve_dashboard;
 use crate::api::config::{self, ProcessSettings};
 use crate::error::{Error, ErrorKind, Result};
@@ -90,14 +90,14 @@ pub struct WorkerInfo {
 
 /// What a cluster is made of, settled.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
-    pub(super) threads_per_worker: NonZeroUsize,
-    pub(super) max_workers: usize,
-    pub(super) memory_limit: Option<u64>,
-    pub(super) resources: Vec<(Arc<str>, f64)>,
-    pub(super) max_pending: usize,
-    pub(super) when_full: WhenFull,
-    pub(super) has_processes: bool,
+pub(in crate::client) struct Layout {
+    pub(in crate::client) threads_per_worker: NonZeroUsize,
+    pub(in crate::client) max_workers: usize,
+    pub(in crate::client) memory_limit: Option<u64>,
+    pub(in crate::client) resources: Vec<(Arc<str>, f64)>,
+    pub(in crate::client) max_pending: usize,
+    pub(in crate::client) when_full: WhenFull,
+    pub(in crate::client) has_processes: bool,
 }
 
 /// How a [`LocalCluster`] is to be; see [`LocalCluster::builder`].
@@ -254,7 +254,7 @@ fn share_out(num_cores: usize, num_workers: Option<usize>, num_threads: Option<N
     }
 }
 
-/// Workers on this machine, for a [`Client`](super::Client): worker processes, or threads of this one.
+/// Workers on this machine, for a [`Client`](crate::Client): worker processes, or threads of this one.
 ///
 /// Its workers are there until it is closed, which it is when it is dropped. There may be more or fewer of them at any time, while tasks
 /// run: see [`scale`](LocalCluster::scale) and [`adapt`](LocalCluster::adapt). What a worker process has computed is kept by this process,
@@ -291,7 +291,7 @@ impl fmt::Display for LocalCluster {
 }
 
 /// How large a cluster is, in words.
-pub(super) struct Size<'c>(pub(super) &'c Core);
+pub(in crate::client) struct Size<'c>(pub(in crate::client) &'c Core);
 
 impl fmt::Display for Size<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -324,7 +324,7 @@ impl LocalCluster {
         }
     }
 
-    pub(super) fn core(&self) -> &Arc<Core> {
+    pub(in crate::client) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
@@ -395,7 +395,7 @@ impl LocalCluster {
         self.core.num_unsettled()
     }
 
-    /// Ends the workers. Tasks that wait are [lost](super::Status::Lost), those that run are told by their [tokens](crate::CancelToken) and
+    /// Ends the workers. Tasks that wait are [lost](crate::Status::Lost), those that run are told by their [tokens](crate::CancelToken) and
     /// lost; processes that do not end are killed after `processes.cancel_grace`.
     ///
     /// Waits until nothing runs any more, but for no longer than `timeout`, if one is given: a thread that does not look at its token
@@ -414,7 +414,7 @@ impl Drop for LocalCluster {
     }
 }
 
-pub(super) fn info(core: &Core, member: &Member) -> WorkerInfo {
+pub(in crate::client) fn info(core: &Core, member: &Member) -> WorkerInfo {
     let (pid, memory_used) = match core.backend() {
         Backend::Threads(_) => (Some(std::process::id()), None),
         Backend::Processes(executor) => (executor.worker_pid(member.index), executor.worker_memory(member.index)),

@@ -3,7 +3,7 @@
 //! # Workers
 //!
 //! A worker of a cluster of threads is a group of threads; that of a cluster of processes is a process, and threads here that hand it
-//! tasks, one for each of its own. Both kinds of thread live in [`worker`](super::worker) and sleep in [`Core::take`].
+//! tasks, one for each of its own. Both kinds of thread live in [`worker`] and sleep in [`Core::take`].
 //!
 //! # What is always true
 //!
@@ -16,15 +16,19 @@
 //!    a task may run it in the place of one that was called: that one sleeps on until it is back in `idle`.
 //! 4. The lock is not held while code of the program runs, or a promise is settled.
 
-use super::cluster::{Layout, WhenFull, WorkerState};
+mod builder;
+mod ready_queue;
+mod worker;
+
+pub use builder::{ClusterBuilder, LocalCluster, WhenFull, WorkerInfo, WorkerState};
+pub(in crate::client) use builder::{Size, info};
+
 use super::job::{Job, Owner};
 use super::nested;
 use super::promise::{AnyPromise, Needs, Outcome, calls_back, settle};
-use super::queue::Queue;
 use super::shared::{ClusterService, Table};
 use super::spin::spin_until;
 use super::wait::{self, WaitFor};
-use super::worker;
 use crate::api::config::{Entered, OnFailure, Snapshot};
 use crate::engine::callback::{Backlog, ClusterInfo, has_watchers};
 use crate::engine::{CancelToken, Run};
@@ -33,7 +37,9 @@ use crate::executor::processes::ProcessExecutor;
 use crate::executor::threads::ThreadExecutor;
 use crate::executor::{Executor, Scheduler};
 use crate::portable::codec::Codec;
+use builder::Layout;
 use parking_lot::{Condvar, Mutex};
+use ready_queue::Queue;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -48,16 +54,16 @@ const INLINE_NS: f64 = 50_000.0;
 
 /// Where tasks are run.
 #[derive(Debug)]
-pub(super) enum Backend {
+pub(in crate::client) enum Backend {
     Threads(ThreadExecutor),
     Processes(ProcessExecutor),
 }
 
 /// See the [module](self).
-pub(super) struct Core {
+pub(in crate::client) struct Core {
     this: Weak<Core>,
-    pub(super) name: Arc<str>,
-    pub(super) layout: Layout,
+    pub(in crate::client) name: Arc<str>,
+    pub(in crate::client) layout: Layout,
     backend: Backend,
     snapshot: Snapshot,
     /// What those who watch its futures are told.
@@ -97,13 +103,13 @@ struct State {
 
 /// What a thread of a worker has before it.
 #[derive(Default)]
-pub(super) struct Seat {
+pub(in crate::client) struct Seat {
     /// Jobs that it is going to run, unless others do before.
-    pub(super) local_queue: Mutex<VecDeque<Job>>,
+    pub(in crate::client) local_queue: Mutex<VecDeque<Job>>,
     /// Around the tokens of its tasks; pulled when the cluster is closed.
-    pub(super) token: CancelToken,
+    pub(in crate::client) token: CancelToken,
     /// It was called for what is in its local_queue, and has taken up nothing since.
-    pub(super) has_slept: AtomicBool,
+    pub(in crate::client) has_slept: AtomicBool,
 }
 
 struct Wakeup {
@@ -121,16 +127,16 @@ struct Room {
 }
 
 /// One worker.
-pub(super) struct Member {
-    pub(super) id: u32,
-    pub(super) name: Arc<str>,
+pub(in crate::client) struct Member {
+    pub(in crate::client) id: u32,
+    pub(in crate::client) name: Arc<str>,
     /// Of its process among those of the cluster.
-    pub(super) index: u32,
+    pub(in crate::client) index: u32,
     num_threads: usize,
     /// Those at work and those looking for work.
     num_active: AtomicUsize,
     num_busy: AtomicUsize,
-    pub(super) num_done: AtomicU64,
+    pub(in crate::client) num_done: AtomicU64,
     num_restarts: AtomicU64,
     has_started: AtomicBool,
     is_paused: AtomicBool,
@@ -164,7 +170,7 @@ impl fmt::Debug for Core {
 }
 
 impl Member {
-    pub(super) fn can_take(&self, needs: &Needs) -> bool {
+    pub(in crate::client) fn can_take(&self, needs: &Needs) -> bool {
         let free = self.free.lock();
         let has = |(name, n): &(Arc<str>, f64)| free.get(name).is_some_and(|&free| free >= millionths(*n));
         self.is_named(needs) && needs.resources.iter().all(has)
@@ -180,7 +186,7 @@ impl Member {
         needs.workers.is_empty() || needs.workers.contains(&self.name)
     }
 
-    pub(super) fn reserve(&self, needs: &Needs) {
+    pub(in crate::client) fn reserve(&self, needs: &Needs) {
         let mut free = self.free.lock();
         needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)).or_default() -= millionths(*n));
     }
@@ -190,11 +196,11 @@ impl Member {
         needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)).or_default() += millionths(*n));
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
+    pub(in crate::client) fn is_leaving(&self) -> bool {
         self.is_leaving.load(Ordering::Relaxed)
     }
 
-    pub(super) fn state(&self) -> WorkerState {
+    pub(in crate::client) fn state(&self) -> WorkerState {
         if self.is_leaving() {
             WorkerState::Leaving
         } else if !self.has_started.load(Ordering::Relaxed) {
@@ -208,11 +214,11 @@ impl Member {
         }
     }
 
-    pub(super) fn num_restarts(&self) -> u64 {
+    pub(in crate::client) fn num_restarts(&self) -> u64 {
         self.num_restarts.load(Ordering::Relaxed)
     }
 
-    pub(super) fn num_threads(&self) -> usize {
+    pub(in crate::client) fn num_threads(&self) -> usize {
         self.num_threads
     }
 
@@ -224,10 +230,10 @@ impl Member {
 }
 
 /// Counts a thread of a worker as busy.
-pub(super) struct Busy<'m>(&'m Member);
+pub(in crate::client) struct Busy<'m>(&'m Member);
 
 impl<'m> Busy<'m> {
-    pub(super) fn new(member: &'m Member) -> Self {
+    pub(in crate::client) fn new(member: &'m Member) -> Self {
         member.num_busy.fetch_add(1, Ordering::Relaxed);
         Busy(member)
     }
@@ -246,7 +252,7 @@ impl Wakeup {
 }
 
 impl Core {
-    pub(super) fn new(name: Arc<str>, layout: Layout, backend: Backend, snapshot: &Snapshot) -> Arc<Core> {
+    pub(in crate::client) fn new(name: Arc<str>, layout: Layout, backend: Backend, snapshot: &Snapshot) -> Arc<Core> {
         let core = Arc::new_cyclic(|this: &Weak<Core>| {
             // So that what tasks compute runs on the same cluster.
             let scheduler =
@@ -278,67 +284,67 @@ impl Core {
         core
     }
 
-    pub(super) fn backend(&self) -> &Backend {
+    pub(in crate::client) fn backend(&self) -> &Backend {
         &self.backend
     }
 
     /// What its tasks and clients share.
-    pub(super) fn shared(&self) -> &Table {
+    pub(in crate::client) fn shared(&self) -> &Table {
         &self.shared
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(in crate::client) fn snapshot(&self) -> Snapshot {
         self.snapshot.clone()
     }
 
-    pub(super) fn info(&self) -> &ClusterInfo {
+    pub(in crate::client) fn info(&self) -> &ClusterInfo {
         &self.info
     }
 
     /// Makes the configuration of the cluster's tasks that of this thread.
-    pub(super) fn enter(&self) -> Entered {
+    pub(in crate::client) fn enter(&self) -> Entered {
         self.snapshot.enter()
     }
 
     /// Whether its settings ask for what only a run does for a task.
-    pub(super) fn needs_runs(&self) -> bool {
+    pub(in crate::client) fn needs_runs(&self) -> bool {
         let settings = self.snapshot.settings();
         settings.check_portable || settings.stall_timeout.is_some() || settings.on_failure == OnFailure::KeepInputs
     }
 
-    pub(super) fn scheduler(&self) -> Scheduler {
+    pub(in crate::client) fn scheduler(&self) -> Scheduler {
         self.snapshot.settings().scheduler.clone()
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::client) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    pub(super) fn closed_error(&self) -> Error {
+    pub(in crate::client) fn closed_error(&self) -> Error {
         Error::new(ErrorKind::Closed, format!("the cluster {:?} was closed before the task had finished", self.name))
     }
 
     /// How many values there are, and how many bytes they take up.
-    pub(super) fn held(&self) -> (usize, usize) {
+    pub(in crate::client) fn held(&self) -> (usize, usize) {
         (self.num_held.load(Ordering::Relaxed), self.num_bytes_held.load(Ordering::Relaxed))
     }
 
     /// Puts jobs back that were taken and not done.
-    pub(super) fn put_back(&self, jobs: impl IntoIterator<Item = Job>) {
+    pub(in crate::client) fn put_back(&self, jobs: impl IntoIterator<Item = Job>) {
         self.push_each(jobs, |queue, job| queue.push_front(job));
     }
 
     /// From now on jobs that can cross go on to the parent of this worker process.
-    pub(super) fn gives_on(&self) {
+    pub(in crate::client) fn gives_on(&self) {
         self.gives_on.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn num_asking(&self) -> &Arc<AtomicUsize> {
+    pub(in crate::client) fn num_asking(&self) -> &Arc<AtomicUsize> {
         &self.num_asking
     }
 
     /// How what its workers send is encoded.
-    pub(super) fn codec(&self) -> Codec {
+    pub(in crate::client) fn codec(&self) -> Codec {
         match &self.backend {
             Backend::Processes(executor) => executor.codec(),
             Backend::Threads(_) => Codec::default(),
@@ -410,7 +416,7 @@ impl Core {
     // ---- workers take them ----
 
     /// Puts jobs into the local_queue of a thread of a worker, which waits until there are some. False if it is to end.
-    pub(super) fn take(&self, member: &Arc<Member>, seat: &Seat) -> bool {
+    pub(in crate::client) fn take(&self, member: &Arc<Member>, seat: &Seat) -> bool {
         let is_process = matches!(self.backend, Backend::Processes(_));
         let mut has_looked = false;
         let mut state = self.state.lock();
@@ -468,30 +474,30 @@ impl Core {
         }
     }
 
-    pub(super) fn add_seat(&self, seat: &Arc<Seat>) {
+    pub(in crate::client) fn add_seat(&self, seat: &Arc<Seat>) {
         self.state.lock().seats.push(Arc::clone(seat));
     }
 
-    pub(super) fn remove_seat(&self, seat: &Arc<Seat>) {
+    pub(in crate::client) fn remove_seat(&self, seat: &Arc<Seat>) {
         self.state.lock().seats.retain(|other| !Arc::ptr_eq(other, seat));
         let left = std::mem::take(&mut *seat.local_queue.lock());
         self.put_back(left.into_iter().rev());
     }
 
     /// A worker is done with jobs that it was given for what it has.
-    pub(super) fn release(&self, member: &Member, needs: Option<&Needs>) {
+    pub(in crate::client) fn release(&self, member: &Member, needs: Option<&Needs>) {
         let Some(needs) = needs else { return };
         member.give_back(needs);
         self.wake_all();
     }
 
     /// How long tasks of one function have taken.
-    pub(super) fn learn(&self, function: usize, ns: f64) {
+    pub(in crate::client) fn learn(&self, function: usize, ns: f64) {
         self.state.lock().queue.learn(function, ns);
     }
 
     /// How many workers would be done in this time with what waits, at least one task each.
-    pub(super) fn num_workers_wanted(&self, target: Duration) -> usize {
+    pub(in crate::client) fn num_workers_wanted(&self, target: Duration) -> usize {
         const UNKNOWN_NS: f64 = 500_000_000.0;
         let num_threads = self.layout.threads_per_worker.get();
         let state = self.state.lock();
@@ -504,7 +510,7 @@ impl Core {
         (num_tasks / num_threads as f64).ceil() as usize
     }
 
-    pub(super) fn wake_all(&self) {
+    pub(in crate::client) fn wake_all(&self) {
         let woken = self.call(&mut self.state.lock(), usize::MAX);
         ring(woken);
     }
@@ -535,11 +541,11 @@ impl Core {
 
     // ---- workers come and go ----
 
-    pub(super) fn members(&self) -> Vec<Arc<Member>> {
+    pub(in crate::client) fn members(&self) -> Vec<Arc<Member>> {
         self.state.lock().members.clone()
     }
 
-    pub(super) fn num_workers(&self) -> usize {
+    pub(in crate::client) fn num_workers(&self) -> usize {
         self.state.lock().members.iter().filter(|member| !member.is_leaving()).count()
     }
 
@@ -548,7 +554,7 @@ impl Core {
     /// # Errors
     /// [`NoWorker`](ErrorKind::NoWorker) if a thread cannot be started, or there would be more processes than the cluster has room for;
     /// [`Closed`](ErrorKind::Closed).
-    pub(super) fn scale(self: &Arc<Self>, num_workers: usize) -> Result<()> {
+    pub(in crate::client) fn scale(self: &Arc<Self>, num_workers: usize) -> Result<()> {
         if self.is_closed() {
             return Err(self.closed_error());
         }
@@ -617,7 +623,7 @@ impl Core {
     }
 
     /// A thread of a worker has come to its end.
-    pub(super) fn thread_has_ended(&self, member: &Arc<Member>) {
+    pub(in crate::client) fn thread_has_ended(&self, member: &Arc<Member>) {
         let is_last = {
             let mut state = self.state.lock();
             state.num_threads -= 1;
@@ -636,7 +642,7 @@ impl Core {
         self.change.notify_all();
     }
 
-    pub(super) fn has_started(&self, member: &Member) {
+    pub(in crate::client) fn has_started(&self, member: &Member) {
         member.has_started.store(true, Ordering::Relaxed);
         // With the lock: who has just looked is waiting by now.
         drop(self.state.lock());
@@ -644,7 +650,7 @@ impl Core {
     }
 
     /// Waits until so many workers are ready; false if the time is up before.
-    pub(super) fn wait_for_workers(self: &Arc<Self>, num_workers: usize, deadline: Option<Instant>) -> bool {
+    pub(in crate::client) fn wait_for_workers(self: &Arc<Self>, num_workers: usize, deadline: Option<Instant>) -> bool {
         give_up_place(self, || {
             let mut state = self.state.lock();
             loop {
@@ -669,7 +675,7 @@ impl Core {
     }
 
     /// Replaces a worker: a process at once, what it runs is run again; threads go on with what they run.
-    pub(super) fn restart(&self, member: &Member) {
+    pub(in crate::client) fn restart(&self, member: &Member) {
         if let Backend::Processes(executor) = &self.backend {
             member.num_restarts.fetch_add(1, Ordering::Relaxed);
             executor.end_worker(member.index, true);
@@ -677,7 +683,7 @@ impl Core {
     }
 
     /// Replaces the process of a worker that takes up more memory than it should, now that it runs nothing.
-    pub(super) fn relieve(&self, member: &Member) {
+    pub(in crate::client) fn relieve(&self, member: &Member) {
         let (Backend::Processes(executor), Some(limit)) = (&self.backend, self.layout.memory_limit) else { return };
         let used = executor.worker_memory(member.index).unwrap_or(0);
         // Others of its threads may be at work.
@@ -695,7 +701,7 @@ impl Core {
 
     /// Takes no more tasks, ends those that run as far as they let it, and waits for their end, but not for ever. Every promise of the
     /// cluster is settled or will be when its task comes to its end. Says whether nothing runs any more.
-    pub(super) fn close(&self, deadline: Option<Instant>) -> bool {
+    pub(in crate::client) fn close(&self, deadline: Option<Instant>) -> bool {
         self.is_closed.store(true, Ordering::Release);
         let (jobs, tokens, woken) = {
             let mut state = self.state.lock();
@@ -864,13 +870,13 @@ fn address_of(scheduler: &Scheduler) -> Option<usize> {
 }
 
 /// The cluster with this [number](Table::number), if it is one of this process.
-pub(super) fn cluster_numbered(number: u64) -> Option<Arc<Core>> {
+pub(in crate::client) fn cluster_numbered(number: u64) -> Option<Arc<Core>> {
     let clusters: Vec<_> = CLUSTERS.lock().iter().filter_map(|(_, core)| core.upgrade()).collect();
     clusters.into_iter().find(|core| core.shared.number() == number)
 }
 
 /// The cluster that a scheduler is, if it is one.
-pub(super) fn cluster_of(scheduler: &Scheduler) -> Option<Arc<Core>> {
+pub(in crate::client) fn cluster_of(scheduler: &Scheduler) -> Option<Arc<Core>> {
     let address = address_of(scheduler)?;
     let clusters = CLUSTERS.lock();
     clusters.iter().find(|(other, _)| *other == address)?.1.upgrade()
@@ -962,7 +968,7 @@ impl Drop for InlineRun<'_> {
 
 /// Where a thread works that belongs to a cluster.
 #[derive(Clone)]
-pub(super) struct CurrentWorker {
+pub(in crate::client) struct CurrentWorker {
     core: Arc<Core>,
     member: Arc<Member>,
     seat: Arc<Seat>,
@@ -973,40 +979,40 @@ thread_local! {
 }
 
 impl CurrentWorker {
-    pub(super) fn of_this_thread() -> Option<CurrentWorker> {
+    pub(in crate::client) fn of_this_thread() -> Option<CurrentWorker> {
         PLACE.try_with(|place| place.borrow().clone()).ok().flatten()
     }
 
     /// Makes it that of this thread, which belongs to the worker until it ends.
-    pub(super) fn occupy(core: &Arc<Core>, member: &Arc<Member>, seat: &Arc<Seat>) {
+    pub(in crate::client) fn occupy(core: &Arc<Core>, member: &Arc<Member>, seat: &Arc<Seat>) {
         let own = CurrentWorker { core: Arc::clone(core), member: Arc::clone(member), seat: Arc::clone(seat) };
         PLACE.with(|place| *place.borrow_mut() = Some(own));
     }
 
     /// Before the thread ends.
-    pub(super) fn leave() {
+    pub(in crate::client) fn leave() {
         let _place = PLACE.with(RefCell::take);
     }
 
-    pub(super) fn is_in(&self, core: &Core) -> bool {
+    pub(in crate::client) fn is_in(&self, core: &Core) -> bool {
         std::ptr::eq(&*self.core, core)
     }
 
     /// Runs a task on this thread that nobody has begun. False if that cannot be.
-    pub(super) fn run_here(&self, promise: &Arc<dyn AnyPromise>) -> bool {
+    pub(in crate::client) fn run_here(&self, promise: &Arc<dyn AnyPromise>) -> bool {
         let may_run = std::ptr::addr_eq(Arc::as_ptr(promise.record().owner()), Arc::as_ptr(&self.core))
             && self.core.may_run_alone(promise);
         may_run && worker::run_one(&self.core, &self.member, &self.seat, promise)
     }
 
     /// Lets another thread work in the place of this one, which waits.
-    pub(super) fn give_up<R>(&self, wait: impl FnOnce() -> R) -> R {
+    pub(in crate::client) fn give_up<R>(&self, wait: impl FnOnce() -> R) -> R {
         let _away = self.leave_for_a_while();
         wait()
     }
 
     /// Lets another thread work in the place of its own, until this is dropped.
-    pub(super) fn leave_for_a_while(&self) -> Away {
+    pub(in crate::client) fn leave_for_a_while(&self) -> Away {
         let before = self.member.num_active.fetch_sub(1, Ordering::AcqRel);
         let away = Away(Arc::clone(&self.member));
         if before <= self.member.num_threads && !self.core.is_closed() {
@@ -1021,7 +1027,7 @@ impl CurrentWorker {
 }
 
 /// Blocks in `wait`; if this thread belongs to the cluster, another thread works in its place meanwhile.
-pub(super) fn give_up_place<R>(core: &Core, wait: impl FnOnce() -> R) -> R {
+pub(in crate::client) fn give_up_place<R>(core: &Core, wait: impl FnOnce() -> R) -> R {
     match CurrentWorker::of_this_thread().filter(|place| place.is_in(core)) {
         Some(place) => place.give_up(wait),
         None => wait(),
@@ -1030,7 +1036,7 @@ pub(super) fn give_up_place<R>(core: &Core, wait: impl FnOnce() -> R) -> R {
 
 /// That a thread waits, and another has its place.
 #[must_use = "the place is given back when this is dropped"]
-pub(super) struct Away(Arc<Member>);
+pub(in crate::client) struct Away(Arc<Member>);
 
 impl Drop for Away {
     fn drop(&mut self) {
