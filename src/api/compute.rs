@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "it owns runs, and takes typed values from untyped cells")]
 
 use super::config::{self, Errors, OnFailure, Order, Settings, Snapshot};
-use crate::engine::{Restore, Run, RunSettings, Sink, TaskContext};
+use crate::engine::{Restore, ResultSink, Run, RunSettings, TaskContext};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::boot::is_worker;
 use crate::executor::timer::TimerThread;
@@ -348,7 +348,7 @@ impl<'p> OwnedRun<'p> {
         plan: &'p Plan,
         snapshot: Snapshot,
         each: bool,
-        sink: Option<Arc<dyn Sink>>,
+        sink: Option<Arc<dyn ResultSink>>,
     ) -> Result<Self> {
         let settings = snapshot.settings();
         // Before the run is made, which looks around for those who watch.
@@ -365,7 +365,7 @@ impl<'p> OwnedRun<'p> {
         // SAFETY: `OwnedRun` closes the run before it gives the cells back, and the plan outlives it.
         let run = unsafe { Run::new(plan, &cells, run_settings, Box::new(snapshot), TimerThread::shared(), sink) };
         let owned = OwnedRun { run, plan, cells, num_taken: StdCell::new(0) };
-        owned.run.announce(plan, executor.name());
+        owned.run.report_start(plan, executor.name());
         let watchdog = Watchdog::of(&owned.run);
         executor.execute(&owned.run);
         drop(watchdog);
@@ -379,7 +379,7 @@ impl<'p> OwnedRun<'p> {
             owned.run.stop(Error::new(ErrorKind::Executor, message));
         }
         let reason = owned.run.stop_reason();
-        owned.run.announce_end(plan, || reason.clone());
+        owned.run.report_end(plan, || reason.clone());
         if let Some(reason) = reason {
             drop(owned); // As in `compute_in`.
             return Err(reason);
@@ -415,9 +415,10 @@ impl Drop for OwnedRun<'_> {
     fn drop(&mut self) {
         // Also on the way out of an executor that panicked.
         self.run.close();
-        self.run.announce_end(self.plan, || self.run.stop_reason());
-        let kept = self.run.take_kept();
-        let is_complete = kept.is_empty() && !self.run.has_gaps() && self.num_taken.get() == self.plan.outputs().len();
+        self.run.report_end(self.plan, || self.run.stop_reason());
+        let kept = self.run.take_kept_inputs();
+        let is_complete =
+            kept.is_empty() && !self.run.is_incomplete() && self.num_taken.get() == self.plan.outputs().len();
         let panicked = if is_complete { None } else { self.sweep(&kept.num_readers(self.plan)) };
         let cells = std::mem::take(&mut self.cells);
         match kept.is_empty() {

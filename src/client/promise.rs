@@ -243,7 +243,7 @@ pub(super) trait AnyPromise: Send + Sync {
     /// Takes the value out of a task's cell, and keeps it if the attempt that made it is still the one that counts.
     ///
     /// # Safety
-    /// As [`Sink::finished`](crate::engine::Sink::finished); the cell's task is the promise's.
+    /// As [`ResultSink::finished`](crate::engine::ResultSink::finished); the cell's task is the promise's.
     unsafe fn take_from(&self, cell: &Cell, attempt: Attempt) -> Result<()>;
 
     /// Keeps the value as it crosses.

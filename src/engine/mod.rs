@@ -21,5 +21,5 @@ pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};
 pub use ready::ReadyTask;
 pub(crate) use replay::{EncodedInputs, ReplayInputs};
 pub use run::Run;
-pub(crate) use run::{Deadline, ParallelRef, Restore, RunAccess, RunSettings, Sink, TaskContext, Timer};
-pub(crate) use stall::Look;
+pub(crate) use run::{Deadline, ParallelRef, Restore, ResultSink, RunAccess, RunSettings, TaskContext, Timer};
+pub(crate) use stall::StallCheck;

@@ -194,9 +194,9 @@ impl Failure {
 
 /// Those that a run has for its owner.
 #[derive(Default)]
-pub(crate) struct KeptForReplay(HashMap<u32, Arc<ReplayInputs>>);
+pub(crate) struct KeptInputs(HashMap<u32, Arc<ReplayInputs>>);
 
-impl KeptForReplay {
+impl KeptInputs {
     /// That of a task, made at the first call.
     pub(super) fn of(&mut self, id: u32, make: impl FnOnce() -> ReplayInputs) -> Arc<ReplayInputs> {
         Arc::clone(self.0.entry(id).or_insert_with(|| Arc::new(make())))
@@ -218,7 +218,7 @@ impl KeptForReplay {
     /// Gives them the cells of the run.
     ///
     /// # Safety
-    /// The run is over and nobody uses the cells any more. The readers of each are those that [`num_readers`](KeptForReplay::num_readers) says, and
+    /// The run is over and nobody uses the cells any more. The readers of each are those that [`num_readers`](KeptInputs::num_readers) says, and
     /// other cells have no value.
     pub(crate) unsafe fn hand_over(self, cells: Vec<Cell>) {
         let all = Arc::new(cells);

@@ -32,7 +32,7 @@ use super::cancel::{CancelListener, CancelToken};
 use super::countdown::Countdown;
 use super::gate::Gate;
 use super::panics::{self, InRun};
-use super::replay::{KeptForReplay, ReplayInputs};
+use super::replay::{KeptInputs, ReplayInputs};
 use super::stall::Stall;
 use super::watch::{Attempt, Watch};
 use crate::error::{Error, ErrorKind, Result};
@@ -88,18 +88,18 @@ pub(crate) trait TaskContext: Send + Sync {
 pub(crate) type Restore = fn(&[u8]) -> Result<Box<dyn TaskContext>, String>;
 
 /// Is told the outcome of each task of a run as soon as it is there, for those that do not wait for the run's end.
-pub(crate) trait Sink: Send + Sync {
+pub(crate) trait ResultSink: Send + Sync {
     /// Whether it wants the value of a task. Such a task counts as an output.
     fn wants(&self, id: u32) -> bool;
 
-    /// A task that is [wanted](Sink::wants) has left its value in its cell, where other readers may look at it.
+    /// A task that is [wanted](ResultSink::wants) has left its value in its cell, where other readers may look at it.
     ///
     /// # Safety
     /// The cell holds a value of the task's type, and the sink has not let go of it before.
     unsafe fn finished(&self, id: u32, cell: &Cell);
 
     /// A task that is wanted has a value, which is not in its cell.
-    fn finished_elsewhere(&self, id: u32, value: Arc<dyn Encoded>);
+    fn finished_encoded(&self, id: u32, value: Arc<dyn Encoded>);
 
     /// A task has failed for good.
     fn failed(&self, id: u32, error: &Error);
@@ -140,9 +140,9 @@ pub struct Run {
     token: CancelToken,
     has_outer_token: bool,
     watch: Option<Box<Watch>>,
-    sink: Option<Arc<dyn Sink>>,
+    sink: Option<Arc<dyn ResultSink>>,
     /// The executor says what becomes of the values of tasks that have run.
-    is_held_back: AtomicBool,
+    defers_values: AtomicBool,
     parallel: OnceLock<Parallel>,
     status: AtomicU32,
     num_unfinished: AtomicUsize,
@@ -203,7 +203,7 @@ struct Failures {
     /// What stopped the run.
     stop: Option<Error>,
     by_task: HashMap<u32, Error>,
-    kept: KeptForReplay,
+    kept: KeptInputs,
 }
 
 impl fmt::Debug for Run {
@@ -232,7 +232,7 @@ impl Run {
         settings: RunSettings,
         task_context: Box<dyn TaskContext>,
         timer: &'static dyn Timer,
-        sink: Option<Arc<dyn Sink>>,
+        sink: Option<Arc<dyn ResultSink>>,
     ) -> Arc<Run> {
         let outer = CancelToken::in_force();
         let has_outer_token = outer.is_some();
@@ -256,7 +256,7 @@ impl Run {
             has_outer_token,
             watch,
             sink,
-            is_held_back: AtomicBool::new(false),
+            defers_values: AtomicBool::new(false),
             parallel: OnceLock::new(),
             status: AtomicU32::new(if careful { CAREFUL } else { 0 }),
             failures: Mutex::default(),
@@ -350,9 +350,9 @@ impl Run {
         self.settings.keep_inputs
     }
 
-    /// What [`RunAccess::run`] leaves is not final: the executor calls [`RunAccess::finished_after_all`] or [`RunAccess::fail_afterwards`].
-    pub(crate) fn hold_back(&self) {
-        self.is_held_back.store(true, Ordering::Relaxed);
+    /// What [`RunAccess::run`] leaves is not final: the executor calls [`RunAccess::accept_value`] or [`RunAccess::reject_value`].
+    pub(crate) fn defer_values(&self) {
+        self.defers_values.store(true, Ordering::Relaxed);
     }
 
     // ---- for workers ----
@@ -430,7 +430,7 @@ impl Run {
     // ---- for the owner ----
 
     /// Tells those who watch that the run begins.
-    pub(crate) fn announce(&self, plan: &Plan, scheduler: &str) {
+    pub(crate) fn report_start(&self, plan: &Plan, scheduler: &str) {
         if let Some(watch) = &self.watch {
             let run = Weak::<Run>::clone(&self.this);
             watch.run_started(plan, scheduler, run);
@@ -443,7 +443,7 @@ impl Run {
     }
 
     /// Tells those who watch that the run has stalled, unless it has been closed meanwhile.
-    pub(crate) fn announce_stall(&self) {
+    pub(crate) fn report_stall(&self) {
         self.enter(|worker| {
             if let Some(watch) = &self.watch {
                 watch.run_stalled(worker.plan(), self.is_stopped());
@@ -454,7 +454,7 @@ impl Run {
     // ---- for the owner of a closed run ----
 
     /// Tells those who watch that the run has ended, once, and for the reason that its owner goes by.
-    pub(crate) fn announce_end(&self, plan: &Plan, reason: impl FnOnce() -> Option<Error>) {
+    pub(crate) fn report_end(&self, plan: &Plan, reason: impl FnOnce() -> Option<Error>) {
         if let Some(watch) = &self.watch {
             watch.run_finished(plan, reason());
         }
@@ -467,9 +467,9 @@ impl Run {
 
     /// The inputs that failed tasks have kept. The run lets go of its errors: it may outlive those that its owner has been given, and they
     /// have the inputs too.
-    pub(crate) fn take_kept(&self) -> KeptForReplay {
+    pub(crate) fn take_kept_inputs(&self) -> KeptInputs {
         if !self.keeps_inputs() {
-            return KeptForReplay::default();
+            return KeptInputs::default();
         }
         let Failures { kept, stop, by_task } = std::mem::take(&mut *self.failures.lock());
         drop((stop, by_task));
@@ -483,7 +483,7 @@ impl Run {
     }
 
     /// Whether a task has failed or was never run. Then values may be left that nobody has taken or dropped.
-    pub(crate) fn has_gaps(&self) -> bool {
+    pub(crate) fn is_incomplete(&self) -> bool {
         self.status.load(Relaxed) & (FAILURES | STOPPED) != 0 || !self.is_finished()
     }
 }
@@ -676,13 +676,13 @@ impl<'r> RunAccess<'r> {
         }
         let Some(watch) = &run.watch else {
             // SAFETY: the caller's contract.
-            return unsafe { self.fail_with_input(id) || self.attempts(id, None) };
+            return unsafe { self.skip_after_failure(id) || self.attempts(id, None) };
         };
         let attempt = StdCell::new(None);
         let watching = Watching { watch, attempt: &attempt };
         // SAFETY: the caller's contract.
         let outcome = catch_unwind(AssertUnwindSafe(|| unsafe {
-            self.fail_with_input(id) || self.attempts(id, Some(&watching))
+            self.skip_after_failure(id) || self.attempts(id, Some(&watching))
         }));
         // Something of the program's panicked when it was dropped.
         outcome.unwrap_or_else(|payload| self.failed(id, Failure::Panicked(payload), 1, Some(&watching), false))
@@ -698,7 +698,7 @@ impl<'r> RunAccess<'r> {
     ///
     /// # Safety
     /// As [`RunAccess::run`].
-    pub(crate) unsafe fn fail_with_input(&self, id: u32) -> bool {
+    pub(crate) unsafe fn skip_after_failure(&self, id: u32) -> bool {
         if self.run.status.load(Relaxed) & FAILURES == 0 {
             return false;
         }
@@ -721,7 +721,7 @@ impl<'r> RunAccess<'r> {
     ///
     /// # Safety
     /// The task has left a value in its cell, and the sink has not been told.
-    unsafe fn tell_sink(&self, id: u32) {
+    unsafe fn notify_sink(&self, id: u32) {
         // A task that saw the pull may have returned half a result.
         if self.run.is_stopped() {
             return;
@@ -733,14 +733,14 @@ impl<'r> RunAccess<'r> {
     }
 
     /// Whether somebody takes the value of a task as soon as it is there, in whatever form.
-    pub(crate) fn is_sunk(&self, id: u32) -> bool {
+    pub(crate) fn has_sink(&self, id: u32) -> bool {
         self.run.sink.as_ref().is_some_and(|sink| sink.wants(id))
     }
 
-    /// Hands on the value of a task that [is sunk](RunAccess::is_sunk) and that was run elsewhere.
-    pub(crate) fn sink_encoded(&self, id: u32, value: Arc<dyn Encoded>) {
+    /// Hands on the value of a task that [has a sink](RunAccess::has_sink) and that was run elsewhere.
+    pub(crate) fn give_to_sink(&self, id: u32, value: Arc<dyn Encoded>) {
         if let Some(sink) = self.run.sink.as_ref().filter(|_| !self.run.is_stopped()) {
-            sink.finished_elsewhere(id, value);
+            sink.finished_encoded(id, value);
         }
     }
 
@@ -787,9 +787,9 @@ impl<'r> RunAccess<'r> {
                         if let (Some(watching), Some(ended)) = (watching, ended) {
                             watching.finished(self, id, ended);
                         }
-                        if !self.run.is_held_back.load(Ordering::Relaxed) {
+                        if !self.run.defers_values.load(Ordering::Relaxed) {
                             // SAFETY: the call has left a value, and nobody else tells the sink of it.
-                            unsafe { self.tell_sink(id) };
+                            unsafe { self.notify_sink(id) };
                         }
                         return !self.run.is_stopped();
                     }
@@ -880,17 +880,17 @@ impl<'r> RunAccess<'r> {
         !self.run.is_stopped()
     }
 
-    /// The value of a task that was [held back](Run::hold_back) is good, and has so many bytes if it was encoded.
+    /// The value of a task that was [held back](Run::defer_values) is good, and has so many bytes if it was encoded.
     ///
     /// # Safety
     /// It is in the task's cell, and its dependents have not been told.
-    pub(crate) unsafe fn finished_after_all(&self, id: u32, encoded_bytes: Option<u64>) {
+    pub(crate) unsafe fn accept_value(&self, id: u32, encoded_bytes: Option<u64>) {
         if let Some(watch) = &self.run.watch {
             let encoded_bytes = encoded_bytes.or_else(|| self.measured(watch, id));
             watch.in_flight_finished(self.plan(), id, encoded_bytes);
         }
         // SAFETY: the caller's contract.
-        unsafe { self.tell_sink(id) };
+        unsafe { self.notify_sink(id) };
     }
 
     /// How large the value that a task has just left would be if it were encoded, if those who watch want to know and it can be.
@@ -938,14 +938,14 @@ impl<'r> RunAccess<'r> {
     }
 
     /// A task that was sent has a value, of so many bytes if it has come back.
-    pub(crate) fn finished_elsewhere(&self, id: u32, encoded_bytes: Option<u64>) {
+    pub(crate) fn remote_finished(&self, id: u32, encoded_bytes: Option<u64>) {
         if let Some(watch) = &self.run.watch {
             watch.in_flight_finished(self.plan(), id, encoded_bytes);
         }
     }
 
     /// A task that was sent, if it was, has given no value, and is to be run again; with an error if that is its own doing.
-    pub(crate) fn retried_elsewhere(&self, id: u32, error: Option<&Error>) {
+    pub(crate) fn remote_retried(&self, id: u32, error: Option<&Error>) {
         if let Some(watch) = self.run.watch.as_ref().filter(|_| !self.run.is_stopped()) {
             let attempts = 1;
             let error = error.map(|error| error.clone().with_task(self.plan().name(id), attempts));
@@ -958,12 +958,12 @@ impl<'r> RunAccess<'r> {
     ///
     /// # Safety
     /// As [`RunAccess::release_inputs`].
-    pub(crate) unsafe fn release_inputs_of_remote(&self, id: u32) -> Result<(), bool> {
+    pub(crate) unsafe fn release_remote_inputs(&self, id: u32) -> Result<(), bool> {
         // SAFETY: the caller's contract.
         catch_unwind(AssertUnwindSafe(|| unsafe { self.release_inputs(id) })).map_err(|payload| {
             let error = Error::new(ErrorKind::Panicked, panics::describe(payload));
             // SAFETY: the task has run, and the caller has told nobody.
-            unsafe { self.fail_afterwards(id, error) }
+            unsafe { self.reject_value(id, error) }
         })
     }
 
@@ -971,7 +971,7 @@ impl<'r> RunAccess<'r> {
     ///
     /// # Safety
     /// [`RunAccess::run`] has been called for the task, and its dependents have not been told.
-    pub(crate) unsafe fn fail_afterwards(&self, id: u32, error: Error) -> bool {
+    pub(crate) unsafe fn reject_value(&self, id: u32, error: Error) -> bool {
         // SAFETY: the caller's contract.
         unsafe { self.replace_by_failure(id) };
         let error = error.with_task(self.plan().name(id), 1);
@@ -1084,7 +1084,7 @@ impl Watching<'_> {
 
     fn finished(&self, worker: &RunAccess<'_>, id: u32, ended: Instant) {
         let Some(attempt) = self.attempt.take() else { return };
-        if worker.run.is_held_back.load(Ordering::Relaxed) && !worker.run.is_stopped() {
+        if worker.run.defers_values.load(Ordering::Relaxed) && !worker.run.is_stopped() {
             self.watch.hold_back(id, attempt, ended);
         } else {
             self.watch.finished(worker.plan(), id, attempt, ended, worker.measured(self.watch, id));

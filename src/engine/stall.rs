@@ -1,7 +1,7 @@
 //! Runs that do not get on: which tasks run since when, and who waits for them.
 //!
 //! A [`Stall`] is among the callbacks of a run whose `stall_timeout` is set, and keeps what it is told. It looks at no clock: somebody
-//! who has one [asks](Stall::look) at the time that the last answer said.
+//! who has one [asks](Stall::check) at the time that the last answer said.
 //!
 //! # What is always true
 //!
@@ -60,8 +60,8 @@ pub(super) struct StartedTask {
 
 /// What is to be done about a run.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Look {
-    /// Look again after so long.
+pub(crate) enum StallCheck {
+    /// StallCheck again after so long.
     Later(Duration),
     /// It has stalled, which has not been told; look again after so long.
     Stalled(Duration),
@@ -94,20 +94,20 @@ impl Stall {
     }
 
     /// Whether the run has stalled by now.
-    pub(crate) fn look(&self, now: Instant) -> Look {
+    pub(crate) fn check(&self, now: Instant) -> StallCheck {
         let mut state = self.state.lock();
         let left = self.timeout.saturating_sub(now.saturating_duration_since(state.waits_since));
         if !left.is_zero() {
-            return Look::Later(left);
+            return StallCheck::Later(left);
         }
         match std::mem::replace(&mut state.was_told, true) {
             // Something may happen at once, and would be followed by the next stall so much later.
-            true => Look::Later(self.timeout),
-            false => Look::Stalled(self.timeout),
+            true => StallCheck::Later(self.timeout),
+            false => StallCheck::Stalled(self.timeout),
         }
     }
 
-    /// What is to be told of the stall; `None` if it is over, or is another by now, since [`look`](Stall::look) found it.
+    /// What is to be told of the stall; `None` if it is over, or is another by now, since [`check`](Stall::check) found it.
     pub(super) fn standstill(&self) -> Option<Standstill> {
         let state = self.state.lock();
         if !state.was_told {
@@ -179,19 +179,19 @@ mod tests {
     fn a_stall_is_told_once_and_the_next_one_as_long_after_its_own_beginning() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let later = |seconds: u64| Look::Later(Duration::from_secs(seconds));
+        let later = |seconds: u64| StallCheck::Later(Duration::from_secs(seconds));
         let stall = Stall::new(Duration::from_secs(10), None, start);
-        assert_eq!(stall.look(at(0)), later(10));
+        assert_eq!(stall.check(at(0)), later(10));
         stall.state.lock().gets_on(at(4));
-        assert_eq!(stall.look(at(10)), later(4));
-        assert_eq!(stall.look(at(14)), Look::Stalled(Duration::from_secs(10)));
-        assert_eq!(stall.look(at(24)), later(10), "it goes on, and was told");
+        assert_eq!(stall.check(at(10)), later(4));
+        assert_eq!(stall.check(at(14)), StallCheck::Stalled(Duration::from_secs(10)));
+        assert_eq!(stall.check(at(24)), later(10), "it goes on, and was told");
         stall.state.lock().gets_on(at(25));
-        assert_eq!(stall.look(at(34)), later(1));
-        assert_eq!(stall.look(at(35)), Look::Stalled(Duration::from_secs(10)));
+        assert_eq!(stall.check(at(34)), later(1));
+        assert_eq!(stall.check(at(35)), StallCheck::Stalled(Duration::from_secs(10)));
         stall.state.lock().begins_again(at(37));
-        assert_eq!(stall.look(at(45)), later(2), "a task has started that was not told of");
-        assert_eq!(stall.look(at(47)), Look::Stalled(Duration::from_secs(10)));
+        assert_eq!(stall.check(at(45)), later(2), "a task has started that was not told of");
+        assert_eq!(stall.check(at(47)), StallCheck::Stalled(Duration::from_secs(10)));
         assert_eq!(stall.standstill().map(|it| it.since), Some(at(25)), "nothing was settled since");
         stall.state.lock().gets_on(at(48));
         assert!(stall.standstill().is_none(), "it is over before it has been told");

@@ -9,7 +9,7 @@
 //! comes before that of the plan, waits for it.
 
 use super::timer::TimerThread;
-use crate::engine::{Deadline, Look, Run, Timer};
+use crate::engine::{Deadline, Run, StallCheck, Timer};
 use parking_lot::{Condvar, Mutex};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ impl Watchdog {
     pub(crate) fn of(run: &Arc<Run>) -> Option<Self> {
         let timeout = run.stall()?.timeout();
         let shared = Arc::new(Shared { run: Arc::downgrade(run), state: Mutex::default(), told: Condvar::new() });
-        shared.look_after(timeout);
+        shared.check_after(timeout);
         Some(Watchdog(shared))
     }
 }
@@ -56,27 +56,27 @@ impl Drop for Watchdog {
 }
 
 impl Shared {
-    fn look_after(self: &Arc<Self>, time: Duration) {
+    fn check_after(self: &Arc<Self>, time: Duration) {
         let shared = Arc::clone(self);
-        let next = TimerThread::shared().start(time, Box::new(move || shared.look()));
+        let next = TimerThread::shared().start(time, Box::new(move || shared.check()));
         let mut state = self.state.lock();
         let unused = if state.is_over { Some(next) } else { state.next.replace(next) };
         drop(state);
         drop(unused);
     }
 
-    fn look(self: &Arc<Self>) {
+    fn check(self: &Arc<Self>) {
         let Some(run) = self.run.upgrade() else { return };
         let Some(stall) = run.stall() else { return };
-        match stall.look(Instant::now()) {
-            Look::Later(time) => self.look_after(time),
-            Look::Stalled(time) => {
-                self.look_after(time);
+        match stall.check(Instant::now()) {
+            StallCheck::Later(time) => self.check_after(time),
+            StallCheck::Stalled(time) => {
+                self.check_after(time);
                 if let Some(telling) = Telling::begin(self) {
                     let thread = std::thread::Builder::new().name("sprang-stall".into());
                     // Without a thread nobody can be told.
                     let _untold = thread.spawn(move || {
-                        run.announce_stall();
+                        run.report_stall();
                         drop(run);
                         drop(telling);
                     });

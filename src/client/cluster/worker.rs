@@ -16,7 +16,7 @@ use super::super::submit::inputs_of;
 use super::{Backend, Busy, Core, CurrentWorker, Member, Seat};
 use crate::api::compute::OwnedRun;
 use crate::engine::callback::{Watchers, has_watchers};
-use crate::engine::{CancelToken, Run, Sink, describe_panic, single};
+use crate::engine::{CancelToken, ResultSink, Run, describe_panic, single};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
 use crate::executor::processes::ProcessExecutor;
@@ -229,7 +229,7 @@ struct Outputs {
     next: Vec<Option<u32>>,
 }
 
-impl Sink for Outputs {
+impl ResultSink for Outputs {
     fn wants(&self, id: u32) -> bool {
         self.of_task[id as usize].is_some()
     }
@@ -247,7 +247,7 @@ impl Sink for Outputs {
         }
     }
 
-    fn finished_elsewhere(&self, id: u32, value: Arc<dyn Encoded>) {
+    fn finished_encoded(&self, id: u32, value: Arc<dyn Encoded>) {
         for (promise, attempt) in self.promises(id) {
             if promise.record().is_under_way(*attempt) {
                 promise.keep(Arc::clone(&value));
@@ -330,6 +330,6 @@ fn run(core: &Arc<Core>, started: &[Started], executor: &dyn Executor, each: boo
         Ok(plan) => plan,
         Err(error) => return Some(error),
     };
-    let sink: Arc<dyn Sink> = Arc::new(Outputs::new(started, &plan));
+    let sink: Arc<dyn ResultSink> = Arc::new(Outputs::new(started, &plan));
     OwnedRun::execute_on(executor, &plan, core.snapshot(), each, Some(sink)).map(drop).err()
 }

@@ -43,7 +43,7 @@ pub(super) fn execute(
             return run.stop(local_task_refused(worker, id));
         }
         // A value that is asked for elsewhere has to be encoded before the task can be said to have finished.
-        run.hold_back();
+        run.defer_values();
         core.add(&schedule);
         serve(worker, core, &schedule, num_workers);
         // Nothing is handed out any more. Tasks that run are told, and their workers killed if that does not help.
@@ -131,7 +131,7 @@ fn run_local(worker: &RunAccess<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>,
                 Some(value)
             }
             // SAFETY: the task has run and its dependents have not been told.
-            Err(error) => unsafe { worker.fail_afterwards(id, error) }.then_some(None),
+            Err(error) => unsafe { worker.reject_value(id, error) }.then_some(None),
         };
         if let Some(value) = value {
             schedule.settle(worker, [(id, value)]);
@@ -144,7 +144,7 @@ fn run_local(worker: &RunAccess<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>,
 /// The value of a task that is kept as it crosses, by an earlier run on these workers, if only tasks elsewhere ask for it.
 fn kept_value(worker: &RunAccess<'_>, core: &Core, schedule: &Schedule, id: u32) -> Option<Arc<Value>> {
     let task = worker.task(id);
-    let awaited = task.awaited().filter(|_| !schedule.is_read_here(id) && !schedule.is_sunk(id))?;
+    let awaited = task.awaited().filter(|_| !schedule.is_read_here(id) && !schedule.has_sink(id))?;
     let value = awaited.encoded()?.into_any().downcast::<Value>().ok()?;
     (value.origin == core.origin()).then_some(value)
 }
@@ -153,7 +153,7 @@ fn kept_value(worker: &RunAccess<'_>, core: &Core, schedule: &Schedule, id: u32)
 fn finished(worker: &RunAccess<'_>, id: u32, encoded_bytes: Option<u64>) {
     if worker.cell(id).failure().is_none() {
         // SAFETY: the task has run, and its dependents have not been told.
-        unsafe { worker.finished_after_all(id, encoded_bytes) };
+        unsafe { worker.accept_value(id, encoded_bytes) };
     }
 }
 

@@ -512,7 +512,7 @@ impl Link {
         }
         let name = task.options().and_then(|options| options.name.as_deref());
         let keep =
-            if call.num_readers > 0 || batch.schedule.is_sunk(call.id) { batch.schedule.key(call.id) } else { 0 };
+            if call.num_readers > 0 || batch.schedule.has_sink(call.id) { batch.schedule.key(call.id) } else { 0 };
         let place = writer.call(code, name, keep, sources.len() as u32);
         let mut num_bytes = 0;
         for (source, code) in sources.iter().zip(value_codes) {
@@ -848,7 +848,7 @@ fn take_back(batch: &mut Batch, calls: &[usize]) {
         call.state = CallState::Over;
         back.push(call.id);
     }
-    run.enter(|worker| back.iter().for_each(|&id| worker.retried_elsewhere(id, None)));
+    run.enter(|worker| back.iter().for_each(|&id| worker.remote_retried(id, None)));
     schedule.give_back(back);
 }
 
@@ -914,8 +914,8 @@ fn take_results(
                 let value_code = schedule.code(code).item.value.expect("a task with a code has a portable value");
                 // A small value is kept as it is, for which it takes up less.
                 let size = size(encoding.bytes, &regions);
-                let goes_on = schedule.is_sunk(id) && size >= super::protocol::KEEP_MIN_BYTES;
-                let is_put = schedule.is_read_here(id) || schedule.is_sunk(id) && !goes_on;
+                let goes_on = schedule.has_sink(id) && size >= super::protocol::KEEP_MIN_BYTES;
+                let is_put = schedule.is_read_here(id) || schedule.has_sink(id) && !goes_on;
                 let decoded = match is_put {
                     true => {
                         let mut decoder = Decoder::new(core.settings().codec, encoding.bytes, &regions);
@@ -935,19 +935,19 @@ fn take_results(
                 match decoded {
                     Ok(()) => {
                         // SAFETY: the task has run, elsewhere, and its inputs have not been let go of.
-                        if let Err(goes_on) = unsafe { worker.release_inputs_of_remote(id) } {
+                        if let Err(goes_on) = unsafe { worker.release_remote_inputs(id) } {
                             settled.extend(goes_on.then_some((id, None)));
                             continue;
                         }
                         let value = schedule.value(core, id, encoding.bytes, regions, value_code, goes_on);
                         if is_put {
                             // SAFETY: the value was just decoded into the cell, and its dependents have not been told.
-                            unsafe { worker.finished_after_all(id, Some(size as u64)) };
+                            unsafe { worker.accept_value(id, Some(size as u64)) };
                         } else {
-                            worker.finished_elsewhere(id, Some(size as u64));
+                            worker.remote_finished(id, Some(size as u64));
                         }
                         if let Some(value) = value.as_ref().filter(|_| goes_on) {
-                            worker.sink_encoded(id, Arc::clone(value) as Arc<dyn Encoded>);
+                            worker.give_to_sink(id, Arc::clone(value) as Arc<dyn Encoded>);
                         }
                         match &value {
                             Some(value) if kept => host.keeps(value),
@@ -973,7 +973,7 @@ fn take_results(
                 (Error::new(ErrorKind::NotPortable, message), false)
             }
             CallOutcome::Skipped => {
-                worker.retried_elsewhere(id, None);
+                worker.remote_retried(id, None);
                 skipped.push(id);
                 continue;
             }
@@ -998,14 +998,14 @@ fn settle_unshipped(worker: &RunAccess<'_>, batch: &mut Batch) {
         call.state = CallState::Over;
         if schedule.num_remote_readers(call.id) == 0 {
             // SAFETY: as in `take_results`.
-            let released = unsafe { worker.release_inputs_of_remote(call.id) };
+            let released = unsafe { worker.release_remote_inputs(call.id) };
             if released.is_ok() {
-                worker.finished_elsewhere(call.id, None);
+                worker.remote_finished(call.id, None);
             }
             let goes_on = released.err().unwrap_or(true);
             schedule.settle(worker, goes_on.then_some((call.id, None)));
         } else {
-            worker.retried_elsewhere(call.id, None);
+            worker.remote_retried(call.id, None);
             schedule.give_back([call.id]);
         }
     }
@@ -1040,7 +1040,7 @@ fn give_back(
             Blame::Call(guilty) | Blame::Perhaps(guilty) if guilty == index => accused.push(call.id),
             Blame::Anybody => accused.push(call.id),
             _ => {
-                worker.retried_elsewhere(call.id, None);
+                worker.remote_retried(call.id, None);
                 back.push(call.id);
             }
         }
@@ -1055,7 +1055,7 @@ fn give_back(
             // Nobody is to blame: the run is over, or the worker was to go.
             Some(KillReason::Cancelled) => schedule.give_back([id]),
             Some(KillReason::Replaced) => {
-                worker.retried_elsewhere(id, None);
+                worker.remote_retried(id, None);
                 schedule.give_back([id]);
             }
             _ => schedule.died(worker, id, matches!(blame, Blame::Call(_)), || death(host, kill_reason)),

@@ -371,7 +371,7 @@ impl Schedule {
             }
         }
         for &id in plan.outputs() {
-            traits[id as usize] |= if worker.is_sunk(id) { SUNK } else { PARENT_READS };
+            traits[id as usize] |= if worker.has_sink(id) { SUNK } else { PARENT_READS };
         }
         let num_ready = AtomicUsize::new(ready.len());
         let state = State {
@@ -460,7 +460,7 @@ impl Schedule {
     }
 
     /// Whether the value is wanted by the run's sink.
-    pub(super) fn is_sunk(&self, id: u32) -> bool {
+    pub(super) fn has_sink(&self, id: u32) -> bool {
         self.traits[id as usize] & SUNK != 0
     }
 
@@ -515,7 +515,7 @@ impl Schedule {
             }
             for &id in &doomed {
                 // SAFETY: the task was ready and has been taken out of the ready tasks, so it is ours.
-                let failed = unsafe { worker.fail_with_input(id) };
+                let failed = unsafe { worker.skip_after_failure(id) };
                 debug_assert!(failed, "an input of the task has failed");
             }
             self.settle(worker, doomed.into_iter().map(|id| (id, None)));
@@ -581,7 +581,7 @@ impl Schedule {
                 code,
                 first_source: batch.sources.len() as u32,
                 num_readers: state.remote_readers[id as usize],
-                parent_reads: self.is_read_here(id) || self.is_sunk(id),
+                parent_reads: self.is_read_here(id) || self.has_sink(id),
                 is_shipped: true,
                 state: CallState::Sent,
             });
@@ -791,7 +791,7 @@ impl Schedule {
             (tries.num_failures, tries.num_attempts())
         };
         if may_retry && num_failures <= retries && !worker.is_stopped() {
-            worker.retried_elsewhere(id, Some(&error));
+            worker.remote_retried(id, Some(&error));
             self.give_back([id]);
             return;
         }
@@ -813,7 +813,7 @@ impl Schedule {
             !is_sure && !std::mem::replace(&mut tries.was_spared, true)
         };
         if is_spared {
-            worker.retried_elsewhere(id, None);
+            worker.remote_retried(id, None);
             self.give_back([id]);
             return;
         }
@@ -825,7 +825,7 @@ impl Schedule {
             (tries.deaths.clone(), tries.num_attempts())
         };
         if (deaths.len() as u32) < self.max_attempts && !worker.is_stopped() {
-            worker.retried_elsewhere(id, Some(&death.error));
+            worker.remote_retried(id, Some(&death.error));
             self.give_back([id]);
             return;
         }
