@@ -254,13 +254,7 @@ fn become_worker(token: Token, constructors: Option<MainArguments>) -> ! {
     let started = eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from).and_then(|end| {
         let signal = end.try_clone()?;
         let thread = thread::Builder::new().name("sprang-worker".into()).stack_size(STACK_BYTES).spawn(move || {
-            let code = catch_unwind(AssertUnwindSafe(|| {
-                #[cfg(test)]
-                if start.server.starts_with("test:") {
-                    return super::lifecycle_tests::work(start);
-                }
-                worker_main(start)
-            }));
+            let code = catch_unwind(AssertUnwindSafe(|| worker_main(start)));
             let code = code.unwrap_or(EXIT_PANICKED);
             // A task may have closed it, with all that is open; then the first thread would never wake up.
             if rustix::io::write(&signal, &1_u64.to_ne_bytes()).is_err() {

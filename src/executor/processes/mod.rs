@@ -22,8 +22,6 @@ pub(crate) mod initializer;
 #[cfg(all(target_os = "linux", not(miri)))]
 #[path = "../remote/stored.rs"]
 mod inputs;
-#[cfg(all(test, target_os = "linux", not(miri)))]
-mod lifecycle_tests;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod lifeline;
 #[cfg(all(target_os = "linux", not(miri)))]

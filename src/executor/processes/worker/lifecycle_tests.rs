@@ -4,13 +4,13 @@
 
 #![expect(unsafe_code, reason = "asks the C library what it does with signals, and crashes")]
 
-use super::boot::{depth, hook_ran, init, is_worker, refusal};
-use super::hook::{HOOK_RAN, new_token};
-use super::protocol::Hello;
-use super::settings::{ProcessSettings, Stdio};
-use super::spawn::{Exit, How, SpawnSpec, Spawned, spawn};
-use super::token::{EXIT_ASTRAY, EXIT_ORPHANED, Token, exe_id};
-use super::worker::WorkerStart;
+use super::super::boot::{depth, hook_ran, init, is_worker, refusal};
+use super::super::hook::{HOOK_RAN, new_token};
+use super::super::protocol::Hello;
+use super::super::settings::{ProcessSettings, Stdio};
+use super::super::spawn::{Exit, How, SpawnSpec, Spawned, spawn};
+use super::super::token::{EXIT_ASTRAY, EXIT_ORPHANED, Token, exe_id};
+use super::WorkerStart;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -174,7 +174,7 @@ fn tests_alone(test: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.args([
         "--exact",
-        &format!("executor::processes::lifecycle_tests::{test}"),
+        &format!("executor::processes::worker::lifecycle_tests::{test}"),
         "--nocapture",
         "--test-threads=1",
     ]);
@@ -408,7 +408,7 @@ fn a_token_that_is_not_meant_for_a_process_is_ignored() {
         text.contains("ordinary: hook true, worker false, None")
     };
     let socket = || {
-        let (lifeline, theirs) = super::lifeline::Lifeline::pair().unwrap();
+        let (lifeline, theirs) = super::super::lifeline::Lifeline::pair().unwrap();
         std::mem::forget(lifeline);
         StdStdio::from(theirs)
     };
@@ -426,12 +426,12 @@ fn a_token_that_is_not_meant_for_a_process_is_ignored() {
 #[test]
 fn a_worker_whose_parent_went_before_it_started_does_not_run_the_program() {
     // A shell that starts this program and goes: then this process is not the parent, but made the socket.
-    let (_lifeline, theirs) = super::lifeline::Lifeline::pair().unwrap();
+    let (_lifeline, theirs) = super::super::lifeline::Lifeline::pair().unwrap();
     let (name, value) = new_token("test:exit 0", 1, false).variable();
     let output = Command::new("/bin/sh")
         .args([
             "-c",
-            "\"$0\" --exact executor::processes::lifecycle_tests::an_ordinary_program --nocapture; echo status $?",
+            "\"$0\" --exact executor::processes::worker::lifecycle_tests::an_ordinary_program --nocapture; echo status $?",
         ])
         .arg(std::env::current_exe().unwrap())
         .env(name, value)
@@ -460,7 +460,7 @@ fn without_the_hook_it_takes_init() {
         return say(&format!("told: {:?}", refusal()));
     }
     let run = |calls_init: bool, token: &str| {
-        let (lifeline, theirs) = super::lifeline::Lifeline::pair().unwrap();
+        let (lifeline, theirs) = super::super::lifeline::Lifeline::pair().unwrap();
         let mut command = tests_alone("without_the_hook_it_takes_init");
         command.env("SPRANG_TEST_TOKEN", token).env("SPRANG_TEST_INIT", u8::from(calls_init).to_string());
         let output = command.stdin(theirs).output().unwrap();
@@ -488,7 +488,7 @@ fn without_the_hook_it_takes_init() {
 #[cfg(not(loom))]
 #[test]
 fn a_worker_of_another_version_or_executable_is_refused() {
-    let own = super::token::VERSION;
+    let own = super::super::token::VERSION;
     for (disguise, problem) in [
         ("version", format!("it has version 0.0.1 of sprang, and this process {own}")),
         ("executable", "it runs another executable than this process".to_owned()),

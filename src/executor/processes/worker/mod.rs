@@ -6,6 +6,9 @@
 
 #![expect(unsafe_code, reason = "it calls tasks on cells of its own making, whose types the parent vouches for")]
 
+#[cfg(test)]
+mod lifecycle_tests;
+
 use super::activity::{Activity, Phase};
 use super::clock;
 use super::initializer::InitializerCode;
@@ -53,6 +56,10 @@ pub(super) struct WorkerStart {
 
 /// Serves the parent until it says goodbye. Returns the status for the process to exit with.
 pub(super) fn worker_main(start: WorkerStart) -> i32 {
+    #[cfg(test)]
+    if start.server.starts_with("test:") {
+        return lifecycle_tests::work(start);
+    }
     match begin(start) {
         Ok(()) => 0,
         // There is nobody to tell: the parent sees the status.
@@ -112,7 +119,7 @@ fn begin(start: WorkerStart) -> Result<(), String> {
     let executable = exe_id().map_err(|error| error.to_string())?;
     let first_word = Hello::Worker { version: VERSION.into(), executable, setup: setup_sender };
     #[cfg(test)]
-    let first_word = super::lifecycle_tests::disguise(first_word);
+    let first_word = lifecycle_tests::disguise(first_word);
     send(&hello, first_word).map_err(|broken| broken.to_string())?;
     drop(hello);
     let setup = || receive(&setups).map_err(|broken| broken.to_string());
