@@ -3,17 +3,18 @@
 #![allow(missing_docs, reason = "no part of what the crate offers")]
 
 use super::protocol::{
-    Body, Bytes, Call, CallResult, Down, Encoding, Housekeeping, Input, Ran, Reader, Up, Work, Writer,
+    Bytes, Call, CallBatch, CallInput, CallReader, CallResult, CallWriter, Encoding, Payload, Ran, ResourceUpdate,
+    ToParent, ToWorker,
 };
 use crate::executor::remote::call::CallOutcome;
 use crate::portable::exchange::RegionRef;
 
 /// As messages of both sides, and as the calls and results in them.
 pub fn read_messages(bytes: &[u8]) {
-    if let Ok(Up::Results { num_results, results, .. }) = postcard::from_bytes(bytes) {
+    if let Ok(ToParent::Results { num_results, results, .. }) = postcard::from_bytes(bytes) {
         read_results(&results.into_bytes(), num_results);
     }
-    if let Ok(Down::Work(work)) = postcard::from_bytes(bytes) {
+    if let Ok(ToWorker::Batch(work)) = postcard::from_bytes(bytes) {
         read_calls(&work.calls.into_bytes(), work.num_calls);
     }
     let bytes = Bytes(bytes.to_vec());
@@ -22,40 +23,40 @@ pub fn read_messages(bytes: &[u8]) {
 }
 
 fn read_results(bytes: &Bytes, count: u32) {
-    let mut reader = Reader::new(bytes);
+    let mut reader = CallReader::new(bytes);
     for _ in 0..count {
         let Ok(mut result) = reader.result() else { return };
         if matches!(result.outcome, CallOutcome::NotPortable(_) | CallOutcome::Skipped | CallOutcome::LacksInput(..)) {
             // A call that has not run is written without a time.
             result.ran = Ran::default();
         }
-        let mut writer = Writer::default();
+        let mut writer = CallWriter::default();
         write_result(&mut writer, &result);
-        assert_eq!(Reader::new(&writer.finish()).result().as_ref(), Ok(&result));
+        assert_eq!(CallReader::new(&writer.finish()).result().as_ref(), Ok(&result));
     }
 }
 
 fn read_calls(bytes: &Bytes, count: u32) {
-    let mut reader = Reader::new(bytes);
+    let mut reader = CallReader::new(bytes);
     for _ in 0..count {
         let Ok(call) = reader.call() else { return };
-        let mut writer = Writer::default();
+        let mut writer = CallWriter::default();
         write_call(&mut writer, &call);
-        assert_eq!(Reader::new(&writer.finish()).call().as_ref(), Ok(&call));
+        assert_eq!(CallReader::new(&writer.finish()).call().as_ref(), Ok(&call));
     }
 }
 
-fn write_encoding(writer: &mut Writer, encoding: &Encoding<'_>) {
+fn write_encoding(writer: &mut CallWriter, encoding: &Encoding<'_>) {
     writer.encoding(encoding.bytes, encoding.regions.iter().copied());
 }
 
-fn write_call(writer: &mut Writer, call: &Call<'_>) {
+fn write_call(writer: &mut CallWriter, call: &Call<'_>) {
     let place = writer.call(call.code, call.name, call.keep, call.inputs.len() as u32);
     for input in &call.inputs {
         match input {
-            Input::Earlier(index) => writer.input_earlier(*index),
-            Input::Kept(key) => writer.input_kept(*key),
-            Input::Value { code, keep, value } => {
+            CallInput::Earlier(index) => writer.input_earlier(*index),
+            CallInput::Kept(key) => writer.input_kept(*key),
+            CallInput::Value { code, keep, value } => {
                 writer.input_value(*code, *keep);
                 write_encoding(writer, value);
             }
@@ -65,7 +66,7 @@ fn write_call(writer: &mut Writer, call: &Call<'_>) {
     writer.ship(place, call.ship);
 }
 
-fn write_result(writer: &mut Writer, result: &CallResult<'_>) {
+fn write_result(writer: &mut CallWriter, result: &CallResult<'_>) {
     let CallResult { index, ran, kept, ref outcome } = *result;
     match outcome {
         CallOutcome::Value(Some(value)) => {
@@ -87,8 +88,12 @@ fn write_result(writer: &mut Writer, result: &CallResult<'_>) {
 pub fn message_seeds() -> Vec<Vec<u8>> {
     let encoding =
         |bytes| Encoding { bytes, regions: vec![RegionRef { id: 1 << 32, len: 10 }, RegionRef { id: 2, len: 3 }] };
-    let inputs = vec![Input::Earlier(7), Input::Kept(8), Input::Value { code: 2, keep: 5, value: encoding(b"value") }];
-    let (mut calls, mut results) = (Writer::default(), Writer::default());
+    let inputs = vec![
+        CallInput::Earlier(7),
+        CallInput::Kept(8),
+        CallInput::Value { code: 2, keep: 5, value: encoding(b"value") },
+    ];
+    let (mut calls, mut results) = (CallWriter::default(), CallWriter::default());
     write_call(&mut calls, &Call { code: 3, name: Some("load"), ship: true, keep: 9, inputs, args: encoding(b"args") });
     let outcomes = [
         CallOutcome::Value(Some(encoding(b"value"))),
@@ -104,39 +109,40 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
         write_result(&mut results, &CallResult { index, ran: Ran { started_ns: 3, ns: 17 }, kept: index < 2, outcome });
     }
     let (calls, results) = (calls.finish(), results.finish());
-    let housekeeping = || Housekeeping {
+    let update = || ResourceUpdate {
         released: vec![(1, 2)],
         forgotten: vec![3],
         dropped: vec![4],
         ended: vec![5],
-        ..Housekeeping::default()
+        ..ResourceUpdate::default()
     };
-    let up = Up::Results {
+    let up = ToParent::Results {
         batch: 1,
         is_last: true,
         num_results,
-        results: Body::Inline(results.clone()),
-        housekeeping: housekeeping(),
+        results: Payload::Inline(results.clone()),
+        update: update(),
     };
-    let down = Down::Work(Work {
+    let down = ToWorker::Batch(CallBatch {
         batch: 1,
         run: 2,
         task_context: None,
         codes: Vec::new(),
         num_calls: 1,
-        calls: Body::Inline(calls.clone()),
-        housekeeping: housekeeping(),
+        calls: Payload::Inline(calls.clone()),
+        update: update(),
     });
-    let body = || Body::Inline(Bytes(b"what is asked".to_vec()));
+    let body = || Payload::Inline(Bytes(b"what is asked".to_vec()));
     let message = "a message";
     vec![
         calls.0,
         results.0,
         postcard::to_stdvec(&up).expect(message),
         postcard::to_stdvec(&down).expect(message),
-        postcard::to_stdvec(&Up::Housekeeping(housekeeping())).expect(message),
-        postcard::to_stdvec(&Up::Ready(Err("no".into()))).expect(message),
-        postcard::to_stdvec(&Up::Ask { number: 1, batch: 2, index: 3, question: body() }).expect(message),
-        postcard::to_stdvec(&Down::Answer { number: 1, is_rest_taken: true, answer: Some(body()) }).expect(message),
+        postcard::to_stdvec(&ToParent::Resources(update())).expect(message),
+        postcard::to_stdvec(&ToParent::Ready(Err("no".into()))).expect(message),
+        postcard::to_stdvec(&ToParent::Request { number: 1, batch: 2, index: 3, body: body() }).expect(message),
+        postcard::to_stdvec(&ToWorker::Response { number: 1, is_rest_revoked: true, body: Some(body()) })
+            .expect(message),
     ]
 }

@@ -4,7 +4,7 @@
 //! panic inside (it asserts that system calls work) becomes an error and leaves nothing behind, and the handles of regions are spread over
 //! several messages where there are too many for one.
 
-use super::protocol::{Down, Encoding, Housekeeping, Up, Writer};
+use super::protocol::{CallWriter, Encoding, ResourceUpdate, ToParent, ToWorker};
 use super::signals::with_signals_blocked;
 use crate::portable::codec::CodecError;
 use crate::portable::exchange::{Exchange, MAX_HANDLES, RegionRef};
@@ -21,28 +21,28 @@ use std::time::Duration;
 
 /// The other side is gone, what it sent is not a message, or nothing can be sent to it.
 #[derive(Debug)]
-pub(super) enum Broken {
-    Gone,
-    Nonsense(String),
-    Unsent(String),
+pub(super) enum ChannelError {
+    Closed,
+    Malformed(String),
+    NotSent(String),
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Broken::Gone => f.write_str("the other side is gone"),
-            Broken::Nonsense(what) => write!(f, "it sent a message that cannot be read: {what}"),
-            Broken::Unsent(what) => write!(f, "a message cannot be sent to it: {what}"),
+            ChannelError::Closed => f.write_str("the other side is gone"),
+            ChannelError::Malformed(what) => write!(f, "it sent a message that cannot be read: {what}"),
+            ChannelError::NotSent(what) => write!(f, "a message cannot be sent to it: {what}"),
         }
     }
 }
 
-pub(super) fn receive<T: for<'de> Deserialize<'de> + Serialize>(from: &IpcReceiver<T>) -> Result<T, Broken> {
+pub(super) fn receive<T: for<'de> Deserialize<'de> + Serialize>(from: &IpcReceiver<T>) -> Result<T, ChannelError> {
     match with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| from.recv()))) {
         Ok(Ok(message)) => Ok(message),
-        Ok(Err(IpcError::Disconnected | IpcError::Io(_))) => Err(Broken::Gone),
-        Ok(Err(error)) => Err(Broken::Nonsense(error.to_string())),
-        Err(_) => Err(Broken::Nonsense(format!("its parts do not fit, {FILES}"))),
+        Ok(Err(IpcError::Disconnected | IpcError::Io(_))) => Err(ChannelError::Closed),
+        Ok(Err(error)) => Err(ChannelError::Malformed(error.to_string())),
+        Err(_) => Err(ChannelError::Malformed(format!("its parts do not fit, {FILES}"))),
     }
 }
 
@@ -50,29 +50,29 @@ pub(super) fn receive<T: for<'de> Deserialize<'de> + Serialize>(from: &IpcReceiv
 pub(super) fn receive_within<T: for<'de> Deserialize<'de> + Serialize>(
     from: &IpcReceiver<T>,
     time: Duration,
-) -> Result<Option<T>, Broken> {
+) -> Result<Option<T>, ChannelError> {
     // What is less than a millisecond would be none, and this would turn in circles.
     let time = time.max(Duration::from_millis(1));
     match with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| from.try_recv_timeout(time)))) {
         Ok(Ok(message)) => Ok(Some(message)),
         Ok(Err(TryRecvError::Empty)) => Ok(None),
-        Ok(Err(TryRecvError::IpcError(IpcError::Disconnected | IpcError::Io(_)))) => Err(Broken::Gone),
-        Ok(Err(TryRecvError::IpcError(error))) => Err(Broken::Nonsense(error.to_string())),
-        Err(_) => Err(Broken::Nonsense(format!("its parts do not fit, {FILES}"))),
+        Ok(Err(TryRecvError::IpcError(IpcError::Disconnected | IpcError::Io(_)))) => Err(ChannelError::Closed),
+        Ok(Err(TryRecvError::IpcError(error))) => Err(ChannelError::Malformed(error.to_string())),
+        Err(_) => Err(ChannelError::Malformed(format!("its parts do not fit, {FILES}"))),
     }
 }
 
-pub(super) fn send<T: Serialize>(to: &IpcSender<T>, message: T) -> Result<(), Broken> {
+pub(super) fn send<T: Serialize>(to: &IpcSender<T>, message: T) -> Result<(), ChannelError> {
     match with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| to.send(message)))) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(IpcError::SerializationError(error))) => {
             discard();
-            Err(Broken::Unsent(error.to_string()))
+            Err(ChannelError::NotSent(error.to_string()))
         }
-        Ok(Err(_)) => Err(Broken::Gone),
+        Ok(Err(_)) => Err(ChannelError::Closed),
         Err(_) => {
             discard();
-            Err(Broken::Unsent(format!("ipc-channel panicked, {FILES}")))
+            Err(ChannelError::NotSent(format!("ipc-channel panicked, {FILES}")))
         }
     }
 }
@@ -105,20 +105,20 @@ fn discard() {
     }
 }
 
-/// A message that can carry housekeeping.
+/// A message that can carry update.
 pub(super) trait Message: Serialize {
-    fn of_housekeeping(housekeeping: Housekeeping) -> Self;
+    fn of_update(update: ResourceUpdate) -> Self;
 }
 
-impl Message for Down {
-    fn of_housekeeping(housekeeping: Housekeeping) -> Self {
-        Down::Housekeeping(housekeeping)
+impl Message for ToWorker {
+    fn of_update(update: ResourceUpdate) -> Self {
+        ToWorker::Resources(update)
     }
 }
 
-impl Message for Up {
-    fn of_housekeeping(housekeeping: Housekeeping) -> Self {
-        Up::Housekeeping(housekeeping)
+impl Message for ToParent {
+    fn of_update(update: ResourceUpdate) -> Self {
+        ToParent::Resources(update)
     }
 }
 
@@ -142,7 +142,13 @@ impl<M: Message> Outgoing<M> {
     }
 
     /// Writes an encoding whose regions the next message will make known.
-    pub(super) fn encoding(&mut self, writer: &mut Writer, bytes: &[u8], regions: &[Region], exchange: &mut Exchange) {
+    pub(super) fn encoding(
+        &mut self,
+        writer: &mut CallWriter,
+        bytes: &[u8],
+        regions: &[Region],
+        exchange: &mut Exchange,
+    ) {
         let offered: Vec<RegionRef> = regions.iter().map(|region| self.offer(region, exchange)).collect();
         writer.encoding(bytes, offered.into_iter());
     }
@@ -160,22 +166,22 @@ impl<M: Message> Outgoing<M> {
     /// Sends a message made of what is to be told beside it.
     pub(super) fn send(
         &mut self,
-        mut housekeeping: Housekeeping,
+        mut update: ResourceUpdate,
         exchange: &mut Exchange,
-        message: impl FnOnce(Housekeeping) -> M,
-    ) -> Result<(), Broken> {
+        message: impl FnOnce(ResourceUpdate) -> M,
+    ) -> Result<(), ChannelError> {
         self.offered.clear();
         while self.attached.len() > MAX_HANDLES {
             let attached = self.attached.split_off(self.attached.len() - MAX_HANDLES);
-            send(&self.to, M::of_housekeeping(Housekeeping { attached, ..Housekeeping::default() }))?;
+            send(&self.to, M::of_update(ResourceUpdate { attached, ..ResourceUpdate::default() }))?;
         }
-        housekeeping.attached = std::mem::take(&mut self.attached);
-        housekeeping.released = exchange.take_released();
-        housekeeping.forgotten = exchange.take_forgotten();
-        send(&self.to, message(housekeeping))
+        update.attached = std::mem::take(&mut self.attached);
+        update.released = exchange.take_released();
+        update.forgotten = exchange.take_forgotten();
+        send(&self.to, message(update))
     }
 
-    pub(super) fn send_plain(&self, message: M) -> Result<(), Broken> {
+    pub(super) fn send_plain(&self, message: M) -> Result<(), ChannelError> {
         send(&self.to, message)
     }
 }
@@ -188,10 +194,10 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// Takes in what came beside a message.
-    pub(super) fn keep_house(&mut self, housekeeping: Housekeeping, exchange: &mut Exchange) -> Result<(), CodecError> {
-        exchange.on_released(&housekeeping.released)?;
-        exchange.on_forgotten(&housekeeping.forgotten);
-        for (reference, handle) in housekeeping.attached {
+    pub(super) fn apply(&mut self, update: ResourceUpdate, exchange: &mut Exchange) -> Result<(), CodecError> {
+        exchange.on_released(&update.released)?;
+        exchange.on_forgotten(&update.forgotten);
+        for (reference, handle) in update.attached {
             let region = exchange.receive(reference, Some(handle))?;
             self.arrived.insert(reference.id, region);
         }

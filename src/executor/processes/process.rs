@@ -5,10 +5,10 @@
 
 use super::activity::Activity;
 use super::lifeline::Lifeline;
-use super::link::{Broken, prepare, receive, send};
+use super::link::{ChannelError, prepare, receive, send};
 use super::monitor::{self, Output, Watched};
 use super::pool::{Core, next_origin};
-use super::protocol::{Down, Hello, Setup, Up};
+use super::protocol::{Hello, Setup, ToParent, ToWorker};
 use super::requests::{RequestHandler, Session};
 use super::schedule::Value;
 use super::signals::with_signals_blocked;
@@ -97,8 +97,8 @@ impl From<String> for NotReady {
 /// Both ends that a slot has of its channels to a thread of a worker.
 #[derive(Debug)]
 pub(super) struct Channel {
-    pub(super) to: IpcSender<Down>,
-    pub(super) from: IpcReceiver<Up>,
+    pub(super) to: IpcSender<ToWorker>,
+    pub(super) from: IpcReceiver<ToParent>,
 }
 
 /// See the [module](self).
@@ -142,7 +142,7 @@ enum TaskSession {
 enum WakeTarget {
     /// By a word in the place of the worker's own.
     Starting(String),
-    Serving(Vec<IpcSender<Up>>),
+    Serving(Vec<IpcSender<ToParent>>),
     /// It has rung. The channels are closed with it, so that no slot goes on waiting for the rest of a message.
     Rung,
 }
@@ -306,14 +306,14 @@ impl WorkerProcess {
         for message in std::iter::once(worker).chain(threads) {
             match send(&setup, message) {
                 Ok(()) => {}
-                Err(Broken::Gone) => return Err(NotReady::Ended),
+                Err(ChannelError::Closed) => return Err(NotReady::Ended),
                 Err(broken) => return Err(broken.to_string().into()),
             }
         }
         for channel in &channels {
             match receive(&channel.from) {
-                Ok(Up::Ready(ready)) => ready?,
-                Ok(Up::WakeForEnd) | Err(Broken::Gone) => return Err(NotReady::Ended),
+                Ok(ToParent::Ready(ready)) => ready?,
+                Ok(ToParent::WakeForEnd) | Err(ChannelError::Closed) => return Err(NotReady::Ended),
                 Ok(_) => return Err("it said something else than that it is ready".to_owned().into()),
                 Err(broken) => return Err(broken.to_string().into()),
             }
@@ -447,7 +447,7 @@ impl WorkerProcess {
         if let WakeTarget::Serving(bells) = &*self.bell.lock()
             && let Some(bell) = bells.get(thread)
         {
-            let _ = send(bell, Up::WakeForAnswer);
+            let _ = send(bell, ToParent::WakeForAnswer);
         }
     }
 
@@ -629,7 +629,7 @@ impl Watched for WorkerProcess {
             WakeTarget::Serving(bells) => {
                 for (bell, wait) in bells.into_iter().zip(&self.waits) {
                     let ring = move || {
-                        let _ = send(&bell, Up::WakeForEnd);
+                        let _ = send(&bell, ToParent::WakeForEnd);
                     };
                     // The channel may be full, which does not last while the slot reads; but it may be decoding values. What else ends
                     // meanwhile is to be noticed. (Without a thread the slot finds out when it has come to the end of the channel.)

@@ -11,28 +11,28 @@
 //!           <- Hello
 //!   Setup::Worker ->
 //!   Setup::Thread ->                          for each
-//!           <- Up::Ready                      set up, initializer run; or why not
-//!   Down::Work(1) ->
-//!   Down::Work(2) ->                          at most two are under way, so that the worker is never idle
-//!           <- Up::Results(1)                 one or more, the last one says so
-//!           <- Up::Results(2)
-//!           <- Up::Ask(1)                     a task asks something, and waits; see below
-//!   Down::Answer(1) ->
-//!   Down::Housekeeping ->                     now and then; no answer
-//!   Down::Trim ->                             when there has been nothing to do for a while
-//!           <- Up::Trimmed
-//!   Down::Goodbye ->                              the worker ends
+//!           <- ToParent::Ready                      set up, initializer run; or why not
+//!   ToWorker::Batch(1) ->
+//!   ToWorker::Batch(2) ->                          at most two are under way, so that the worker is never idle
+//!           <- ToParent::Results(1)                 one or more, the last one says so
+//!           <- ToParent::Results(2)
+//!           <- ToParent::Request(1)                     a task asks something, and waits; see below
+//!   ToWorker::Response(1) ->
+//!   ToWorker::Resources ->                     now and then; no answer
+//!   ToWorker::Trim ->                             when there has been nothing to do for a while
+//!           <- ToParent::Trimmed
+//!   ToWorker::Goodbye ->                              the worker ends
 //! ```
 //!
-//! A worker that ends at any other point is found by its process handle; [`Up::WakeForEnd`] is what the parent then sends to itself.
+//! A worker that ends at any other point is found by its process handle; [`ToParent::WakeForEnd`] is what the parent then sends to itself.
 //! A batch is numbered, its results carry its number and the index of the call, and a result that fits no batch under way is a breach
 //! after which the worker is killed. So nothing that a confused or half-dead worker says is taken for something else.
 //!
 //! # Questions
 //!
-//! A task may ask something ([`Up::Ask`]) of whoever has registered for that in the parent, and its thread waits for the [`Down::Answer`]; what else
-//! comes before it is set aside. It asks one thing at a time. [`Up::Withdraw`] asks for an answer without further waiting, which comes in
-//! any case. [`Up::Note`] is a question without an answer, and may come from any thread of the worker.
+//! A task may ask something ([`ToParent::Request`]) of whoever has registered for that in the parent, and its thread waits for the [`ToWorker::Response`]; what else
+//! comes before it is set aside. It asks one thing at a time. [`ToParent::Withdraw`] asks for an answer without further waiting, which comes in
+//! any case. [`ToParent::Note`] is a question without an answer, and may come from any thread of the worker.
 //!
 //! Where an answer takes long the parent takes back what was to be run after the task: the calls behind it in its batch, and the batch that is
 //! under way behind that. It says so in the answer, and until then it sends no other batch; so both sides know which calls are meant. The worker
@@ -41,10 +41,10 @@
 //! # Calls and results
 //!
 //! Calls and results are bytes inside a message; [`call`](crate::executor::remote::call) has their format. The handles of the
-//! regions that they refer to travel in [`Housekeeping`], the first time that a process is shown a region.
+//! regions that they refer to travel in [`ResourceUpdate`], the first time that a process is shown a region.
 
 pub(super) use crate::executor::remote::call::{
-    Bytes, Call, CallResult, Encoding, Input, KEEP_MIN_BYTES, Malformed, Ran, Reader, Writer,
+    Bytes, Call, CallInput, CallReader, CallResult, CallWriter, Encoding, KEEP_MIN_BYTES, Malformed, Ran,
 };
 use crate::portable::budget::BudgetHandle;
 use crate::portable::code::CodeRef;
@@ -79,31 +79,31 @@ pub(super) enum Setup {
         log_level: usize,
         num_threads: usize,
     },
-    Thread(IpcReceiver<Down>, IpcSender<Up>),
+    Thread(IpcReceiver<ToWorker>, IpcSender<ToParent>),
 }
 
 /// From the parent to one thread of a worker.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Down {
-    Work(Work),
+pub(super) enum ToWorker {
+    Batch(CallBatch),
     /// Code that goes with no batch.
     Codes(Vec<Code>),
-    Housekeeping(Housekeeping),
-    /// There will be nothing to do for a while: let go of memory that is kept for the next tasks, and answer [`Up::Trimmed`].
-    Trim(Housekeeping),
-    Answer {
+    Resources(ResourceUpdate),
+    /// There will be nothing to do for a while: let go of memory that is kept for the next tasks, and answer [`ToParent::Trimmed`].
+    Trim(ResourceUpdate),
+    Response {
         number: u64,
         /// What was to be run after the task has been taken back.
-        is_rest_taken: bool,
+        is_rest_revoked: bool,
         /// `None` if there is nobody to ask.
-        answer: Option<Body>,
+        body: Option<Payload>,
     },
     Goodbye,
 }
 
 /// A batch of calls of one run.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Work {
+pub(super) struct CallBatch {
     pub(super) batch: u32,
     pub(super) run: u64,
     /// The run's configuration, the first time that this thread has to do with the run.
@@ -111,8 +111,8 @@ pub(super) struct Work {
     /// Code that this thread has not seen yet; calls refer to code by its place in the list of all that was ever sent.
     pub(super) codes: Vec<Code>,
     pub(super) num_calls: u32,
-    pub(super) calls: Body,
-    pub(super) housekeeping: Housekeeping,
+    pub(super) calls: Payload,
+    pub(super) update: ResourceUpdate,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -123,28 +123,28 @@ pub(super) enum Code {
 
 /// From one thread of a worker to the parent.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Up {
+pub(super) enum ToParent {
     Ready(Result<(), String>),
     Results {
         batch: u32,
         /// Whether the batch is done with these.
         is_last: bool,
         num_results: u32,
-        results: Body,
-        housekeeping: Housekeeping,
+        results: Payload,
+        update: ResourceUpdate,
     },
-    Housekeeping(Housekeeping),
-    Trimmed(Housekeeping),
+    Resources(ResourceUpdate),
+    Trimmed(ResourceUpdate),
     /// The task that is this call of this batch waits for an answer.
-    Ask {
+    Request {
         number: u64,
         batch: u32,
         index: u32,
-        question: Body,
+        body: Payload,
     },
     /// The task that has asked this cannot wait any longer.
     Withdraw(u64),
-    Note(Body),
+    Note(Payload),
     /// The parent to itself: look up, the worker has ended.
     WakeForEnd,
     /// The parent to itself: there is an answer, or it has taken long.
@@ -153,7 +153,7 @@ pub(super) enum Up {
 
 /// What each side tells the other about shared memory and kept values, beside the work.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Housekeeping {
+pub(super) struct ResourceUpdate {
     /// Regions that the other side has not seen yet.
     pub(super) attached: Vec<(RegionRef, Handle)>,
     /// Uses of the other side's regions that have ended here, with their number.
@@ -172,7 +172,7 @@ pub(super) struct Housekeeping {
 /// between two of these the sender waits for ever, as it holds the receiving end of the pieces itself. It would also wait while the receiver
 /// is busy, perhaps with sending something.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Body {
+pub(super) enum Payload {
     Inline(Bytes),
     Shared(IpcSharedMemory),
 }
@@ -180,23 +180,24 @@ pub(super) enum Body {
 /// A socket takes 208 KiB as most systems are set up.
 const BODY_INLINE_MAX: usize = 128 << 10;
 
-impl Body {
+impl Payload {
     pub(super) fn new(bytes: Bytes) -> Self {
         if bytes.0.len() <= BODY_INLINE_MAX {
-            return Body::Inline(bytes);
+            return Payload::Inline(bytes);
         }
         if file_size_limit().is_some_and(|limit| bytes.0.len() as u64 > limit) {
-            return Body::Inline(bytes);
+            return Payload::Inline(bytes);
         }
         // It panics where there is no more memory to share.
-        std::panic::catch_unwind(|| IpcSharedMemory::from_bytes(&bytes.0)).map_or(Body::Inline(bytes), Body::Shared)
+        std::panic::catch_unwind(|| IpcSharedMemory::from_bytes(&bytes.0))
+            .map_or(Payload::Inline(bytes), Payload::Shared)
     }
 
     /// A copy where the other side could change it.
     pub(super) fn into_bytes(self) -> Bytes {
         match self {
-            Body::Inline(bytes) => bytes,
-            Body::Shared(shared) => Bytes(shared.to_vec()),
+            Payload::Inline(bytes) => bytes,
+            Payload::Shared(shared) => Bytes(shared.to_vec()),
         }
     }
 }

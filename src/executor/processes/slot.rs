@@ -11,8 +11,8 @@
 //!     +------------------------------------ lost it <---------------------+ ended, idle for long, or its share done
 //! ```
 //!
-//! A slot that is busy sleeps on its channel, where also the news of its worker's end arrives ([`Up::WakeForEnd`]), and that of an answer to what its
-//! task has asked ([`Up::WakeForAnswer`]); one that is not sleeps in the pool. It starts and reaps workers itself, so that each has one owner and dies
+//! A slot that is busy sleeps on its channel, where also the news of its worker's end arrives ([`ToParent::WakeForEnd`]), and that of an answer to what its
+//! task has asked ([`ToParent::WakeForAnswer`]); one that is not sleeps in the pool. It starts and reaps workers itself, so that each has one owner and dies
 //! with it.
 //!
 //! # Who is to blame
@@ -29,10 +29,12 @@
 #![expect(unsafe_code, reason = "it decodes values into cells and encodes arguments through the kinds of tasks")]
 
 use super::clock;
-use super::link::{Broken, Incoming, Outgoing, receive};
+use super::link::{ChannelError, Incoming, Outgoing, receive};
 use super::pool::{Core, Woken};
 use super::process::{Channel, EXIT_GRACE, KillReason, WorkerProcess};
-use super::protocol::{Body, Bytes, CallResult, Code, Down, Housekeeping, Malformed, Reader, Up, Work, Writer};
+use super::protocol::{
+    Bytes, CallBatch, CallReader, CallResult, CallWriter, Code, Malformed, Payload, ResourceUpdate, ToParent, ToWorker,
+};
 use super::requests::{GIVE_WAY_AFTER, GIVE_WAY_AGAIN_AFTER, SPARE_IDLE};
 use super::schedule::{Batch, CallState, Death, Source, Value, size};
 use crate::engine::callback::{Replaceable, StartedWorker, WorkerId};
@@ -84,8 +86,8 @@ struct Link {
     host: Arc<WorkerProcess>,
     /// Which of the worker's threads this is.
     thread: usize,
-    outgoing: Outgoing<Down>,
-    from: IpcReceiver<Up>,
+    outgoing: Outgoing<ToWorker>,
+    from: IpcReceiver<ToParent>,
     incoming: Incoming,
     exchange: Exchange,
     /// The numbers of the code that the worker has been sent.
@@ -118,7 +120,7 @@ struct Asked {
     since: Instant,
     mailbox: Arc<Mutex<Mailbox>>,
     /// What was to be run after the task has been taken back.
-    is_rest_taken: bool,
+    is_rest_revoked: bool,
     /// That others have the place of the task.
     gave_way: Option<Box<dyn Any + Send>>,
     /// Has the slot look again.
@@ -295,7 +297,7 @@ impl Slot {
         let Some(link) = self.link.take() else { return };
         self.core.is_engaged(self.index, true);
         self.core.disconnect(&link.host);
-        let _ = link.outgoing.send_plain(Down::Goodbye);
+        let _ = link.outgoing.send_plain(ToWorker::Goodbye);
         let host = Arc::clone(&link.host);
         let exchange = link.close();
         host.leave();
@@ -389,7 +391,7 @@ impl Link {
         if !schedule.goes_to(&self.host) {
             return Ok(());
         }
-        let mut writer = Writer::default();
+        let mut writer = CallWriter::default();
         let mut codes = Vec::new();
         let mut places = Vec::with_capacity(batch.calls.len());
         let mut num_bytes = Vec::with_capacity(batch.calls.len());
@@ -431,16 +433,16 @@ impl Link {
             }
         };
         self.last_batch += 1;
-        let housekeeping = self.housekeeping(core);
-        let work = |housekeeping| {
-            Down::Work(Work {
+        let update = self.update(core);
+        let work = |update| {
+            ToWorker::Batch(CallBatch {
                 batch: self.last_batch,
                 run: schedule.number,
                 task_context,
                 codes,
                 num_calls: batch.calls.len() as u32,
-                calls: Body::new(writer.finish()),
-                housekeeping,
+                calls: Payload::new(writer.finish()),
+                update,
             })
         };
         // From here on the worker can be killed for this batch: a large message waits in `send` until the worker reads it, and one that is
@@ -462,7 +464,7 @@ impl Link {
             let id = worker_id(&self.host, self.thread);
             batch.calls.iter().zip(num_bytes).for_each(|(call, bytes)| worker.sent(call.id, id, bytes));
         }
-        let sent = self.outgoing.send(housekeeping, &mut self.exchange, work);
+        let sent = self.outgoing.send(update, &mut self.exchange, work);
         self.under_way.push_back(UnderWay { number: self.last_batch, batch, kept, _deadline: deadline });
         sent.map_err(|_| Lost)
     }
@@ -472,7 +474,7 @@ impl Link {
         if codes.is_empty() {
             return Ok(());
         }
-        self.outgoing.send_plain(Down::Codes(codes)).map_err(|_| Lost)
+        self.outgoing.send_plain(ToWorker::Codes(codes)).map_err(|_| Lost)
     }
 
     /// Gives the place of the call in the message, and how many bytes of arguments and values go with it.
@@ -483,7 +485,7 @@ impl Link {
         worker: &RunAccess<'_>,
         batch: &Batch,
         index: usize,
-        writer: &mut Writer,
+        writer: &mut CallWriter,
         codes: &mut Vec<Code>,
         kept: &mut Vec<(usize, Arc<Value>)>,
     ) -> Result<(usize, u64), Error> {
@@ -537,9 +539,9 @@ impl Link {
     }
 
     /// What the worker may let go of. It is told with the next message; a worker that has not been idle for long is not woken for it.
-    fn housekeeping(&mut self, core: &Core) -> Housekeeping {
+    fn update(&mut self, core: &Core) -> ResourceUpdate {
         let ended: Vec<u64> = self.runs.extract_if(|&run| !core.is_active(run)).collect();
-        Housekeeping { dropped: self.host.take_dropped(), ended, ..Housekeeping::default() }
+        ResourceUpdate { dropped: self.host.take_dropped(), ended, ..ResourceUpdate::default() }
     }
 
     /// Whether there is something that a worker that has been idle for long may let go of. When there will be, its slot is woken.
@@ -555,8 +557,8 @@ impl Link {
 
     /// Lets an idle worker give back the memory that it keeps for the next tasks, and waits until it has.
     fn trim(&mut self, core: &Arc<Core>) -> Result<(), Lost> {
-        let housekeeping = self.housekeeping(core);
-        self.outgoing.send(housekeeping, &mut self.exchange, Down::Trim).map_err(|_| Lost)?;
+        let update = self.update(core);
+        self.outgoing.send(update, &mut self.exchange, ToWorker::Trim).map_err(|_| Lost)?;
         let host = Arc::downgrade(&self.host);
         let kill = move || {
             if let Some(host) = host.upgrade() {
@@ -581,47 +583,47 @@ impl Link {
         let received = receive(&self.from);
         self.host.waits_for(self.thread, 0);
         let breach = match received {
-            Ok(Up::Results { batch, is_last, num_results, results, housekeeping }) => {
-                match self.results(core, batch, is_last, num_results, &results.into_bytes(), housekeeping) {
+            Ok(ToParent::Results { batch, is_last, num_results, results, update }) => {
+                match self.results(core, batch, is_last, num_results, &results.into_bytes(), update) {
                     Ok(()) => return Ok(()),
                     Err(breach) => breach,
                 }
             }
-            Ok(Up::Housekeeping(housekeeping)) => match self.incoming.keep_house(housekeeping, &mut self.exchange) {
+            Ok(ToParent::Resources(update)) => match self.incoming.apply(update, &mut self.exchange) {
                 Ok(()) => return Ok(()),
                 Err(error) => error.to_string(),
             },
-            Ok(Up::Trimmed(housekeeping)) if self.is_trimming => {
+            Ok(ToParent::Trimmed(update)) if self.is_trimming => {
                 self.is_trimming = false;
-                match self.incoming.keep_house(housekeeping, &mut self.exchange) {
+                match self.incoming.apply(update, &mut self.exchange) {
                     Ok(()) => return Ok(()),
                     Err(error) => error.to_string(),
                 }
             }
-            Ok(Up::Trimmed(_)) => "it answered what it was not asked".to_owned(),
-            Ok(Up::Ask { number, batch, index, question }) => {
-                match self.ask(number, batch, index, &question.into_bytes().0) {
+            Ok(ToParent::Trimmed(_)) => "it answered what it was not asked".to_owned(),
+            Ok(ToParent::Request { number, batch, index, body }) => {
+                match self.ask(number, batch, index, &body.into_bytes().0) {
                     Ok(()) => return Ok(()),
                     Err(Unanswered::Lost) => return Err(Lost),
                     Err(Unanswered::Breach) => "a question that no task of its can have asked".to_owned(),
                 }
             }
-            Ok(Up::Withdraw(number)) => {
+            Ok(ToParent::Withdraw(number)) => {
                 if let Some(caller) = self.host.known_caller() {
                     caller.withdraw(number);
                 }
                 return Ok(());
             }
-            Ok(Up::Note(note)) => {
+            Ok(ToParent::Note(note)) => {
                 if let Some(caller) = self.host.known_caller() {
                     caller.note(&note.into_bytes().0);
                 }
                 return Ok(());
             }
-            Ok(Up::WakeForAnswer) => return self.look_for_answer(core),
-            Ok(Up::WakeForEnd) | Err(Broken::Gone) => return Err(Lost),
-            Ok(Up::Ready(_)) => "it said twice that it is ready".to_owned(),
-            Err(Broken::Nonsense(what) | Broken::Unsent(what)) => what,
+            Ok(ToParent::WakeForAnswer) => return self.look_for_answer(core),
+            Ok(ToParent::WakeForEnd) | Err(ChannelError::Closed) => return Err(Lost),
+            Ok(ToParent::Ready(_)) => "it said twice that it is ready".to_owned(),
+            Err(ChannelError::Malformed(what) | ChannelError::NotSent(what)) => what,
         };
         self.host.kill(KillReason::Breach(breach));
         Err(Lost)
@@ -634,9 +636,9 @@ impl Link {
         is_last: bool,
         num_results: u32,
         results: &Bytes,
-        housekeeping: Housekeeping,
+        update: ResourceUpdate,
     ) -> Result<(), String> {
-        self.incoming.keep_house(housekeeping, &mut self.exchange).map_err(|error| error.to_string())?;
+        self.incoming.apply(update, &mut self.exchange).map_err(|error| error.to_string())?;
         if self.taken_back.front() == Some(&number) && is_last && num_results == 0 {
             self.taken_back.pop_front();
             return Ok(());
@@ -644,7 +646,7 @@ impl Link {
         let Some(under_way) = self.under_way.front_mut().filter(|under_way| under_way.number == number) else {
             return Err(format!("results of batch {number}, which it was not asked for"));
         };
-        let mut reader = Reader::new(results);
+        let mut reader = CallReader::new(results);
         let results = (0..num_results).map(|_| {
             let result = reader.result()?;
             let regions = match &result.outcome {
@@ -717,7 +719,7 @@ impl Link {
         // Before the alarm is set, so that it is late enough when that goes off.
         let since = Instant::now();
         let alarm = TimerThread::shared().start(GIVE_WAY_AFTER, Box::new(self.waker()));
-        self.asked = Some(Asked { number, index, since, mailbox, is_rest_taken: false, gave_way: None, alarm });
+        self.asked = Some(Asked { number, index, since, mailbox, is_rest_revoked: false, gave_way: None, alarm });
         Ok(())
     }
 
@@ -731,9 +733,9 @@ impl Link {
         }
     }
 
-    fn answer(&self, number: u64, is_rest_taken: bool, answer: Option<Vec<u8>>) -> Result<(), Lost> {
-        let answer = answer.map(|answer| Body::new(Bytes(answer)));
-        self.outgoing.send_plain(Down::Answer { number, is_rest_taken, answer }).map_err(|_| Lost)
+    fn answer(&self, number: u64, is_rest_revoked: bool, answer: Option<Vec<u8>>) -> Result<(), Lost> {
+        let body = answer.map(|answer| Payload::new(Bytes(answer)));
+        self.outgoing.send_plain(ToWorker::Response { number, is_rest_revoked, body }).map_err(|_| Lost)
     }
 
     /// Somebody has knocked: there is an answer, or the task has waited for long.
@@ -741,9 +743,9 @@ impl Link {
         let Some(asked) = &self.asked else { return Ok(()) };
         let answer = asked.mailbox.lock().answer.take();
         if let Some(answer) = answer {
-            let (number, is_rest_taken) = (asked.number, asked.is_rest_taken);
+            let (number, is_rest_revoked) = (asked.number, asked.is_rest_revoked);
             self.asked = None;
-            return self.answer(number, is_rest_taken, Some(answer));
+            return self.answer(number, is_rest_revoked, Some(answer));
         }
         if asked.gave_way.is_none() && asked.since.elapsed() >= GIVE_WAY_AFTER {
             let index = asked.index;
@@ -768,7 +770,7 @@ impl Link {
         }
         let wake = self.waker();
         if let (Some(asked), Some(handler)) = (&mut self.asked, own.handler()) {
-            let is_first = !std::mem::replace(&mut asked.is_rest_taken, true);
+            let is_first = !std::mem::replace(&mut asked.is_rest_revoked, true);
             if core.give_way(self.index) {
                 asked.gave_way = Some(handler.waits());
             } else {

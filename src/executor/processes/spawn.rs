@@ -187,12 +187,12 @@ impl ChildProcess {
         let reaped = own && unsafe { libc::wait4(self.pid.as_raw_pid(), &raw mut status, 0, &raw mut usage) } > 0;
         if !reaped {
             let why = "its exit status is not known: something else in this process waits for all children, or ignores SIGCHLD";
-            return Exit { how: How::Lost(why.into()), max_rss_bytes: None };
+            return Exit { how: ExitCause::Lost(why.into()), max_rss_bytes: None };
         }
         let rss_max = bytes_of(&usage);
         // Linux counts the memory of whoever called exec as that of the new program, and that was this process.
         let max_rss_bytes = (rss_max > self.parent_rss_max).then_some(rss_max);
-        Exit { how: How::of(ExitStatus::from_raw(status)), max_rss_bytes }
+        Exit { how: ExitCause::of(ExitStatus::from_raw(status)), max_rss_bytes }
     }
 }
 
@@ -242,17 +242,17 @@ fn bytes_of(usage: &libc::rusage) -> u64 {
     u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024
 }
 
-/// How a worker process ended. Its `Display` goes after "the worker".
+/// ExitCause a worker process ended. Its `Display` goes after "the worker".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exit {
-    pub(super) how: How,
+    pub(super) how: ExitCause,
     /// The largest resident size that it had, if that is known: if it was larger than that of this process when the worker was started.
     pub(super) max_rss_bytes: Option<u64>,
 }
 
 /// The part of [`Exit`] that says what happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum How {
+pub(super) enum ExitCause {
     Exited {
         code: i32,
     },
@@ -264,12 +264,12 @@ pub(super) enum How {
     Lost(String),
 }
 
-impl How {
-    fn of(status: ExitStatus) -> How {
+impl ExitCause {
+    fn of(status: ExitStatus) -> ExitCause {
         match (status.code(), status.signal()) {
-            (Some(code), _) => How::Exited { code },
-            (None, Some(signal)) => How::Killed { signal, core_dumped: status.core_dumped() },
-            (None, None) => How::Lost(status.to_string()),
+            (Some(code), _) => ExitCause::Exited { code },
+            (None, Some(signal)) => ExitCause::Killed { signal, core_dumped: status.core_dumped() },
+            (None, None) => ExitCause::Lost(status.to_string()),
         }
     }
 }
@@ -278,7 +278,7 @@ impl Exit {
     /// The signal that ended it.
     pub(super) fn signal(&self) -> Option<i32> {
         match self.how {
-            How::Killed { signal, .. } => Some(signal),
+            ExitCause::Killed { signal, .. } => Some(signal),
             _ => None,
         }
     }
@@ -286,22 +286,22 @@ impl Exit {
     /// What it gave to `exit`.
     pub(super) fn code(&self) -> Option<i32> {
         match self.how {
-            How::Exited { code } => Some(code),
+            ExitCause::Exited { code } => Some(code),
             _ => None,
         }
     }
 
     #[cfg(test)]
     pub(super) fn core_dumped(&self) -> bool {
-        matches!(self.how, How::Killed { core_dumped: true, .. })
+        matches!(self.how, ExitCause::Killed { core_dumped: true, .. })
     }
 }
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.how {
-            How::Lost(why) => f.write_str(why),
-            How::Exited { code } => {
+            ExitCause::Lost(why) => f.write_str(why),
+            ExitCause::Exited { code } => {
                 write!(f, "exited with status {code}")?;
                 match *code {
                     EXIT_NOT_STARTED => f.write_str(" (it could not become a worker)"),
@@ -311,7 +311,7 @@ impl fmt::Display for Exit {
                     _ => Ok(()),
                 }
             }
-            How::Killed { signal, core_dumped } => {
+            ExitCause::Killed { signal, core_dumped } => {
                 write!(f, "killed by signal {signal}")?;
                 if let Some(name) = signal_name(*signal) {
                     write!(f, " ({name})")?;

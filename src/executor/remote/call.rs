@@ -1,8 +1,8 @@
 //! The encoded call: how one call and its result are written as bytes.
 //!
 //! Calls and results are many and small. So they are no messages of their own: the calls of a batch
-//! lie one after the other in the bytes of one message, and so do their results. [`Writer`] writes
-//! them and [`Reader`] reads them.
+//! lie one after the other in the bytes of one message, and so do their results. [`CallWriter`] writes
+//! them and [`CallReader`] reads them.
 //!
 //! A value is its encoding and references to the regions that the encoding refers to. How the
 //! regions themselves get to the other side is for the executor's protocol.
@@ -66,13 +66,13 @@ pub(in crate::executor) struct Call<'a> {
     /// The key under which the worker keeps the value for later batches; 0 if it does not keep the
     /// value.
     pub(in crate::executor) keep: u64,
-    pub(in crate::executor) inputs: Vec<Input<'a>>,
+    pub(in crate::executor) inputs: Vec<CallInput<'a>>,
     pub(in crate::executor) args: Encoding<'a>,
 }
 
 /// Where a call finds the value of an input.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::executor) enum Input<'a> {
+pub(in crate::executor) enum CallInput<'a> {
     /// The value of an earlier call of the batch.
     Earlier(u32),
     /// A kept value.
@@ -128,11 +128,11 @@ impl fmt::Display for Malformed {
 
 /// Writes calls and results one after the other.
 #[derive(Debug, Default)]
-pub(in crate::executor) struct Writer {
+pub(in crate::executor) struct CallWriter {
     bytes: Vec<u8>,
 }
 
-impl Writer {
+impl CallWriter {
     pub(in crate::executor) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -168,7 +168,7 @@ impl Writer {
     }
 
     /// Begins a call. Its `num_inputs` inputs follow, then its arguments as an
-    /// [`encoding`](Writer::encoding). Returns the position for [`Writer::ship`].
+    /// [`encoding`](CallWriter::encoding). Returns the position for [`CallWriter::ship`].
     pub(in crate::executor) fn call(&mut self, code: u32, name: Option<&str>, keep: u64, num_inputs: u32) -> usize {
         let place = self.bytes.len();
         self.u8(1);
@@ -194,7 +194,7 @@ impl Writer {
         self.u64(key);
     }
 
-    /// The value follows, as an [`encoding`](Writer::encoding).
+    /// The value follows, as an [`encoding`](CallWriter::encoding).
     pub(in crate::executor) fn input_value(&mut self, code: u32, keep: u64) {
         self.u8(2);
         self.u32(code);
@@ -208,7 +208,7 @@ impl Writer {
         self.u8(tag);
     }
 
-    /// The value follows, as an [`encoding`](Writer::encoding).
+    /// The value follows, as an [`encoding`](CallWriter::encoding).
     pub(in crate::executor) fn result_value(&mut self, index: u32, ran: Ran, kept: bool) {
         self.result(index, ran, if kept { 1 } else { 0 });
     }
@@ -244,16 +244,16 @@ impl Writer {
     }
 }
 
-/// Reads the bytes of a [`Writer`]. It never panics, and it allocates no more than the number of
+/// Reads the bytes of a [`CallWriter`]. It never panics, and it allocates no more than the number of
 /// bytes can justify.
 #[derive(Debug)]
-pub(in crate::executor) struct Reader<'a> {
+pub(in crate::executor) struct CallReader<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> CallReader<'a> {
     pub(in crate::executor) fn new(bytes: &'a Bytes) -> Self {
-        Reader { bytes: &bytes.0 }
+        CallReader { bytes: &bytes.0 }
     }
 
     pub(in crate::executor) fn is_at_end(&self) -> bool {
@@ -321,11 +321,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn input(&mut self) -> Result<Input<'a>, Malformed> {
+    fn input(&mut self) -> Result<CallInput<'a>, Malformed> {
         match self.u8()? {
-            0 => Ok(Input::Earlier(self.u32()?)),
-            1 => Ok(Input::Kept(self.u64()?)),
-            2 => Ok(Input::Value { code: self.u32()?, keep: self.u64()?, value: self.encoding()? }),
+            0 => Ok(CallInput::Earlier(self.u32()?)),
+            1 => Ok(CallInput::Kept(self.u64()?)),
+            2 => Ok(CallInput::Value { code: self.u32()?, keep: self.u64()?, value: self.encoding()? }),
             _ => Err(Malformed),
         }
     }
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_call_is_read_as_it_was_written() {
-        let mut writer = Writer::default();
+        let mut writer = CallWriter::default();
         let place = writer.call(3, Some("load"), 9, 3);
         writer.input_earlier(7);
         writer.input_kept(8);
@@ -368,9 +368,9 @@ mod tests {
         writer.encoding(b"args", [].into_iter());
         writer.ship(place, false);
         let bytes = writer.finish();
-        let mut reader = Reader::new(&bytes);
+        let mut reader = CallReader::new(&bytes);
         let value = Encoding { bytes: b"value", regions: vec![region(1), region(2)] };
-        let inputs = vec![Input::Earlier(7), Input::Kept(8), Input::Value { code: 2, keep: 5, value }];
+        let inputs = vec![CallInput::Earlier(7), CallInput::Kept(8), CallInput::Value { code: 2, keep: 5, value }];
         let args = Encoding { bytes: b"args", regions: vec![] };
         assert_eq!(reader.call(), Ok(Call { code: 3, name: Some("load"), ship: false, keep: 9, inputs, args }));
         assert!(reader.is_at_end());
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn results_are_read_as_they_were_written() {
-        let mut writer = Writer::default();
+        let mut writer = CallWriter::default();
         let ran = |ns| Ran { started_ns: 1 << 40, ns };
         writer.result_value(0, ran(17), true);
         writer.encoding(b"v", [region(4)].into_iter());
@@ -389,7 +389,7 @@ mod tests {
         writer.result_skipped(5);
         writer.result_lacks_input(6, 2, "not this");
         let bytes = writer.finish();
-        let mut reader = Reader::new(&bytes);
+        let mut reader = CallReader::new(&bytes);
         let outcomes = [
             CallOutcome::Value(Some(Encoding { bytes: b"v", regions: vec![region(4)] })),
             CallOutcome::Value(None),
@@ -408,7 +408,7 @@ mod tests {
     }
 
     fn some_calls_and_results() -> (Bytes, Bytes) {
-        let (mut calls, mut results) = (Writer::default(), Writer::default());
+        let (mut calls, mut results) = (CallWriter::default(), CallWriter::default());
         for index in 0..4_u32 {
             let place = calls.call(index, (index == 2).then_some("named"), u64::from(index), 3);
             calls.input_earlier(index);
@@ -445,18 +445,18 @@ mod tests {
                     bytes.truncate(len.index(bytes.len()));
                 }
             }
-            let mut reader = Reader::new(&calls);
+            let mut reader = CallReader::new(&calls);
             while !reader.is_at_end() && reader.call().is_ok() {}
-            let mut reader = Reader::new(&results);
+            let mut reader = CallReader::new(&results);
             while !reader.is_at_end() && reader.result().is_ok() {}
         }
 
         #[test]
         fn garbage_is_an_error_or_a_message_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let bytes = Bytes(bytes);
-            let mut calls = Reader::new(&bytes);
+            let mut calls = CallReader::new(&bytes);
             while !calls.is_at_end() && calls.call().is_ok() {}
-            let mut results = Reader::new(&bytes);
+            let mut results = CallReader::new(&bytes);
             while !results.is_at_end() && results.result().is_ok() {}
         }
     }

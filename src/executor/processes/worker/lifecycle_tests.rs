@@ -8,7 +8,7 @@ use super::super::boot::{depth, hook_ran, init, is_worker, refusal};
 use super::super::hook::{HOOK_RAN, new_token};
 use super::super::protocol::Hello;
 use super::super::settings::{ProcessSettings, Stdio};
-use super::super::spawn::{Exit, How, SpawnSpec, Spawned, spawn};
+use super::super::spawn::{Exit, ExitCause, SpawnSpec, Spawned, spawn};
 use super::super::token::{EXIT_ASTRAY, EXIT_ORPHANED, Token, exe_id};
 use super::WorkerStart;
 use std::fs;
@@ -243,7 +243,7 @@ fn a_worker_is_set_up() {
     settings.working_directory = Some(folder.clone());
     let mut worker = start("describe", &settings);
     let text = prints(&mut worker);
-    assert_eq!(end_of(&mut worker).how, How::Exited { code: 0 }, "{text}");
+    assert_eq!(end_of(&mut worker).how, ExitCause::Exited { code: 0 }, "{text}");
     let score: i32 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
     let maximum = rustix::process::getrlimit(rustix::process::Resource::Core).maximum;
     let expected = [

@@ -13,10 +13,10 @@ use super::activity::{Activity, Phase};
 use super::clock;
 use super::initializer::InitializerCode;
 use super::lifeline::Control;
-use super::link::{Broken, Incoming, Outgoing, prepare, receive, receive_within, send};
+use super::link::{ChannelError, Incoming, Outgoing, prepare, receive, receive_within, send};
 use super::protocol::{
-    Body, Bytes, Call, Code, Down, Hello, Housekeeping, Input, KEEP_MIN_BYTES, Malformed, Ran, Reader, Setup, Up, Work,
-    Writer,
+    Bytes, Call, CallBatch, CallInput, CallReader, CallWriter, Code, Hello, KEEP_MIN_BYTES, Malformed, Payload, Ran,
+    ResourceUpdate, Setup, ToParent, ToWorker,
 };
 use super::requests::RequestError;
 use super::token::{CANCEL, EXIT_BROKEN, EXIT_PANICKED, VERSION, exe_id};
@@ -251,10 +251,10 @@ struct Thread {
 /// A thread's channels to its slot, for itself and for the task that it runs.
 struct Line {
     codec: Codec,
-    to: IpcSender<Up>,
-    from: IpcReceiver<Down>,
+    to: IpcSender<ToParent>,
+    from: IpcReceiver<ToWorker>,
     /// What came while a task waited for an answer, and whether it was taken back then.
-    aside: RefCell<VecDeque<(Down, bool)>>,
+    aside: RefCell<VecDeque<(ToWorker, bool)>>,
     /// Borrowed while the thread writes and sends, never while a task runs.
     out: RefCell<Out>,
     /// To be called when the task that runs has ended.
@@ -263,7 +263,7 @@ struct Line {
 
 /// What is to be sent.
 struct Out {
-    outgoing: Outgoing<Up>,
+    outgoing: Outgoing<ToParent>,
     exchange: Exchange,
     results: Results,
     /// The call that runs.
@@ -271,13 +271,13 @@ struct Out {
     /// How far the results had been written when it began. Behind is its own, which does not count before it has ended.
     mark: usize,
     /// The calls after the one that runs have been taken back.
-    is_rest_taken: bool,
+    is_rest_revoked: bool,
 }
 
 /// Results that have not been sent yet.
 struct Results {
     batch: u32,
-    writer: Writer,
+    writer: CallWriter,
     num_results: u32,
     last_sent: Instant,
 }
@@ -307,31 +307,31 @@ impl Drop for Own {
 
 impl Results {
     fn of(batch: u32) -> Self {
-        Results { batch, writer: Writer::default(), num_results: 0, last_sent: Instant::now() }
+        Results { batch, writer: CallWriter::default(), num_results: 0, last_sent: Instant::now() }
     }
 }
 
 impl Out {
     /// Sends the results that there are, the last of their batch or not.
-    fn report(&mut self, is_last: bool) -> Result<(), Broken> {
+    fn report(&mut self, is_last: bool) -> Result<(), ChannelError> {
         let next = Results::of(self.results.batch);
         let Results { batch, writer, num_results, .. } = std::mem::replace(&mut self.results, next);
         self.mark = 0;
-        let results = Body::new(writer.finish());
-        let message = |housekeeping| Up::Results { batch, is_last, num_results, results, housekeeping };
-        self.outgoing.send(Housekeeping::default(), &mut self.exchange, message)
+        let results = Payload::new(writer.finish());
+        let message = |update| ToParent::Results { batch, is_last, num_results, results, update };
+        self.outgoing.send(ResourceUpdate::default(), &mut self.exchange, message)
     }
 }
 
 impl Thread {
-    fn new(shared: Arc<Shared>, index: usize, from: IpcReceiver<Down>, to: IpcSender<Up>) -> Self {
+    fn new(shared: Arc<Shared>, index: usize, from: IpcReceiver<ToWorker>, to: IpcSender<ToParent>) -> Self {
         let out = Out {
             outgoing: Outgoing::new(IpcSender::clone(&to)),
             exchange: Exchange::new(),
             results: Results::of(0),
             call: 0,
             mark: 0,
-            is_rest_taken: false,
+            is_rest_revoked: false,
         };
         let line = Rc::new(Line {
             codec: shared.codec,
@@ -348,25 +348,23 @@ impl Thread {
     fn serve(mut self, ready: Result<(), String>) {
         let _memory = self.shared.memory.enter();
         let is_ready = ready.is_ok();
-        if send(&self.line.to, Up::Ready(ready)).is_err() || !is_ready {
+        if send(&self.line.to, ToParent::Ready(ready)).is_err() || !is_ready {
             return;
         }
         loop {
             let next = self.line.aside.borrow_mut().pop_front();
             let received = next.map_or_else(|| receive(&self.line.from).map(|message| (message, false)), Ok);
             let done = match received {
-                Ok((Down::Work(work), is_taken_back)) => self.work(work, is_taken_back),
-                Ok((Down::Codes(codes), _)) => {
+                Ok((ToWorker::Batch(work), is_taken_back)) => self.work(work, is_taken_back),
+                Ok((ToWorker::Codes(codes), _)) => {
                     self.learn(codes);
                     Ok(())
                 }
-                Ok((Down::Housekeeping(housekeeping), _)) => {
-                    self.keep_house(housekeeping).and_then(|()| self.report_releases())
-                }
-                Ok((Down::Trim(housekeeping), _)) => self.trim(housekeeping),
-                Ok((Down::Answer { .. }, _)) => Err("an answer that nobody waits for".into()),
-                Ok((Down::Goodbye, _)) | Err(Broken::Gone) => return,
-                Err(Broken::Nonsense(what) | Broken::Unsent(what)) => Err(what),
+                Ok((ToWorker::Resources(update), _)) => self.apply(update).and_then(|()| self.report_releases()),
+                Ok((ToWorker::Trim(update), _)) => self.trim(update),
+                Ok((ToWorker::Response { .. }, _)) => Err("an answer that nobody waits for".into()),
+                Ok((ToWorker::Goodbye, _)) | Err(ChannelError::Closed) => return,
+                Err(ChannelError::Malformed(what) | ChannelError::NotSent(what)) => Err(what),
             };
             // What cannot be understood or answered: the parent finds this process gone and says what it was. At once, whatever other
             // threads do: the parent has no other way to learn of it.
@@ -376,11 +374,11 @@ impl Thread {
         }
     }
 
-    fn keep_house(&mut self, housekeeping: Housekeeping) -> Result<(), String> {
-        self.shared.drop_kept(&housekeeping.dropped);
-        self.shared.end_runs(&housekeeping.ended);
+    fn apply(&mut self, update: ResourceUpdate) -> Result<(), String> {
+        self.shared.drop_kept(&update.dropped);
+        self.shared.end_runs(&update.ended);
         let exchange = &mut self.line.out.borrow_mut().exchange;
-        self.incoming.keep_house(housekeeping, exchange).map_err(|error| error.to_string())
+        self.incoming.apply(update, exchange).map_err(|error| error.to_string())
     }
 
     /// Says, while there is nothing else to say, which regions are not used here any more.
@@ -389,15 +387,15 @@ impl Thread {
         if !exchange.has_released() {
             return Ok(());
         }
-        let sent = outgoing.send(Housekeeping::default(), exchange, Up::Housekeeping);
+        let sent = outgoing.send(ResourceUpdate::default(), exchange, ToParent::Resources);
         sent.map_err(|broken| broken.to_string())
     }
 
-    fn trim(&mut self, housekeeping: Housekeeping) -> Result<(), String> {
-        self.keep_house(housekeeping)?;
+    fn trim(&mut self, update: ResourceUpdate) -> Result<(), String> {
+        self.apply(update)?;
         self.shared.memory.trim();
         let Out { outgoing, exchange, .. } = &mut *self.line.out.borrow_mut();
-        let sent = outgoing.send(Housekeeping::default(), exchange, Up::Trimmed);
+        let sent = outgoing.send(ResourceUpdate::default(), exchange, ToParent::Trimmed);
         sent.map_err(|broken| broken.to_string())
     }
 
@@ -411,13 +409,13 @@ impl Thread {
         }));
     }
 
-    fn work(&mut self, work: Work, is_taken_back: bool) -> Result<(), String> {
-        let Work { batch, run, task_context, codes, num_calls, calls, housekeeping } = work;
-        self.keep_house(housekeeping)?;
+    fn work(&mut self, work: CallBatch, is_taken_back: bool) -> Result<(), String> {
+        let CallBatch { batch, run, task_context, codes, num_calls, calls, update } = work;
+        self.apply(update)?;
         self.learn(codes);
         let run = self.shared.run(run, task_context)?;
         let calls = calls.into_bytes();
-        let mut reader = Reader::new(&calls);
+        let mut reader = CallReader::new(&calls);
         let calls = (0..num_calls)
             .map(|_| reader.call())
             .collect::<Result<Vec<_>, _>>()
@@ -428,7 +426,7 @@ impl Thread {
         {
             let mut out = self.line.out.borrow_mut();
             out.results = Results::of(batch);
-            out.is_rest_taken = is_taken_back;
+            out.is_rest_revoked = is_taken_back;
         }
         if is_taken_back {
             calls.iter().try_for_each(|call| self.pass_over(call))?;
@@ -450,7 +448,7 @@ impl Thread {
     fn calls(&mut self, calls: &[Call<'_>]) -> Result<(), String> {
         let mut uses = vec![0_u32; calls.len()];
         for input in calls.iter().flat_map(|call| &call.inputs) {
-            if let Input::Earlier(index) = input {
+            if let CallInput::Earlier(index) = input {
                 *uses.get_mut(*index as usize).ok_or("an input comes from a call that is not there")? += 1;
             }
         }
@@ -460,7 +458,7 @@ impl Thread {
             made.push(value);
             let mut out = self.line.out.borrow_mut();
             out.results.num_results += 1;
-            if out.is_rest_taken {
+            if out.is_rest_revoked {
                 drop(out);
                 return calls[index + 1..].iter().try_for_each(|call| self.pass_over(call));
             }
@@ -478,7 +476,7 @@ impl Thread {
     fn pass_over(&mut self, call: &Call<'_>) -> Result<(), String> {
         let exchange = &mut self.line.out.borrow_mut().exchange;
         for input in &call.inputs {
-            if let Input::Value { value, .. } = input {
+            if let CallInput::Value { value, .. } = input {
                 self.incoming.regions(value, exchange).map_err(|error| error.to_string())?;
             }
         }
@@ -535,7 +533,7 @@ impl Thread {
         let (regions, args_regions) = {
             let exchange = &mut line.out.borrow_mut().exchange;
             let regions = call.inputs.iter().map(|input| match input {
-                Input::Value { value, .. } => self.incoming.regions(value, exchange),
+                CallInput::Value { value, .. } => self.incoming.regions(value, exchange),
                 _ => Ok(Vec::new()),
             });
             let regions = regions.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
@@ -574,7 +572,7 @@ impl Thread {
         let outcome = catch_unwind(AssertUnwindSafe(called));
         let ran = Ran { ns: before.elapsed().as_nanos() as u64, started_ns: clock::shared_ns(before) };
         // Borrowed anew each time: code of the program runs in between, and may ask.
-        let result = |write: &mut dyn FnMut(&mut Writer)| write(&mut line.out.borrow_mut().results.writer);
+        let result = |write: &mut dyn FnMut(&mut CallWriter)| write(&mut line.out.borrow_mut().results.writer);
         match outcome {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(error))) => {
@@ -601,7 +599,7 @@ impl Thread {
         let (value, _) = cells.pop();
         let mut value = Made::Own(Own { cell: value, code: value_code, num_uses, last_shown: None });
         // Those that were to read it here read it elsewhere, if they have been taken back.
-        if call.ship || line.out.borrow().is_rest_taken {
+        if call.ship || line.out.borrow().is_rest_revoked {
             let mut encoder = Encoder::new(self.shared.codec, Some(&self.shared.memory));
             let Made::Own(Own { cell, .. }) = &value else { unreachable!("it was just made") };
             // SAFETY: the call has filled the cell with a value of this code's type, and nobody has taken it.
@@ -663,15 +661,15 @@ impl Thread {
     /// A cell with the value of an input; `None` if the call that should have made it gave none.
     fn input(
         &self,
-        input: &Input<'_>,
+        input: &CallInput<'_>,
         regions: &[Region],
         index: u32,
         made: &mut [Made],
         borrowed: &mut Vec<SharedValue>,
     ) -> Result<Option<(Cell, &'static CodeDescriptor<ValueCode>)>, String> {
         match *input {
-            Input::Earlier(earlier) if earlier >= index => Err("it comes from a later call".into()),
-            Input::Earlier(earlier) => match &mut made[earlier as usize] {
+            CallInput::Earlier(earlier) if earlier >= index => Err("it comes from a later call".into()),
+            CallInput::Earlier(earlier) => match &mut made[earlier as usize] {
                 Made::Nothing => Ok(None),
                 Made::Own(own) => {
                     own.num_uses -= 1;
@@ -691,11 +689,11 @@ impl Thread {
                     borrow(kept, borrowed).map(Some)
                 }
             },
-            Input::Kept(key) => {
+            CallInput::Kept(key) => {
                 let kept = self.shared.kept.lock().get(&key).cloned();
                 borrow(kept.ok_or("it was to be kept here and was not")?, borrowed).map(Some)
             }
-            Input::Value { code, keep, ref value } => {
+            CallInput::Value { code, keep, ref value } => {
                 let code = match self.codes.get(code as usize) {
                     Some(Ok(Known::Value(code))) => *code,
                     Some(Err(error)) => return Err(format!("its code was not found in the worker: {error}")),
@@ -788,7 +786,7 @@ thread_local! {
 }
 
 /// For threads that are not the worker's own: the channel of its first.
-static NOTES: OnceLock<Mutex<IpcSender<Up>>> = OnceLock::new();
+static NOTES: OnceLock<Mutex<IpcSender<ToParent>>> = OnceLock::new();
 
 /// The line of this thread, if it runs a task.
 fn line() -> Option<Rc<Line>> {
@@ -828,7 +826,7 @@ pub(super) fn when_task_ends(call: Box<dyn FnOnce()>) {
 
 /// See [`requests::note`](super::requests::note).
 pub(super) fn note(note: Vec<u8>) {
-    let note = Up::Note(Body::new(Bytes(note)));
+    let note = ToParent::Note(Payload::new(Bytes(note)));
     // If it cannot be sent the parent is gone, or finds this process gone.
     let _ = match (line(), NOTES.get()) {
         (Some(line), _) => send(&line.to, note),
@@ -838,7 +836,7 @@ pub(super) fn note(note: Vec<u8>) {
 }
 
 impl Line {
-    fn ask(&self, number: u64, question: Vec<u8>, deadline: Option<Instant>) -> Result<Option<Vec<u8>>, Broken> {
+    fn ask(&self, number: u64, question: Vec<u8>, deadline: Option<Instant>) -> Result<Option<Vec<u8>>, ChannelError> {
         let (batch, index) = {
             let mut out = self.out.borrow_mut();
             // Those that the task waits for may need them. Code of the program also asks where its value is dropped, after the call.
@@ -847,7 +845,7 @@ impl Line {
             }
             (out.results.batch, out.call)
         };
-        send(&self.to, Up::Ask { number, batch, index, question: Body::new(Bytes(question)) })?;
+        send(&self.to, ToParent::Request { number, batch, index, body: Payload::new(Bytes(question)) })?;
         let token = CancelToken::in_force();
         let mut is_withdrawn = false;
         loop {
@@ -856,21 +854,23 @@ impl Line {
                 || token.as_ref().is_some_and(CancelToken::is_cancelled);
             if is_over && !is_withdrawn {
                 is_withdrawn = true;
-                send(&self.to, Up::Withdraw(number))?;
+                send(&self.to, ToParent::Withdraw(number))?;
             }
             let time = match deadline {
                 Some(deadline) if !is_withdrawn => CancelToken::LOOK.min(deadline.saturating_duration_since(now)),
                 _ => CancelToken::LOOK,
             };
             match receive_within(&self.from, time)? {
-                Some(Down::Answer { number: other, is_rest_taken, answer }) if other == number => {
-                    if is_rest_taken {
-                        self.out.borrow_mut().is_rest_taken = true;
+                Some(ToWorker::Response { number: other, is_rest_revoked, body: answer }) if other == number => {
+                    if is_rest_revoked {
+                        self.out.borrow_mut().is_rest_revoked = true;
                         self.aside.borrow_mut().iter_mut().for_each(|(_, is_taken_back)| *is_taken_back = true);
                     }
                     return Ok(answer.map(|answer| answer.into_bytes().0));
                 }
-                Some(Down::Answer { .. }) => return Err(Broken::Nonsense("an answer to something else".into())),
+                Some(ToWorker::Response { .. }) => {
+                    return Err(ChannelError::Malformed("an answer to something else".into()));
+                }
                 Some(other) => self.aside.borrow_mut().push_back((other, false)),
                 None => {}
             }
