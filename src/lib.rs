@@ -107,7 +107,7 @@ pub use diagnostics::picture;
 pub use diagnostics::picture::visualize;
 pub use diagnostics::profile::{self, Profile, Profiler, profile};
 #[cfg(feature = "progress")]
-pub use diagnostics::progress::{Followed, Progress, Shown, progress, progress_of};
+pub use diagnostics::progress::{FutureProgress, Progress, ProgressGuard, progress, progress_of};
 #[cfg(feature = "tracing")]
 pub use diagnostics::spans::Spans;
 pub use diagnostics::system::SystemInfo;

@@ -216,6 +216,15 @@ impl Graph {
         &self.outputs
     }
 
+    /// The name of the output, and the number of further outputs.
+    pub(in crate::diagnostics) fn title(&self) -> String {
+        match self.outputs() {
+            [] => "nothing".to_owned(),
+            [output] => self.name(*output).to_string(),
+            [first, others @ ..] => format!("{} and {} more", self.name(*first), others.len()),
+        }
+    }
+
     pub(in crate::diagnostics) fn name(&self, id: u32) -> &Arc<str> {
         &self.names[self.name[id as usize] as usize]
     }

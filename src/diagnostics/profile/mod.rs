@@ -431,11 +431,7 @@ impl RunProfile {
 
     /// What it computes: the name of its output.
     pub fn title(&self) -> String {
-        match self.graph.outputs() {
-            [] => "nothing".to_owned(),
-            [output] => self.graph.name(*output).to_string(),
-            [first, others @ ..] => format!("{} and {} more", self.graph.name(*first), others.len()),
-        }
+        self.graph.title()
     }
 
     /// The scheduler that carried it.
