@@ -1,14 +1,15 @@
-//! WATCHING: what a graph looks like and how a run went.
+//! Diagnostics: pictures of graphs, and observers of runs.
 //!
-//! A leaf: it uses the rooms above, and none of them uses it. A method that belongs here, such as
-//! [`Delayed::visualize`](crate::Delayed::visualize), is an `impl` block here.
+//! This room uses the rooms above it, and none of them uses it. A method that belongs to a
+//! diagnostic, such as [`Delayed::visualize`](crate::Delayed::visualize), is an `impl` block here.
 //!
-//! [`picture`] draws graphs. `progress` shows on a terminal how far runs have got, `dashboard` in a browser what is going on. [`profile`] tells
-//! where the time went. [`system`] has what the machine gives, `spans` shows runs to the `tracing` crate. How durations are written is in [`units`].
+//! [`picture`] draws graphs. [`profile`] measures runs and reports where the time went. `progress`
+//! shows the progress of runs on a terminal, and `dashboard` shows them in a browser. `spans`
+//! reports runs to the `tracing` crate. [`system`] describes the machine. [`units`] formats
+//! durations, counts and sizes, and [`json`] writes JSON.
 
 #[cfg(feature = "dashboard")]
 pub mod dashboard;
-#[cfg(feature = "dashboard")]
 mod json;
 pub mod picture;
 pub mod profile;

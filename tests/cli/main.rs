@@ -21,7 +21,7 @@ struct Room {
     folder: tempfile::TempDir,
 }
 
-/// What the command has done.
+/// The result of a command.
 #[derive(Debug)]
 struct Done {
     code: Option<i32>,
@@ -74,7 +74,7 @@ impl Room {
     }
 }
 
-/// Runs a command to its end, which has to come.
+/// Runs a command to its end, and fails if it does not end.
 fn done(command: &mut Command) -> Done {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let Output { status, stdout, stderr } = watchdog::watched("the command", || child.wait_with_output().unwrap());
@@ -83,13 +83,13 @@ fn done(command: &mut Command) -> Done {
 }
 
 impl Done {
-    /// What it printed, if that is all it had to say.
+    /// The standard output of a command that succeeded without notes.
     fn output(self) -> String {
         assert_eq!((self.code, &*self.stderr), (Some(0), ""), "{}", self.stdout);
         self.stdout
     }
 
-    /// What it complained about with this exit status, if it printed nothing else.
+    /// The error message of a command with this exit status and no output.
     fn complaint(self, code: i32) -> String {
         assert_eq!((self.code, &*self.stdout), (Some(code), ""), "{}", self.stderr);
         self.stderr
@@ -99,12 +99,12 @@ impl Done {
 // ---- the command line ----
 
 #[test]
-fn without_a_command_it_says_what_there_is_and_fails() {
+fn without_a_command_it_prints_help_and_fails() {
     let room = Room::new();
     let complaint = room.run(&[]).complaint(2);
     assert!(["config", "info", "bench", "report", "completions"].iter().all(|command| complaint.contains(command)));
     let help = room.run(&["--help"]).output();
-    assert!(help.starts_with("Graphs of tasks"), "{help}");
+    assert!(help.starts_with("Inspect and configure sprang"), "{help}");
     assert_eq!(room.run(&["--version"]).output(), format!("sprang {}\n", env!("CARGO_PKG_VERSION")));
 }
 
@@ -130,7 +130,7 @@ fn completions_name_the_settings() {
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_that_is_closed_at_the_other_end_is_no_failure() {
+fn a_pipe_closed_by_its_reader_is_no_failure() {
     // The other end of the pipe is gone before it starts.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -146,7 +146,7 @@ fn a_pipe_that_is_closed_at_the_other_end_is_no_failure() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_disk_that_is_full_is_a_failure() {
+fn a_full_disk_is_a_failure() {
     let room = Room::new();
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let done = done_with_stdout(room.command(&["config", "list"]), full.into());
@@ -187,7 +187,7 @@ fn a_setting_is_found_in_every_layer() {
 }
 
 #[test]
-fn a_list_has_every_setting_or_those_that_were_changed() {
+fn a_list_has_every_setting_or_only_changed_ones() {
     let room = Room::new();
     let list = room.run(&["config", "list"]).output();
     assert_eq!(list.lines().count(), sprang::config::names().len());
@@ -202,23 +202,23 @@ fn a_list_has_every_setting_or_those_that_were_changed() {
 }
 
 #[test]
-fn files_that_are_looked_at_are_told_with_those_that_are_there() {
+fn find_lists_the_files_that_are_read_and_the_missing_ones() {
     let room = Room::new();
     room.write("work/sprang.toml", "");
     let variable = room.shown("elsewhere.toml");
     let files = done(room.command(&["config", "find"]).env("SPRANG_CONFIG", &variable)).output();
     let expected = format!(
-        "{variable} (named by SPRANG_CONFIG, not there)\n{} (of the current folder)\n{} (the user's, not there)\n",
+        "{variable} (named by SPRANG_CONFIG, missing)\n{} (of the current folder)\n{} (the user's, missing)\n",
         room.shown("work/sprang.toml"),
         room.shown("home/.config/sprang/sprang.toml")
     );
     assert_eq!(files, expected);
     let complaint = room.run(&["config", "find", "order"]).complaint(1);
-    assert_eq!(complaint, "error: no file gives order a value; it is memory, from the default\n");
+    assert_eq!(complaint, "error: no file sets order; it is memory, from the default\n");
 }
 
 #[test]
-fn what_is_set_goes_to_the_users_file_and_counts() {
+fn set_writes_the_users_file_and_takes_effect() {
     let room = Room::new();
     let path = room.shown("home/.config/sprang/sprang.toml");
     assert_eq!(room.run(&["config", "set", "num-workers", "4"]).output(), format!("{path}\n"));
@@ -251,7 +251,7 @@ fn comments_and_everything_else_in_a_file_stay() {
 }
 
 #[test]
-fn what_does_not_prevail_is_told() {
+fn set_reports_a_value_that_has_no_effect() {
     let room = Room::new();
     room.write("work/sprang.toml", "order = 'fast'");
     let done = room.run(&["config", "set", "order", "memory"]);
@@ -259,11 +259,11 @@ fn what_does_not_prevail_is_told() {
     assert_eq!((done.code, done.stdout), (Some(0), room.shown("home/.config/sprang/sprang.toml") + "\n"));
     assert_eq!(done.stderr, format!("note: order is still fast, from {here}:1\n"));
     let done = room.run(&["config", "set", "order", "memory", "--file", "other.toml"]);
-    assert!(done.stderr.contains("this file is not among those that are read here"), "{}", done.stderr);
+    assert!(done.stderr.contains("this file is not read here"), "{}", done.stderr);
 }
 
 #[test]
-fn a_value_that_cannot_be_is_refused_and_nothing_is_written() {
+fn an_invalid_value_is_refused_and_nothing_is_written() {
     let room = Room::new();
     let complaint = room.run(&["config", "set", "num_workers", "0", "--file", "new.toml"]).complaint(2);
     assert_eq!(
@@ -276,7 +276,7 @@ fn a_value_that_cannot_be_is_refused_and_nothing_is_written() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_left_alone() {
+fn a_file_that_is_not_toml_stays_as_it_is() {
     let room = Room::new();
     room.write("work/bad.toml", "order = 'fast'\nnum_workers = = 3\n");
     let complaint = room.run(&["config", "set", "order", "memory", "--file", "bad.toml"]).complaint(1);
@@ -291,7 +291,7 @@ fn a_file_that_is_no_toml_is_left_alone() {
 }
 
 #[test]
-fn a_wrong_value_in_a_file_is_reported_and_can_be_set_right() {
+fn a_wrong_value_in_a_file_is_reported_and_can_be_corrected() {
     let room = Room::new();
     room.write("work/sprang.toml", "order = 'slow'\n");
     let complaint = room.run(&["config", "get", "num_workers"]).complaint(1);
@@ -305,7 +305,7 @@ fn a_wrong_value_in_a_file_is_reported_and_can_be_set_right() {
 }
 
 #[test]
-fn what_is_unset_goes_and_everything_else_in_the_file_stays() {
+fn unset_removes_a_setting_and_keeps_the_rest_of_the_file() {
     let room = Room::new();
     let path = room.shown("home/.config/sprang/sprang.toml");
     room.run(&["config", "set", "order", "fast"]).output();
@@ -333,13 +333,13 @@ fn what_is_unset_goes_and_everything_else_in_the_file_stays() {
 }
 
 #[test]
-fn what_cannot_be_unset_is_said_and_what_counts_afterwards_is_told() {
+fn unset_reports_a_missing_setting_and_the_value_that_remains() {
     let room = Room::new();
     let here = room.shown("work/sprang.toml");
     room.write("work/sprang.toml", "order = 'fast'\n");
     let users = room.shown("home/.config/sprang/sprang.toml");
     let complaint = room.run(&["config", "unset", "order"]).complaint(1);
-    assert_eq!(complaint, format!("error: order does not stand in {users}; it is fast, from {here}:1\n"));
+    assert_eq!(complaint, format!("error: order is not set in {users}; it is fast, from {here}:1\n"));
     assert_eq!(room.run(&["config", "set", "order", "fast"]).code, Some(0));
     let done = room.run(&["config", "unset", "order"]);
     assert_eq!((done.code, done.stderr), (Some(0), format!("note: order is fast, from {here}:1\n")));
@@ -365,7 +365,7 @@ fn a_file_that_is_a_link_stays_one() {
 // ---- info ----
 
 #[test]
-fn info_tells_what_the_machine_gives() {
+fn info_describes_the_machine() {
     let room = Room::new();
     let text = room.run(&["info"]).output();
     assert!(text.starts_with(&format!("sprang:          {}\n", env!("CARGO_PKG_VERSION"))), "{text}");
@@ -433,7 +433,7 @@ fn recorded() -> Profile {
 }
 
 #[test]
-fn a_recorded_profile_becomes_the_report_that_it_would_have_been() {
+fn the_report_of_a_saved_profile_is_that_of_the_profile() {
     let room = Room::new();
     let profile = recorded();
     profile.save(room.path("work/a run.profile.json")).unwrap();
@@ -445,7 +445,7 @@ fn a_recorded_profile_becomes_the_report_that_it_would_have_been() {
 }
 
 #[test]
-fn a_profile_comes_back_as_it_was() {
+fn a_profile_survives_json() {
     let profile = recorded();
     let json = profile.to_json();
     let loaded = Profile::from_json(&json).unwrap();
@@ -455,13 +455,13 @@ fn a_profile_comes_back_as_it_was() {
 }
 
 #[test]
-fn what_is_no_profile_is_refused() {
+fn a_file_without_a_profile_is_refused() {
     let room = Room::new();
     let complaint = room.run(&["report", "missing.profile.json"]).complaint(1);
-    assert!(complaint.starts_with("error: missing.profile.json: a profile cannot be read: "), "{complaint}");
+    assert!(complaint.starts_with("error: missing.profile.json: the profile cannot be read: "), "{complaint}");
     room.write("work/no.json", "{\"traceEvents\": []}");
     let complaint = room.run(&["report", "no.json"]).complaint(1);
-    assert!(complaint.starts_with("error: no.json: this is no profile as `Profile::save` writes it"), "{complaint}");
+    assert!(complaint.starts_with("error: no.json: this is not a profile in the format of"), "{complaint}");
     recorded().save(room.path("work/run.profile.json")).unwrap();
     let complaint = room.run(&["report", "run.profile.json", "-o", "run.pdf"]).complaint(1);
     assert!(complaint.contains("give one of .html, .csv and .json"), "{complaint}");
@@ -472,7 +472,7 @@ fn what_is_no_profile_is_refused() {
 }
 
 #[test]
-fn a_profile_that_was_tampered_with_is_refused() {
+fn a_corrupted_profile_is_refused() {
     let json: Value = serde_json::from_str(&recorded().to_json()).unwrap();
     let refused = |change: &dyn Fn(&mut Value)| {
         let mut json = json.clone();
@@ -481,23 +481,23 @@ fn a_profile_that_was_tampered_with_is_refused() {
     };
     let problems = [
         (refused(&|json| json["runs"][1]["graph"]["inputs"][0] = serde_json::json!([4])), "does not come before it"),
-        (refused(&|json| json["runs"][1]["graph"]["name"][0] = 99.into()), "refers to what it does not have"),
-        (refused(&|json| json["runs"][1]["graph"]["outputs"][0] = 99.into()), "refers to what it does not have"),
-        (refused(&|json| json["runs"][1]["graph"]["sort"] = "ppp".into()), "differ in length"),
-        (refused(&|json| json["runs"][1]["graph"]["sort"] = "ppppX".into()), "no known sort"),
+        (refused(&|json| json["runs"][1]["graph"]["name"][0] = 99.into()), "an index that is out of range"),
+        (refused(&|json| json["runs"][1]["graph"]["outputs"][0] = 99.into()), "an index that is out of range"),
+        (refused(&|json| json["runs"][1]["graph"]["kind"] = "ppp".into()), "differ in length"),
+        (refused(&|json| json["runs"][1]["graph"]["kind"] = "ppppX".into()), "an unknown kind"),
         (refused(&|json| json["runs"][1]["run"] = json["runs"][0]["run"].clone()), "the same number"),
         (refused(&|json| json["tasks"][0]["task"] = 99.into()), "there is no task 99"),
         (refused(&|json| json["failures"][0]["run"] = 0.into()), "there is no task 0 in a run 0"),
-        (refused(&|json| json["tasks"][0]["started_s"] = (-1.0).into()), "-1 s is no time"),
-        (refused(&|json| json["tasks"][0]["outcome"] = "lost".into()), "\"lost\" is no outcome"),
+        (refused(&|json| json["tasks"][0]["started_s"] = (-1.0).into()), "-1 is not a valid number of seconds"),
+        (refused(&|json| json["tasks"][0]["outcome"] = "lost".into()), "unknown variant `lost`"),
         (
             refused(&|json| {
                 json["tasks"].as_array_mut().unwrap().iter_mut().for_each(|task| task["duration_s"] = 9e9.into())
             }),
-            "took longer than can be told",
+            "the sum of all durations is too large",
         ),
     ];
     for (message, problem) in problems {
-        assert!(message.starts_with("this is no profile") && message.contains(problem), "{message}");
+        assert!(message.starts_with("this is not a profile") && message.contains(problem), "{message}");
     }
 }

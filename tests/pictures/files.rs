@@ -1,4 +1,4 @@
-//! Saving.
+//! Saving pictures.
 
 use crate::graphs::tree;
 use sprang::ErrorKind;
@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 
 #[test]
-fn the_ending_says_what_is_written() {
+fn the_ending_sets_the_format() {
     let folder = tempfile::tempdir().unwrap();
     let picture = tree(4).visualize().unwrap();
     let written = |name: &str| {

@@ -38,7 +38,7 @@ pub(crate) fn chain(length: usize) -> Delayed<u64> {
     (1..length).fold(delayed(load, (0_u32,)), |last, _| delayed(count, (&last,)))
 }
 
-/// Names with all that could go wrong in a file.
+/// Names with every kind of character that can break a file.
 pub(crate) const NAMES: [&str; 18] = [
     "plain",
     "<b>bold</b> & \"quoted\" 'twice' `code`",

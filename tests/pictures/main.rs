@@ -1,16 +1,16 @@
-//! Pictures of graphs, through their public functions, read back by a parser.
+//! Pictures of graphs, made through the public API and read back by a parser.
 
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+mod content;
 mod files;
 mod graphs;
 mod markup;
-mod shown;
 
 use roxmltree::{Document, Node};
 use sprang::picture::Picture;
 
-/// The names that an SVG shows under the mouse, in the order of the boxes.
+/// The whole names of an SVG, which are its tooltips, in the order of the boxes.
 fn names_in(svg: &str) -> Vec<String> {
     let document = Document::parse(svg).expect("a picture is well-formed");
     boxes(&document).map(|node| title(node).lines().next().unwrap_or_default().to_owned()).collect()
@@ -26,7 +26,7 @@ fn title<'a>(of_box: Node<'a, '_>) -> &'a str {
     of_box.children().find(|child| child.has_tag_name("title")).and_then(|title| title.text()).unwrap_or_default()
 }
 
-/// The words in the boxes.
+/// The lines of text in the boxes.
 fn labels_in(svg: &str) -> Vec<Vec<String>> {
     let document = Document::parse(svg).expect("a picture is well-formed");
     let lines = |node: Node<'_, '_>| {
@@ -36,7 +36,7 @@ fn labels_in(svg: &str) -> Vec<Vec<String>> {
     boxes(&document).map(lines).collect()
 }
 
-/// What the picture says below the boxes.
+/// The legend below the boxes.
 fn legend(picture: &Picture) -> Vec<String> {
     let svg = picture.to_svg();
     let document = Document::parse(&svg).expect("a picture is well-formed");

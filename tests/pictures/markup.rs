@@ -1,4 +1,4 @@
-//! What is written can be read by those for whom it is written, whatever the tasks are called.
+//! The written formats are valid, whatever the names of the tasks.
 
 use crate::graphs::{NAMES, chain, named, tree};
 use crate::{labels_in, names_in};
@@ -8,7 +8,7 @@ use sprang::{delayed, delayed_local, local, visualize};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Every sort of picture that there is.
+/// Every kind of picture.
 fn pictures() -> Vec<Picture> {
     let value = local(vec![1_u64]);
     let here = delayed_local(|values: &Vec<u64>| values[0], (&value,));
@@ -57,7 +57,7 @@ fn an_svg_is_well_formed_and_stands_on_its_own() {
 }
 
 #[test]
-fn every_name_is_in_the_svg_and_is_seen_as_it_is() {
+fn every_name_is_in_the_svg_and_visible_as_it_is() {
     let svg = named().visualize().unwrap().to_svg();
     let names = names_in(&svg);
     assert_eq!(names.len(), NAMES.len() + 1);
@@ -101,7 +101,7 @@ fn graphviz_reads_the_dot() {
         let labels: Vec<_> =
             document.descendants().filter(|node| node.has_tag_name("text")).filter_map(|node| node.text()).collect();
         if names_in(&picture.to_svg()).iter().any(|name| name == NAMES[1]) {
-            // Graphviz writes spaces that do not break.
+            // Graphviz writes non-breaking spaces.
             let seen = |text: &str| labels.iter().any(|label| label.replace('\u{a0}', " ") == text);
             assert!(seen("back\\slash \\n \\\" \\N \\G") && seen("&lt; &amp; &#65; #quot; #35;"), "{labels:?}");
         }
@@ -109,7 +109,7 @@ fn graphviz_reads_the_dot() {
 }
 
 #[test]
-fn a_mermaid_label_has_no_character_that_means_something() {
+fn a_mermaid_label_has_no_character_with_a_meaning() {
     for picture in pictures() {
         let text = picture.to_mermaid();
         let mut lines = text.lines().peekable();
@@ -120,7 +120,7 @@ fn a_mermaid_label_has_no_character_that_means_something() {
         assert!(lines.next().unwrap().starts_with("flowchart "));
         for line in lines {
             assert!(line.starts_with("  "), "{line}");
-            // All that is between quotes is a label.
+            // The text between quotes is a label.
             let mut parts = line.split('"');
             let (_, label) = (parts.next(), parts.next().unwrap_or(""));
             let label = label.replace("<br>", "");

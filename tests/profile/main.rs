@@ -1,4 +1,4 @@
-//! What a profile tells, and the files made of it.
+//! Profiles, and the files made from them.
 
 #[path = "../contract/watchdog.rs"]
 #[allow(dead_code, reason = "shared with the contract")]
@@ -36,8 +36,8 @@ fn profile_of(scheduler: &str) -> Profile {
 }
 
 #[test]
-fn every_scheduler_gives_the_same_account() {
-    watchdog::watched("every_scheduler_gives_the_same_account", || {
+fn every_scheduler_is_profiled_alike() {
+    watchdog::watched("every_scheduler_is_profiled_alike", || {
         for scheduler in ["sync", "threads", "processes"] {
             let profile = profile_of(scheduler);
             assert_eq!((profile.num_tasks(), profile.sampling(), profile.runs().len()), (4, 1.0, 1));
@@ -119,10 +119,10 @@ fn values_have_the_size_of_their_type_or_of_their_encoding() {
 }
 
 #[test]
-fn what_goes_to_other_processes_and_back_is_counted() {
-    watchdog::watched("what_goes_to_other_processes_and_back_is_counted", || {
+fn bytes_to_other_processes_and_back_are_counted() {
+    watchdog::watched("bytes_to_other_processes_and_back_are_counted", || {
         let long = delayed(|text: String| text + "!", ("x".repeat(10_000),)).name("long");
-        // It stays here, so the value comes back.
+        // A local task, so the value comes back.
         let len = delayed_local(|text: &String| text.len(), (&long,)).name("len");
         let (result, profile) = profile(|| len.compute_with("processes"));
         assert_eq!(result.unwrap(), 10_001);
@@ -170,7 +170,7 @@ fn a_trace_has_every_task_and_an_arrow_for_every_dependency() {
 }
 
 #[test]
-fn json_and_csv_tell_the_same() {
+fn json_and_csv_agree() {
     let profile = profile_of("sync");
     let json: Value = serde_json::from_str(&profile.to_json()).unwrap();
     assert_eq!(json["num_tasks"], 4);
@@ -201,9 +201,9 @@ fn failures_are_kept_with_their_attempts() {
 }
 
 #[test]
-fn what_was_not_called_took_no_time() {
+fn a_task_that_was_not_called_took_no_time() {
     let bad = try_delayed(|text: &str| text.parse::<u64>(), ("x",)).name("bad");
-    // Long against a moment in which the system puts the thread of the other aside.
+    // Much longer than a pause that the system may put into the other task.
     let called = delayed(busy, (200_u64,)).name("step 1");
     let not_called = delayed(|n: &u64| busy(*n), (&bad,)).name("step 2");
     let (results, profile) = profile(|| compute_each([&called, &not_called]).unwrap());
@@ -254,14 +254,14 @@ fn the_futures_of_a_cluster_are_one_run_and_their_records_fit_its_graph() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn that_a_worker_is_started_is_no_future() {
+fn starting_a_worker_is_not_a_future() {
     let profiler = Arc::new(Profiler::new());
     let watched = callback::register(Arc::<Profiler>::clone(&profiler));
     let cluster = sprang::LocalCluster::builder().workers(1).threads_per_worker(1).name("early").build().unwrap();
     assert!(cluster.wait_for_workers(1, None));
     drop(cluster);
     drop(watched);
-    // Other tests may have runs meanwhile.
+    // Other tests may run graphs at the same time.
     let profile = profiler.profile();
     let mut names = profile.runs().iter().flat_map(|run| run.tasks()).map(|task| task.name.to_string());
     assert!(!names.any(|name| name == "start a worker"), "{:?}", profile.runs());
@@ -288,7 +288,7 @@ fn a_large_run_becomes_a_sample_and_says_so() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn resources_are_looked_at_while_a_run_goes_on() {
+fn resources_are_sampled_during_a_run() {
     let profiler = Arc::new(Profiler::new().resources_every(Some(Duration::from_millis(2))));
     let watched = Arc::clone(&profiler);
     let until_seen = delayed_local(
@@ -306,7 +306,7 @@ fn resources_are_looked_at_while_a_run_goes_on() {
 }
 
 #[test]
-fn a_picture_says_what_became_of_tasks() {
+fn a_picture_shows_the_final_states_of_tasks() {
     let attempts = std::sync::atomic::AtomicU32::new(0);
     let flaky = sprang::try_delayed_local(
         move || match attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
@@ -321,7 +321,7 @@ fn a_picture_says_what_became_of_tasks() {
     let (_, profile) = profile(|| compute_each((&reader, &graph())).unwrap());
     let run = &profile.runs()[0];
     let svg = run.picture_of(Aspect::State).to_svg();
-    for (word, count) in [(">failed<", 1), (">not called<", 1), (">tried again<", 1), (">finished<", 4)] {
+    for (word, count) in [(">failed<", 1), (">not called<", 1), (">retried<", 1), (">finished<", 4)] {
         assert_eq!(svg.matches(word).count(), count, "{word} in {svg}");
     }
     let groups = run.picture_of(Aspect::State).max_tasks(3).to_dot();
@@ -330,14 +330,14 @@ fn a_picture_says_what_became_of_tasks() {
 }
 
 #[test]
-fn a_picture_says_how_long_tasks_took() {
+fn a_picture_shows_the_durations_of_tasks() {
     let profile = profile_of("sync");
     let svg = profile.runs()[0].picture().to_svg();
     assert!(svg.contains("busy 3") && svg.contains(" ms"), "{svg}");
 }
 
 #[test]
-fn what_cannot_be_saved_is_an_error() {
+fn a_profile_that_cannot_be_saved_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let profile = profile_of("sync");
     let error = profile.save(folder.path().join("profile.txt")).unwrap_err();
@@ -356,14 +356,14 @@ fn data_of(page: &str) -> Value {
 }
 
 #[test]
-fn a_report_is_one_page_with_all_of_it() {
+fn a_report_is_one_complete_page() {
     let bad = try_delayed(|text: &str| text.parse::<u64>(), ("x",)).name("<b>bad</b> & \"worse\"");
     let (results, profile) = profile(|| compute_each(&[&graph(), &bad]).unwrap());
     assert!(results[1].is_err());
     let page = profile.to_html();
     for text in [
         "Task stream",
-        "Against the ideal",
+        "Comparison with the ideal",
         "By name",
         "Critical path",
         "Memory at its peak",
@@ -385,7 +385,7 @@ fn a_report_is_one_page_with_all_of_it() {
 }
 
 #[test]
-fn a_report_of_nothing_and_one_of_very_much_can_be_opened() {
+fn an_empty_report_and_a_very_large_one_can_be_opened() {
     let nothing = Profiler::new().profile().to_html();
     assert_eq!(data_of(&nothing)["tasks"]["start"].as_array().unwrap().len(), 0);
     let profiler = Arc::new(Profiler::new().max_records(100_000).resources_every(None));

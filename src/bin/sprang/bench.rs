@@ -1,15 +1,18 @@
-//! `sprang bench`: what a task costs on this machine, in some seconds.
+//! `sprang bench`: measures the cost of a task on this machine, in some seconds.
 //!
-//! Each figure is a median of several runs, so that one that was disturbed does not count; for METG the best of them, since there the question
-//! is what the scheduler takes and not what the machine's other programs do. The figures are for comparing schedulers and machines; the
-//! benches beside the source of sprang ask finer questions.
+//! Each figure is the median of several runs, so that a disturbed run does not count. METG is the
+//! best of several runs, because it measures the scheduler and not the machine's other programs.
+//! The figures compare schedulers and machines; the benches beside the source of sprang answer
+//! finer questions.
 //!
-//! - *overhead*: the time of a run of very many tasks that do nothing, by the number of tasks.
-//! - *METG(50 %)*, the minimum effective task granularity: `workers x time / tasks` of a stencil, where tasks are just so long that half of
-//!   the time of all workers is work. Shorter tasks are mostly overhead.
-//! - *transfer*: how long a task that does nothing takes to a worker process and back, and how fast numbers cross.
+//! - *overhead*: the duration of a run of many empty tasks, divided by the number of tasks.
+//! - *METG(50 %)*, the minimum effective task granularity: `workers x time / tasks` of a stencil
+//!   whose tasks are just long enough that half of the time of all workers is work. Shorter tasks
+//!   are mostly overhead.
+//! - *transfer*: the round trip of an empty task to a worker process, and the speed of numbers to
+//!   it and back.
 
-use super::{Failure, Output, complain};
+use super::{CommandError, Output, complain};
 use clap::Args;
 use serde_json::{Value, json};
 use sprang::{Delayed, Prepared, Scheduler, SharedArray, SystemInfo, config, delayed, lit, prepare};
@@ -19,22 +22,22 @@ use std::time::Instant;
 
 #[derive(Args)]
 pub(super) struct Bench {
-    /// Measure only this scheduler; may be given several times.
+    /// Measure only this scheduler; can be given several times.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(["sync", "threads", "processes"]))]
     scheduler: Vec<String>,
-    /// Take a minute, for figures that vary less.
+    /// Take a minute, for more stable figures.
     #[arg(long)]
     thorough: bool,
     #[command(flatten)]
     json: super::Json,
 }
 
-/// How much of everything.
-struct Extent {
+/// The size of the measurements.
+struct BenchSize {
     num_rounds: usize,
     num_tasks: i64,
     num_steps: usize,
-    /// Of numbers that cross, 8 bytes each.
+    /// The number of numbers in a transfer, 8 bytes each.
     len: usize,
 }
 
@@ -44,24 +47,24 @@ struct Row {
     /// Nanoseconds per task.
     independent_ns: f64,
     chain_ns: f64,
-    /// `None` where no length of tasks reaches one half.
+    /// `None` if tasks of no length reach one half.
     metg_us: Option<f64>,
 }
 
 struct Transfer {
     round_trip_us: f64,
-    /// What crosses, and megabytes per second to a worker and back.
+    /// The type of the value, and megabytes per second to a worker and back.
     speeds: Vec<(&'static str, f64, f64)>,
 }
 
 impl Bench {
     pub(super) fn run(self) -> Output {
         if cfg!(debug_assertions) {
-            complain("note", &"this is a debug build: its figures say little");
+            complain("note", &"this is a debug build: its figures mean little");
         }
-        let extent = match self.thorough {
-            false => Extent { num_rounds: 5, num_tasks: 10_000, num_steps: 40, len: 2_000_000 },
-            true => Extent { num_rounds: 31, num_tasks: 100_000, num_steps: 200, len: 8_000_000 },
+        let size = match self.thorough {
+            false => BenchSize { num_rounds: 5, num_tasks: 10_000, num_steps: 40, len: 2_000_000 },
+            true => BenchSize { num_rounds: 31, num_tasks: 100_000, num_steps: 200, len: 8_000_000 },
         };
         let mut rows = Vec::new();
         let mut transfer = None;
@@ -77,11 +80,11 @@ impl Bench {
                     complain("note", &refusal);
                     continue;
                 }
-                return Err(Failure::Failed(refusal));
+                return Err(CommandError::Failed(refusal));
             }
-            rows.push(row(scheduler.clone(), &extent)?);
+            rows.push(row(scheduler.clone(), &size)?);
             if is_processes {
-                transfer = Some(measure_transfer(&extent)?);
+                transfer = Some(measure_transfer(&size)?);
             }
         }
         Ok(match self.json.json {
@@ -91,21 +94,21 @@ impl Bench {
     }
 }
 
-fn row(scheduler: Scheduler, extent: &Extent) -> sprang::Result<Row> {
+fn row(scheduler: Scheduler, size: &BenchSize) -> sprang::Result<Row> {
     let num_workers = match &scheduler {
         Scheduler::Sync => 1,
         _ => config::settings()?.num_workers.map_or(SystemInfo::look().num_cores, |workers| workers.get()),
     };
     let _scope = config::scoped("scheduler", scheduler.clone())?;
-    let independent: Vec<Delayed<i64>> = (0..extent.num_tasks).map(|i| delayed(increment, (i,))).collect();
-    let chain = (1..extent.num_tasks).fold(delayed(increment, (0_i64,)), |task, _| delayed(increment, (task,)));
-    let per_task = |seconds: f64| seconds * 1e9 / extent.num_tasks as f64;
+    let independent: Vec<Delayed<i64>> = (0..size.num_tasks).map(|i| delayed(increment, (i,))).collect();
+    let chain = (1..size.num_tasks).fold(delayed(increment, (0_i64,)), |task, _| delayed(increment, (task,)));
+    let per_task = |seconds: f64| seconds * 1e9 / size.num_tasks as f64;
     Ok(Row {
         scheduler: scheduler.to_string(),
         num_workers,
-        independent_ns: per_task(median(extent.num_rounds, &prepare(&independent)?)?),
-        chain_ns: per_task(median(extent.num_rounds, &prepare(&chain)?)?),
-        metg_us: metg_us(num_workers, extent)?,
+        independent_ns: per_task(median(size.num_rounds, &prepare(&independent)?)?),
+        chain_ns: per_task(median(size.num_rounds, &prepare(&chain)?)?),
+        metg_us: metg_us(num_workers, size)?,
     })
 }
 
@@ -117,7 +120,8 @@ fn median<O: sprang::Outputs>(num_rounds: usize, graph: &Prepared<O>) -> sprang:
     Ok(middle(times(num_rounds, graph)?))
 }
 
-/// How many seconds each of so many runs takes. A first one, which may have to start workers, does not count.
+/// The seconds of each of `num_rounds` runs, after a first run that may start workers and does not
+/// count.
 fn times<O: sprang::Outputs>(num_rounds: usize, graph: &Prepared<O>) -> sprang::Result<Vec<f64>> {
     graph.compute()?;
     let mut times = Vec::with_capacity(num_rounds);
@@ -136,14 +140,14 @@ fn middle(mut times: Vec<f64>) -> f64 {
 
 // ---- METG ----
 
-/// So many columns of the stencil for each worker.
+/// The number of columns of the stencil for each worker.
 const WIDTH: usize = 8;
-/// Who needs longer tasks than this has no use for the figure.
+/// The measurement stops at this duration of a task.
 const LONGEST_S: f64 = 1e-3;
 
-/// Work of a length that one chooses: each step needs the one before.
+/// Work of `num_steps` steps, each of which needs the step before.
 fn work(num_steps: u64, start: i64) -> i64 {
-    // Shifts and products in turn cannot be made into one step by the compiler.
+    // The compiler cannot merge alternating shifts and products into one step.
     (0..num_steps).fold(start, |x, _| (x ^ (x >> 29)).wrapping_mul(0x5851_f42d_4c95_7f2d))
 }
 
@@ -163,26 +167,27 @@ fn stencil(num_steps: u64, width: usize, height: usize) -> Vec<Delayed<i64>> {
     row
 }
 
-fn metg_us(num_workers: usize, extent: &Extent) -> sprang::Result<Option<f64>> {
+fn metg_us(num_workers: usize, size: &BenchSize) -> sprang::Result<Option<f64>> {
     const STEPS: u64 = 1 << 20;
     let mut best = f64::INFINITY;
-    for _ in 0..extent.num_rounds {
+    for _ in 0..size.num_rounds {
         let start = Instant::now();
         black_box(work(black_box(STEPS), 1));
         best = best.min(start.elapsed().as_secs_f64());
     }
     let step_s = best / STEPS as f64;
-    let (width, height) = (WIDTH * num_workers, extent.num_steps);
+    let (width, height) = (WIDTH * num_workers, size.num_steps);
     let num_tasks = (width * height) as f64;
-    // From short tasks to long ones. What disturbs a run makes it look worse than it is, so this takes no disturbance for the end.
+    // Tasks become longer. A disturbance only lowers the efficiency, so it cannot end the search
+    // too soon.
     let mut shorter: Option<(f64, f64)> = None;
     for num_steps in (0..).map(|power| 1_u64 << power).take_while(|&num_steps| num_steps as f64 * step_s < LONGEST_S) {
         let graph = prepare(stencil(num_steps, width, height))?;
-        let wall_s = times(2 * extent.num_rounds, &graph)?.into_iter().fold(f64::INFINITY, f64::min);
+        let wall_s = times(2 * size.num_rounds, &graph)?.into_iter().fold(f64::INFINITY, f64::min);
         let grain_s = wall_s * num_workers as f64 / num_tasks;
         let efficiency = num_steps as f64 * step_s / grain_s;
         if efficiency >= 0.5 {
-            // Between the two, on a logarithmic scale.
+            // Interpolates between the last two lengths, on a logarithmic scale.
             let (shorter_s, below) = shorter.unwrap_or((grain_s, 0.0));
             let share = (0.5 - below) / (efficiency - below);
             return Ok(Some(1e6 * (shorter_s.ln() + share * (grain_s.ln() - shorter_s.ln())).exp()));
@@ -211,16 +216,16 @@ fn shared_first(numbers: &SharedArray<f64>) -> f64 {
     numbers[0]
 }
 
-/// To the workers that run already.
-fn measure_transfer(extent: &Extent) -> sprang::Result<Transfer> {
+/// Measures transfers to workers that are already running.
+fn measure_transfer(size: &BenchSize) -> sprang::Result<Transfer> {
     let _scope = config::scoped("scheduler", Scheduler::Processes)?;
-    let round_trip_s = median(10 * extent.num_rounds, &prepare(delayed(increment, (1_i64,)))?)?;
-    let megabytes = 8.0 * extent.len as f64 / 1e6;
-    let numbers = ramp(extent.len);
-    // New values each time: what a worker has got already does not cross again.
+    let round_trip_s = median(10 * size.num_rounds, &prepare(delayed(increment, (1_i64,)))?)?;
+    let megabytes = 8.0 * size.len as f64 / 1e6;
+    let numbers = ramp(size.len);
+    // Each round makes new values, because a worker keeps the values that it has received.
     let speed = |task: &dyn Fn() -> sprang::Result<f64>| {
         let mut times = Vec::new();
-        for round in 0..=extent.num_rounds {
+        for round in 0..=size.num_rounds {
             let seconds = task()?;
             if round > 0 {
                 times.push(seconds);
@@ -229,9 +234,9 @@ fn measure_transfer(extent: &Extent) -> sprang::Result<Transfer> {
         Ok::<f64, sprang::Error>(megabytes / middle(times))
     };
     let to_vec = speed(&|| timed(delayed(first, (lit(numbers.clone()),))))?;
-    let from_vec = speed(&|| timed(delayed(ramp, (extent.len,))))?;
+    let from_vec = speed(&|| timed(delayed(ramp, (size.len,))))?;
     let to_shared = speed(&|| timed(delayed(shared_first, (lit(SharedArray::from(numbers.clone())),))))?;
-    let from_shared = speed(&|| timed(delayed(shared_ramp, (extent.len,))))?;
+    let from_shared = speed(&|| timed(delayed(shared_ramp, (size.len,))))?;
     let speeds = vec![("Vec<f64>", to_vec, from_vec), ("SharedArray<f64>", to_shared, from_shared)];
     Ok(Transfer { round_trip_us: round_trip_s * 1e6, speeds })
 }
@@ -282,9 +287,9 @@ fn to_table(rows: &[Row], transfer: Option<&Transfer>) -> String {
         let _infallible =
             writeln!(out, "{:<10} {:>8} {independent:>22} {chain:>16} {metg:>12}", row.scheduler, row.num_workers);
     }
-    out += "METG: how long a task of a stencil has to be for half of the workers' time to be work\n";
+    out += "METG: the duration of a stencil task at which half of the workers' time is work\n";
     if rows.iter().any(|row| row.metg_us.is_none()) {
-        out += "never: no length was long enough, up to a millisecond; do other programs keep this machine busy?\n";
+        out += "never: no duration up to a millisecond was enough; other programs may be using this machine\n";
     }
     if let Some(transfer) = transfer {
         let round_trip = digits(transfer.round_trip_us);
@@ -297,7 +302,7 @@ fn to_table(rows: &[Row], transfer: Option<&Transfer>) -> String {
     out
 }
 
-/// Three digits, or all of a large number.
+/// Three significant digits, or all digits of a large number.
 fn digits(number: f64) -> String {
     let precision = match number {
         _ if number < 0.9995 => 3,

@@ -1,6 +1,6 @@
-//! `sprang config`: settings, where they come from, and the files that give them.
+//! `sprang config`: settings, their origins, and configuration files.
 
-use super::{Failure, Json, Output, complain};
+use super::{CommandError, Json, Output, complain};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command, Subcommand};
 use serde_json::json;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub(super) enum Config {
-    /// Lists all settings with their values and where these come from.
+    /// List all settings with their values and origins.
     List {
         /// Leave out settings that have their default.
         #[arg(long)]
@@ -19,22 +19,22 @@ pub(super) enum Config {
         #[command(flatten)]
         json: Json,
     },
-    /// Prints the value of a setting.
+    /// Print the value of a setting.
     Get {
         #[arg(value_parser = Key)]
         key: String,
     },
-    /// Writes a setting to a configuration file, and leaves all else that stands in it as it is.
+    /// Write a setting to a configuration file. The rest of the file stays as it is.
     Set {
         #[arg(value_parser = Key)]
         key: String,
-        /// As an environment variable would have it: 4, true, "2 GiB", "1m 30s".
+        /// The value, in the form of an environment variable: 4, true, "2 GiB", "1m 30s".
         value: String,
         /// The file [default: the user's]
         #[arg(long)]
         file: Option<PathBuf>,
     },
-    /// Takes a setting out of a configuration file, and leaves all else that stands in it as it is.
+    /// Remove a setting from a configuration file. The rest of the file stays as it is.
     Unset {
         #[arg(value_parser = Key)]
         key: String,
@@ -42,19 +42,21 @@ pub(super) enum Config {
         #[arg(long)]
         file: Option<PathBuf>,
     },
-    /// Prints which files give a setting a value, strongest first, or which files are looked at.
+    /// Print the files that set a setting, strongest first; without a setting, print all files that
+    /// are read.
     Find {
         #[arg(value_parser = Key)]
         key: Option<String>,
     },
-    /// Explains a setting: what it means, what it may be, and which of those who say what it is prevails. All, if none is named.
+    /// Explain a setting: its meaning, its possible values, its value and the origins of all its
+    /// values. Without a setting, explain all.
     Explain {
         #[arg(value_parser = Key)]
         key: Option<String>,
     },
 }
 
-/// The name of a setting, where `-` equals `_`.
+/// The name of a setting. `-` is the same as `_`.
 #[derive(Clone)]
 struct Key;
 
@@ -112,7 +114,7 @@ fn list(only_changed: bool, as_json: bool) -> Output {
     }
     let width = |of: fn(&Explanation) -> &str| settings.iter().map(|setting| of(setting).chars().count()).max();
     let name_width = width(|setting| setting.name()).unwrap_or(0);
-    // One long value should not push all the others away.
+    // A long value does not widen the column for all.
     let value_width = width(Explanation::value).unwrap_or(0).min(24);
     let mut out = String::new();
     for setting in &settings {
@@ -124,15 +126,14 @@ fn list(only_changed: bool, as_json: bool) -> Output {
 
 fn set(key: &str, value: String, file: Option<PathBuf>) -> Output {
     let value = Value::untyped(value);
-    config::check(key, value.clone()).map_err(|error| Failure::Usage(error.to_string()))?;
+    config::check(key, value.clone()).map_err(|error| CommandError::Usage(error.to_string()))?;
     let path = file_of(file)?;
     config::write(&path, key, value)?;
-    // It is read for the first time now, so what was written is there.
+    // The configuration is read for the first time here, so it includes the new value.
     match config::explain(key) {
         Ok(setting) if !matches!(setting.origin(), Origin::File { path: from, .. } if *from == path) => {
             let is_read = config::files().iter().any(|file| file.path == path);
-            let hint =
-                if is_read { "" } else { "; this file is not among those that are read here, see: sprang config find" };
+            let hint = if is_read { "" } else { "; this file is not read here, see: sprang config find" };
             let message = format!("{} is still {}, from {}{hint}", setting.name(), setting.value(), setting.origin());
             complain("note", &message);
         }
@@ -145,10 +146,10 @@ fn set(key: &str, value: String, file: Option<PathBuf>) -> Output {
 fn unset(key: &str, file: Option<PathBuf>) -> Output {
     let path = file_of(file)?;
     if !config::erase(&path, key)? {
-        let message = format!("{} does not stand in {}", key, path.display());
+        let message = format!("{} is not set in {}", key, path.display());
         let elsewhere =
             config::explain(key).ok().map(|setting| format!("; it is {}, from {}", setting.value(), setting.origin()));
-        return Err(Failure::Failed(message + elsewhere.as_deref().unwrap_or_default()));
+        return Err(CommandError::Failed(message + elsewhere.as_deref().unwrap_or_default()));
     }
     match config::explain(key) {
         Ok(setting) if *setting.origin() != Origin::Default => {
@@ -161,11 +162,13 @@ fn unset(key: &str, file: Option<PathBuf>) -> Output {
     Ok(format!("{}\n", path.display()))
 }
 
-/// The file that was named, or that of the user.
-fn file_of(file: Option<PathBuf>) -> Result<PathBuf, Failure> {
+/// The given file, or the user's configuration file.
+fn file_of(file: Option<PathBuf>) -> Result<PathBuf, CommandError> {
     let of_user = || config::files().into_iter().find(|file| file.role == FileRole::User).map(|file| file.path);
     let path = file.or_else(of_user).ok_or_else(|| {
-        Failure::Usage("there is no home folder for the user's configuration file; name a file with --file".to_owned())
+        CommandError::Usage(
+            "there is no home folder for the user's configuration file; give a file with --file".to_owned(),
+        )
     })?;
     Ok(std::path::absolute(&path).unwrap_or(path))
 }
@@ -179,9 +182,8 @@ fn find(key: &str) -> Output {
         }
     }
     if out.is_empty() {
-        let message =
-            format!("no file gives {} a value; it is {}, from {}", setting.name(), setting.value(), setting.origin());
-        return Err(Failure::Failed(message));
+        let message = format!("no file sets {}; it is {}, from {}", setting.name(), setting.value(), setting.origin());
+        return Err(CommandError::Failed(message));
     }
     if !matches!(setting.origin(), Origin::File { .. }) {
         complain("note", &format!("{} is {}, from {}", setting.name(), setting.value(), setting.origin()));
@@ -192,8 +194,8 @@ fn find(key: &str) -> Output {
 fn files() -> String {
     let mut out = String::new();
     for file in config::files() {
-        let there = if file.is_there { "" } else { ", not there" };
-        let _infallible = writeln!(out, "{} ({}{there})", file.path.display(), file.role);
+        let missing = if file.is_there { "" } else { ", missing" };
+        let _infallible = writeln!(out, "{} ({}{missing})", file.path.display(), file.role);
     }
     out
 }

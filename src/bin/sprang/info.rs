@@ -1,4 +1,4 @@
-//! `sprang info`: what this machine gives.
+//! `sprang info`: the cores, memory and limits of this machine.
 
 use serde_json::json;
 use sprang::SystemInfo;

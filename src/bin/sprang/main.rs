@@ -1,7 +1,9 @@
-//! The command `sprang`: the configuration, what the machine gives, quick figures, and reports of recorded profiles.
+//! The command `sprang`: configuration, machine, quick measurements, and reports of recorded
+//! profiles.
 //!
-//! A command makes its whole output before any of it is written, to standard output; what went wrong goes to standard error. The exit
-//! status is 0, 1 for a failure, or 2 for a command line that makes no sense. Who closes the other end of the pipe has seen enough.
+//! A command finishes its whole output before it writes any of it to standard output. Errors and
+//! notes go to standard error. The exit status is 0 for success, 1 for a failure, or 2 for an
+//! invalid command line. A reader that closes the pipe early is no error.
 
 mod bench;
 mod config;
@@ -14,7 +16,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Graphs of tasks on the cores of one machine: the configuration, the machine, and recorded runs.
+/// Inspect and configure sprang, which runs graphs of tasks on the cores of one machine.
 #[derive(Parser)]
 #[command(version, name = "sprang", arg_required_else_help = true, max_term_width = 120)]
 struct Cli {
@@ -24,16 +26,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Shows settings and where they come from, and changes them in files.
+    /// Show settings and their origins, and change them in files.
     #[command(subcommand)]
     Config(config::Config),
-    /// Shows what this machine gives: versions, cores, memory, worker processes.
+    /// Show the version, cores, memory and limits of this machine, and whether it can start worker
+    /// processes.
     Info(Json),
-    /// Measures on this machine what a task costs under each scheduler, and how fast values get to workers and back.
+    /// Measure the cost of a task under each scheduler, and the speed of values to workers and
+    /// back.
     Bench(bench::Bench),
-    /// Makes an HTML report of a recorded profile.
+    /// Make an HTML report of a recorded profile.
     Report(report::Report),
-    /// Prints a script that completes this command's arguments in a shell.
+    /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: Shell,
@@ -47,36 +51,36 @@ struct Json {
     json: bool,
 }
 
-/// Why a command gives no output.
+/// The error of a command.
 #[derive(Debug)]
-enum Failure {
-    /// What was asked for cannot be done.
+enum CommandError {
+    /// The command failed.
     Failed(String),
-    /// What was asked for makes no sense.
+    /// The command line is invalid.
     Usage(String),
 }
 
-impl From<sprang::Error> for Failure {
+impl From<sprang::Error> for CommandError {
     fn from(error: sprang::Error) -> Self {
-        Failure::Failed(error.to_string())
+        CommandError::Failed(error.to_string())
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Failure::Failed(message) | Failure::Usage(message)) = self;
+        let (CommandError::Failed(message) | CommandError::Usage(message)) = self;
         f.write_str(message)
     }
 }
 
-/// What a command has to say.
-type Output = Result<String, Failure>;
+/// The text that a command prints.
+type Output = Result<String, CommandError>;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Nobody may be there to read it.
+            // Standard error may be closed.
             let _closed = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
@@ -90,13 +94,13 @@ fn main() -> ExitCode {
     };
     let failure = match output.map(|output| print(&output)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(error)) => Failure::Failed(format!("cannot write to standard output: {error}")),
+        Ok(Err(error)) => CommandError::Failed(format!("cannot write to standard output: {error}")),
         Err(failure) => failure,
     };
     complain("error", &failure);
     ExitCode::from(match failure {
-        Failure::Failed(_) => 1,
-        Failure::Usage(_) => 2,
+        CommandError::Failed(_) => 1,
+        CommandError::Usage(_) => 2,
     })
 }
 
@@ -108,14 +112,14 @@ fn print(output: &str) -> io::Result<()> {
     }
 }
 
-/// Says something beside the output.
-fn complain(what: &str, message: &dyn fmt::Display) {
-    // There is no other place to tell that this cannot be told.
-    let _closed = writeln!(io::stderr(), "{what}: {message}");
+/// Writes a line to standard error.
+fn complain(label: &str, message: &dyn fmt::Display) {
+    // There is no other place to report that standard error is closed.
+    let _closed = writeln!(io::stderr(), "{label}: {message}");
 }
 
 fn completions(shell: Shell) -> Output {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "sprang", &mut script);
-    String::from_utf8(script).map_err(|error| Failure::Failed(error.to_string()))
+    String::from_utf8(script).map_err(|error| CommandError::Failed(error.to_string()))
 }

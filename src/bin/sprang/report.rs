@@ -1,17 +1,17 @@
-//! `sprang report`: a page for a browser, made of a profile that was recorded before.
+//! `sprang report`: makes a page for a browser from a recorded profile.
 
-use super::{Failure, Output};
+use super::{CommandError, Output};
 use clap::Args;
 use sprang::Profile;
 use std::path::{Path, PathBuf};
 
-/// A program records one with `sprang::profile` and `profile.save("run.profile.json")`.
+/// A program records a profile with `sprang::profile` and `profile.save("run.profile.json")`.
 #[derive(Args)]
 pub(super) struct Report {
     /// A file that `Profile::save` has written as `.profile.json`.
     profile: PathBuf,
-    /// Where to write the report, by its ending .html, .csv, or .json for a trace; `-` for HTML on standard output [default: beside the
-    /// profile, as .html]
+    /// The file of the report: .html, .csv, or .json for a trace; `-` writes HTML to standard
+    /// output [default: the profile's name, as .html]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -23,11 +23,11 @@ impl Report {
         if output == Path::new("-") {
             return Ok(profile.to_html());
         }
-        // Under whatever name; one that is not there yet is no other's.
+        // Two paths may name the profile. A file that does not exist is not the profile.
         let is_profile =
             output.canonicalize().is_ok_and(|output| self.profile.canonicalize().is_ok_and(|it| it == output));
         if is_profile {
-            return Err(Failure::Usage(format!("the report would replace the profile {}", output.display())));
+            return Err(CommandError::Usage(format!("the report would replace the profile {}", output.display())));
         }
         profile.save(&output)?;
         Ok(format!("{}\n", output.display()))

@@ -4,7 +4,7 @@
 //! only the last look is kept, and [`MAX_SAMPLES`] sums.
 
 use crate::diagnostics::profile::ResourceSample;
-use crate::diagnostics::profile::system::{Use, total_memory_bytes};
+use crate::diagnostics::profile::system::{ProcessUsage, total_memory_bytes};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::thread::available_parallelism;
@@ -69,12 +69,12 @@ impl Resources {
         let mut sum = Sum::default();
         for &pid in std::iter::once(&here).chain(workers) {
             // The number of a worker that has ended may have been given to another process.
-            let Some(now) = Use::of(pid).filter(|it| pid == here || it.parent == here) else { continue };
+            let Some(now) = ProcessUsage::of(pid).filter(|it| pid == here || it.parent == here) else { continue };
             let before = state.by_pid.get(&pid).map(|(cpu_time, _)| *cpu_time);
             let cpus = before.zip(since).map(|(before, since)| {
                 now.cpu_time.saturating_sub(before).as_secs_f64() / since.as_secs_f64().max(1e-9)
             });
-            let Use { memory_bytes, own_bytes, .. } = now;
+            let ProcessUsage { memory_bytes, own_bytes, .. } = now;
             sum.cpus += cpus.unwrap_or(0.0);
             sum.memory_bytes += memory_bytes;
             sum.num_processes += 1;

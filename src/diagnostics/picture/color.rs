@@ -2,16 +2,18 @@
 
 use std::fmt;
 
-/// What the colours of the boxes mean.
+/// The meaning of the colours of the boxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ColorBy {
-    /// Tasks that do the same have one colour: those of one function or, where names are given, of names that differ in numbers only.
+    /// Tasks of one function have one colour; so do tasks with given names that differ in numbers
+    /// only.
     #[default]
     Name,
-    /// The order in which one careful worker would run the tasks, from light to dark. It is the order of the graph's plan.
+    /// The rank of the tasks in the graph's plan, from light to dark: the order in which a single
+    /// worker would run them.
     Rank,
-    /// All boxes are alike.
+    /// All boxes have one colour.
     Nothing,
 }
 
@@ -31,7 +33,8 @@ pub struct Color {
     blue: u8,
 }
 
-/// From light to dark; evenly spaced in how light they seem, and told apart without red and green.
+/// From light to dark, in even steps of perceived lightness, and distinct for viewers who cannot
+/// tell red from green.
 const SCALE: [Color; 7] = [
     Color::rgb(0xfb, 0xf3, 0xb4),
     Color::rgb(0xc9, 0xe4, 0xa6),
@@ -42,7 +45,7 @@ const SCALE: [Color; 7] = [
     Color::rgb(0x36, 0x3f, 0x7a),
 ];
 
-/// Light enough for black text.
+/// Each is light enough for black text.
 const FAMILIES: [Color; 12] = [
     Color::rgb(0xbd, 0xd9, 0xf6),
     Color::rgb(0xff, 0xd8, 0xa6),
@@ -61,19 +64,20 @@ const FAMILIES: [Color; 12] = [
 impl Color {
     pub(super) const PLAIN: Color = Color::rgb(0xee, 0xf1, 0xf5);
 
-    /// A colour of three parts.
+    /// The colour with these components.
     pub const fn rgb(red: u8, green: u8, blue: u8) -> Color {
         Color { red, green, blue }
     }
 
-    /// The colour for a place on a scale: light for 0, dark for 1. What is less than 0 or no number counts as 0, what is more than 1 as 1.
-    pub fn scale(place: f64) -> Color {
-        let place = if place.is_nan() { 0.0 } else { place.clamp(0.0, 1.0) * (SCALE.len() - 1) as f64 };
+    /// The colour for a value from 0 (light) to 1 (dark). Smaller values and NaN count as 0, larger
+    /// ones as 1.
+    pub fn scale(value: f64) -> Color {
+        let place = if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) * (SCALE.len() - 1) as f64 };
         let below = (place as usize).min(SCALE.len() - 2);
         SCALE[below].towards(SCALE[below + 1], place - below as f64)
     }
 
-    /// The colour for the `index`-th of things that have no order. There are 12, which then come again.
+    /// The colour of the `index`-th item of an unordered set. The 12 colours repeat.
     pub const fn of_index(index: usize) -> Color {
         FAMILIES[index % FAMILIES.len()]
     }
@@ -83,18 +87,19 @@ impl Color {
         Color::rgb(mix(self.red, other.red), mix(self.green, other.green), mix(self.blue, other.blue))
     }
 
-    /// Whether white text is read more easily on it than black.
+    /// Whether white text is more readable on this colour than black text.
     pub(super) fn is_dark(self) -> bool {
-        // Weighted as the eye does, on the screen's own scale; half way between black and white lies at about 140 there.
+        // The weights of perceived brightness, on gamma-encoded values, where the middle between
+        // black and white is at about 140.
         u32::from(self.red) * 299 + u32::from(self.green) * 587 + u32::from(self.blue) * 114 < 140_000
     }
 
-    /// For the border of a box of this colour.
+    /// The colour of the border of a box.
     pub(super) fn darker(self) -> Color {
         self.towards(Color::rgb(0x20, 0x28, 0x38), 0.45)
     }
 
-    /// For a line on a box of this colour.
+    /// The colour of a line drawn on a box.
     pub(super) fn line_on(self) -> Color {
         if self.is_dark() { self.towards(Color::rgb(255, 255, 255), 0.6) } else { self.darker() }
     }
@@ -106,7 +111,7 @@ impl fmt::Display for Color {
     }
 }
 
-/// How one box is painted: a colour, and a few words below the name.
+/// The paint of one box: a colour, and a note below the name.
 ///
 /// # Examples
 /// ```
@@ -122,14 +127,14 @@ pub struct Tint {
 }
 
 impl Tint {
-    /// Paints the box in this colour.
+    /// Sets the colour of the box.
     #[must_use]
     pub fn color(mut self, color: Color) -> Tint {
         self.color = Some(color);
         self
     }
 
-    /// Writes this below the name.
+    /// Sets the note below the name.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Tint {
         self.note = Some(note.into());

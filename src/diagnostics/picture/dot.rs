@@ -1,14 +1,15 @@
-//! A scene in the language of Graphviz.
+//! Writes a scene in the language of Graphviz.
 
 use super::color::Color;
-use super::graph::Sort;
-use super::scene::{Scene, Shown};
+use super::graph::TaskKind;
+use super::scene::{Scene, SceneBox};
 use super::svg::{CRITICAL, LINE};
 use super::{Direction, Picture, text};
+use crate::diagnostics::units;
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Cuts names where the SVG does.
+/// Writes the scene. Names are cut as in an SVG.
 pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     let mut out = String::from("digraph sprang {\n");
     let rankdir = match picture.direction {
@@ -16,19 +17,18 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
         Direction::Right => "LR",
     };
     let font = "fontname=\"Helvetica,Arial,sans-serif\"";
-    // Writing to a string does not fail.
-    let _ = writeln!(out, "  graph [rankdir={rankdir}, {font}];");
+    let _infallible = writeln!(out, "  graph [rankdir={rankdir}, {font}];");
     if let Some(title) = &picture.title {
-        let _ = writeln!(out, "  graph [label=\"{}\", labelloc=t];", escaped(&text::in_one_line(title)));
+        let _infallible = writeln!(out, "  graph [label=\"{}\", labelloc=t];", escaped(&text::in_one_line(title)));
     }
-    let _ = writeln!(out, "  node [shape=box, style=\"rounded,filled\", height=0.3, fontsize=12, {font}];");
-    let _ = writeln!(out, "  edge [color=\"{LINE}\", fontsize=10, {font}];");
+    let _infallible = writeln!(out, "  node [shape=box, style=\"rounded,filled\", height=0.3, fontsize=12, {font}];");
+    let _infallible = writeln!(out, "  edge [color=\"{LINE}\", fontsize=10, {font}];");
     let prefix = if scene.is_collapsed { 'g' } else { 't' };
     for (number, shown) in scene.boxes.iter().enumerate() {
-        let _ = writeln!(out, "  {prefix}{number} [{}];", attributes(shown));
+        let _infallible = writeln!(out, "  {prefix}{number} [{}];", attributes(shown));
     }
     for edge in &scene.edges {
-        let _ = write!(out, "  {prefix}{} -> {prefix}{}", edge.from, edge.to);
+        let _infallible = write!(out, "  {prefix}{} -> {prefix}{}", edge.from, edge.to);
         let mut attributes = Vec::new();
         if edge.is_critical {
             attributes.push(format!("color=\"{CRITICAL}\", penwidth=2"));
@@ -37,10 +37,10 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
             attributes.push("style=dashed".into());
         }
         if scene.is_collapsed {
-            attributes.push(format!("label=\"{}\"", text::number(edge.count)));
+            attributes.push(format!("label=\"{}\"", units::count(edge.count as u64)));
         }
         if !attributes.is_empty() {
-            let _ = write!(out, " [{}]", attributes.join(", "));
+            let _infallible = write!(out, " [{}]", attributes.join(", "));
         }
         out.push_str(";\n");
     }
@@ -48,19 +48,19 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     out
 }
 
-fn attributes(shown: &Shown) -> String {
+fn attributes(shown: &SceneBox) -> String {
     let lines: Vec<_> = shown.lines().iter().map(|line| escaped(line).into_owned()).collect();
     let mut attributes =
         format!("label=\"{}\", tooltip=\"{}\", fillcolor=\"{}\"", lines.join("\\n"), escaped(&shown.name), shown.color);
     let border = if shown.is_critical { CRITICAL } else { shown.color.darker() };
-    let _ = write!(attributes, ", color=\"{border}\"");
+    let _infallible = write!(attributes, ", color=\"{border}\"");
     if shown.color.is_dark() {
-        let _ = write!(attributes, ", fontcolor=\"{}\"", Color::rgb(255, 255, 255));
+        let _infallible = write!(attributes, ", fontcolor=\"{}\"", Color::rgb(255, 255, 255));
     }
-    match shown.sort {
-        Sort::Portable => {}
-        Sort::Local => attributes.push_str(", style=\"rounded,filled,dashed\""),
-        Sort::Value => attributes.push_str(", shape=oval"),
+    match shown.kind {
+        TaskKind::Portable => {}
+        TaskKind::Local => attributes.push_str(", style=\"rounded,filled,dashed\""),
+        TaskKind::Value => attributes.push_str(", shape=oval"),
     }
     if shown.is_output {
         attributes.push_str(", peripheries=2");
@@ -71,7 +71,7 @@ fn attributes(shown: &Shown) -> String {
     attributes
 }
 
-/// For a quoted string. Graphviz reads entities in labels.
+/// Escapes a text for a quoted string. Graphviz interprets entities in labels.
 fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(['"', '\\', '&']) {
         return Cow::Borrowed(text);

@@ -1,17 +1,16 @@
-//! What a picture knows of a graph: a copy of a plan's shape, and the names of its tasks.
+//! A copy of a plan's shape and of the names of its tasks.
 //!
-//! It holds no handles, so a picture keeps no task alive and can be kept, sent and drawn whenever it pleases.
+//! A graph holds no handles, so a picture or a profile keeps no task alive.
 //!
 //! # What is always true
 //!
 //! 1. Ids are those of the plan: `0..num_tasks`, every task after its inputs.
-//! 2. Every task has a *family*, in numbers that follow the first task of each: tasks that do the same under different names. What is
-//!    collapsed is one box for each family.
+//! 2. Every task has a *family*: the tasks of one function or, with given names, the tasks whose
+//!    names differ in numbers only. Families are numbered in the order of their first tasks. A
+//!    collapsed picture has one box for each family.
 
-#[cfg(feature = "files")]
 mod stored;
 
-#[cfg(feature = "files")]
 pub(in crate::diagnostics) use stored::StoredGraph;
 
 use super::text;
@@ -28,31 +27,32 @@ pub(in crate::diagnostics) struct Graph {
     /// The inputs of task `i` are `inputs[row[i]..row[i + 1]]`.
     row: Vec<u32>,
     inputs: Vec<u32>,
-    /// How many of the last inputs of a task it only comes after; tasks that come after none are not there.
+    /// For each task with order-only inputs, how many of its last inputs these are.
     num_after: HashMap<u32, u32>,
     /// Ascending, each once.
     outputs: Vec<u32>,
-    /// For each task its name's place in `names`.
+    /// The index of each task's name in `names`.
     name: Vec<u32>,
     names: Vec<Arc<str>>,
     family: Vec<u32>,
     families: Vec<Arc<str>>,
-    sort: Vec<Sort>,
-    /// The plain arguments of each task; empty for a graph of more than [`MAX_WITH_ARGUMENTS`] tasks.
+    kind: Vec<TaskKind>,
+    /// The plain arguments of each task; empty for a graph of more than [`MAX_WITH_ARGUMENTS`]
+    /// tasks.
     arguments: Vec<Box<str>>,
 }
 
-/// The graphs of many runs beside one another, as one that grows.
+/// A graph that grows by the graphs of further runs.
 #[derive(Debug, Default)]
 pub(in crate::diagnostics) struct Growing {
-    /// Copied when more is added while others have it.
+    /// Copied if it is shared when a graph is added.
     graph: Arc<Graph>,
     by_name: HashMap<Arc<str>, u32>,
     by_family: HashMap<Arc<str>, u32>,
 }
 
 impl Growing {
-    /// Adds one [of many](Graph::of_many) graphs, and says which id its first task has.
+    /// Adds one [of many](Graph::of_many) graphs, and returns the id of its first task.
     ///
     /// # Complexity
     /// O(V + E) of what is added.
@@ -70,7 +70,7 @@ impl Growing {
                 })
             })
             .collect();
-        // A name that was not given is that of a function, and comes again and again.
+        // The name of a function is shared by many tasks; a given name is not.
         let of_functions: HashSet<&str> = other.families.iter().map(|family| &**family).collect();
         let names: Vec<u32> = other
             .names
@@ -96,7 +96,7 @@ impl Growing {
         graph.outputs.extend(other.outputs.iter().map(|id| first + id));
         graph.name.extend(other.name.iter().map(|name| names[*name as usize]));
         graph.family.extend(other.family.iter().map(|family| families[*family as usize]));
-        graph.sort.extend_from_slice(&other.sort);
+        graph.kind.extend_from_slice(&other.kind);
         first
     }
 
@@ -105,35 +105,26 @@ impl Growing {
     }
 }
 
-/// A picture that shows the arguments of more tasks than this has no reader.
+/// The arguments of a larger graph are not readable in a picture.
 const MAX_WITH_ARGUMENTS: usize = 10_000;
 
-/// What sort of task it is.
+/// Where a task can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::diagnostics) enum Sort {
-    /// It can run in any process.
+pub(in crate::diagnostics) enum TaskKind {
+    /// In any process.
     Portable,
-    /// It stays in this process.
+    /// In this process only.
     Local,
-    /// A value that is there already.
+    /// Nowhere: the task is a value.
     Value,
 }
 
-impl Sort {
-    /// For files.
-    pub(in crate::diagnostics) fn letter(self) -> char {
-        match self {
-            Sort::Portable => 'p',
-            Sort::Local => 'l',
-            Sort::Value => 'v',
-        }
-    }
-
-    fn of(task: TaskRef) -> Sort {
+impl TaskKind {
+    fn of(task: TaskRef) -> TaskKind {
         match task.kind().code {
-            Some(_) => Sort::Portable,
-            None if task.kind().is_value => Sort::Value,
-            None => Sort::Local,
+            Some(_) => TaskKind::Portable,
+            None if task.kind().is_value => TaskKind::Value,
+            None => TaskKind::Local,
         }
     }
 }
@@ -149,12 +140,13 @@ impl Graph {
         Graph { arguments, ..Graph::without_arguments(plan) }
     }
 
-    /// As [`Graph::of`], for those who do not show arguments, and so call no code of the program's.
+    /// As [`Graph::of`], without arguments. So no code of the program is called to format them.
     pub(in crate::diagnostics) fn without_arguments(plan: &Plan) -> Graph {
         Graph::with_names(plan, &mut Names::default())
     }
 
-    /// The same, where other plans will have tasks of the same families: none is called like its only task here.
+    /// The same, for a plan that shares its families with other plans: a family with one task here
+    /// is not named after this task.
     pub(in crate::diagnostics) fn of_many(plan: &Plan) -> Graph {
         Graph::with_names(plan, &mut Names { are_of_many: true, ..Names::default() })
     }
@@ -184,7 +176,7 @@ impl Graph {
             families: names.families(),
             names: std::mem::take(&mut names.names),
             family,
-            sort: plan.tasks().iter().map(|&task| Sort::of(task)).collect(),
+            kind: plan.tasks().iter().map(|&task| TaskKind::of(task)).collect(),
             arguments: Vec::new(),
         }
     }
@@ -197,7 +189,7 @@ impl Graph {
         self.inputs.len()
     }
 
-    /// What the task reads, then what it only comes after.
+    /// The inputs that the task reads, and the inputs that it only comes after.
     pub(in crate::diagnostics) fn inputs(&self, id: u32) -> (&[u32], &[u32]) {
         let inputs = &self.inputs[self.row[id as usize] as usize..self.row[id as usize + 1] as usize];
         let num_after = self.num_after.get(&id).copied().unwrap_or(0) as usize;
@@ -229,16 +221,6 @@ impl Graph {
         &self.names[self.name[id as usize] as usize]
     }
 
-    /// The names that there are, each once.
-    pub(in crate::diagnostics) fn names(&self) -> &[Arc<str>] {
-        &self.names
-    }
-
-    /// The place of a task's name in the [`names`](Graph::names).
-    pub(in crate::diagnostics) fn name_index(&self, id: u32) -> u32 {
-        self.name[id as usize]
-    }
-
     pub(in crate::diagnostics) fn family(&self, id: u32) -> u32 {
         self.family[id as usize]
     }
@@ -251,24 +233,24 @@ impl Graph {
         self.families.len()
     }
 
-    pub(in crate::diagnostics) fn sort(&self, id: u32) -> Sort {
-        self.sort[id as usize]
+    pub(in crate::diagnostics) fn kind(&self, id: u32) -> TaskKind {
+        self.kind[id as usize]
     }
 
-    /// The plain arguments, if there are any and the graph is not too large to keep them.
+    /// The plain arguments, if there are any and the graph is small enough to keep them.
     pub(in crate::diagnostics) fn arguments(&self, id: u32) -> Option<&str> {
         self.arguments.get(id as usize).map(|arguments| &**arguments).filter(|arguments| !arguments.is_empty())
     }
 
-    /// About how much memory it takes.
+    /// The approximate memory of the graph.
     #[cfg(feature = "dashboard")]
     pub(in crate::diagnostics) fn num_bytes(&self) -> usize {
-        const OF_TASK: usize = 3 * size_of::<u32>() + size_of::<Sort>();
+        const OF_TASK: usize = 3 * size_of::<u32>() + size_of::<TaskKind>();
         let names = self.names.iter().chain(&self.families).map(|name| name.len() + size_of::<Arc<str>>() + 16);
         self.num_tasks() * OF_TASK + self.inputs.len() * size_of::<u32>() + names.sum::<usize>()
     }
 
-    /// The length of the longest way to each task, in tasks before it.
+    /// The number of tasks before each task on its longest path.
     pub(in crate::diagnostics) fn depths(&self) -> Vec<u32> {
         let mut depths: Vec<u32> = Vec::with_capacity(self.num_tasks());
         for id in 0..self.num_tasks() as u32 {
@@ -278,9 +260,10 @@ impl Graph {
         depths
     }
 
-    /// The heaviest way through the graph, from its first task to its last. Without weights all tasks weigh the same.
+    /// The heaviest path through the graph. Without weights, all tasks weigh the same.
     ///
-    /// Of ways that weigh the same it is the one that ends first and, seen from there, comes through the first inputs.
+    /// Of several heaviest paths, it is the one whose last task has the lowest id; before each of
+    /// its tasks, it takes the first of the heaviest inputs.
     ///
     /// # Complexity
     /// O(V + E).
@@ -308,25 +291,25 @@ impl Graph {
     }
 }
 
-/// Gives numbers to names and families, so that a million tasks of one function share one name.
+/// Numbers names and families, so that a million tasks of one function share one name.
 #[derive(Default)]
 struct Names {
     names: Vec<Arc<str>>,
-    /// By the address of the name of the function's type, which is a static.
+    /// By the address of the static name of the function's type.
     of_function: HashMap<(usize, TypeId), (u32, u32)>,
-    /// The kind of the last task without a name of its own: most often the next one has the same.
+    /// The kind of the last task without a given name, which the next task often shares.
     last: Option<(*const Kind, (u32, u32))>,
     of_family: HashMap<Family, u32>,
     members: Vec<(Family, usize, u32)>,
-    /// There are others beside those that are given numbers here.
+    /// Whether other plans share these families.
     are_of_many: bool,
 }
 
-/// What tasks have in common that do the same.
+/// The common property of the tasks of a family.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Family {
     Named(String),
-    /// Closures that stand in one function have one name, but not one type.
+    /// The closures of one function share a name, but not a type.
     Closure(Arc<str>, TypeId),
 }
 
@@ -382,7 +365,7 @@ impl Names {
         }
     }
 
-    /// What each family is called: like its task if there is one alone.
+    /// The name of each family. A family with one task has the name of this task.
     fn families(&self) -> Vec<Arc<str>> {
         let mut num_closures: HashMap<&str, usize> = HashMap::new();
         for (family, ..) in &self.members {

@@ -1,40 +1,40 @@
-//! A scene as a Mermaid flowchart.
+//! Writes a scene as a Mermaid flowchart.
 
 use super::color::Color;
-use super::graph::Sort;
+use super::graph::TaskKind;
 use super::scene::Scene;
 use super::svg::CRITICAL;
 use super::{Direction, Picture, text};
+use crate::diagnostics::units;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     let mut out = String::new();
-    // Writing to a string does not fail.
     if let Some(title) = &picture.title {
         let title = text::in_one_line(title).replace('\\', "\\\\").replace('"', "\\\"");
-        let _ = write!(out, "---\ntitle: \"{title}\"\n---\n");
+        let _infallible = write!(out, "---\ntitle: \"{title}\"\n---\n");
     }
     out.push_str(match picture.direction {
         Direction::Down => "flowchart TD\n",
         Direction::Right => "flowchart LR\n",
     });
     let prefix = if scene.is_collapsed { 'g' } else { 't' };
-    // Colours in the order in which they come.
+    // Colours in the order of their first boxes.
     let mut colors: Vec<Color> = Vec::new();
     let mut number_of_color: BTreeMap<String, usize> = BTreeMap::new();
     for (number, shown) in scene.boxes.iter().enumerate() {
         let lines: Vec<String> = shown.lines().iter().map(|line| escaped(line)).collect();
-        let (open, close) = match (shown.is_output, shown.sort) {
+        let (open, close) = match (shown.is_output, shown.kind) {
             (true, _) => ("[[", "]]"),
-            (false, Sort::Value) => ("([", "])"),
+            (false, TaskKind::Value) => ("([", "])"),
             (false, _) => ("(", ")"),
         };
         let color = *number_of_color.entry(shown.color.to_string()).or_insert_with(|| {
             colors.push(shown.color);
             colors.len() - 1
         });
-        let _ = writeln!(out, "  {prefix}{number}{open}\"{}\"{close}:::c{color}", lines.join("<br>"));
+        let _infallible = writeln!(out, "  {prefix}{number}{open}\"{}\"{close}:::c{color}", lines.join("<br>"));
     }
     for edge in &scene.edges {
         let line = match (edge.is_critical, edge.has_values) {
@@ -42,29 +42,31 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
             (false, true) => "-->",
             (false, false) => "-.->",
         };
-        let label = if scene.is_collapsed { format!("|\"{}\"|", text::number(edge.count)) } else { String::new() };
-        let _ = writeln!(out, "  {prefix}{} {line}{label} {prefix}{}", edge.from, edge.to);
+        let label =
+            if scene.is_collapsed { format!("|\"{}\"|", units::count(edge.count as u64)) } else { String::new() };
+        let _infallible = writeln!(out, "  {prefix}{} {line}{label} {prefix}{}", edge.from, edge.to);
     }
     for (number, color) in colors.iter().enumerate() {
         let text = if color.is_dark() { "#ffffff" } else { "#1b2330" };
-        let _ = writeln!(out, "  classDef c{number} fill:{color},stroke:{},color:{text}", color.darker());
+        let _infallible = writeln!(out, "  classDef c{number} fill:{color},stroke:{},color:{text}", color.darker());
     }
     let members = |is_in: &dyn Fn(usize) -> bool| {
         let members = (0..scene.boxes.len()).filter(|&number| is_in(number)).map(|number| format!("{prefix}{number}"));
         members.collect::<Vec<_>>().join(",")
     };
     for (class, style, members) in [
-        ("local", "stroke-dasharray:5 3".to_owned(), members(&|number| scene.boxes[number].sort == Sort::Local)),
+        ("local", "stroke-dasharray:5 3".to_owned(), members(&|number| scene.boxes[number].kind == TaskKind::Local)),
         ("path", format!("stroke:{CRITICAL},stroke-width:2px"), members(&|number| scene.boxes[number].is_critical)),
     ] {
         if !members.is_empty() {
-            let _ = write!(out, "  classDef {class} {style}\n  class {members} {class}\n");
+            let _infallible = write!(out, "  classDef {class} {style}\n  class {members} {class}\n");
         }
     }
     out
 }
 
-/// For a quoted label: every character that Mermaid, Markdown or HTML could take for something else becomes a code.
+/// Escapes a text for a quoted label: every character with a meaning in Mermaid, Markdown or HTML
+/// becomes a code.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
@@ -74,7 +76,7 @@ fn escaped(text: &str) -> String {
             before.is_alphanumeric() && after.is_some_and(char::is_alphanumeric)
         };
         if c.is_ascii() && !c.is_ascii_alphanumeric() && c != ' ' && !("_-".contains(c) && between_letters()) {
-            let _ = write!(out, "#{};", u32::from(c));
+            let _infallible = write!(out, "#{};", u32::from(c));
         } else {
             out.push(c);
         }
@@ -88,7 +90,7 @@ mod tests {
     use super::escaped;
 
     #[test]
-    fn what_could_be_taken_for_something_else_is_a_code() {
+    fn characters_with_a_meaning_become_codes() {
         assert_eq!(escaped("read_all 2"), "read_all 2");
         assert_eq!(escaped("a\"b<c>#d;"), "a#34;b#60;c#62;#35;d#59;");
         assert_eq!(escaped("1. x `y` __z__"), "1#46; x #96;y#96; #95;#95;z#95;#95;");

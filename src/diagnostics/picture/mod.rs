@@ -1,8 +1,9 @@
 //! Pictures of graphs, as SVG, DOT or Mermaid.
 //!
-//! [`visualize`](crate::visualize) makes a [`Picture`] of handles, in any shape that can be computed;
-//! [`Delayed::visualize`](crate::Delayed::visualize) makes one of a single handle, [`Prepared::visualize`](crate::Prepared::visualize) one
-//! of a plan. Nothing runs.
+//! [`visualize`](crate::visualize) draws the graph of handles in any shape that can be computed,
+//! [`Delayed::visualize`](crate::Delayed::visualize) that of a single handle, and
+//! [`Prepared::visualize`](crate::Prepared::visualize) a plan. Each makes a [`Picture`]. No task
+//! runs.
 //!
 //! ```
 //! use sprang::delayed;
@@ -18,18 +19,20 @@
 //! # Ok::<_, sprang::Error>(())
 //! ```
 //!
-//! # How to read one
+//! # How to read a picture
 //!
-//! A box is a task, under its name or that of its function, and an edge leads from a task to one that needs its value; so data flows down
-//! the page, or to the right. An edge in dashes is an order without a value ([`after`](crate::Delayed::after)). Boxes with a double border
-//! are outputs. A box in dashes stays in this process ([`delayed_local`](crate::delayed_local)), one with round ends is a value that is
-//! there already. The thick red way is the critical path: the longest one, which no number of workers makes shorter. Names that do not
-//! fit are cut; an SVG shows the whole name under the mouse.
+//! A box is a task, with its name or the name of its function. An edge leads from a task to a task
+//! that needs its value, so data flows down the page or to the right. A dashed edge is an order
+//! without a value ([`after`](crate::Delayed::after)). Boxes with a double border are outputs. A
+//! dashed box stays in this process ([`delayed_local`](crate::delayed_local)). A box with round
+//! ends is a value. The thick red path is the critical path: the longest path, which more workers
+//! cannot shorten. A name that does not fit is cut; in an SVG its tooltip is the whole name.
 //!
-//! A graph of more than [`max_tasks`](Picture::max_tasks) tasks is collapsed: one box for all tasks that do the same, with their number, and
-//! on the edges the number of dependencies.
+//! A graph of more than [`max_tasks`](Picture::max_tasks) tasks is collapsed: all tasks of one
+//! function or one numbered name share a box with their number, and each edge has the number of its
+//! dependencies.
 //!
-//! The same graph gives the same bytes. An SVG is light or dark as the viewer is.
+//! The same graph gives the same bytes. An SVG follows the light or dark mode of the viewer.
 
 mod color;
 mod dot;
@@ -43,9 +46,7 @@ mod svg;
 mod text;
 
 pub use color::{Color, ColorBy, Tint};
-#[cfg(feature = "files")]
-pub(super) use graph::StoredGraph;
-pub(super) use graph::{Graph, Growing, Sort};
+pub(super) use graph::{Graph, Growing, StoredGraph, TaskKind};
 #[cfg(feature = "dashboard")]
 pub(super) use placed::Placed;
 #[cfg(feature = "progress")]
@@ -60,9 +61,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Draws the graph of several outputs, in any shape that [`compute`](crate::compute) takes. Nothing runs.
+/// Draws the graph of several outputs, in any shape that [`compute`](crate::compute) takes. No task
+/// runs.
 ///
-/// See [`picture`](crate::picture) for what is drawn.
+/// The module [`picture`](crate::picture) explains the picture.
 ///
 /// # Examples
 /// ```
@@ -87,7 +89,7 @@ pub fn visualize<O: Outputs>(outputs: O) -> Result<Picture> {
 }
 
 impl<T> Delayed<T> {
-    /// Draws the graph behind the handle. Nothing runs.
+    /// Draws the graph of the handle. No task runs.
     ///
     /// # Examples
     /// ```
@@ -111,7 +113,7 @@ impl<T> Delayed<T> {
 }
 
 impl<O> Prepared<O> {
-    /// Draws the plan. Nothing runs.
+    /// Draws the plan. No task runs.
     ///
     /// # Complexity
     /// O(tasks + dependencies).
@@ -120,20 +122,21 @@ impl<O> Prepared<O> {
     }
 }
 
-/// When a picture shows groups of tasks in the place of tasks.
+/// When a picture shows groups of tasks instead of tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Collapse {
     /// If the graph has more than [`max_tasks`](Picture::max_tasks) tasks.
     #[default]
     Auto,
-    /// Every task has a box, however many there are.
+    /// Never: every task has its own box.
     Never,
-    /// All tasks that do the same are one box: those of one function or, where names are given, of names that differ in numbers only.
+    /// Always: all tasks of one function share a box, and so do all tasks whose given names differ
+    /// in numbers only.
     ByName,
 }
 
-/// Where data flows.
+/// The direction in which data flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Direction {
@@ -146,8 +149,8 @@ pub enum Direction {
 
 /// A picture of a graph, made by [`visualize`].
 ///
-/// It is a copy of the graph's shape and names: it keeps no task and no value alive. Drawing starts with [`save`](Picture::save),
-/// [`to_svg`](Picture::to_svg) and their siblings.
+/// A picture is a copy of the graph's shape and names, so it keeps no task and no value alive.
+/// [`save`](Picture::save), [`to_svg`](Picture::to_svg) and their siblings draw it.
 #[derive(Clone)]
 pub struct Picture {
     graph: Arc<Graph>,
@@ -162,7 +165,7 @@ pub struct Picture {
     title: Option<String>,
 }
 
-type Paint = dyn Fn(&Drawn<'_>) -> Tint + Send + Sync;
+type Paint = dyn Fn(&TaskBox<'_>) -> Tint + Send + Sync;
 
 impl fmt::Debug for Picture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,7 +182,7 @@ impl Picture {
     }
 
     pub(super) fn of_graph(graph: Arc<Graph>) -> Picture {
-        /// A person finds nothing in more, and the widest layer of a tree of that many is ten screens wide.
+        /// A person cannot read a larger picture. A tree of this size is ten screens wide.
         const MAX_TASKS: usize = 300;
         Picture {
             graph,
@@ -195,7 +198,7 @@ impl Picture {
         }
     }
 
-    /// What the colours mean. The default is [`ColorBy::Name`].
+    /// Sets the meaning of the colours. The default is [`ColorBy::Name`].
     #[must_use]
     pub fn color_by(mut self, color_by: ColorBy) -> Picture {
         self.color_by = color_by;
@@ -203,9 +206,10 @@ impl Picture {
         self
     }
 
-    /// Paints each box as a function says, for example by what a run has measured for its tasks.
+    /// Paints each box with a function, for example by a measurement of its tasks.
     ///
-    /// The function gets what is drawn in one box: one task, or a group. It is called when the picture is written, once for each box.
+    /// The function gets the task or the group of a box. It is called once for each box, when the
+    /// picture is written.
     ///
     /// # Examples
     /// ```
@@ -216,30 +220,32 @@ impl Picture {
     /// let sum = delayed(|a: &i32, b: i32| a + b, (&a, 2));
     /// let plan = prepare(&sum)?;
     /// let millis = [30.0, 120.0]; // by the id of the task
-    /// let picture = plan.visualize().color_with(move |drawn| {
-    ///     let sum: f64 = drawn.tasks().map(|id| millis[id]).sum();
+    /// let picture = plan.visualize().color_with(move |task_box| {
+    ///     let sum: f64 = task_box.tasks().map(|id| millis[id]).sum();
     ///     Tint::from(Color::scale(sum / 150.0)).note(format!("{sum} ms"))
     /// });
     /// assert!(picture.to_svg().contains("120 ms"));
     /// # Ok::<_, sprang::Error>(())
     /// ```
     #[must_use]
-    pub fn color_with<P: Into<Tint>>(mut self, paint: impl Fn(&Drawn<'_>) -> P + Send + Sync + 'static) -> Picture {
-        self.paint = Some(Arc::new(move |drawn| paint(drawn).into()));
+    pub fn color_with<P: Into<Tint>>(mut self, paint: impl Fn(&TaskBox<'_>) -> P + Send + Sync + 'static) -> Picture {
+        self.paint = Some(Arc::new(move |task_box| paint(task_box).into()));
         self
     }
 
-    /// Whether the critical path is marked, as it is by default. Of several that are as long, one is.
+    /// Whether the critical path is marked. The default is true. Of several longest paths, one is
+    /// marked.
     #[must_use]
     pub fn critical_path(mut self, mark: bool) -> Picture {
         self.marks_path = mark;
         self
     }
 
-    /// Whether the plain arguments of each task are written below its name: numbers and texts as they are, what was given by
-    /// [`lit`](crate::lit) by its type. By default they are not: they may hold what is nobody else's business.
+    /// Whether the plain arguments of each task are written below its name: numbers and texts by
+    /// value, and arguments given by [`lit`](crate::lit) by type. The default is false, because
+    /// arguments may be confidential.
     ///
-    /// Arguments of graphs of more than 10 000 tasks are never shown, nor those of groups.
+    /// Groups, and graphs of more than 10 000 tasks, never show arguments.
     ///
     /// # Examples
     /// ```
@@ -257,9 +263,10 @@ impl Picture {
         self
     }
 
-    /// How much each task adds to the length of a path, by its id, for example the time it took. Without it each adds one.
+    /// Sets the weight of each task on a path, by its id, for example its duration. By default each
+    /// task weighs 1.
     ///
-    /// What is less than nothing, infinite or no number counts as nothing.
+    /// Negative, infinite and NaN weights count as 0.
     ///
     /// # Examples
     /// ```
@@ -282,21 +289,22 @@ impl Picture {
         self
     }
 
-    /// When tasks are drawn as groups. The default is [`Collapse::Auto`].
+    /// Sets when tasks are drawn as groups. The default is [`Collapse::Auto`].
     #[must_use]
     pub fn collapse(mut self, collapse: Collapse) -> Picture {
         self.collapse = collapse;
         self
     }
 
-    /// Above how many tasks a picture is collapsed, and how many groups it then has at most. The default is 300; less than 1 counts as 1.
+    /// Sets the number of tasks above which a picture is collapsed, which is also the maximum
+    /// number of groups. The default is 300; 0 counts as 1.
     #[must_use]
     pub fn max_tasks(mut self, max_tasks: usize) -> Picture {
         self.max_tasks = max_tasks.max(1);
         self
     }
 
-    /// Where data flows. The default is [`Direction::Down`].
+    /// Sets the direction in which data flows. The default is [`Direction::Down`].
     #[must_use]
     pub fn direction(mut self, direction: Direction) -> Picture {
         self.direction = direction;
@@ -310,12 +318,13 @@ impl Picture {
         self
     }
 
-    /// How many tasks the graph has. Their ids are `0..num_tasks`, in the order in which one careful worker would run them.
+    /// The number of tasks in the graph. Their ids are `0..num_tasks`, in the order in which a
+    /// single worker would run them.
     pub fn num_tasks(&self) -> usize {
         self.graph.num_tasks()
     }
 
-    /// What the task is called.
+    /// The name of the task.
     ///
     /// # Panics
     /// If there is no task with this id.
@@ -325,7 +334,7 @@ impl Picture {
         self.graph.name(id as u32)
     }
 
-    /// Whether groups are drawn in the place of tasks.
+    /// Whether groups are drawn instead of tasks.
     pub fn is_collapsed(&self) -> bool {
         match self.collapse {
             Collapse::Never => false,
@@ -334,10 +343,11 @@ impl Picture {
         }
     }
 
-    /// Draws the picture as an SVG, laid out here, without any other program.
+    /// Draws the picture as an SVG. No other program is needed.
     ///
     /// # Complexity
-    /// Nearly linear in what is drawn; some milliseconds for 300 tasks. O(tasks + dependencies) before that.
+    /// O(tasks + dependencies), and nearly linear in the number of boxes and edges; some
+    /// milliseconds for 300 tasks.
     pub fn to_svg(&self) -> String {
         svg::write(self, &Scene::of(self))
     }
@@ -347,9 +357,9 @@ impl Picture {
         dot::write(self, &Scene::of(self))
     }
 
-    /// Writes the graph as a Mermaid flowchart, which many sites show where it stands in a Markdown text.
+    /// Writes the graph as a Mermaid flowchart, which many sites draw inside Markdown texts.
     ///
-    /// Mermaid refuses a text of more than 50 000 characters and more than 500 edges unless it is told otherwise.
+    /// By default Mermaid refuses texts of more than 50 000 characters and more than 500 edges.
     pub fn to_mermaid(&self) -> String {
         mermaid::write(self, &Scene::of(self))
     }
@@ -393,33 +403,33 @@ impl Picture {
         format!("{tasks}, {dependencies}{groups}")
     }
 
-    /// What the critical path is called.
+    /// `longest path: 6 tasks`.
     fn path_summary(&self, scene: &Scene) -> String {
         let which = if self.weights.is_some() { "heaviest path" } else { "longest path" };
         format!("{which}: {}", text::count(scene.path_len, "task", "tasks"))
     }
 }
 
-/// What one box shows: a task, or a group of them. See [`Picture::color_with`].
+/// The content of a box: a task, or a group of tasks. See [`Picture::color_with`].
 #[derive(Clone, Copy, Debug)]
-pub struct Drawn<'a> {
+pub struct TaskBox<'a> {
     graph: &'a Graph,
     name: &'a str,
     tasks: &'a [u32],
 }
 
-impl<'a> Drawn<'a> {
-    /// What is written in the box.
+impl<'a> TaskBox<'a> {
+    /// The name in the box.
     pub fn name(&self) -> &'a str {
         self.name
     }
 
-    /// The ids of the tasks, ascending: one, or those of a group. An id is the task's rank in the plan of the graph.
+    /// The ids of the tasks, ascending. An id is the task's rank in the plan of the graph.
     pub fn tasks(&self) -> impl ExactSizeIterator<Item = usize> + use<'a> {
         self.tasks.iter().map(|&id| id as usize)
     }
 
-    /// How many tasks there are in the whole graph.
+    /// The number of tasks in the whole graph.
     pub fn num_tasks_in_graph(&self) -> usize {
         self.graph.num_tasks()
     }
@@ -432,8 +442,8 @@ impl<'a> Drawn<'a> {
         }
     }
 
-    /// Whether one of the tasks cannot leave this process.
+    /// Whether one of the tasks is bound to this process.
     pub fn is_local(&self) -> bool {
-        self.tasks.iter().any(|&id| self.graph.sort(id) != Sort::Portable)
+        self.tasks.iter().any(|&id| self.graph.kind(id) != TaskKind::Portable)
     }
 }

@@ -1,21 +1,21 @@
-//! A scene as numbers, for those who draw it themselves and paint it anew as a run goes on.
+//! The positions of a scene, for the dashboard, which draws the graph itself and repaints it during
+//! a run.
 
-use super::graph::Sort;
-use super::layout::{Point, Way};
+use super::graph::TaskKind;
+use super::layout::{Point, RoutePath};
 use super::scene::Scene;
-use super::svg::{Drawing, Map, Place, number, piece};
+use super::svg::{Drawing, Orientation, PagePoint, PathData};
 use super::{Direction, Graph, Picture};
-use std::fmt::Write;
 use std::sync::Arc;
 
-/// See the [module](self). Distances are in the units of the pictures: about a pixel.
+/// A scene with its positions. Distances are in the units of the pictures: about a pixel.
 #[derive(Debug)]
 pub(in crate::diagnostics) struct Placed {
     pub(in crate::diagnostics) width: f64,
     pub(in crate::diagnostics) height: f64,
     pub(in crate::diagnostics) is_collapsed: bool,
     pub(in crate::diagnostics) boxes: Vec<PlacedBox>,
-    pub(in crate::diagnostics) edges: Vec<PlacedArrow>,
+    pub(in crate::diagnostics) edges: Vec<PlacedEdge>,
     /// The box of each task.
     pub(in crate::diagnostics) box_of_task: Vec<u32>,
 }
@@ -24,7 +24,7 @@ pub(in crate::diagnostics) struct Placed {
 pub(in crate::diagnostics) struct PlacedBox {
     /// The whole name.
     pub(in crate::diagnostics) name: String,
-    /// What of it fits.
+    /// The name, cut to fit.
     pub(in crate::diagnostics) label: String,
     /// The upper left corner.
     pub(in crate::diagnostics) x: f64,
@@ -37,19 +37,20 @@ pub(in crate::diagnostics) struct PlacedBox {
 }
 
 #[derive(Debug)]
-pub(in crate::diagnostics) struct PlacedArrow {
-    /// As the `d` of a path in SVG, to the tip.
+pub(in crate::diagnostics) struct PlacedEdge {
+    /// The `d` attribute of an SVG path, to the tip.
     pub(in crate::diagnostics) path: String,
     pub(in crate::diagnostics) has_values: bool,
-    /// How many dependencies it stands for, and where that can be written; where tasks are collapsed.
+    /// In a collapsed graph: the number of dependencies, and the position for this number.
     pub(in crate::diagnostics) count: Option<(usize, f64, f64)>,
 }
 
 impl Placed {
-    /// Collapsed where there are more tasks than this. Every box has room for a line below the name.
+    /// Places the graph, collapsed if it has more than `max_tasks` tasks. Every box has room for a
+    /// line below the name.
     ///
     /// # Complexity
-    /// That of a picture: O(V + E), and some milliseconds for 300 boxes.
+    /// O(V + E), and some milliseconds for 300 boxes.
     pub(in crate::diagnostics) fn of(graph: &Arc<Graph>, max_tasks: usize, direction: Direction) -> Placed {
         let picture = Picture::of_graph(Arc::clone(graph)).critical_path(false).max_tasks(max_tasks);
         let picture = picture.direction(direction);
@@ -57,7 +58,7 @@ impl Placed {
         let Drawing { map, lines, sizes, layout, .. } = Drawing::of(&picture, &scene);
         let boxes = scene.boxes.iter().zip(&lines).zip(&sizes).zip(&layout.boxes);
         let boxes = boxes.map(|(((shown, lines), size), &centre)| {
-            let Place { x, y } = map.place(centre);
+            let PagePoint { x, y } = map.point(centre);
             PlacedBox {
                 name: shown.name.clone(),
                 label: lines[0].to_string(),
@@ -66,15 +67,15 @@ impl Placed {
                 width: size.width,
                 height: size.height,
                 is_output: shown.is_output,
-                is_value: shown.sort == Sort::Value,
-                is_local: shown.sort == Sort::Local,
+                is_value: shown.kind == TaskKind::Value,
+                is_local: shown.kind == TaskKind::Local,
             }
         });
-        let edges = scene.edges.iter().zip(&layout.routes).map(|(edge, route)| PlacedArrow {
-            path: path(&map, &route.way),
+        let edges = scene.edges.iter().zip(&layout.routes).map(|(edge, route)| PlacedEdge {
+            path: path(&map, &route.path),
             has_values: edge.has_values,
             count: route.label.map(|label| {
-                let Place { x, y } = map.place(label);
+                let PagePoint { x, y } = map.point(label);
                 (edge.count, x, y)
             }),
         });
@@ -90,29 +91,18 @@ impl Placed {
     }
 }
 
-fn path(map: &Map, way: &Way) -> String {
-    let mut path = String::new();
-    let mut put = |letter: &str, points: &[Point]| {
-        path.push_str(letter);
-        for (index, &point) in points.iter().enumerate() {
-            let Place { x, y } = map.place(point);
-            // Writing to a string does not fail.
-            let _ = write!(path, "{}{} {}", if index == 0 { "" } else { " " }, number(x), number(y));
-        }
-    };
-    match way {
-        Way::Through(points) => {
-            put("M", &points[..points.len().min(1)]);
-            points.windows(2).for_each(|ends| piece(&mut put, ends[0], ends[1]));
-        }
-        Way::Loop([start, end, farthest]) => {
+fn path(map: &Orientation, path: &RoutePath) -> String {
+    let mut data = PathData::new(map);
+    match path {
+        RoutePath::Through(points) => data.put_through(points),
+        RoutePath::Loop([start, end, farthest]) => {
             let reach = (farthest.across - start.across) * 4.0 / 3.0;
             let control = |of: &Point| Point::new(of.across + reach, of.along);
-            put("M", &[*start]);
-            put("C", &[control(start), control(end), *end]);
+            data.put("M", &[*start]);
+            data.put("C", &[control(start), control(end), *end]);
         }
     }
-    path
+    data.text
 }
 
 #[cfg(test)]

@@ -1,36 +1,38 @@
-//! What a picture shows: boxes and edges with their words and colours, before anybody knows where they go.
+//! The content of a picture: boxes and edges with their texts and colours, without positions.
 //!
 //! All three formats are written from a scene, so they show the same.
 
 use super::color::{Color, ColorBy, Tint};
-use super::graph::{Graph, Sort};
-use super::{Drawn, Picture, text};
+use super::graph::{Graph, TaskKind};
+use super::{Picture, TaskBox, text};
+use crate::diagnostics::units;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// See the [module](self). Boxes are numbered along the flow: an edge to a box of a lower number goes against it.
+/// See the [module](self). Boxes are numbered along the flow: an edge to a lower number goes
+/// against it.
 pub(super) struct Scene {
-    pub(super) boxes: Vec<Shown>,
+    pub(super) boxes: Vec<SceneBox>,
     /// The box of each task.
-    #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard asks"))]
+    #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard uses it"))]
     pub(super) box_of_task: Vec<u32>,
     pub(super) edges: Vec<Edge>,
     pub(super) is_collapsed: bool,
-    /// How many tasks the critical path has; 0 if it is not marked.
+    /// The number of tasks on the critical path; 0 if it is not marked.
     pub(super) path_len: usize,
 }
 
 /// A box: one task, or several.
-pub(super) struct Shown {
-    /// In one line, not cut.
+pub(super) struct SceneBox {
+    /// The whole name, in one line.
     pub(super) name: String,
     /// The other lines: a count, arguments, a note.
     pub(super) notes: Vec<String>,
-    /// Of its first task.
+    /// The family of its first task.
     pub(super) family: u32,
     pub(super) color: Color,
-    pub(super) sort: Sort,
+    pub(super) kind: TaskKind,
     pub(super) is_output: bool,
     pub(super) is_critical: bool,
 }
@@ -38,14 +40,14 @@ pub(super) struct Shown {
 pub(super) struct Edge {
     pub(super) from: u32,
     pub(super) to: u32,
-    /// How many dependencies it stands for.
+    /// The number of dependencies that the edge stands for.
     pub(super) count: usize,
-    /// Whether values go along it, and not only time.
+    /// Whether it stands for a value, and not only for an order.
     pub(super) has_values: bool,
     pub(super) is_critical: bool,
 }
 
-/// Which tasks each box stands for.
+/// The tasks of each box.
 struct Grouping {
     /// The box of each task.
     of_task: Vec<u32>,
@@ -57,16 +59,16 @@ struct Grouping {
 
 impl Scene {
     /// # Complexity
-    /// O(V + E), and what the picture's paint takes.
+    /// O(V + E), plus the time of the picture's paint function.
     pub(super) fn of(picture: &Picture) -> Scene {
         let graph = &*picture.graph;
         let is_collapsed = picture.is_collapsed();
         let grouping =
             if is_collapsed { Grouping::by_family(graph, picture.max_tasks) } else { Grouping::one_each(graph) };
         let path = if picture.marks_path { graph.critical_path(picture.weights.as_deref()) } else { Vec::new() };
-        // A path of one task says nothing.
+        // A path of one task shows nothing.
         let path = if path.len() > 1 { path } else { Vec::new() };
-        let mut boxes: Vec<Shown> =
+        let mut boxes: Vec<SceneBox> =
             (0..grouping.names.len()).map(|number| shown(picture, &grouping, number, is_collapsed)).collect();
         path.iter().for_each(|&id| boxes[grouping.of_task[id as usize] as usize].is_critical = true);
         let edges = edges(graph, &grouping, &path);
@@ -85,7 +87,8 @@ impl Grouping {
         }
     }
 
-    /// A box for each family, in the order of how deep in the graph their tasks are on average; families beyond `most` share one box.
+    /// A box for each family, in the order of the mean depth of its tasks. The smallest families
+    /// beyond `most` share one box.
     fn by_family(graph: &Graph, most: usize) -> Grouping {
         let mut num_tasks = vec![0_usize; graph.num_families()];
         let mut depth = vec![0_u64; graph.num_families()];
@@ -94,21 +97,21 @@ impl Grouping {
             num_tasks[family] += 1;
             depth[family] += u64::from(task_depth);
         }
-        // Families have the order of their first tasks, so this is the same every time.
+        // Families have the order of their first tasks, so the result is deterministic.
         let mut by_size: Vec<u32> = (0..graph.num_families() as u32).collect();
         by_size.sort_by_key(|&family| std::cmp::Reverse(num_tasks[family as usize]));
         let num_shown = if by_size.len() > most { most.saturating_sub(1) } else { by_size.len() };
         let others = &by_size[num_shown..];
         let sum = |of: &dyn Fn(u32) -> u64| others.iter().map(|&family| of(family)).sum::<u64>() as f64;
         let mean_of_others = sum(&|family| depth[family as usize]) / sum(&|family| num_tasks[family as usize] as u64);
-        // The mean depth, the first family and the name of each box.
+        // The mean depth, the family and the name of each box.
         let mut order: Vec<(f64, u32, Arc<str>)> = Vec::with_capacity(num_shown + 1);
         for &family in &by_size[..num_shown] {
             let mean = depth[family as usize] as f64 / num_tasks[family as usize] as f64;
             order.push((mean, family, Arc::clone(graph.family_name(family))));
         }
         if !others.is_empty() {
-            let name = format!("({} other names)", text::number(others.len()));
+            let name = format!("({} other names)", units::count(others.len() as u64));
             order.push((mean_of_others, u32::MAX, name.into()));
         }
         order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -130,11 +133,11 @@ impl Grouping {
     }
 }
 
-fn shown(picture: &Picture, grouping: &Grouping, number: usize, is_collapsed: bool) -> Shown {
+fn shown(picture: &Picture, grouping: &Grouping, number: usize, is_collapsed: bool) -> SceneBox {
     let graph = &*picture.graph;
     let tasks = grouping.tasks(number);
     let name = &grouping.names[number];
-    let drawn = Drawn { graph, name, tasks };
+    let drawn = TaskBox { graph, name, tasks };
     let Tint { color, note } = match (&picture.paint, picture.color_by) {
         (Some(paint), _) => paint(&drawn),
         (None, ColorBy::Name) => Color::of_index(graph.family(tasks[0]) as usize).into(),
@@ -151,24 +154,24 @@ fn shown(picture: &Picture, grouping: &Grouping, number: usize, is_collapsed: bo
         notes.extend(graph.arguments(tasks[0]).map(str::to_owned));
     }
     notes.extend(note.filter(|note| !note.is_empty()));
-    let sort = graph.sort(tasks[0]);
-    Shown {
+    let kind = graph.kind(tasks[0]);
+    SceneBox {
         name: text::in_one_line(name).into_owned(),
         notes: notes.iter().map(|note| text::in_one_line(note).into_owned()).collect(),
         family: graph.family(tasks[0]),
         color: color.unwrap_or(Color::PLAIN),
-        // Tasks of several sorts: one that stays in this process keeps the others from leaving it alone, so they look like it.
-        sort: if tasks.iter().all(|&id| graph.sort(id) == sort) { sort } else { Sort::Local },
+        // A group with a local task has parts in this process, so it is drawn as local.
+        kind: if tasks.iter().all(|&id| graph.kind(id) == kind) { kind } else { TaskKind::Local },
         is_output: drawn.is_output(),
         is_critical: false,
     }
 }
 
-/// One edge for all dependencies of one box on another, in the order of their first ones.
+/// One edge for all dependencies of one box on another, in the order of their first dependencies.
 fn edges(graph: &Graph, grouping: &Grouping, path: &[u32]) -> Vec<Edge> {
     let mut edges: Vec<Edge> = Vec::new();
     let mut numbers: HashMap<(u32, u32), u32> = HashMap::new();
-    // Most dependencies of one box are on the same box as the one before.
+    // Most dependencies join the same boxes as the dependency before.
     let mut last: Option<((u32, u32), u32)> = None;
     let mut on_path = vec![u32::MAX; if path.is_empty() { 0 } else { graph.num_tasks() }];
     path.windows(2).for_each(|pair| on_path[pair[1] as usize] = pair[0]);
@@ -195,14 +198,14 @@ fn edges(graph: &Graph, grouping: &Grouping, path: &[u32]) -> Vec<Edge> {
     edges
 }
 
-impl Shown {
-    /// The widest that a line may be, in pixels.
+impl SceneBox {
+    /// The maximum width of a line, in pixels.
     pub(super) const MAX_WIDTH: f64 = 210.0;
 
-    /// What is written in the box, cut where it does not fit.
+    /// The lines of the box, each cut to fit.
     pub(super) fn lines(&self) -> Vec<Cow<'_, str>> {
-        let name = text::cut(&self.name, text::FONT_SIZE, Shown::MAX_WIDTH);
-        let notes = self.notes.iter().map(|note| text::cut(note, text::SMALL_FONT_SIZE, Shown::MAX_WIDTH));
+        let name = text::cut(&self.name, text::FONT_SIZE, SceneBox::MAX_WIDTH);
+        let notes = self.notes.iter().map(|note| text::cut(note, text::SMALL_FONT_SIZE, SceneBox::MAX_WIDTH));
         std::iter::once(name).chain(notes).collect()
     }
 }

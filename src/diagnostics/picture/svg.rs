@@ -1,21 +1,23 @@
-//! A scene as an SVG that stands on its own.
+//! Writes a scene as a self-contained SVG.
 //!
-//! Everything is inside: the style, for light and for dark, and nothing that is loaded. No element has an id and every rule of the style
-//! begins with the picture's class, so that several pictures can be put into one page.
+//! The file contains its style, for light and for dark pages, and loads nothing. No element has an
+//! id, and every rule of the style begins with the picture's class, so that one page can contain
+//! several pictures.
 
 use super::color::{Color, ColorBy};
-use super::graph::Sort;
-use super::layout::{self, Layout, Point, Way};
-use super::scene::{Edge, Scene, Shown};
+use super::graph::TaskKind;
+use super::layout::{self, Layout, Point, RoutePath};
+use super::scene::{Edge, Scene, SceneBox};
 use super::text::{self, FONT_SIZE, SMALL_FONT_SIZE};
 use super::{Direction, Picture};
+use crate::diagnostics::units;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// Of edges.
+/// The colour of edges.
 pub(super) const LINE: Color = Color::rgb(0x7a, 0x85, 0x94);
-/// Of the critical path.
+/// The colour of the critical path.
 pub(super) const CRITICAL: Color = Color::rgb(0xcf, 0x3a, 0x2b);
 
 const MARGIN: f64 = 20.0;
@@ -36,7 +38,7 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     let legend_top = top + drawing.height + 22.0;
     let height = legend_top + legend.height(width - 2.0 * MARGIN) + MARGIN - 6.0;
 
-    let mut out = Out(String::new());
+    let mut out = SvgWriter(String::new());
     let (w, h) = (number(width.ceil()), number(height.ceil()));
     out.put(format_args!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"sprang-picture\" role=\"img\" width=\"{w}\" height=\"{h}\" \
@@ -58,11 +60,11 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     out.put(format_args!("<g transform=\"translate({} {})\">\n", number(left), number(top)));
     out.edges(&map, scene, &layout);
     for (((shown, lines), &size), &centre) in scene.boxes.iter().zip(&lines).zip(&sizes).zip(&layout.boxes) {
-        out.task(shown, lines, size, map.place(centre));
+        out.task(shown, lines, size, map.point(centre));
     }
     for (route, label) in layout.routes.iter().zip(&labels) {
         if let (Some(at), Some(label)) = (route.label, label) {
-            let at = map.place(at);
+            let at = map.point(at);
             out.put(format_args!("<text class=\"count\" x=\"{}\" y=\"{}\">", number(at.x), number(at.y + 3.5)));
             out.text(label);
             out.put(format_args!("</text>\n"));
@@ -74,24 +76,24 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     out.0
 }
 
-/// Where everything goes.
+/// A scene with its positions.
 pub(super) struct Drawing<'s> {
-    pub(super) map: Map,
+    pub(super) map: Orientation,
     pub(super) lines: Vec<Vec<Cow<'s, str>>>,
-    pub(super) sizes: Vec<Size>,
-    /// What is written at each edge.
+    pub(super) sizes: Vec<PageSize>,
+    /// The label of each edge.
     pub(super) labels: Vec<Option<String>>,
     pub(super) layout: Layout,
 }
 
 impl<'s> Drawing<'s> {
     pub(super) fn of(picture: &Picture, scene: &'s Scene) -> Self {
-        let map = Map { direction: picture.direction };
-        let lines: Vec<_> = scene.boxes.iter().map(Shown::lines).collect();
-        let mut sizes: Vec<Size> = lines.iter().map(|lines| size_of_box(lines)).collect();
+        let map = Orientation { direction: picture.direction };
+        let lines: Vec<_> = scene.boxes.iter().map(SceneBox::lines).collect();
+        let mut sizes: Vec<PageSize> = lines.iter().map(|lines| size_of_box(lines)).collect();
         align(scene, &mut sizes);
         let labels: Vec<Option<String>> =
-            scene.edges.iter().map(|edge| scene.is_collapsed.then(|| text::number(edge.count))).collect();
+            scene.edges.iter().map(|edge| scene.is_collapsed.then(|| units::count(edge.count as u64))).collect();
         let edges: Vec<layout::Edge> = scene
             .edges
             .iter()
@@ -100,11 +102,11 @@ impl<'s> Drawing<'s> {
                 from: edge.from,
                 to: edge.to,
                 label: label.as_ref().map(|label| {
-                    map.abstracted(Size { width: text::width(label, SMALL_FONT_SIZE) + 6.0, height: SMALL_LINE_HEIGHT })
+                    map.extent(PageSize { width: text::width(label, SMALL_FONT_SIZE) + 6.0, height: SMALL_LINE_HEIGHT })
                 }),
             })
             .collect();
-        let extents: Vec<Point> = sizes.iter().map(|&size| map.abstracted(size)).collect();
+        let extents: Vec<Point> = sizes.iter().map(|&size| map.extent(size)).collect();
         let layout = layout::layout(&extents, &edges);
         Drawing { map, lines, sizes, labels, layout }
     }
@@ -140,65 +142,66 @@ fn description(picture: &Picture, scene: &Scene) -> String {
     let mut description = picture.summary(scene);
     let mut outputs = scene.boxes.iter().filter(|shown| shown.is_output).map(|shown| shown.name.as_str());
     if let Some(first) = outputs.next() {
-        let _ = write!(description, "; output: {first}");
+        let _infallible = write!(description, "; output: {first}");
         match outputs.count() {
             0 => {}
-            more => _ = write!(description, " and {} more", text::number(more)),
+            more => _ = write!(description, " and {} more", units::count(more as u64)),
         }
     }
     if scene.path_len > 0 {
-        let _ = write!(description, "; {}", picture.path_summary(scene));
+        let _infallible = write!(description, "; {}", picture.path_summary(scene));
     }
     description
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Size {
+pub(super) struct PageSize {
     pub(super) width: f64,
     pub(super) height: f64,
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct PagePoint {
     pub(super) x: f64,
     pub(super) y: f64,
 }
 
-/// From along and across to the page.
-pub(super) struct Map {
+/// Maps distances along and across the flow to the page.
+pub(super) struct Orientation {
     direction: Direction,
 }
 
-impl Map {
-    fn abstracted(&self, Size { width, height }: Size) -> Point {
+impl Orientation {
+    fn extent(&self, PageSize { width, height }: PageSize) -> Point {
         match self.direction {
             Direction::Down => Point::new(width, height),
             Direction::Right => Point::new(height, width),
         }
     }
 
-    pub(super) fn place(&self, Point { across, along }: Point) -> Place {
+    pub(super) fn point(&self, Point { across, along }: Point) -> PagePoint {
         match self.direction {
-            Direction::Down => Place { x: across, y: along },
-            Direction::Right => Place { x: along, y: across },
+            Direction::Down => PagePoint { x: across, y: along },
+            Direction::Right => PagePoint { x: along, y: across },
         }
     }
 
-    pub(super) fn size(&self, extent: Point) -> Size {
-        let Place { x, y } = self.place(extent);
-        Size { width: x, height: y }
+    pub(super) fn size(&self, extent: Point) -> PageSize {
+        let PagePoint { x, y } = self.point(extent);
+        PageSize { width: x, height: y }
     }
 }
 
-fn size_of_box<T: AsRef<str>>(lines: &[T]) -> Size {
+fn size_of_box<T: AsRef<str>>(lines: &[T]) -> PageSize {
     let font_size = |i: usize| if i == 0 { FONT_SIZE } else { SMALL_FONT_SIZE };
     let widest = lines.iter().enumerate().map(|(i, line)| text::width(line.as_ref(), font_size(i))).fold(0.0, f64::max);
     let height = LINE_HEIGHT + (lines.len() - 1) as f64 * SMALL_LINE_HEIGHT + 12.0;
-    Size { width: (widest + 2.0 * PADDING).max(LEAST_WIDTH).ceil(), height }
+    PageSize { width: (widest + 2.0 * PADDING).max(LEAST_WIDTH).ceil(), height }
 }
 
-/// Gives boxes of one family one width where theirs are close, so that `step 9` and `step 10` stand in columns.
-fn align(scene: &Scene, sizes: &mut [Size]) {
+/// Gives the boxes of one family one width if their widths are close, so that `step 9` and `step
+/// 10` form a column.
+fn align(scene: &Scene, sizes: &mut [PageSize]) {
     const CLOSE: f64 = 32.0;
     let mut widest: HashMap<u32, f64> = HashMap::new();
     for (shown, size) in scene.boxes.iter().zip(&*sizes) {
@@ -213,7 +216,7 @@ fn align(scene: &Scene, sizes: &mut [Size]) {
     }
 }
 
-/// With one digit after the point, and no more than is needed.
+/// The number with at most one decimal.
 pub(super) fn number(number: f64) -> String {
     let tenths = (number * 10.0).round() as i64;
     match tenths % 10 {
@@ -222,12 +225,11 @@ pub(super) fn number(number: f64) -> String {
     }
 }
 
-struct Out(String);
+struct SvgWriter(String);
 
-impl Out {
+impl SvgWriter {
     fn put(&mut self, arguments: std::fmt::Arguments<'_>) {
-        // Writing to a string does not fail.
-        let _ = self.0.write_fmt(arguments);
+        let _infallible = self.0.write_fmt(arguments);
     }
 
     fn text(&mut self, text: &str) {
@@ -248,13 +250,14 @@ impl Out {
         self.put(format_args!("</{name}>\n"));
     }
 
-    /// The critical path comes last and so lies above the others; all heads of a kind are one path.
-    fn edges(&mut self, map: &Map, scene: &Scene, layout: &Layout) {
+    /// The critical path is drawn last, above the other edges. All arrow heads of one colour are
+    /// one path.
+    fn edges(&mut self, map: &Orientation, scene: &Scene, layout: &Layout) {
         for is_critical in [false, true] {
             let mut heads = String::new();
             for (edge, route) in scene.edges.iter().zip(&layout.routes) {
                 if edge.is_critical == is_critical {
-                    self.edge(map, edge, &route.way, &mut heads);
+                    self.edge(map, edge, &route.path, &mut heads);
                 }
             }
             if !heads.is_empty() {
@@ -264,46 +267,35 @@ impl Out {
         }
     }
 
-    fn edge(&mut self, map: &Map, edge: &Edge, way: &Way, heads: &mut String) {
-        let head = if edge.is_critical { Head { length: 8.5, half: 4.3 } } else { Head { length: 7.0, half: 3.2 } };
-        let mut d = String::new();
-        let mut put = |letter: &str, points: &[Point]| {
-            d.push_str(letter);
-            for (i, &point) in points.iter().enumerate() {
-                let Place { x, y } = map.place(point);
-                let _ = write!(d, "{}{} {}", if i == 0 { "" } else { " " }, number(x), number(y));
-            }
+    fn edge(&mut self, map: &Orientation, edge: &Edge, path: &RoutePath, heads: &mut String) {
+        let head = match edge.is_critical {
+            true => ArrowHead { length: 8.5, half: 4.3 },
+            false => ArrowHead { length: 7.0, half: 3.2 },
         };
-        match way {
-            Way::Through(points) => {
+        let mut data = PathData::new(map);
+        match path {
+            RoutePath::Through(points) => {
                 let [first, .., tip] = points[..] else { return };
                 let forward = if tip.along < first.along { -1.0 } else { 1.0 };
                 let end = head.put(heads, map, tip, Point::new(0.0, forward));
                 let mut points = points.clone();
                 points.pop();
-                // Where less than a head is left from the last turn, the turn ends at the head.
+                // If the head is longer than the last piece, the turn before it ends at the head.
                 while points.len() > 1 && points.last().is_some_and(|last| (last.along - end.along) * forward > 0.0) {
                     points.pop();
                 }
                 points.push(end);
-                put("M", &points[..1]);
-                points.windows(2).for_each(|ends| piece(&mut put, ends[0], ends[1]));
+                data.put_through(&points);
             }
-            Way::Loop([start, end, farthest]) => {
+            RoutePath::Loop([start, end, farthest]) => {
                 let reach = (farthest.across - start.across) * 4.0 / 3.0;
                 let tip = head.put(heads, map, *end, Point::new(-1.0, 0.0));
-                put("M", &[*start]);
-                put(
-                    "C",
-                    &[
-                        Point::new(start.across + reach, start.along - 7.0),
-                        Point::new(end.across + reach, end.along + 5.0),
-                        tip,
-                    ],
-                );
+                data.put("M", &[*start]);
+                let controls = [(start, -7.0), (end, 5.0)].map(|(it, by)| Point::new(it.across + reach, it.along + by));
+                data.put("C", &[controls[0], controls[1], tip]);
             }
         }
-        self.line(edge, &d);
+        self.line(edge, &data.text);
     }
 
     fn line(&mut self, edge: &Edge, d: &str) {
@@ -312,7 +304,7 @@ impl Out {
         self.put(format_args!("<path class=\"line{path}{order}\" d=\"{d}\"/>\n"));
     }
 
-    fn task<T: AsRef<str>>(&mut self, shown: &Shown, lines: &[T], size: Size, centre: Place) {
+    fn task<T: AsRef<str>>(&mut self, shown: &SceneBox, lines: &[T], size: PageSize, centre: PagePoint) {
         self.put(format_args!("<g>"));
         self.put(format_args!("<title>"));
         self.text(&tooltip(shown));
@@ -325,7 +317,7 @@ impl Out {
             true => self.put(format_args!(" stroke=\"{CRITICAL}\" stroke-width=\"2.2\"")),
             false => self.put(format_args!(" stroke=\"{border}\"")),
         }
-        if shown.sort == Sort::Local {
+        if shown.kind == TaskKind::Local {
             self.put(format_args!(" stroke-dasharray=\"5 3\""));
         }
         self.put(format_args!("/>"));
@@ -350,9 +342,9 @@ impl Out {
         self.put(format_args!("</g>\n"));
     }
 
-    fn rect(&mut self, shown: &Shown, size: Size, centre: Place, inset: f64) {
+    fn rect(&mut self, shown: &SceneBox, size: PageSize, centre: PagePoint, inset: f64) {
         let (width, height) = (size.width - 2.0 * inset, size.height - 2.0 * inset);
-        let radius = if shown.sort == Sort::Value { height / 2.0 } else { 6.0 - inset / 2.0 };
+        let radius = if shown.kind == TaskKind::Value { height / 2.0 } else { 6.0 - inset / 2.0 };
         self.put(format_args!(
             "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"{}\"",
             number(centre.x - width / 2.0),
@@ -364,67 +356,86 @@ impl Out {
     }
 }
 
-fn tooltip(shown: &Shown) -> String {
+fn tooltip(shown: &SceneBox) -> String {
     let mut tooltip = shown.name.clone();
     for note in &shown.notes {
-        let _ = write!(tooltip, "\n{note}");
+        let _infallible = write!(tooltip, "\n{note}");
     }
     let marks = [
         (shown.is_output, "an output"),
-        (shown.sort == Sort::Local, "stays in this process"),
-        (shown.sort == Sort::Value, "a value that is there already"),
+        (shown.kind == TaskKind::Local, "stays in this process"),
+        (shown.kind == TaskKind::Value, "a value"),
         (shown.is_critical, "on the critical path"),
     ];
     for (_, mark) in marks.iter().filter(|(is_so, _)| *is_so) {
-        let _ = write!(tooltip, "\n{mark}");
+        let _infallible = write!(tooltip, "\n{mark}");
     }
     tooltip
 }
 
-/// From one point of a way to the next.
-pub(super) fn piece(put: &mut impl FnMut(&str, &[Point]), from: Point, to: Point) {
-    if (from.across - to.across).abs() < 0.05 {
-        put("L", &[to]);
-    } else {
-        let middle = (from.along + to.along) / 2.0;
-        put("C", &[Point::new(from.across, middle), Point::new(to.across, middle), to]);
+/// The `d` attribute of a path.
+pub(super) struct PathData<'m> {
+    map: &'m Orientation,
+    pub(super) text: String,
+}
+
+impl<'m> PathData<'m> {
+    pub(super) fn new(map: &'m Orientation) -> Self {
+        PathData { map, text: String::new() }
+    }
+
+    pub(super) fn put(&mut self, command: &str, points: &[Point]) {
+        self.text.push_str(command);
+        for (i, &point) in points.iter().enumerate() {
+            let PagePoint { x, y } = self.map.point(point);
+            let space = if i == 0 { "" } else { " " };
+            let _infallible = write!(self.text, "{space}{} {}", number(x), number(y));
+        }
+    }
+
+    /// Lines where two points have one position across the flow, and curves elsewhere.
+    pub(super) fn put_through(&mut self, points: &[Point]) {
+        self.put("M", &points[..points.len().min(1)]);
+        for ends in points.windows(2) {
+            let (from, to) = (ends[0], ends[1]);
+            if (from.across - to.across).abs() < 0.05 {
+                self.put("L", &[to]);
+            } else {
+                let middle = (from.along + to.along) / 2.0;
+                self.put("C", &[Point::new(from.across, middle), Point::new(to.across, middle), to]);
+            }
+        }
     }
 }
 
-struct Head {
+struct ArrowHead {
     length: f64,
     half: f64,
 }
 
-impl Head {
-    /// Adds a head with this tip that points in this direction, and returns where the line to it ends.
-    fn put(&self, heads: &mut String, map: &Map, tip: Point, direction: Point) -> Point {
-        let base = Point::new(tip.across - direction.across * self.length, tip.along - direction.along * self.length);
-        let aside = Point::new(direction.along * self.half, direction.across * self.half);
-        let corners = [
-            tip,
-            Point::new(base.across + aside.across, base.along + aside.along),
-            Point::new(base.across - aside.across, base.along - aside.along),
-        ];
-        for (letter, corner) in ["M", "L", "L"].iter().zip(corners) {
-            let Place { x, y } = map.place(corner);
-            let _ = write!(heads, "{letter}{} {}", number(x), number(y));
-        }
+impl ArrowHead {
+    /// Adds a head with this tip and direction. Returns the point where the line to it ends.
+    fn put(&self, heads: &mut String, map: &Orientation, tip: Point, direction: Point) -> Point {
+        let back = |by: f64| Point::new(tip.across - direction.across * by, tip.along - direction.along * by);
+        let base = back(self.length);
+        let corner = |half: f64| Point::new(base.across + direction.along * half, base.along + direction.across * half);
+        let mut data = PathData::new(map);
+        [("M", tip), ("L", corner(self.half)), ("L", corner(-self.half))]
+            .iter()
+            .for_each(|&(command, point)| data.put(command, &[point]));
+        heads.push_str(&data.text);
         heads.push('Z');
-        Point::new(
-            tip.across - direction.across * (self.length - 1.0),
-            tip.along - direction.along * (self.length - 1.0),
-        )
+        back(self.length - 1.0)
     }
 }
 
-/// What the marks mean, of those that there are.
+/// The meaning of the marks that the picture contains.
 struct Legend {
-    entries: Vec<(Sample, String)>,
+    entries: Vec<(LegendMark, String)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Sample {
+enum LegendMark {
     None,
     Output,
     Local,
@@ -439,26 +450,26 @@ impl Legend {
     const ROW: f64 = 16.0;
 
     fn of(picture: &Picture, scene: &Scene) -> Legend {
-        let mut entries = vec![(Sample::None, picture.summary(scene))];
-        let mut add = |is_there: bool, sample: Sample, words: &str| {
+        let mut entries = vec![(LegendMark::None, picture.summary(scene))];
+        let mut add = |is_there: bool, sample: LegendMark, words: &str| {
             if is_there {
                 entries.push((sample, words.to_owned()));
             }
         };
-        add(scene.boxes.iter().any(|shown| shown.is_output), Sample::Output, "output");
-        add(scene.path_len > 0, Sample::Path, &picture.path_summary(scene));
-        add(scene.boxes.iter().any(|shown| shown.sort == Sort::Local), Sample::Local, "stays in this process");
-        add(scene.boxes.iter().any(|shown| shown.sort == Sort::Value), Sample::Value, "value");
-        add(scene.edges.iter().any(|edge| !edge.has_values), Sample::Order, "order only");
+        add(scene.boxes.iter().any(|shown| shown.is_output), LegendMark::Output, "output");
+        add(scene.path_len > 0, LegendMark::Path, &picture.path_summary(scene));
+        add(scene.boxes.iter().any(|shown| shown.kind == TaskKind::Local), LegendMark::Local, "stays in this process");
+        add(scene.boxes.iter().any(|shown| shown.kind == TaskKind::Value), LegendMark::Value, "value");
+        add(scene.edges.iter().any(|edge| !edge.has_values), LegendMark::Order, "order only");
         let by_rank = picture.paint.is_none() && picture.color_by == ColorBy::Rank;
-        add(by_rank && scene.boxes.len() > 1, Sample::Scale, "first to last");
+        add(by_rank && scene.boxes.len() > 1, LegendMark::Scale, "first to last");
         Legend { entries }
     }
 
-    fn width_of(sample: Sample, words: &str) -> f64 {
+    fn width_of(sample: LegendMark, words: &str) -> f64 {
         let sample_width = match sample {
-            Sample::None => 0.0,
-            Sample::Scale => 62.0,
+            LegendMark::None => 0.0,
+            LegendMark::Scale => 62.0,
             _ => 27.0,
         };
         sample_width + text::width(words, SMALL_FONT_SIZE)
@@ -468,7 +479,7 @@ impl Legend {
         self.entries.iter().map(|(sample, words)| Legend::width_of(*sample, words)).fold(0.0, f64::max)
     }
 
-    /// The place of each entry, from the left and in rows.
+    /// The distance from the left and the row of each entry.
     fn places(&self, width: f64) -> Vec<(f64, usize)> {
         let (mut x, mut row) = (0.0, 0);
         let mut places = Vec::with_capacity(self.entries.len());
@@ -487,7 +498,7 @@ impl Legend {
         (self.places(width).last().map_or(0, |&(_, row)| row) + 1) as f64 * Legend::ROW
     }
 
-    fn write(&self, out: &mut Out, top: f64, width: f64) {
+    fn write(&self, out: &mut SvgWriter, top: f64, width: f64) {
         for ((sample, words), (x, row)) in self.entries.iter().zip(self.places(width)) {
             let (x, y) = (MARGIN + x, top + row as f64 * Legend::ROW);
             let middle = number(y + 5.5);
@@ -504,15 +515,15 @@ impl Legend {
                 format!("<path class=\"line {class}\" d=\"M{} {middle}L{} {middle}\"/>", number(x), number(x + 21.0))
             };
             out.0.push_str(&match sample {
-                Sample::None => String::new(),
-                Sample::Output => rect(0.0, "rx=\"3\"") + &rect(2.5, "rx=\"1.5\""),
-                Sample::Local => rect(0.0, "rx=\"3\" stroke-dasharray=\"4 2\""),
-                Sample::Value => rect(0.0, "rx=\"5.5\""),
-                Sample::Path => line("path"),
-                Sample::Order => line("order"),
-                Sample::Scale => (0..8).fold(String::new(), |mut bar, i| {
+                LegendMark::None => String::new(),
+                LegendMark::Output => rect(0.0, "rx=\"3\"") + &rect(2.5, "rx=\"1.5\""),
+                LegendMark::Local => rect(0.0, "rx=\"3\" stroke-dasharray=\"4 2\""),
+                LegendMark::Value => rect(0.0, "rx=\"5.5\""),
+                LegendMark::Path => line("path"),
+                LegendMark::Order => line("order"),
+                LegendMark::Scale => (0..8).fold(String::new(), |mut bar, i| {
                     let (x, color) = (number(x + f64::from(i) * 7.0), Color::scale(f64::from(i) / 7.0));
-                    let _ =
+                    let _infallible =
                         write!(bar, "<rect x=\"{x}\" y=\"{}\" width=\"7\" height=\"11\" fill=\"{color}\"/>", number(y));
                     bar
                 }),
@@ -530,7 +541,7 @@ mod tests {
     use super::number;
 
     #[test]
-    fn numbers_have_one_digit_after_the_point() {
+    fn numbers_have_at_most_one_decimal() {
         assert_eq!(number(12.0), "12");
         assert_eq!(number(12.34), "12.3");
         assert_eq!(number(-0.26), "-0.3");

@@ -1,16 +1,18 @@
-//! Text that fits its box, without a font.
+//! Measures and cuts text without a font.
 //!
-//! Nobody knows here which font a viewer has. Widths are those of the wider of two common families of sans fonts (the one with the
-//! metrics of Arial and Helvetica, and DejaVu Sans, which is Verdana's), so a label is seldom wider than what is said here.
+//! The viewer's font is unknown. The widths are those of the wider of two common sans fonts: one
+//! with the metrics of Arial and Helvetica, and DejaVu Sans, which has the metrics of Verdana. So a
+//! label is seldom wider than its width here.
 
+use crate::diagnostics::units;
 use std::borrow::Cow;
 
-/// Of labels, in pixels.
+/// The font size of labels, in pixels.
 pub(super) const FONT_SIZE: f64 = 12.0;
-/// Of everything that is written smaller: counts, notes, the legend.
+/// The font size of counts, notes and the legend.
 pub(super) const SMALL_FONT_SIZE: f64 = 10.0;
 
-/// Of the characters from space to tilde, in hundredths of the font size.
+/// The widths of the characters from space to tilde, in hundredths of the font size.
 const ASCII: [u8; 95] = [
     32, 41, 46, 84, 64, 96, 78, 28, 40, 40, 50, 84, 32, 37, 32, 34, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 34, 34, 84,
     84, 84, 56, 102, 69, 69, 73, 77, 67, 62, 78, 76, 30, 50, 67, 56, 87, 75, 79, 67, 79, 73, 67, 62, 74, 69, 99, 69,
@@ -22,10 +24,10 @@ const ASCII: [u8; 95] = [
 fn width_of(c: char) -> u32 {
     match u32::from(c) {
         code @ 0x20..0x7f => u32::from(ASCII[code as usize - 0x20]),
-        _ if joins_the_one_before(c) => 0,
+        _ if is_combining(c) => 0,
         0xa0..0x250 => 80,
         0x250..0x1100 => 95,
-        // Scripts without letters to fall back on are drawn in squares, about one font size wide; emoji are wider.
+        // Characters of most other scripts are about one font size wide; emoji are wider.
         0x1f000..0x20000 => 140,
         0x2026 => 100,
         0x2000..0x2070 => 64,
@@ -35,22 +37,24 @@ fn width_of(c: char) -> u32 {
     }
 }
 
-/// Whether the character is drawn on, or changes, the one before it, so that a name is not cut between the two.
-fn joins_the_one_before(c: char) -> bool {
+/// Whether the character is drawn on the one before it or changes it. A name is not cut between the
+/// two.
+fn is_combining(c: char) -> bool {
     matches!(u32::from(c),
         0x300..0x370 | 0x483..0x48a | 0x591..0x5be | 0x610..0x61b | 0x64b..0x660 | 0x1ab0..0x1b00 | 0x1dc0..0x1e00
         | 0x200b..0x200e | 0x20d0..0x2100 | 0xfe00..0xfe10 | 0xfe20..0xfe30 | 0x1f3fb..0x1f400 | 0xe0000..0xe0200)
 }
 
-/// How wide the text is, in pixels.
+/// The width of the text, in pixels.
 pub(super) fn width(text: &str, font_size: f64) -> f64 {
     f64::from(text.chars().map(width_of).sum::<u32>()) * font_size / 100.0
 }
 
-/// The text in one line, with nothing in it that is not seen as itself.
+/// The text in one line, with every character visible.
 ///
-/// White space becomes a space, control characters the pictures that Unicode has of them. Characters that turn the direction of what
-/// follows, and those that no text may hold, become the replacement character. A name that shows nothing is shown in quotes.
+/// Each line break or tab becomes a space, and each control character the Unicode picture of it.
+/// Characters that change the writing direction, and characters that XML forbids, become the
+/// replacement character. A blank name is shown in quotes.
 pub(super) fn in_one_line(text: &str) -> Cow<'_, str> {
     if text.trim().is_empty() {
         return Cow::Owned(format!("{text:?}"));
@@ -72,12 +76,13 @@ fn visible(c: char) -> char {
     }
 }
 
-/// Whether XML lets a text hold the character.
+/// Whether XML allows the character.
 pub(super) fn is_character(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// The text cut in its middle to fit the width; the end stays, because names often end in what tells them apart.
+/// The text, cut in its middle to fit the width. The end stays, because names often differ at their
+/// ends.
 pub(super) fn cut(text: &str, font_size: f64, max_width: f64) -> Cow<'_, str> {
     const ELLIPSIS: char = '…';
     if width(text, font_size) <= max_width {
@@ -92,14 +97,14 @@ pub(super) fn cut(text: &str, font_size: f64, max_width: f64) -> Cow<'_, str> {
         if used > room_at_the_end {
             break;
         }
-        if !joins_the_one_before(c) {
+        if !is_combining(c) {
             end = at;
         }
     }
     let mut start = 0;
     let mut used = width_units(&text[end..]);
     for (at, c) in text.char_indices() {
-        // What joins the last character comes along; it takes no room.
+        // A combining character has no width, so it stays with the last character.
         used += width_of(c);
         if used > room {
             break;
@@ -113,25 +118,12 @@ fn width_units(text: &str) -> u32 {
     text.chars().map(width_of).sum()
 }
 
-/// A number with its thousands apart.
-pub(super) fn number(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push('\u{a0}');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// `1 task`, `2 tasks`.
-pub(super) fn count(number_of: usize, one: &str, more: &str) -> String {
-    format!("{} {}", number(number_of), if number_of == 1 { one } else { more })
+pub(super) fn count(number: usize, one: &str, more: &str) -> String {
+    format!("{} {}", units::count(number as u64), if number == 1 { one } else { more })
 }
 
-/// A name with every number in it replaced by `#`, so that names that count are one.
+/// A name with every number in it replaced by `#`, so that numbered names become one.
 pub(in crate::diagnostics) fn without_numbers(name: &str) -> String {
     let mut pattern = String::with_capacity(name.len());
     for c in name.chars() {
@@ -177,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_seen_is_made_visible() {
+    fn invisible_characters_become_visible() {
         assert_eq!(in_one_line("two\nlines\u{0}"), "two lines\u{2400}");
         assert_eq!(in_one_line("a\u{202e}b\u{ffff}\u{7f}"), "a\u{fffd}b\u{fffd}\u{2421}");
         assert_eq!(in_one_line(""), "\"\"");
@@ -185,10 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn names_that_count_are_one() {
+    fn numbered_names_become_one() {
         assert_eq!(without_numbers("read 2000"), "read #");
         assert_eq!(without_numbers("x-1.5-22"), "x-#.#-#");
-        assert_eq!(number(1), "1");
-        assert_eq!(number(1_234_567), "1\u{a0}234\u{a0}567");
     }
 }

@@ -1,72 +1,79 @@
-//! The graph of a run, in colours that say what was measured.
+//! Pictures of a run: the graph, coloured by a measurement.
 
 use super::{Outcome, RunProfile};
-use crate::diagnostics::picture::{Color, Drawn, Picture, Sort, Tint};
+use crate::diagnostics::picture::{Color, Picture, TaskBox, TaskKind, Tint};
 use crate::diagnostics::units;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the colours of a run's [picture](RunProfile::picture_of) say.
+/// The meaning of the colours in a run's [picture](RunProfile::picture_of).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Aspect {
-    /// How long tasks took.
+    /// The duration of tasks.
     #[default]
     Time,
-    /// How large their values were.
+    /// The size of their values.
     Memory,
-    /// What became of them.
+    /// The final state of tasks.
     State,
 }
 
-/// What became of a task.
+/// The final state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum TaskState {
     Finished,
-    /// At a later attempt than the first.
+    /// Finished at a later attempt than the first, or its last known attempt was retried.
     Retried,
     Failed,
     Cancelled,
     NotCalled,
-    /// It is a value, or not in the sample.
+    /// A value, or a task that is not in the sample.
     Unknown,
 }
 
-impl State {
-    /// The gravest last: a group looks like the worst of its tasks.
-    const ALL: [State; 6] =
-        [State::Unknown, State::Finished, State::Retried, State::NotCalled, State::Cancelled, State::Failed];
+impl TaskState {
+    /// The worst last: a group has the colour of its worst task.
+    const ALL: [TaskState; 6] = [
+        TaskState::Unknown,
+        TaskState::Finished,
+        TaskState::Retried,
+        TaskState::NotCalled,
+        TaskState::Cancelled,
+        TaskState::Failed,
+    ];
 
     fn word(self) -> &'static str {
         match self {
-            State::Finished => "finished",
-            State::Retried => "tried again",
-            State::Failed => "failed",
-            State::Cancelled => "cancelled",
-            State::NotCalled => "not called",
-            State::Unknown => "",
+            TaskState::Finished => "finished",
+            TaskState::Retried => "retried",
+            TaskState::Failed => "failed",
+            TaskState::Cancelled => "cancelled",
+            TaskState::NotCalled => "not called",
+            TaskState::Unknown => "",
         }
     }
 
     fn color(self) -> Color {
         match self {
-            State::Finished => Color::rgb(0xb9, 0xe2, 0xb6),
-            State::Retried => Color::rgb(0xf7, 0xdf, 0x8c),
-            State::Failed => Color::rgb(0xe5, 0x62, 0x55),
-            State::Cancelled => Color::rgb(0xd3, 0xc1, 0xee),
-            State::NotCalled => Color::rgb(0xd8, 0xdc, 0xe1),
-            State::Unknown => Color::rgb(0xee, 0xf1, 0xf5),
+            TaskState::Finished => Color::rgb(0xb9, 0xe2, 0xb6),
+            TaskState::Retried => Color::rgb(0xf7, 0xdf, 0x8c),
+            TaskState::Failed => Color::rgb(0xe5, 0x62, 0x55),
+            TaskState::Cancelled => Color::rgb(0xd3, 0xc1, 0xee),
+            TaskState::NotCalled => Color::rgb(0xd8, 0xdc, 0xe1),
+            TaskState::Unknown => Color::rgb(0xee, 0xf1, 0xf5),
         }
     }
 }
 
 impl RunProfile {
-    /// Draws the graph, in colours and with notes that say how long each task took, and with the critical path by time.
+    /// Draws the graph with the duration of each task, as its colour and as a note. The critical
+    /// path is the one by time.
     pub fn picture(&self) -> Picture {
         self.picture_of(Aspect::Time)
     }
 
-    /// Draws the graph in colours that say what became of its tasks, or how large their values were. The critical path is that by time.
+    /// Draws the graph, coloured by this aspect of its tasks. The critical path is the one by time.
     ///
     /// # Examples
     /// ```
@@ -99,11 +106,11 @@ impl RunProfile {
             }
             Aspect::State => {
                 let states = self.states();
-                picture.color_with(move |drawn: &Drawn<'_>| {
-                    let count = |state: State| drawn.tasks().filter(|&id| states[id] == state).count() as u64;
-                    let counts: Vec<(State, u64)> = State::ALL.iter().map(|&it| (it, count(it))).collect();
+                picture.color_with(move |task_box: &TaskBox<'_>| {
+                    let count = |state: TaskState| task_box.tasks().filter(|&id| states[id] == state).count() as u64;
+                    let counts: Vec<(TaskState, u64)> = TaskState::ALL.iter().map(|&it| (it, count(it))).collect();
                     let there = || counts.iter().filter(|(_, count)| *count > 0);
-                    let worst = there().next_back().map_or(State::Unknown, |&(state, _)| state);
+                    let worst = there().next_back().map_or(TaskState::Unknown, |&(state, _)| state);
                     let words: Vec<String> = match there().count() {
                         1 => vec![worst.word().to_owned()],
                         _ => {
@@ -116,23 +123,23 @@ impl RunProfile {
         }
     }
 
-    fn states(&self) -> Vec<State> {
-        // In a sample nothing is known of the others.
-        let unrecorded = if self.is_sample { State::Unknown } else { State::NotCalled };
-        let is_value = |id: usize| self.graph.sort(id as u32) == Sort::Value;
-        let mut states: Vec<State> =
-            (0..self.num_tasks()).map(|id| if is_value(id) { State::Unknown } else { unrecorded }).collect();
+    fn states(&self) -> Vec<TaskState> {
+        // In a sample, a task without a record may have run.
+        let unrecorded = if self.is_sample { TaskState::Unknown } else { TaskState::NotCalled };
+        let is_value = |id: usize| self.graph.kind(id as u32) == TaskKind::Value;
+        let mut states: Vec<TaskState> =
+            (0..self.num_tasks()).map(|id| if is_value(id) { TaskState::Unknown } else { unrecorded }).collect();
         let mut last = vec![0; self.num_tasks()];
         for record in &self.records {
             let id = record.id as usize;
             if record.attempt >= last[id] {
                 last[id] = record.attempt;
                 states[id] = match record.outcome {
-                    Outcome::Finished if record.attempt > 1 => State::Retried,
-                    Outcome::Finished => State::Finished,
-                    Outcome::Failed => State::Failed,
-                    Outcome::Retried => State::Retried,
-                    Outcome::Cancelled => State::Cancelled,
+                    Outcome::Finished if record.attempt > 1 => TaskState::Retried,
+                    Outcome::Finished => TaskState::Finished,
+                    Outcome::Failed => TaskState::Failed,
+                    Outcome::Retried => TaskState::Retried,
+                    Outcome::Cancelled => TaskState::Cancelled,
                 };
             }
         }
@@ -140,16 +147,16 @@ impl RunProfile {
     }
 }
 
-/// A task alone is as dark as its share of the largest, a group as its share of all.
+/// Colours a single task by its share of the largest weight, and a group by its share of the sum.
 fn shares(
     weights: Arc<[f64]>,
     note: impl Fn(f64) -> String + Send + Sync,
-) -> impl Fn(&Drawn<'_>) -> Tint + Send + Sync {
+) -> impl Fn(&TaskBox<'_>) -> Tint + Send + Sync {
     let largest = weights.iter().copied().fold(0.0, f64::max).max(1.0);
     let total = weights.iter().sum::<f64>().max(1.0);
-    move |drawn: &Drawn<'_>| {
-        let weight: f64 = drawn.tasks().map(|id| weights[id]).sum();
-        let place = if drawn.tasks().len() == 1 { weight / largest } else { weight / total };
+    move |task_box: &TaskBox<'_>| {
+        let weight: f64 = task_box.tasks().map(|id| weights[id]).sum();
+        let place = if task_box.tasks().len() == 1 { weight / largest } else { weight / total };
         Tint::from(Color::scale(place.sqrt())).note(note(weight))
     }
 }

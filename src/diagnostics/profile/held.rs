@@ -1,6 +1,6 @@
-//! Which values a run held, from when to when, and for whom.
+//! The values that a run held, from when to when, and for which task.
 //!
-//! Nobody had to be told: a value is there from the end of its task to the end of the last one that reads it, and both are recorded.
+//! A value lives from the end of its task to the end of its last reader, and both are recorded.
 
 use super::{Outcome, RunProfile};
 use std::collections::{BTreeMap, HashMap};
@@ -11,13 +11,13 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Peak {
-    /// When.
+    /// The time of the moment.
     pub at: Duration,
-    /// How many values there were.
+    /// The number of values.
     pub num_values: usize,
-    /// How many bytes they had, as far as that is known.
+    /// The known bytes of these values.
     pub bytes: u64,
-    /// Whose they were, those with the most bytes first.
+    /// The values by name, the name with the most bytes first.
     pub held: Vec<HeldValues>,
 }
 
@@ -25,19 +25,19 @@ pub struct Peak {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HeldValues {
-    /// The name of their tasks, with `#` for numbers in it.
+    /// The name of their tasks, with `#` in place of each number.
     pub name: Arc<str>,
-    /// How many there are.
+    /// The number of values.
     pub count: usize,
-    /// How many bytes they have, as far as that is known.
+    /// The known bytes of these values.
     pub bytes: u64,
-    /// The name of the tasks that most of them are held for; `None` if they are outputs.
+    /// The name of the tasks that will read most of these values; `None` for outputs.
     pub held_for: Option<Arc<str>>,
 }
 
-/// A value, from its task to its last reader.
+/// The lifetime of a value, from the end of its task to the end of its last reader.
 #[derive(Clone, Copy, Debug)]
-struct Life {
+struct Lifetime {
     id: u32,
     from_ns: u64,
     to_ns: u64,
@@ -45,20 +45,22 @@ struct Life {
 }
 
 impl RunProfile {
-    /// How many values there were at once, at each moment that this changed: from the end of a task to the end of its last reader, or of the
-    /// run for outputs.
+    /// The number of live values, at each moment that it changes. A value lives from the end of
+    /// its task to the end of its last reader; an output lives to the end of the run.
     ///
-    /// In a sample, the tasks that are recorded stand for the others.
+    /// In a sample, only recorded tasks count.
     pub fn live_values(&self) -> Vec<(Duration, usize)> {
-        steps(&self.lives(), |_| 1).into_iter().map(|(at, count)| (at, count as usize)).collect()
+        steps(&self.lifetimes(), |_| 1).into_iter().map(|(at, count)| (at, count as usize)).collect()
     }
 
-    /// How many bytes of values there were at once, in the same way; see [`TaskRecord::value`](super::TaskRecord::value) for what is counted.
+    /// The bytes of live values, at each moment that they change. A value counts with its
+    /// [`TaskRecord::value`](super::TaskRecord::value).
     pub fn live_bytes(&self) -> Vec<(Duration, u64)> {
-        steps(&self.lives(), |life| life.bytes)
+        steps(&self.lifetimes(), |lifetime| lifetime.bytes)
     }
 
-    /// When the values of the run took the most memory, and whose they were; `None` if there was none.
+    /// The moment at which the values of the run took the most memory, and the values of that
+    /// moment. `None` if no value was held.
     ///
     /// # Examples
     /// ```
@@ -68,25 +70,26 @@ impl RunProfile {
     /// let sum = delayed(|parts: Refs<u64>| parts.iter().sum::<u64>(), (&parts,)).name("sum");
     /// let (_, profile) = sprang::profile(|| sum.compute());
     /// let peak = profile.runs()[0].peak().unwrap();
-    /// assert_eq!((peak.num_values, peak.bytes), (6, 48)); // the sum is there before its parts go
+    /// assert_eq!((peak.num_values, peak.bytes), (6, 48)); // the sum exists before its parts are dropped
     /// let parts = &peak.held[0];
     /// assert_eq!((&*parts.name, parts.count, parts.bytes), ("part #", 5, 40));
     /// assert_eq!(parts.held_for.as_deref(), Some("sum"));
     /// ```
     pub fn peak(&self) -> Option<Peak> {
-        let lives = self.lives();
+        let lifetimes = self.lifetimes();
         let highest = |steps: Vec<(Duration, u64)>| steps.into_iter().reduce(|a, b| if b.1 > a.1 { b } else { a });
-        let (at, bytes) = highest(steps(&lives, |life| life.bytes))?;
+        let (at, bytes) = highest(steps(&lifetimes, |lifetime| lifetime.bytes))?;
         let at_ns = at.as_nanos() as u64;
-        // What begins at that moment is there, and what ends then is not gone yet.
-        let held: Vec<Life> = lives.into_iter().filter(|life| life.from_ns <= at_ns && at_ns <= life.to_ns).collect();
+        // Values that begin or end at this moment are both alive.
+        let held: Vec<Lifetime> =
+            lifetimes.into_iter().filter(|lifetime| lifetime.from_ns <= at_ns && at_ns <= lifetime.to_ns).collect();
         let held_for = self.readers_after(at_ns, &held);
         let mut by_family: BTreeMap<u32, (usize, u64, HashMap<u32, usize>)> = BTreeMap::new();
-        for life in &held {
-            let (count, bytes, readers) = by_family.entry(self.graph.family(life.id)).or_default();
+        for lifetime in &held {
+            let (count, bytes, readers) = by_family.entry(self.graph.family(lifetime.id)).or_default();
             *count += 1;
-            *bytes += life.bytes;
-            if let Some(&reader) = held_for.get(&life.id) {
+            *bytes += lifetime.bytes;
+            if let Some(&reader) = held_for.get(&lifetime.id) {
                 *readers.entry(reader).or_default() += 1;
             }
         }
@@ -102,10 +105,10 @@ impl RunProfile {
         Some(Peak { at, num_values: held.len(), bytes, held: rows })
     }
 
-    /// For each of these values the family of its last reader, unless that has ended before.
-    fn readers_after(&self, at_ns: u64, held: &[Life]) -> HashMap<u32, u32> {
+    /// For each of these values, the family of its last reader, unless that reader ended before.
+    fn readers_after(&self, at_ns: u64, held: &[Lifetime]) -> HashMap<u32, u32> {
         let ended = self.ended_ns();
-        let mut last: HashMap<u32, (u64, u32)> = held.iter().map(|life| (life.id, (0, u32::MAX))).collect();
+        let mut last: HashMap<u32, (u64, u32)> = held.iter().map(|lifetime| (lifetime.id, (0, u32::MAX))).collect();
         for id in 0..self.num_tasks() as u32 {
             let at = ended[id as usize].unwrap_or(u64::MAX);
             for input in self.graph.inputs(id).0 {
@@ -117,7 +120,7 @@ impl RunProfile {
         last.into_iter().filter(|(_, (_, reader))| *reader != u32::MAX).map(|(id, (_, reader))| (id, reader)).collect()
     }
 
-    /// When each task gave its value, as far as that is recorded.
+    /// When each task returned its value, if that is recorded.
     pub(super) fn ended_ns(&self) -> Vec<Option<u64>> {
         let mut ended = vec![None; self.num_tasks()];
         for record in self.records.iter().filter(|record| record.outcome == Outcome::Finished) {
@@ -126,8 +129,8 @@ impl RunProfile {
         ended
     }
 
-    /// The values that somebody reads.
-    fn lives(&self) -> Vec<Life> {
+    /// The values that a task or the caller reads.
+    fn lifetimes(&self) -> Vec<Lifetime> {
         let ended = self.ended_ns();
         let mut dropped: Vec<Option<u64>> = vec![None; self.num_tasks()];
         for id in 0..self.num_tasks() as u32 {
@@ -139,23 +142,28 @@ impl RunProfile {
         let end = self.ended.map(|ended| ended.as_nanos() as u64);
         self.graph.outputs().iter().for_each(|&id| dropped[id as usize] = end);
         let finished = self.records.iter().filter(|record| record.outcome == Outcome::Finished);
-        let lives = finished.filter_map(|record| {
+        let lifetimes = finished.filter_map(|record| {
             let from_ns = record.started_ns + record.ran_ns;
             let bytes = record.value().map_or(0, |size| size.bytes);
-            dropped[record.id as usize].map(|to_ns| Life { id: record.id, from_ns, to_ns: to_ns.max(from_ns), bytes })
+            dropped[record.id as usize].map(|to_ns| Lifetime {
+                id: record.id,
+                from_ns,
+                to_ns: to_ns.max(from_ns),
+                bytes,
+            })
         });
-        lives.collect()
+        lifetimes.collect()
     }
 }
 
-/// The sum over all that live, at each moment that it changes.
-fn steps(lives: &[Life], weight: impl Fn(&Life) -> u64) -> Vec<(Duration, u64)> {
-    let mut changes: Vec<(u64, i64)> = Vec::with_capacity(2 * lives.len());
-    for life in lives {
-        let weight = weight(life) as i64;
-        changes.extend([(life.from_ns, weight), (life.to_ns, -weight)]);
+/// The sum over all live values, at each moment that it changes.
+fn steps(lifetimes: &[Lifetime], weight: impl Fn(&Lifetime) -> u64) -> Vec<(Duration, u64)> {
+    let mut changes: Vec<(u64, i64)> = Vec::with_capacity(2 * lifetimes.len());
+    for lifetime in lifetimes {
+        let weight = weight(lifetime) as i64;
+        changes.extend([(lifetime.from_ns, weight), (lifetime.to_ns, -weight)]);
     }
-    // A value is there before the one it is made of goes.
+    // A value begins before the values that it is made of end.
     changes.sort_unstable_by_key(|&(at, change)| (at, -change));
     let mut sum = 0;
     let step = |(at, change): (u64, i64)| {

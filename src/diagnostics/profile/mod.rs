@@ -1,8 +1,9 @@
-//! Where the time of runs went.
+//! Measures runs: where the time went.
 //!
-//! A [`Profiler`] is a [`Callback`](crate::callback::Callback) that keeps a record of every task it is told of; [`profile`] attaches one to
-//! what a piece of code computes. What it has collected is a [`Profile`]: a table by name, the critical path, how many tasks ran at once, and files for
-//! spreadsheets, for Perfetto and for a browser.
+//! A [`Profiler`] is a [`Callback`](crate::callback::Callback) that records every task. [`profile`]
+//! attaches one to the runs of a piece of code. The result is a [`Profile`]: a table by name, the
+//! critical path, the number of tasks that ran at once, and files for spreadsheets, for Perfetto
+//! and for a browser.
 //!
 //! ```
 //! use sprang::{Refs, delayed};
@@ -25,20 +26,22 @@
 //! # Ok::<_, sprang::Error>(())
 //! ```
 //!
-//! # What it costs
+//! # Cost
 //!
-//! About 0.1 µs for a task on threads, half of it two looks at the clock (bench `callbacks`), and 64 bytes, up to [`max_records`](Profiler::max_records). Beyond that the profile becomes a
-//! sample, evenly drawn, and [says so](Profile::sampling).
+//! About 0.1 µs for each task on threads, half of it for reading the clock twice (bench
+//! `callbacks`), and 64 bytes, up to [`max_records`](Profiler::max_records). Above this limit the
+//! profile becomes an even [sample](Profile::sampling).
 
 mod aspect;
 mod export;
 mod held;
 #[cfg(feature = "files")]
 mod import;
-mod json;
 mod recorder;
 mod report;
+mod report_data;
 mod resources;
+mod schema;
 
 pub use aspect::Aspect;
 pub use held::{HeldValues, Peak};
@@ -49,7 +52,7 @@ pub use resources::ResourceSample;
 #[cfg(feature = "dashboard")]
 pub(super) use resources::system;
 
-use super::picture::{Graph, Sort};
+use super::picture::{Graph, TaskKind};
 use super::units;
 use crate::engine::callback::{self, RunId, ValueSize, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
@@ -62,7 +65,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Profiles what `body` computes on this thread, with what is nested in it.
+/// Profiles the runs that `body` starts on this thread, and the runs nested in them.
 ///
 /// # Examples
 /// ```
@@ -76,17 +79,17 @@ pub fn profile<R>(body: impl FnOnce() -> R) -> (R, Profile) {
     (result, profiler.profile())
 }
 
-/// What became of one attempt of a task.
+/// How one attempt of a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It gave a value.
+    /// The attempt returned a value.
     Finished,
-    /// It failed for good.
+    /// The attempt failed, and the task was not retried.
     Failed,
-    /// It failed, or its worker was lost, and the task was tried again.
+    /// The attempt failed or its worker was lost, and the task was retried.
     Retried,
-    /// Its run ended first.
+    /// The run ended before the attempt did.
     Cancelled,
 }
 
@@ -101,11 +104,11 @@ impl Outcome {
     }
 }
 
-/// What a [`Profiler`] has collected. Times are counted from the start of its first run.
+/// The measurements of a [`Profiler`]. Times are counted from the start of its first run.
 #[derive(Clone)]
 pub struct Profile {
     runs: Vec<RunProfile>,
-    /// By run, then by start.
+    /// Sorted by run, then by start.
     records: Vec<Record>,
     failures: Vec<Failure>,
     samples: Vec<ResourceSample>,
@@ -124,13 +127,13 @@ pub struct RunProfile {
     error: Option<Error>,
     num_skipped: u64,
     graph: Arc<Graph>,
-    /// Some calls are left out.
+    /// Whether some calls are left out.
     is_sample: bool,
-    /// Its part of the records.
+    /// The records of this run.
     records: Vec<Record>,
 }
 
-/// An attempt of a task that gave no value.
+/// A failed attempt of a task.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Failure {
@@ -138,11 +141,11 @@ pub struct Failure {
     pub run: RunId,
     /// The task's number in the run.
     pub id: usize,
-    /// When it failed.
+    /// When the attempt failed.
     pub at: Duration,
-    /// Whether it was tried again.
+    /// Whether the task was retried.
     pub was_retried: bool,
-    /// What went wrong.
+    /// The error of the attempt.
     pub error: Error,
 }
 
@@ -156,55 +159,58 @@ pub struct TaskRecord {
     pub id: usize,
     /// The task's name.
     pub name: Arc<str>,
-    /// Who ran it.
+    /// The worker that ran the task.
     pub worker: WorkerId,
-    /// When it was there to be run: when the last task that it waits for had ended, or its run began. `None` for later attempts, and where
-    /// those tasks are not recorded.
+    /// When the task became ready: the end of the last of its inputs, or the start of the run.
+    /// `None` for later attempts, and if an input is not recorded.
     pub ready: Option<Duration>,
     /// When the call began.
     pub started: Duration,
-    /// When it ended.
+    /// When the call ended.
     pub ended: Duration,
-    /// For a task in another process: how long it waited there for those sent before it, with the way there.
+    /// For a task in another process: the time from sending the task to the start of the call. It
+    /// includes the wait for tasks that were sent before.
     pub queued: Option<Duration>,
-    /// For a task in another process: how long its result took to come back, with those that came with it.
+    /// For a task in another process: the time from the end of the call to the arrival of its
+    /// result. It includes the wait for results that came in the same message.
     pub returned: Option<Duration>,
-    /// For a task in another process: how many bytes of arguments and values went there for it, and of its value back.
+    /// For a task in another process: the bytes of arguments and values that were sent for it, and
+    /// the bytes of its value that came back.
     pub transferred: Option<(u64, u64)>,
-    /// How large the value is that it left for others, if it left one; see [`Profiler::measure_values`].
+    /// The size of the task's value, if it is known; see [`Profiler::measure_values`].
     pub value: Option<ValueSize>,
-    /// What became of it.
+    /// How the attempt ended.
     pub outcome: Outcome,
-    /// Which attempt it was, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
 }
 
 impl TaskRecord {
-    /// How long the call took.
+    /// The duration of the call.
     pub fn duration(&self) -> Duration {
         self.ended.saturating_sub(self.started)
     }
 }
 
-/// How long the tasks of one name took. See [`Profile::by_name`].
+/// The durations of the tasks of one name. See [`Profile::by_name`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NameStats {
-    /// The name, with `#` for numbers in it.
+    /// The name, with `#` in place of each number.
     pub name: Arc<str>,
-    /// How many calls there were; an estimate if the profile is a sample, as is `total`.
+    /// The number of calls. This and `total` are estimates if the profile is a sample.
     pub count: u64,
-    /// How many of these gave no value.
+    /// The number of these calls that returned no value.
     pub num_failed: u64,
-    /// All together.
+    /// The sum of all durations.
     pub total: Duration,
-    /// On average.
+    /// The mean duration.
     pub mean: Duration,
     /// Half of the calls took no longer.
     pub p50: Duration,
     /// 99 of 100 calls took no longer.
     pub p99: Duration,
-    /// The longest.
+    /// The longest duration.
     pub max: Duration,
 }
 
@@ -216,7 +222,7 @@ pub struct PathTask {
     pub id: usize,
     /// The task's name.
     pub name: Arc<str>,
-    /// How long all its calls took; the mean of its name if it is not in the sample.
+    /// The sum of its calls; the mean of its name if the task is not in the sample.
     pub duration: Duration,
 }
 
@@ -245,45 +251,47 @@ impl Profile {
         &self.runs
     }
 
-    /// How many calls of tasks were made, whether they are recorded or not. Plain values that were put into a graph are not counted.
+    /// The number of calls of tasks, recorded or not. Plain values in a graph are not counted.
     pub fn num_tasks(&self) -> u64 {
         self.num_seen
     }
 
-    /// For a sample, how many calls stand behind each that is recorded, on average; 1 if all are recorded.
+    /// The mean number of calls for each recorded call: 1 if all are recorded, more for a sample.
     pub fn sampling(&self) -> f64 {
         if self.records.is_empty() { 1.0 } else { (self.num_seen as f64 / self.records.len() as f64).max(1.0) }
     }
 
-    /// How many runs are left out because there were too many tasks in those before.
+    /// The number of runs that are left out because the runs before had too many tasks.
     pub fn num_runs_left_out(&self) -> usize {
         self.num_runs_left_out
     }
 
-    /// What is recorded, run by run, in the order in which the calls began.
+    /// The recorded calls, run by run, in the order in which they began.
     pub fn tasks(&self) -> impl Iterator<Item = TaskRecord> {
         self.runs.iter().flat_map(RunProfile::tasks)
     }
 
-    /// Failures, also of attempts that were not the last, in the order in which they were told; the first ten thousand.
+    /// The first ten thousand failed attempts, in the order in which they were reported. Attempts
+    /// that were retried are among them.
     pub fn failures(&self) -> &[Failure] {
         &self.failures
     }
 
-    /// Use of processors and memory over time, where the system tells.
+    /// Use of processors and memory over time. Empty on systems that do not report it.
     pub fn resources(&self) -> &[ResourceSample] {
         &self.samples
     }
 
-    /// From the start of the first run to the end of the last.
+    /// The time from the start of the first run to the end of the last.
     pub fn duration(&self) -> Duration {
         let of_records = self.records.iter().map(Record::ended).max();
         self.runs.iter().filter_map(|run| run.ended).chain(of_records).max().unwrap_or_default()
     }
 
-    /// How long the tasks took that do the same, the name that took longest first.
+    /// The durations of tasks by name, the name with the largest total first.
     ///
-    /// Tasks do the same if they call the same function or, where names are given, if their names differ in numbers only.
+    /// A row covers all tasks that call the same function or, where names are given, all tasks
+    /// whose names differ in numbers only.
     pub fn by_name(&self) -> Vec<NameStats> {
         let mut by_name: HashMap<&str, (Arc<str>, Vec<u64>, u64)> = HashMap::new();
         for run in &self.runs {
@@ -321,7 +329,8 @@ impl Profile {
         rows
     }
 
-    /// How many tasks ran at once, on average, in each of so many equal parts of the time. Tasks that waited for a nested run count too.
+    /// The mean number of tasks that ran at once, in each of `num_parts` equal parts of the time. A
+    /// task that waits for a nested run counts as running.
     ///
     /// # Examples
     /// ```
@@ -338,8 +347,9 @@ impl Profile {
         parts
     }
 
-    /// Writes the profile to a file whose ending says what it is to be: `.html`, `.csv` or `.json`; the last is a trace for Perfetto and
-    /// Chrome, or [`to_json`](Profile::to_json) if the name ends in `.profile.json`.
+    /// Writes the profile to a file. The ending sets the format: `.html`, `.csv`, `.profile.json`
+    /// for [`to_json`](Profile::to_json), or any other `.json` for a trace that Perfetto and Chrome
+    /// open.
     ///
     /// # Errors
     /// [`NotSaved`](ErrorKind::NotSaved) for another ending, and if the file cannot be written.
@@ -363,13 +373,14 @@ impl Profile {
     }
 }
 
-/// How many of the spans there are on average in each part of `0..end`.
+/// The mean number of spans at once in each part of `0..end`.
 fn busy(spans: impl Iterator<Item = (u64, u64)>, end: u64, num_parts: usize) -> Vec<f64> {
     let mut parts = vec![0.0; num_parts];
     if end == 0 || num_parts == 0 {
         return parts;
     }
-    // What begins and ends within parts; what covers parts whole is a difference, summed up in the end.
+    // `parts` gets the beginnings and ends of spans; `whole` gets the parts that a span covers, as
+    // differences that are summed up at the end.
     let mut whole = vec![0_i64; num_parts + 1];
     let width = end as f64 / num_parts as f64;
     for (from, to) in spans {
@@ -419,52 +430,52 @@ impl fmt::Display for Profile {
 }
 
 impl RunProfile {
-    /// Its number.
+    /// The number of the run.
     pub fn id(&self) -> RunId {
         self.id
     }
 
-    /// The run it is nested in.
+    /// The run that this run is nested in.
     pub fn parent(&self) -> Option<RunId> {
         self.parent
     }
 
-    /// What it computes: the name of its output.
+    /// The name of the output, and the number of further outputs.
     pub fn title(&self) -> String {
         self.graph.title()
     }
 
-    /// The scheduler that carried it.
+    /// The scheduler that executed the run.
     pub fn scheduler(&self) -> &str {
         &self.scheduler
     }
 
-    /// When it began.
+    /// When the run began.
     pub fn started(&self) -> Duration {
         self.started
     }
 
-    /// When it ended; `None` if it had not when the profile was taken.
+    /// When the run ended; `None` if it was still running when the profile was taken.
     pub fn ended(&self) -> Option<Duration> {
         self.ended
     }
 
-    /// Why it gave no results, if so.
+    /// The error of a failed run.
     pub fn error(&self) -> Option<&Error> {
         self.error.as_ref()
     }
 
-    /// How many tasks its graph has.
+    /// The number of tasks in the graph.
     pub fn num_tasks(&self) -> usize {
         self.graph.num_tasks()
     }
 
-    /// How many tasks were not called because others had failed.
+    /// The number of tasks that were skipped because a task before them had failed.
     pub fn num_skipped(&self) -> u64 {
         self.num_skipped
     }
 
-    /// What is recorded of it, in the order in which the calls began.
+    /// The recorded calls of the run, in the order in which they began.
     pub fn tasks(&self) -> impl Iterator<Item = TaskRecord> {
         let ended = self.ended_ns();
         self.records.iter().map(move |record| TaskRecord {
@@ -484,17 +495,23 @@ impl RunProfile {
         })
     }
 
+    fn duration(&self) -> Option<Duration> {
+        self.ended.map(|ended| ended.saturating_sub(self.started))
+    }
+
     fn ready(&self, ended_ns: &[Option<u64>], record: &Record) -> Option<Duration> {
         let mut ready_ns = self.started.as_nanos() as u64;
         let (read, after) = self.graph.inputs(record.id);
-        for &input in read.iter().chain(after).filter(|&&input| self.graph.sort(input) != Sort::Value) {
+        for &input in read.iter().chain(after).filter(|&&input| self.graph.kind(input) != TaskKind::Value) {
             ready_ns = ready_ns.max(ended_ns[input as usize]?);
         }
-        // In another process it may have begun before this one knew that its inputs had ended there; those clocks are one.
+        // A worker process may start a task before this process learns that its inputs have ended
+        // there. Both processes read the same clock.
         (record.attempt == 1).then(|| Duration::from_nanos(ready_ns.min(record.started_ns)))
     }
 
-    /// The chain of tasks, each needing the one before, that took longest: no number of workers makes the run shorter than that.
+    /// The longest chain of tasks in which each needs the one before. With any number of workers,
+    /// the run takes at least this long.
     ///
     /// # Complexity
     /// O(tasks + dependencies).
@@ -514,7 +531,8 @@ impl RunProfile {
         self.graph.critical_path(Some(&self.times_ns())).into_iter().collect()
     }
 
-    /// For each task how long all its calls took; in a sample, for those that are not in it, the mean of their name.
+    /// The sum of the calls of each task. In a sample, a task that is not recorded gets the mean of
+    /// its name.
     fn times_ns(&self) -> Vec<f64> {
         let mut times = vec![f64::NAN; self.num_tasks()];
         let mut sums = vec![(0.0, 0.0); self.graph.num_families()];

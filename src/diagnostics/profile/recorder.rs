@@ -1,20 +1,22 @@
-//! The callback that collects records.
+//! The callback that records tasks.
 //!
-//! # How it stays cheap
+//! # Cost
 //!
-//! A record goes into the shard of its worker, under a lock that hardly anybody else takes. What has to be looked up, such as names, is
-//! copied from the plan once, when the run begins.
+//! A record goes into the shard of its worker, under a lock that is hardly ever contended. Names
+//! and the shape of the graph are copied from the plan once, when the run begins.
 //!
 //! # Futures
 //!
-//! Each few futures are a run of their own. Those of one cluster become one here: the run of the first, whose graph grows. What their tasks are
-//! called in that is looked up while such a run goes on.
+//! A cluster computes its futures in many small runs. Here they become one run, which has the
+//! number of the first and a graph that grows. The ids of a small run's tasks in this graph are
+//! looked up while the small run lasts.
 //!
-//! # How it stays small
+//! # Sampling
 //!
-//! Once there are more records than allowed, only those are kept whose task's number, mixed, ends in a zero bit; then two, and so on. So a
-//! task is kept or left out for itself, whoever runs it, and one look at the number tells whether it is. Shards throw out what is too much
-//! when they next get a record, and when the profile is taken.
+//! When there are more records than allowed, only tasks are kept whose hashed number ends in a zero
+//! bit; then in two zero bits, and so on. So the number of a task alone decides whether it is kept,
+//! whichever worker runs it. A shard drops its surplus records when it gets the next record, and
+//! when the profile is taken.
 
 #[cfg(feature = "dashboard")]
 use super::ResourceSample;
@@ -35,11 +37,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 const NUM_SHARDS: usize = 32;
-/// How many records a shard adds before it counts them for all.
+/// A shard reports its records to the common count in groups of this size.
 const COUNTED_AT_ONCE: usize = 1024;
-/// Of failures no more are kept.
+/// Later failures are dropped.
 const MAX_FAILURES: usize = 10_000;
-/// Of how many tasks, in all runs together, the graphs are kept.
+/// The graphs of all runs together have at most this many tasks; further runs are left out.
 const MAX_TASKS: usize = 1 << 24;
 
 /// One attempt of a task, in 64 bytes.
@@ -50,7 +52,7 @@ pub(in crate::diagnostics) struct Record {
     pub(super) ran_ns: u64,
     pub(super) worker: WorkerId,
     pub(super) id: u32,
-    /// What does not fit is as long as can be; `u32::MAX` for tasks that did not cross.
+    /// Saturates below `u32::MAX`, which marks tasks of this process.
     pub(super) queued_us: u32,
     pub(super) returned_us: u32,
     pub(super) sent_bytes: u64,
@@ -61,7 +63,7 @@ pub(in crate::diagnostics) struct Record {
 }
 
 impl Record {
-    /// `started_ns` is when the span began, counted from whatever the records are counted from.
+    /// `started_ns` is the start of the call, counted from the origin of all records.
     pub(in crate::diagnostics) fn new(
         task: TaskInfo<'_>,
         worker: WorkerId,
@@ -87,7 +89,7 @@ impl Record {
         Duration::from_nanos(self.started_ns + self.ran_ns)
     }
 
-    /// How large a value it has left for others.
+    /// The size of the task's value.
     pub(super) fn value(&self) -> Option<ValueSize> {
         ValueSize::from_bits(self.value)
     }
@@ -105,7 +107,7 @@ impl Record {
     }
 }
 
-/// Collects what is needed for a [`Profile`].
+/// Records runs for a [`Profile`].
 ///
 /// # Examples
 /// ```
@@ -124,35 +126,36 @@ pub struct Profiler {
     shards: Box<[CachePadded<Mutex<Sample>>]>,
     origin: OnceLock<Instant>,
     others: Mutex<Others>,
-    /// Whether there have been futures, which are looked for only then.
+    /// Whether there are `parts` to search.
     has_futures: AtomicBool,
     parts: RwLock<Vec<Part>>,
     measures: bool,
     sampler: Option<Arc<Sampler>>,
 }
 
-/// How much of all is kept, for the samples of all shards.
+/// The share of tasks that is kept, common to the buffers of all shards.
 #[derive(Debug)]
 pub(in crate::diagnostics) struct Sampling {
     max_records: usize,
     num_kept: Mutex<usize>,
-    /// How many bits of a mixed number must be zero.
+    /// The number of bits of a hashed number that must be zero.
     level: AtomicU32,
 }
 
 impl Sampling {
-    /// About so many records are kept, and up to [`COUNTED_AT_ONCE`] more by each sample.
+    /// Keeps about `max_records` records, and up to [`COUNTED_AT_ONCE`] more in each buffer.
     pub(in crate::diagnostics) fn new(max_records: usize) -> Self {
         Sampling { max_records, num_kept: Mutex::new(0), level: AtomicU32::new(0) }
     }
 
-    /// So many records have been added somewhere.
+    /// Counts [`COUNTED_AT_ONCE`] records that a buffer has added.
     #[cold]
     fn count(&self) {
         let mut num_kept = self.num_kept.lock();
         *num_kept += COUNTED_AT_ONCE;
         if *num_kept > self.max_records {
-            // About half will go. What is counted is what was added, so this need not be exact.
+            // About half of the records will be dropped. The count covers added records only, so it
+            // need not be exact.
             *num_kept /= 2;
             self.level.fetch_add(1, Relaxed);
         }
@@ -163,7 +166,7 @@ impl Sampling {
 #[derive(Clone, Debug, Default)]
 pub(in crate::diagnostics) struct Sample {
     records: Vec<Record>,
-    /// Tasks that were left out.
+    /// The number of calls that were dropped.
     num_left_out: u64,
     level: u32,
 }
@@ -185,7 +188,7 @@ impl Sample {
         }
     }
 
-    /// Takes over the records of another, whose tasks have other ids here.
+    /// Adds the records of another buffer. In the run `run`, their ids begin at `first`.
     #[cfg(feature = "dashboard")]
     pub(in crate::diagnostics) fn take_over(&mut self, other: Sample, run: RunId, first: u32, sampling: &Sampling) {
         self.num_left_out += other.num_left_out;
@@ -209,17 +212,17 @@ impl Sample {
     }
 }
 
-/// A run of futures that goes on, as a part of all those of its cluster.
+/// A small run of futures, as a part of the run of its cluster.
 #[derive(Clone, Copy)]
 struct Part {
     run: RunId,
-    /// `None` if it only has a worker started, of which nothing is kept.
+    /// `None` for a run that starts a worker, which is not recorded.
     whole: Option<RunId>,
-    /// The id of its first task there.
+    /// The id of its first task in the graph of the whole run.
     first: u32,
 }
 
-/// All futures of a cluster.
+/// The run of all futures of a cluster.
 struct Whole {
     cluster: u64,
     run: RunId,
@@ -249,7 +252,7 @@ impl Default for Profiler {
 }
 
 impl Profiler {
-    /// One that keeps a million records, and looks at the use of processors and memory every 50 ms.
+    /// A profiler that keeps a million records, and samples processors and memory every 50 ms.
     pub fn new() -> Self {
         Profiler {
             sampling: Sampling::new(1_000_000),
@@ -263,31 +266,34 @@ impl Profiler {
         }
     }
 
-    /// Keeps about so many records at most, of 64 bytes each; of more tasks an even sample.
+    /// Keeps about `max_records` records at most, of 64 bytes each. With more calls, the profile is
+    /// an even sample.
     #[must_use]
     pub fn max_records(mut self, max_records: usize) -> Self {
         self.sampling.max_records = max_records.max(COUNTED_AT_ONCE);
         self
     }
 
-    /// Looks at the use of processors and memory so often, not more than a thousand times in a second; `None` for never.
+    /// Sets the interval at which the use of processors and memory is sampled, at least 1 ms.
+    /// `None` takes no samples.
     #[must_use]
     pub fn resources_every(mut self, interval: Option<Duration>) -> Self {
         self.sampler = interval.map(|interval| Arc::new(Sampler::new(interval)));
         self
     }
 
-    /// Whether to [measure](crate::callback::Interests::measured_values) each portable value by what its encoding would take. Otherwise, unless a value
-    /// has come from another process, only the size of its type is known: 24 bytes for a vector, whatever is in it.
+    /// Whether to [measure](crate::callback::Interests::measured_values) each portable value by the
+    /// length of its encoding. Otherwise, unless a value has come from another process, only the
+    /// size of its type is known: 24 bytes for a vector of any length.
     ///
-    /// To measure takes a walk through every value. Choose before the profiler is attached.
+    /// Measuring walks through every value. Call this before the profiler is attached.
     #[must_use]
     pub fn measure_values(mut self, measure: bool) -> Self {
         self.measures = measure;
         self
     }
 
-    /// What was collected so far.
+    /// The profile of everything recorded so far.
     pub fn profile(&self) -> Profile {
         let mut records = Vec::new();
         let mut num_seen = 0;
@@ -310,7 +316,8 @@ impl Profiler {
         drop(others);
         runs.iter_mut().for_each(|run| run.is_sample = is_sample);
         records.sort_unstable_by_key(|record| (record.run, record.started_ns, record.id));
-        // A run that began after the records were taken has none here, and one that is left out has no place.
+        // A run that began after the records were taken has no records here, and a run that is left
+        // out has no index.
         for group in records.chunk_by(|a, b| a.run == b.run) {
             if let Some(&index) = by_id.get(&RunId::of_number(group[0].run)) {
                 runs[index].records = group.to_vec();
@@ -357,7 +364,7 @@ impl Profiler {
         }
     }
 
-    /// Of what it is a part, if it is a run of futures.
+    /// The part that a run of futures is.
     #[inline]
     fn part(&self, run: RunId) -> Option<Part> {
         if self.has_futures.load(Relaxed) {
@@ -367,7 +374,8 @@ impl Profiler {
         }
     }
 
-    /// A run of futures begins. False if it is the first of its cluster, and so a run like others for now.
+    /// Begins a run of futures. False for the first run of a cluster, which is recorded like any
+    /// other.
     fn begin_part(&self, run: RunInfo<'_>, cluster: &ClusterInfo) -> bool {
         let graph = Graph::of_many(run.plan());
         let mut others = self.others.lock();
@@ -399,7 +407,7 @@ impl Profiler {
     }
 }
 
-/// What is known of a run, for those who take records of their own. Times are counted from an origin of theirs.
+/// A run that another observer has recorded. Times are counted from that observer's origin.
 #[cfg(feature = "dashboard")]
 pub(in crate::diagnostics) struct RecordedRun {
     pub(in crate::diagnostics) id: RunId,
@@ -417,7 +425,7 @@ pub(in crate::diagnostics) struct RecordedRun {
 
 #[cfg(feature = "dashboard")]
 impl RecordedRun {
-    /// The profile of this run alone, counted from its start.
+    /// The profile of this run alone, with times counted from its start.
     pub(in crate::diagnostics) fn profile(self) -> Profile {
         let RecordedRun { id, parent, scheduler, started, ended, error, num_skipped, graph, .. } = self;
         let level = self.samples.iter().map(|sample| sample.level).max().unwrap_or(0);
@@ -443,7 +451,7 @@ impl RecordedRun {
     }
 }
 
-/// Whether a task is in a sample of one in `2^level`.
+/// Whether a task is among the one in `2^level` that are kept.
 fn is_kept(run: u64, id: u32, level: u32) -> bool {
     let mixed = (run << 32 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -519,7 +527,7 @@ impl Callback for Profiler {
     fn on_run_finished(&self, event: &RunFinished<'_>) {
         let ended = Duration::from_nanos(self.since_origin(event.ended));
         self.with_run(event.run.id(), |run| {
-            // Those of a cluster do not tell in the order in which they end.
+            // The small runs of a cluster do not report in the order in which they end.
             run.ended = run.ended.max(Some(ended));
             run.error = event.error.clone().filter(|_| event.run.cluster().is_none());
         });

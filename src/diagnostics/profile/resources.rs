@@ -1,7 +1,8 @@
-//! Use of processors and memory by this process and those below it, over time.
+//! Samples the use of processors and memory by this process and its descendants.
 //!
-//! A thread of its own looks while there are runs, and stays for a moment after them, so that many short ones share it. When there are many
-//! looks it throws every second one away, and looks half as often.
+//! A thread takes samples while there are runs, and stays for a moment after them, so that many
+//! short runs share it. When there are 4 000 samples, it drops every second one and takes half as
+//! many from then on.
 
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -13,13 +14,13 @@ const MAX_SAMPLES: usize = 4_000;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ResourceSample {
-    /// When, counted as in the profile.
+    /// The time of the sample, counted as in the profile.
     pub at: Duration,
-    /// How many processors were busy on average since the sample before.
+    /// The mean number of busy processors since the sample before.
     pub cpus: f64,
-    /// Resident memory in bytes. What processes share is counted with each.
+    /// Resident memory in bytes. Memory that processes share counts for each of them.
     pub memory_bytes: u64,
-    /// How many processes there were.
+    /// The number of processes.
     pub num_processes: usize,
 }
 
@@ -27,16 +28,16 @@ pub struct ResourceSample {
 #[derive(Debug)]
 pub(super) struct Sampler {
     interval: Duration,
-    state: Mutex<State>,
+    state: Mutex<SamplerState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SamplerState {
     num_runs: usize,
     has_thread: bool,
     samples: Vec<ResourceSample>,
-    /// How many looks there are for one that is kept.
+    /// The interval is multiplied by this; 0 counts as 1.
     stride: u32,
 }
 
@@ -50,7 +51,7 @@ impl Sampler {
         self.state.lock().samples.clone()
     }
 
-    /// A run has begun.
+    /// Counts a run that begins.
     pub(super) fn begin(self: &Arc<Self>, origin: Instant) {
         let mut state = self.state.lock();
         state.num_runs += 1;
@@ -58,11 +59,11 @@ impl Sampler {
             let sampler = Arc::clone(self);
             let thread = std::thread::Builder::new().name("sprang-resources".into());
             // Without a thread there are no samples.
-            state.has_thread = thread.spawn(move || sampler.keep_looking(origin)).is_ok();
+            state.has_thread = thread.spawn(move || sampler.sample_until_idle(origin)).is_ok();
         }
     }
 
-    /// A run has ended.
+    /// Counts a run that has ended.
     pub(super) fn end(&self) {
         let mut state = self.state.lock();
         state.num_runs -= 1;
@@ -72,10 +73,10 @@ impl Sampler {
         }
     }
 
-    fn keep_looking(&self, origin: Instant) {
-        let mut look = system::Look::default();
-        look.take();
-        let mut seen = Instant::now();
+    fn sample_until_idle(&self, origin: Instant) {
+        let mut probe = system::UsageProbe::default();
+        probe.measure();
+        let mut measured = Instant::now();
         let mut state = self.state.lock();
         loop {
             let interval = self.interval * state.stride.max(1);
@@ -84,16 +85,16 @@ impl Sampler {
             if is_idle && state.num_runs == 0 && is_late {
                 break;
             }
-            // Programs that start many short runs do not make it look more often than it should.
-            let elapsed = seen.elapsed();
+            // Many short runs wake this thread more often than the interval says.
+            let elapsed = measured.elapsed();
             if is_idle || elapsed < interval / 2 {
                 continue;
             }
             drop(state);
-            let (cpu_time, memory_bytes, num_processes) = look.take();
-            seen = Instant::now();
+            let (cpu_time, memory_bytes, num_processes) = probe.measure();
+            measured = Instant::now();
             let cpus = cpu_time.as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
-            let at = seen.saturating_duration_since(origin);
+            let at = measured.saturating_duration_since(origin);
             state = self.state.lock();
             state.samples.push(ResourceSample { at, cpus, memory_bytes, num_processes });
             if state.samples.len() >= MAX_SAMPLES {
@@ -119,15 +120,16 @@ pub(in crate::diagnostics) mod system {
         true
     }
 
-    /// Remembers how much processor time each process has used.
+    /// Measures use since the last measurement.
     #[derive(Debug, Default)]
-    pub(in crate::diagnostics) struct Look {
+    pub(in crate::diagnostics) struct UsageProbe {
+        /// The processor time of each process at the last measurement.
         ticks: Option<HashMap<u32, u64>>,
     }
 
-    impl Look {
-        /// Processor time since the last look, resident bytes, and number of processes.
-        pub(in crate::diagnostics) fn take(&mut self) -> (Duration, u64, usize) {
+    impl UsageProbe {
+        /// Processor time since the last call, resident bytes, and number of processes.
+        pub(in crate::diagnostics) fn measure(&mut self) -> (Duration, u64, usize) {
             let (mut used, mut memory_bytes) = (0, 0);
             let mut now = HashMap::new();
             let mut rest = vec![std::process::id()];
@@ -136,7 +138,8 @@ pub(in crate::diagnostics) mod system {
                 if now.insert(pid, ticks).is_some() {
                     continue;
                 }
-                // A process that was not there at the last look has used all of it since; at the first look nothing counts.
+                // A new process has used all of its time since the last call. At the first call, no
+                // time counts.
                 let before = self.ticks.as_ref().map_or(ticks, |before| before.get(&pid).copied().unwrap_or(0));
                 used += ticks.saturating_sub(before);
                 memory_bytes += pages * rustix::param::page_size() as u64;
@@ -149,38 +152,38 @@ pub(in crate::diagnostics) mod system {
         }
     }
 
-    /// What a process has of the processors and of memory.
+    /// The processor time and memory of a process.
     #[cfg(feature = "dashboard")]
     #[derive(Clone, Copy, Debug)]
-    pub(in crate::diagnostics) struct Use {
+    pub(in crate::diagnostics) struct ProcessUsage {
         pub(in crate::diagnostics) parent: u32,
-        /// Processor time since it was started.
+        /// Processor time since the process started.
         pub(in crate::diagnostics) cpu_time: Duration,
         pub(in crate::diagnostics) memory_bytes: u64,
-        /// Of this, what it shares with nobody.
+        /// The part of this memory that no other process shares.
         pub(in crate::diagnostics) own_bytes: u64,
     }
 
     #[cfg(feature = "dashboard")]
-    impl Use {
-        pub(in crate::diagnostics) fn of(pid: u32) -> Option<Use> {
+    impl ProcessUsage {
+        pub(in crate::diagnostics) fn of(pid: u32) -> Option<ProcessUsage> {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
             let number = |key: &str| {
                 let line = status.lines().find_map(|line| line.strip_prefix(key))?;
                 line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
             };
             let per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
-            Some(Use {
+            Some(ProcessUsage {
                 parent: number("PPid:")? as u32,
                 cpu_time: Duration::from_secs_f64(ticks(pid)? as f64 / per_second),
-                // A process that has ended, and that nobody has waited for yet, has no memory.
+                // A zombie process has no memory.
                 memory_bytes: number("VmRSS:")? * 1024,
                 own_bytes: number("RssAnon:")? * 1024,
             })
         }
     }
 
-    /// How much memory the machine has.
+    /// The memory of the machine.
     #[cfg(feature = "dashboard")]
     pub(in crate::diagnostics) fn total_memory_bytes() -> Option<u64> {
         let all = fs::read_to_string("/proc/meminfo").ok()?;
@@ -190,7 +193,7 @@ pub(in crate::diagnostics) mod system {
 
     fn ticks(pid: u32) -> Option<u64> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name is in parentheses and may hold anything, also a parenthesis.
+        // The name is in parentheses and may contain a parenthesis.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let user: u64 = fields.nth(11)?.parse().ok()?;
         let system: u64 = fields.next()?.parse().ok()?;
@@ -202,7 +205,7 @@ pub(in crate::diagnostics) mod system {
         statm.split_ascii_whitespace().nth(1)?.parse().ok()
     }
 
-    /// Adds the children of all threads of a process, where the system tells.
+    /// Adds the children of all threads of a process, if the system lists them.
     fn children(pid: u32, to: &mut Vec<u32>) {
         let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return };
         for thread in threads.flatten() {
@@ -222,17 +225,17 @@ pub(in crate::diagnostics) mod system {
     }
 
     #[derive(Debug, Default)]
-    pub(in crate::diagnostics) struct Look;
+    pub(in crate::diagnostics) struct UsageProbe;
 
-    impl Look {
-        pub(in crate::diagnostics) fn take(&mut self) -> (Duration, u64, usize) {
+    impl UsageProbe {
+        pub(in crate::diagnostics) fn measure(&mut self) -> (Duration, u64, usize) {
             (Duration::ZERO, 0, 0)
         }
     }
 
     #[cfg(feature = "dashboard")]
     #[derive(Clone, Copy, Debug)]
-    pub(in crate::diagnostics) struct Use {
+    pub(in crate::diagnostics) struct ProcessUsage {
         pub(in crate::diagnostics) parent: u32,
         pub(in crate::diagnostics) cpu_time: Duration,
         pub(in crate::diagnostics) memory_bytes: u64,
@@ -240,8 +243,8 @@ pub(in crate::diagnostics) mod system {
     }
 
     #[cfg(feature = "dashboard")]
-    impl Use {
-        pub(in crate::diagnostics) fn of(_: u32) -> Option<Use> {
+    impl ProcessUsage {
+        pub(in crate::diagnostics) fn of(_: u32) -> Option<ProcessUsage> {
             None
         }
     }
@@ -254,20 +257,20 @@ pub(in crate::diagnostics) mod system {
 
 #[cfg(all(test, target_os = "linux", not(miri)))]
 mod tests {
-    use super::system::Look;
+    use super::system::UsageProbe;
     use std::time::{Duration, Instant};
 
     #[test]
-    fn a_look_sees_what_this_process_uses() {
-        let mut look = Look::default();
-        let (first, memory_bytes, num_processes) = look.take();
+    fn a_measurement_covers_this_process() {
+        let mut probe = UsageProbe::default();
+        let (first, memory_bytes, num_processes) = probe.measure();
         assert_eq!(first, Duration::ZERO);
         assert!(memory_bytes > 100_000 && num_processes >= 1);
         let start = Instant::now();
         let mut used = Duration::ZERO;
         while used.is_zero() {
             assert!(start.elapsed() < Duration::from_secs(30), "this loop uses a processor");
-            used = look.take().0;
+            used = probe.measure().0;
         }
         assert!(used >= Duration::from_millis(1));
     }

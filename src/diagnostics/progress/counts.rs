@@ -202,7 +202,8 @@ impl LineCounts {
             rate => units::count(rate.round() as u64),
         };
         let mut text = format!("{rate}/s{}", self.troubles());
-        // A shorter time is not worth reading, or wrong: the running tasks take longer than any before.
+        // A shorter time is not worth reading, or wrong: the running tasks take longer than any
+        // before.
         if let Some((left, is_guess)) = self.time_left(now).filter(|(left, _)| *left >= REDRAW) {
             let over = if is_guess { "over " } else { "" };
             text += &format!(", {over}{} left", units::duration(left));

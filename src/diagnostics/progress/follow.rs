@@ -46,7 +46,8 @@ impl fmt::Debug for FutureProgress {
     }
 }
 
-/// Polls futures. No event reports how long they run, so it is derived from the states at each poll.
+/// Polls futures. No event reports how long they run, so it is derived from the states at each
+/// poll.
 struct Follower {
     state: Mutex<FollowerState>,
     changed: Condvar,

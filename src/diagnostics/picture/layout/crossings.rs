@@ -1,9 +1,10 @@
-//! The order in each layer.
+//! Orders the vertices of each layer so that few joins cross.
 //!
-//! Layer after layer, down and up again, the vertices of one layer are sorted by the mean place of those that they are joined to in the
-//! layer before. Between the sweeps neighbours are exchanged where that leaves fewer crossings. This is done from two first orders: that
-//! of the ids, which come depth first, and that in which a walk from the first layer reaches the vertices. The best order that was
-//! seen is taken, so the result is never worse than either.
+//! Each sweep visits the layers down or up, and sorts the vertices of a layer by the mean position
+//! of their neighbours in the layer before. Between sweeps, adjacent vertices are exchanged if that
+//! leaves fewer crossings. The search runs from two initial orders: by id, which is depth first,
+//! and by a walk from the first layer. The best order found is kept, so the result is never worse
+//! than either.
 
 use super::layers::Layered;
 
@@ -25,13 +26,13 @@ pub(super) fn reduce(graph: &mut Layered) {
     }
 }
 
-/// How often joins cross in the order that the graph has.
+/// The number of crossings in the graph's current order.
 #[cfg(test)]
 pub(super) fn count(graph: &Layered) -> u64 {
     Search::new(graph, graph.order().to_vec()).crossings()
 }
 
-/// How long to look; a large graph is content with less.
+/// The effort of the search; less for a large graph.
 struct Effort {
     sweeps: usize,
     exchanges: usize,
@@ -47,10 +48,10 @@ impl Effort {
     }
 }
 
-/// The order of the boxes' ids; a bend stands after the box that its edge comes from.
+/// Orders boxes by id, and each bend after the box that its edge comes from.
 pub(super) fn by_ids(graph: &Layered) -> Vec<Vec<u32>> {
     let mut origin: Vec<u32> = (0..graph.num_vertices() as u32).collect();
-    // A bend's number is higher than that of the vertex above it, or that one is a box.
+    // The vertex above a bend is a box, or a bend with a lower number.
     for vertex in graph.num_boxes() as u32..graph.num_vertices() as u32 {
         origin[vertex as usize] = graph.above(vertex).first().map_or(vertex, |&above| origin[above as usize]);
     }
@@ -61,7 +62,7 @@ pub(super) fn by_ids(graph: &Layered) -> Vec<Vec<u32>> {
     order
 }
 
-/// The order in which a depth-first walk from the first layer down comes to the vertices.
+/// Orders vertices as a depth-first walk down from the first layer reaches them.
 fn by_walk(graph: &Layered) -> Vec<Vec<u32>> {
     let mut order = vec![Vec::new(); graph.num_layers()];
     let mut seen = vec![false; graph.num_vertices()];
@@ -102,7 +103,7 @@ impl<'g> Search<'g> {
         (0..).zip(&self.order[layer]).for_each(|(place, &vertex)| self.place[vertex as usize] = place);
     }
 
-    /// The fewest crossings that were seen, and the order that had them.
+    /// The fewest crossings found, and the order with them.
     fn run(mut self, effort: &Effort) -> (u64, Vec<Vec<u32>>) {
         const PATIENCE: usize = 6;
         let mut best = (self.crossings(), self.order.clone());
@@ -111,7 +112,7 @@ impl<'g> Search<'g> {
             if best.0 == 0 || in_vain == PATIENCE {
                 break;
             }
-            // Which of two with the same mean comes first changes, so that the search does not run in a circle.
+            // The order of vertices with equal means alternates, so that the search does not cycle.
             let turn_ties = sweep / 2 % 2 == 1;
             let num_layers = self.graph.num_layers();
             if sweep % 2 == 0 {
@@ -134,7 +135,8 @@ impl<'g> Search<'g> {
         best
     }
 
-    /// Sorts a layer by the mean places of the neighbours above, or below. What has none there keeps its place.
+    /// Sorts a layer by the mean positions of the neighbours above, or below. A vertex without such
+    /// neighbours keeps its position.
     fn sort(&mut self, layer: usize, by_above: bool, turn_ties: bool) {
         let graph = self.graph;
         let mut slots = Vec::new();
@@ -157,7 +159,8 @@ impl<'g> Search<'g> {
         self.number(layer);
     }
 
-    /// Exchanges neighbours where that leaves fewer crossings; says whether it did.
+    /// Exchanges adjacent vertices if that leaves fewer crossings. Returns whether it changed
+    /// anything.
     fn exchange(&mut self) -> bool {
         let mut changed = false;
         let (mut left_places, mut right_places) = (Vec::new(), Vec::new());
@@ -193,7 +196,7 @@ impl<'g> Search<'g> {
     }
 }
 
-/// In how many pairs the one on the left leads farther to the right. Both lists are sorted.
+/// The number of pairs whose left element is greater than the right one. Both lists are sorted.
 fn inversions(left: &[u32], right: &[u32]) -> u64 {
     let mut behind = 0;
     let mut count = 0;
@@ -206,8 +209,9 @@ fn inversions(left: &[u32], right: &[u32]) -> u64 {
     count
 }
 
-/// Counts crossings between two layers: a join crosses those that start before it and end after it. (W. Barth, P. Mutzel, M. Jünger,
-/// "Simple and efficient bilayer cross counting", 2004, with a Fenwick tree.)
+/// Counts crossings between two layers: a join crosses each join that starts before it and ends
+/// after it. (W. Barth, P. Mutzel, M. Jünger, "Simple and efficient bilayer cross counting", 2004,
+/// with a Fenwick tree.)
 #[derive(Default)]
 struct Tally {
     tree: Vec<u32>,
@@ -223,7 +227,8 @@ impl Tally {
         for &vertex in layer {
             self.ends.clear();
             self.ends.extend(graph.below(vertex).iter().map(|&below| place[below as usize]));
-            // First all counts, then all entries, so that the joins of one vertex do not cross each other.
+            // All counts come before all entries, because the joins of one vertex do not cross each
+            // other.
             crossings += self.ends.iter().map(|&end| u64::from(num_seen - self.up_to(end as usize))).sum::<u64>();
             (0..self.ends.len()).for_each(|i| self.add(self.ends[i] as usize));
             num_seen += self.ends.len() as u32;
@@ -231,7 +236,7 @@ impl Tally {
         crossings
     }
 
-    /// How many ends are at this place or before it.
+    /// The number of ends at this position or before it.
     fn up_to(&self, place: usize) -> u32 {
         let mut at = place + 1;
         let mut sum = 0;

@@ -1,8 +1,9 @@
-//! In which layer each box is, and what lies in the layers.
+//! Assigns each box to a layer, and divides edges at the layers between.
 
 use super::{Edge, Extent, Point, rows};
 
-/// A graph in which every join is between neighbouring layers. Its *vertices* are the boxes and then the bends of the edges.
+/// A graph in which every join is between neighbouring layers. Its *vertices* are the boxes and
+/// then the bends of the edges.
 #[derive(Debug)]
 pub(super) struct Layered {
     layer: Vec<u32>,
@@ -109,12 +110,12 @@ impl Layered {
         self.has_labels
     }
 
-    /// What the vertex is joined to in the layer before its own.
+    /// The neighbours of the vertex in the layer before.
     pub(super) fn above(&self, vertex: u32) -> &[u32] {
         self.above.of(vertex)
     }
 
-    /// What the vertex is joined to in the layer after its own.
+    /// The neighbours of the vertex in the layer after.
     pub(super) fn below(&self, vertex: u32) -> &[u32] {
         self.below.of(vertex)
     }
@@ -144,9 +145,10 @@ fn lists(num_vertices: usize, joins: &[(u32, u32)], turn: impl Fn((u32, u32)) ->
 
 /// A layer for each box, such that edges span at least `span` layers and, all together, few.
 ///
-/// First every box gets the lowest layer that it can have. Then, from the last to the first, a box goes up to its dependents if that
-/// does not lengthen more edges than it shortens. So inputs stand where they are needed, and not all in the first layer. What *hangs*
-/// from a box, needs it alone and is needed by nothing else, moves with it.
+/// First every box gets the lowest possible layer. Then, from the last to the first, a box moves up
+/// to its dependents if that does not lengthen more edges than it shortens. So inputs are near the
+/// boxes that need them, and not all in the first layer. A box *hangs* from its only input if all
+/// its own dependents hang from it; it moves together with that input.
 fn layers(num_boxes: usize, edges: &[Edge], span: u32) -> Vec<u32> {
     const PASSES: usize = 3;
     let (into_rows, into) = rows(num_boxes, edges.iter().map(|edge| edge.to));
@@ -191,7 +193,8 @@ fn layers(num_boxes: usize, edges: &[Edge], span: u32) -> Vec<u32> {
     layer
 }
 
-/// How many layers an edge may span and still have bends: as many as keep the number of bends in bounds.
+/// The largest number of layers that an edge may span and still have bends, so that the number of
+/// bends stays limited.
 fn longest_with_bends(layer: &[u32], num_boxes: usize, edges: &[Edge]) -> u32 {
     let most_bends = 20_000 + 5 * (num_boxes as u64 + edges.len() as u64);
     let mut spans: Vec<u32> = edges.iter().map(|edge| layer[edge.to as usize] - layer[edge.from as usize]).collect();

@@ -1,32 +1,40 @@
-//! Where boxes and edges go: a layered drawing.
+//! Places boxes and edges, as a layered drawing.
 //!
-//! Distances are *along* the flow of data and *across* it; whether that is down the page or to the right is up to the one who draws.
+//! Distances are *along* the flow of data and *across* it. The caller maps them to a page on which
+//! data flows down or to the right.
 //!
-//! # How
+//! # Method
 //!
 //! The method of Sugiyama, Tagawa and Toda, for each connected part of the graph on its own:
 //!
-//! 1. [`layers`] puts every box into a layer after those of its inputs, and parts an edge that passes layers into pieces from layer to
-//!    layer; the *bends* between these take room in their layers like boxes.
+//! 1. [`layers`] puts every box into a layer after the layers of its inputs, and divides an edge
+//!    that spans several layers into pieces from layer to layer; the *bends* between the pieces
+//!    take room in their layers like boxes.
 //! 2. [`crossings`] orders each layer so that few pieces cross.
-//! 3. [`positions`] moves the boxes of a layer across the flow, towards the ones they are joined to, in their order.
-//! 4. Here, the parts are set beside one another, and edges get their way: straight through a layer, in a curve from layer to layer.
+//! 3. [`positions`] moves the boxes of a layer across the flow, towards the boxes they are joined
+//!    to, without changing their order.
+//! 4. This module sets the parts beside one another and gives each edge its path: straight through
+//!    a layer, and in a curve from layer to layer.
 //!
 //! # What is always true
 //!
-//! 1. Boxes do not overlap, and what lies in a layer lies in a *band* that is as thick as the layer's thickest box. Arrows turn only
-//!    between bands, and pass a band at a bend that has room of its own. So no edge touches a box but its ends.
-//! 2. An edge whose number of origin is the lower one goes along the flow; any other goes against it, or is a loop.
-//! 3. The result depends on nothing but the arguments. Nothing recurs.
+//! 1. Boxes do not overlap. A layer's boxes and bends lie in its *band*, which is as thick as the
+//!    layer's thickest box. Edges turn only between bands, and pass a band at a bend that has room
+//!    of its own. So an edge touches no box except its ends, unless it has no bends (see
+//!    [`layout`]).
+//! 2. An edge from a lower number to a higher one goes along the flow; from a higher to a lower
+//!    one, it goes against the flow; from a box to itself, it is a loop.
+//! 3. The result depends only on the arguments. No function recurs.
 //!
 //! # Source
 //!
-//! K. Sugiyama, S. Tagawa, M. Toda, "Methods for visual understanding of hierarchical system structures" (1981), for the whole; E. R.
-//! Gansner, E. Koutsofios, S. C. North, K.-P. Vo, "A technique for drawing directed graphs" (1993), for exchanging neighbours, for the
-//! weights that keep long edges straight, and for labels as boxes of their own.
+//! K. Sugiyama, S. Tagawa, M. Toda, "Methods for visual understanding of hierarchical system
+//! structures" (1981), for the whole; E. R. Gansner, E. Koutsofios, S. C. North, K.-P. Vo, "A
+//! technique for drawing directed graphs" (1993), for exchanging neighbours, for the weights that
+//! keep long edges straight, and for labels as boxes of their own.
 //!
-//! Not taken: the crate `rust-sugiyama`, which places the nodes and leaves it to others to lead edges around them, and `layout-rs`,
-//! which takes minutes for some hundreds of nodes.
+//! Two crates were not chosen: `rust-sugiyama`, which places nodes but does not route edges around
+//! them, and `layout-rs`, which takes minutes for some hundreds of nodes.
 
 mod crossings;
 mod layers;
@@ -34,7 +42,7 @@ mod positions;
 
 use layers::Layered;
 
-/// A place, or an extent.
+/// A point, or an extent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Point {
     pub(super) across: f64,
@@ -52,11 +60,11 @@ impl Point {
 pub(super) struct Edge {
     pub(super) from: u32,
     pub(super) to: u32,
-    /// The extent of what is written at it.
+    /// The extent of its label.
     pub(super) label: Option<Point>,
 }
 
-/// See the [module](self).
+/// The positions of all boxes and edges.
 #[derive(Debug, PartialEq)]
 pub(super) struct Layout {
     pub(super) extent: Point,
@@ -65,40 +73,41 @@ pub(super) struct Layout {
     pub(super) routes: Vec<Route>,
 }
 
-/// The way of an edge.
+/// The path of an edge and the position of its label.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Route {
-    pub(super) way: Way,
-    /// The centre of what is written at it.
+    pub(super) path: RoutePath,
+    /// The centre of the label.
     pub(super) label: Option<Point>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Way {
-    /// From point to point: straight where two are at the same place across the flow, and otherwise in a curve that starts and ends
-    /// along the flow.
+pub(super) enum RoutePath {
+    /// From point to point: straight between two points with the same position across the flow,
+    /// otherwise in a curve that starts and ends along the flow.
     Through(Vec<Point>),
-    /// Out of the side of a box, around, and in again; the third point is the farthest one.
+    /// From the side of a box back to it. The points are the start, the end and the farthest point.
     Loop([Point; 3]),
 }
 
-impl Default for Way {
+impl Default for RoutePath {
     fn default() -> Self {
-        Way::Through(Vec::new())
+        RoutePath::Through(Vec::new())
     }
 }
 
-/// Between parts that are not connected.
+/// The gap between parts that are not connected.
 const PART_GAP: f64 = 26.0;
-/// How far a loop goes out of its box, and from where to where.
+/// How far a loop goes from its box, and the distance of its ends from the centre of the side.
 const LOOP_REACH: f64 = 24.0;
 const LOOP_HALF: f64 = 8.0;
 
 /// Lays out boxes of the given extents.
 ///
 /// # Complexity
-/// O(V + E + B) space and nearly that in time, where B is the number of bends. There are never many more than five for each box and
-/// edge: of a graph that would need more, the longest edges go straight, also through boxes.
+/// O(V + E + B) space and nearly that in time, where B is the number of bends. B is limited to 20
+/// 000 plus five for each box and edge. In a graph that would need more, the longest edges have no
+/// bends and may cross boxes.
 pub(super) fn layout(boxes: &[Point], edges: &[Edge]) -> Layout {
     let mut loops: Vec<Option<Point>> = vec![None; boxes.len()];
     for edge in edges.iter().filter(|edge| edge.from == edge.to) {
@@ -111,18 +120,18 @@ pub(super) fn layout(boxes: &[Point], edges: &[Edge]) -> Layout {
         routes: vec![Route::default(); edges.len()],
     };
     let mut extents = Vec::with_capacity(parts.len());
-    for (members, ways) in parts.iter() {
-        extents.push(lay_out_part(boxes, edges, &loops, members, ways, &parts.local, &mut layout));
+    for (members, part_edges) in parts.iter() {
+        extents.push(lay_out_part(boxes, edges, &loops, members, part_edges, &parts.local, &mut layout));
     }
     let (corners, extent) = pack(&extents);
     layout.extent = extent;
-    for ((members, ways), corner) in parts.iter().zip(corners) {
+    for ((members, part_edges), corner) in parts.iter().zip(corners) {
         members.iter().for_each(|&id| shift(&mut layout.boxes[id as usize], corner));
-        for &edge in ways {
+        for &edge in part_edges {
             let route = &mut layout.routes[edge as usize];
-            match &mut route.way {
-                Way::Through(points) => points.iter_mut().for_each(|point| shift(point, corner)),
-                Way::Loop(points) => points.iter_mut().for_each(|point| shift(point, corner)),
+            match &mut route.path {
+                RoutePath::Through(points) => points.iter_mut().for_each(|point| shift(point, corner)),
+                RoutePath::Loop(points) => points.iter_mut().for_each(|point| shift(point, corner)),
             }
             route.label.iter_mut().for_each(|point| shift(point, corner));
         }
@@ -135,13 +144,13 @@ fn shift(point: &mut Point, by: Point) {
     point.along += by.along;
 }
 
-/// The connected parts, by their first box.
+/// The connected parts, in the order of their first boxes.
 struct Parts {
     box_rows: Vec<usize>,
     boxes: Vec<u32>,
-    arrow_rows: Vec<usize>,
+    edge_rows: Vec<usize>,
     edges: Vec<u32>,
-    /// The place of each box in its part.
+    /// The index of each box in its part.
     local: Vec<u32>,
 }
 
@@ -171,12 +180,12 @@ impl Parts {
             part.push(*number);
         }
         let (box_rows, boxes) = rows(num_parts as usize, part.iter().copied());
-        let (arrow_rows, edges) = rows(num_parts as usize, edges.iter().map(|edge| part[edge.from as usize]));
+        let (edge_rows, edges) = rows(num_parts as usize, edges.iter().map(|edge| part[edge.from as usize]));
         let mut local = vec![0; num_boxes];
         for members in box_rows.windows(2) {
             (0..).zip(&boxes[members[0]..members[1]]).for_each(|(place, &id)| local[id as usize] = place);
         }
-        Parts { box_rows, boxes, arrow_rows, edges, local }
+        Parts { box_rows, boxes, edge_rows, edges, local }
     }
 
     fn len(&self) -> usize {
@@ -185,11 +194,11 @@ impl Parts {
 
     fn iter(&self) -> impl Iterator<Item = (&[u32], &[u32])> {
         let boxes = self.box_rows.windows(2).map(|row| &self.boxes[row[0]..row[1]]);
-        boxes.zip(self.arrow_rows.windows(2).map(|row| &self.edges[row[0]..row[1]]))
+        boxes.zip(self.edge_rows.windows(2).map(|row| &self.edges[row[0]..row[1]]))
     }
 }
 
-/// The places at which each number below `count` stands, row by row, ascending.
+/// For each number below `count`, the ascending list of its indices in `numbers`, as one row.
 pub(super) fn rows(count: usize, numbers: impl Iterator<Item = u32> + Clone) -> (Vec<usize>, Vec<u32>) {
     let mut starts = vec![0; count + 2];
     for number in numbers.clone() {
@@ -208,19 +217,19 @@ pub(super) fn rows(count: usize, numbers: impl Iterator<Item = u32> + Clone) -> 
     (starts, places)
 }
 
-/// Writes the places of one part's boxes and edges, from (0, 0) on, and returns its extent.
+/// Writes the positions of one part's boxes and edges, from (0, 0) on, and returns its extent.
 fn lay_out_part(
     boxes: &[Point],
     edges: &[Edge],
     loops: &[Option<Point>],
     members: &[u32],
-    ways: &[u32],
+    part_edges: &[u32],
     local: &[u32],
     layout: &mut Layout,
 ) -> Point {
-    // Arrows along the flow, in the numbers of this part; `true` for one that is turned round.
-    let mut forward = Vec::with_capacity(ways.len());
-    for &edge in ways {
+    // The edges along the flow, with numbers of this part; `true` for an edge that is reversed.
+    let mut forward = Vec::with_capacity(part_edges.len());
+    for &edge in part_edges {
         let Edge { from, to, label } = edges[edge as usize];
         if from != to {
             let ends = Edge { from: local[from.min(to) as usize], to: local[from.max(to) as usize], label };
@@ -243,15 +252,15 @@ fn lay_out_part(
             let at = |half: f64| Point::new(side, centre.along + half);
             let farthest = Point::new(side + LOOP_REACH, centre.along);
             let label = Point::new(farthest.across + label.across / 2.0, centre.along);
-            let of_box = ways.iter().filter(|&&edge| edges[edge as usize].from == id);
+            let of_box = part_edges.iter().filter(|&&edge| edges[edge as usize].from == id);
             for &edge in of_box.filter(|&&edge| edges[edge as usize].to == id) {
                 layout.routes[edge as usize] =
-                    Route { way: Way::Loop([at(-LOOP_HALF), at(LOOP_HALF), farthest]), label: Some(label) };
+                    Route { path: RoutePath::Loop([at(-LOOP_HALF), at(LOOP_HALF), farthest]), label: Some(label) };
             }
         }
     }
     let ports = Ports::of(&graph, &across, &ends, members.iter().map(|&id| boxes[id as usize].across));
-    for (i, &(edge, Edge { from, to, .. }, turned)) in forward.iter().enumerate() {
+    for (i, &(edge, Edge { from, to, .. }, is_reversed)) in forward.iter().enumerate() {
         let half = |vertex: u32| boxes[members[vertex as usize] as usize].along / 2.0;
         let mut points = Vec::new();
         let start = ports.start[i];
@@ -270,15 +279,15 @@ fn lay_out_part(
         points.push(Point::new(end, bands.start(graph.layer(to))));
         points.push(Point::new(end, place(to).along - half(to)));
         points.dedup();
-        if turned {
+        if is_reversed {
             points.reverse();
         }
-        layout.routes[edge as usize] = Route { way: Way::Through(points), label };
+        layout.routes[edge as usize] = Route { path: RoutePath::Through(points), label };
     }
     Point::new(positions::extent(&graph, &across), bands.total())
 }
 
-/// What a vertex takes up in its layer, on either side of its centre, and along the flow.
+/// The room of a vertex: before and after its centre, and along the flow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Extent {
     before: f64,
@@ -294,11 +303,12 @@ impl Extent {
     }
 }
 
-/// Where each layer begins and ends along the flow.
+/// The start and the end of each layer along the flow.
 struct Bands(Vec<(f64, f64)>);
 
 impl Bands {
-    /// The steeper the pieces between two layers would have to turn, the farther these are from each other.
+    /// The farther apart the ends of the pieces between two layers are, the larger the gap between
+    /// the layers.
     fn of(graph: &Layered, across: &[f64]) -> Bands {
         const LEAST: f64 = 30.0;
         const LEAST_BESIDE_A_LABEL: f64 = 16.0;
@@ -336,7 +346,7 @@ impl Bands {
     }
 }
 
-/// Where on the side of its box each edge starts and ends, across the flow.
+/// The positions across the flow at which each edge starts and ends.
 struct Ports {
     start: Vec<f64>,
     end: Vec<f64>,
@@ -370,7 +380,7 @@ impl Ports {
     }
 }
 
-/// Spreads the edges at one side of a box, in the order of where they come from or go to.
+/// Spreads the edges at one side of a box, in the order of their other ends.
 fn spread(edges: &[u32], centre: f64, width: f64, other_end: impl Fn(usize) -> f64, ports: &mut [f64]) {
     const WIDEST: f64 = 14.0;
     const CORNER: f64 = 12.0;
@@ -383,8 +393,8 @@ fn spread(edges: &[u32], centre: f64, width: f64, other_end: impl Fn(usize) -> f
     }
 }
 
-/// Sets the parts side by side, in rows that make the whole about as wide as two thirds of it are long; returns their corners and the
-/// extent of the whole.
+/// Sets the parts side by side, in rows, so that the whole is about 1.5 times as wide as it is
+/// long. Returns the corners of the parts and the extent of the whole.
 fn pack(extents: &[Point]) -> (Vec<Point>, Point) {
     let area: f64 = extents.iter().map(|extent| (extent.across + PART_GAP) * (extent.along + PART_GAP)).sum();
     let widest = extents.iter().map(|extent| extent.across).fold(0.0, f64::max);

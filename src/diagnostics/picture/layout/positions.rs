@@ -1,23 +1,25 @@
-//! Where the vertices of each layer stand across the flow.
+//! Positions the vertices of each layer across the flow.
 //!
-//! A vertex wants to stand where those that it is joined to stand on average; joins between bends count most, so that a long edge is
-//! straight. Layer after layer, down and up again, all vertices of a layer are put as near as their order and their extents let them to
-//! where they want to be: the sum of the squares of what is missing is the least possible. That is a regression to a sequence that
-//! never falls, which one pass finds that pools neighbours who would stand too close.
+//! The target of a vertex is the mean position of its neighbours. Joins between bends have the
+//! largest weight, so that a long edge becomes straight. Layer after layer, down and up again, the
+//! vertices of a layer are moved to the positions that their order and extents allow and that
+//! minimise the sum of the squared distances from the targets. This is an isotonic regression; one
+//! pass that pools adjacent violators solves it.
 //!
-//! The last rounds look at the side of a box that has more joins, so that a tree's box stands in the middle of its inputs, or of its
-//! dependents. At the end every long edge is made straight, as far as what stands beside its bends lets it.
+//! The last rounds use only the side of a box that has more joins, so that a box in a tree is
+//! centred over its inputs or its dependents. At the end every long edge is straightened, as far as
+//! the neighbours of its bends allow.
 
 use super::Layered;
 
-/// Between two boxes, a box and a bend, two bends.
+/// The gaps between two boxes, between a box and a bend, and between two bends.
 const BOX_GAP: f64 = 20.0;
 const BOX_BEND_GAP: f64 = 14.0;
 const BEND_GAP: f64 = 12.0;
 
 /// The centre of each vertex; the first extent of all begins at 0.
 pub(super) fn across(graph: &Layered) -> Vec<f64> {
-    /// After these, a change has gone through the graph several times.
+    /// In these rounds, a change propagates through the graph several times.
     const ROUNDS: [(Sides, Sides, usize); 3] =
         [(Sides::Above, Sides::Below, 8), (Sides::Both, Sides::Both, 10), (Sides::Fuller, Sides::Fuller, 4)];
     let is_large = graph.num_joins() > 30_000;
@@ -35,9 +37,10 @@ pub(super) fn across(graph: &Layered) -> Vec<f64> {
     across
 }
 
-/// Puts vertices that have only each other on as few lines as fit between their neighbours: the bends of an edge, and boxes of a chain.
+/// Straightens chains of vertices with one neighbour on each side, which are the bends of an edge
+/// and the boxes of a chain: each chain gets as few positions as fit between its neighbours.
 fn straighten(graph: &Layered, across: &mut [f64]) {
-    /// One edge makes room for the next.
+    /// Straightening one edge makes room for the next.
     const ROUNDS: usize = 3;
     let lines = lines(graph);
     let mut place = vec![0; graph.num_vertices()];
@@ -72,7 +75,7 @@ fn straighten(graph: &Layered, across: &mut [f64]) {
                     sum += across[line[end] as usize];
                     end += 1;
                 }
-                // What the regression left may be less than nothing by a rounding error.
+                // By a rounding error, `least` may be slightly above `most`.
                 let at = (sum / (end - first) as f64).min(most).max(least);
                 line[first..end].iter().for_each(|&vertex| across[vertex as usize] = at);
                 first = end;
@@ -81,7 +84,7 @@ fn straighten(graph: &Layered, across: &mut [f64]) {
     }
 }
 
-/// The longest ways of vertices that are joined to nothing else above and below.
+/// The longest chains of vertices in which each has one neighbour above and one below.
 fn lines(graph: &Layered) -> Vec<Vec<u32>> {
     let next = |vertex: u32| match graph.below(vertex) {
         &[next] if graph.above(next).len() == 1 => Some(next),
@@ -92,7 +95,7 @@ fn lines(graph: &Layered) -> Vec<Vec<u32>> {
     starts.map(|start| std::iter::successors(Some(start), |&vertex| next(vertex)).collect()).collect()
 }
 
-/// How far the vertices reach.
+/// The extent of all vertices across the flow.
 pub(super) fn extent(graph: &Layered, across: &[f64]) -> f64 {
     vertices(graph).map(|v| across[v as usize] + graph.extent(v).after).fold(0.0, f64::max)
 }
@@ -101,7 +104,7 @@ fn vertices(graph: &Layered) -> impl Iterator<Item = u32> {
     0..graph.num_vertices() as u32
 }
 
-/// From one centre to the next in a layer, at least.
+/// The least distance between the centres of two adjacent vertices.
 pub(super) fn distance(graph: &Layered, left: u32, right: u32) -> f64 {
     let gap = match (graph.is_bend(left), graph.is_bend(right)) {
         (false, false) => BOX_GAP,
@@ -124,27 +127,27 @@ fn side_by_side(graph: &Layered) -> Vec<f64> {
     across
 }
 
-/// Whose places count.
+/// The neighbours whose positions count.
 #[derive(Clone, Copy)]
 enum Sides {
     Above,
     Below,
     Both,
-    /// Of a box, the side that has more joins; both if there are as many.
+    /// The side with more joins; both sides if they are equal.
     Fuller,
 }
 
-/// Neighbours who stand as close as they may, and where they would like to be together.
+/// Adjacent vertices at their least distances, and their common target.
 struct Pooled {
     weight: f64,
-    weighted_wish: f64,
+    weighted_target: f64,
     len: usize,
 }
 
 #[derive(Default)]
 struct Pool {
     pooled: Vec<Pooled>,
-    /// How far each vertex of the layer is from the first, were all as close as they may.
+    /// The distance of each vertex from the first, with all at their least distances.
     offsets: Vec<f64>,
 }
 
@@ -159,11 +162,11 @@ impl Pool {
                 offset += distance(graph, layer[i - 1], vertex);
             }
             self.offsets.push(offset);
-            let (weight, wish) = wish(graph, vertex, sides, across);
-            let mut last = Pooled { weight, weighted_wish: weight * (wish - offset), len: 1 };
+            let (weight, target) = target(graph, vertex, sides, across);
+            let mut last = Pooled { weight, weighted_target: weight * (target - offset), len: 1 };
             while let Some(before) = self.pooled.pop_if(|before| before.mean() > last.mean()) {
                 last.weight += before.weight;
-                last.weighted_wish += before.weighted_wish;
+                last.weighted_target += before.weighted_target;
                 last.len += before.len;
             }
             self.pooled.push(last);
@@ -177,14 +180,14 @@ impl Pool {
 
 impl Pooled {
     fn mean(&self) -> f64 {
-        self.weighted_wish / self.weight
+        self.weighted_target / self.weight
     }
 }
 
-/// Where a vertex wants to stand, and how much.
-fn wish(graph: &Layered, vertex: u32, sides: Sides, across: &[f64]) -> (f64, f64) {
-    /// One that is joined to nothing on these sides gives way.
-    const GIVES_WAY: f64 = 1e-3;
+/// The weight and the target position of a vertex.
+fn target(graph: &Layered, vertex: u32, sides: Sides, across: &[f64]) -> (f64, f64) {
+    /// The weight of a vertex without neighbours on these sides.
+    const FREE: f64 = 1e-3;
     let (above, below) = (graph.above(vertex), graph.below(vertex));
     let (above, below): (&[u32], &[u32]) = match sides {
         Sides::Above => (above, &[]),
@@ -203,5 +206,5 @@ fn wish(graph: &Layered, vertex: u32, sides: Sides, across: &[f64]) -> (f64, f64
         weight += stiffness;
         sum += stiffness * across[other as usize];
     }
-    if weight > 0.0 { (weight, sum / weight) } else { (GIVES_WAY, across[vertex as usize]) }
+    if weight > 0.0 { (weight, sum / weight) } else { (FREE, across[vertex as usize]) }
 }

@@ -1,7 +1,7 @@
 use super::layers::Layered;
 use super::*;
 
-/// Arrows between boxes that are as wide as names are.
+/// Edges between boxes of the width of names.
 struct Graph {
     boxes: Vec<Point>,
     edges: Vec<Edge>,
@@ -66,7 +66,7 @@ fn random(seed: u64, num_tasks: u32, max_inputs: u64, reach: u64) -> Vec<Vec<u32
     inputs
 }
 
-/// Every shape that the tests look at.
+/// Every shape that the tests use.
 fn graphs() -> Vec<(String, Graph)> {
     let mut shapes = vec![
         ("nothing".to_owned(), vec![]),
@@ -89,7 +89,7 @@ fn graphs() -> Vec<(String, Graph)> {
 
 /// The points of a route, close to one another.
 fn walked(route: &Route) -> Vec<Point> {
-    let Way::Through(points) = &route.way else { return Vec::new() };
+    let RoutePath::Through(points) = &route.path else { return Vec::new() };
     let piece = |ends: &[Point]| {
         let (a, b) = (ends[0], ends[1]);
         let along = (a.along + b.along) / 2.0;
@@ -129,11 +129,11 @@ fn no_two_boxes_overlap_and_all_are_inside() {
 }
 
 #[test]
-fn every_arrow_goes_along_the_flow_from_its_box_to_its_box_and_touches_no_other() {
+fn every_edge_goes_along_the_flow_between_its_boxes_and_touches_no_other() {
     for (name, Graph { boxes, edges }) in graphs() {
         let layout = layout(&boxes, &edges);
         for (edge, route) in edges.iter().zip(&layout.routes) {
-            let Way::Through(points) = &route.way else { panic!("{name}: {edge:?} is no loop") };
+            let RoutePath::Through(points) = &route.path else { panic!("{name}: {edge:?} is no loop") };
             assert!(points.windows(2).all(|pair| pair[0].along < pair[1].along + 1e-6), "{name}: {edge:?} turns back");
             let (from, to) = (edge.from as usize, edge.to as usize);
             for (id, point, side) in [(from, points[0], 0.5), (to, points[points.len() - 1], -0.5)] {
@@ -153,7 +153,7 @@ fn every_arrow_goes_along_the_flow_from_its_box_to_its_box_and_touches_no_other(
 }
 
 #[test]
-fn there_are_no_more_crossings_than_in_the_order_of_the_ids() {
+fn the_order_has_no_more_crossings_than_that_of_the_ids() {
     let (mut all_before, mut all_after) = (0, 0);
     for (name, graph) in graphs() {
         if graph.boxes.is_empty() {
@@ -175,7 +175,7 @@ fn there_are_no_more_crossings_than_in_the_order_of_the_ids() {
 }
 
 #[test]
-fn crossings_are_counted_as_pair_by_pair() {
+fn crossings_are_counted_as_by_comparing_each_pair() {
     for (name, graph) in graphs() {
         let layered = graph.layered();
         let mut pairs = 0;
@@ -197,7 +197,7 @@ fn crossings_are_counted_as_pair_by_pair() {
 }
 
 #[test]
-fn a_box_of_a_tree_stands_in_the_middle_of_its_inputs() {
+fn a_box_of_a_tree_is_centred_over_its_inputs() {
     let inputs = tree(32);
     let mut graph = Graph::new(&inputs);
     graph.boxes.fill(Point::new(60.0, 28.0));
@@ -209,12 +209,13 @@ fn a_box_of_a_tree_stands_in_the_middle_of_its_inputs() {
 }
 
 #[test]
-fn a_long_arrow_beside_a_chain_is_straight() {
+fn a_long_edge_beside_a_chain_is_straight() {
     let inputs: Vec<Vec<u32>> =
         (0..10).map(|id: u32| if id == 9 { vec![8, 0] } else { id.checked_sub(1).into_iter().collect() }).collect();
     let graph = Graph::new(&inputs);
     let layout = layout(&graph.boxes, &graph.edges);
-    let Way::Through(points) = &layout.routes[graph.edges.iter().position(|a| (a.from, a.to) == (0, 9)).unwrap()].way
+    let RoutePath::Through(points) =
+        &layout.routes[graph.edges.iter().position(|a| (a.from, a.to) == (0, 9)).unwrap()].path
     else {
         panic!("an edge between two boxes is no loop")
     };
@@ -223,7 +224,7 @@ fn a_long_arrow_beside_a_chain_is_straight() {
 }
 
 #[test]
-fn labels_lie_on_their_arrows_and_do_not_overlap() {
+fn labels_lie_on_their_edges_and_do_not_overlap() {
     let label = Point::new(30.0, 13.0);
     let edge = |from, to| Edge { from, to, label: Some(label) };
     let boxes = [Point::new(80.0, 41.0); 5];
@@ -234,14 +235,15 @@ fn labels_lie_on_their_arrows_and_do_not_overlap() {
     let boxes: Vec<_> = layout.boxes.iter().copied().zip(boxes).collect();
     for (i, &a) in labels.iter().enumerate() {
         assert!(labels[..i].iter().chain(&boxes).all(|&b| !overlap(a, b, 1e-6)), "{i}");
-        if let Way::Through(points) = &layout.routes[i].way {
+        if let RoutePath::Through(points) = &layout.routes[i].path {
             assert!(points.iter().any(|point| (point.across - a.0.across).abs() < 1e-6), "{i}");
         }
     }
-    // The edge against the flow starts at the upper side of its box and ends at the lower side of the other.
-    let Way::Through(back) = &layout.routes[1].way else { panic!("no loop") };
+    // The edge against the flow starts at the upper side of its box and ends at the lower side of
+    // the other.
+    let RoutePath::Through(back) = &layout.routes[1].path else { panic!("no loop") };
     assert!(back[0].along > back[back.len() - 1].along);
-    assert!(matches!(layout.routes[2].way, Way::Loop(_)));
+    assert!(matches!(layout.routes[2].path, RoutePath::Loop(_)));
 }
 
 #[test]
@@ -252,8 +254,8 @@ fn a_layout_is_the_same_every_time() {
 }
 
 #[test]
-fn many_long_arrows_have_bends_in_bounds_and_a_deep_graph_does_not_recur() {
-    // Every task reads the first one too: with all bends there would be 12 million.
+fn many_long_edges_have_limited_bends_and_a_deep_graph_does_not_recur() {
+    // Every task also reads the first one. With all bends there would be 12 million.
     let num_tasks = 5_000_u32;
     let inputs: Vec<Vec<u32>> =
         (0..num_tasks).map(|id| id.checked_sub(1).into_iter().chain((id > 1).then_some(0)).collect()).collect();

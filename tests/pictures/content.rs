@@ -1,4 +1,4 @@
-//! What is in a picture: boxes, groups, marks and colours.
+//! The content of pictures: boxes, groups, marks and colours.
 
 use crate::graphs::{chain, count, load, merge, sum, tree};
 use crate::{labels_in, legend, names_in};
@@ -26,7 +26,7 @@ fn several_outputs_in_any_shape_are_drawn_in_one_picture() {
 }
 
 #[test]
-fn a_handle_whose_value_is_not_clone_is_drawn_too_and_nothing_runs() {
+fn a_handle_whose_value_is_not_clone_is_drawn_and_no_task_runs() {
     struct NotClone;
     let task = delayed_local(|| -> NotClone { panic!("a picture runs nothing") }, ());
     assert_eq!(task.visualize().unwrap().num_tasks(), 1);
@@ -50,7 +50,7 @@ fn mistakes_in_the_graph_are_reported_as_by_compute() {
 }
 
 #[test]
-fn sorts_of_tasks_are_told_apart() {
+fn kinds_of_tasks_look_different() {
     let data = local(vec![1_u64]);
     let here = delayed_local(|data: &Vec<u64>| data[0], (&data,)).name("here");
     let kept = persist(&delayed(load, (1_u32,))).unwrap();
@@ -73,10 +73,10 @@ fn a_large_graph_is_collapsed_by_name() {
     let picture = tree(1000).visualize().unwrap();
     assert!(picture.is_collapsed());
     let groups = labels_in(&picture.to_svg());
-    assert_eq!(groups, [["load", "1\u{a0}000 tasks"], ["count", "1\u{a0}000 tasks"], ["merge", "999 tasks"]]);
-    assert!(legend(&picture).contains(&"2\u{a0}999 tasks, 2\u{a0}998 dependencies, drawn as 3 groups".to_owned()));
+    assert_eq!(groups, [["load", "1\u{202f}000 tasks"], ["count", "1\u{202f}000 tasks"], ["merge", "999 tasks"]]);
+    assert!(legend(&picture).contains(&"2\u{202f}999 tasks, 2\u{202f}998 dependencies, drawn as 3 groups".to_owned()));
     let mermaid = picture.to_mermaid();
-    assert!(mermaid.contains("g0 ==>|\"1\u{a0}000\"| g1") && mermaid.contains("g2 ==>|\"998\"| g2"), "{mermaid}");
+    assert!(mermaid.contains("g0 ==>|\"1\u{202f}000\"| g1") && mermaid.contains("g2 ==>|\"998\"| g2"), "{mermaid}");
 
     assert!(!tree(20).visualize().unwrap().is_collapsed());
     assert!(tree(20).visualize().unwrap().max_tasks(58).is_collapsed());
@@ -104,17 +104,20 @@ fn names_that_differ_in_numbers_are_one_group_and_closures_are_not() {
 }
 
 #[test]
-fn more_groups_than_fit_share_one_box() {
+fn surplus_groups_share_one_box() {
     let letters = |i: u32| i.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect::<String>();
     let parts: Vec<_> = (0..2000_u32).map(|i| delayed(load, (i,)).name(letters(i))).collect();
     let all = delayed(sum, (&parts,)).name("all");
     let picture = all.visualize().unwrap().max_tasks(10);
     let groups = labels_in(&picture.to_svg());
     assert_eq!(groups.len(), 10);
-    assert!(groups.contains(&vec!["(1\u{a0}992 other names)".to_owned(), "1\u{a0}992 tasks".to_owned()]), "{groups:?}");
+    assert!(
+        groups.contains(&vec!["(1\u{202f}992 other names)".to_owned(), "1\u{202f}992 tasks".to_owned()]),
+        "{groups:?}"
+    );
     assert_eq!(
         labels_in(&all.visualize().unwrap().max_tasks(0).to_svg()),
-        [["(2\u{a0}001 other names)", "2\u{a0}001 tasks"]]
+        [["(2\u{202f}001 other names)", "2\u{202f}001 tasks"]]
     );
 }
 
@@ -138,11 +141,11 @@ fn a_million_tasks_in_a_chain_are_drawn_at_once_and_without_recursion() {
     let svg = small_stack.spawn(move || last.visualize().unwrap().to_svg()).unwrap().join().unwrap();
     // 0.1 s where it is optimized.
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
-    assert_eq!(labels_in(&svg), [vec!["load", "1 task"], vec!["count", "999\u{a0}999 tasks"]]);
+    assert_eq!(labels_in(&svg), [vec!["load", "1 task"], vec!["count", "999\u{202f}999 tasks"]]);
 }
 
 #[test]
-fn a_deep_graph_is_drawn_task_by_task_if_that_is_asked_for() {
+fn a_deep_graph_is_drawn_task_by_task_on_request() {
     let last = chain(20_000);
     let small_stack = std::thread::Builder::new().stack_size(128 * 1024);
     let draw = move || last.visualize().unwrap().collapse(Collapse::Never).to_svg();
@@ -199,25 +202,30 @@ fn boxes_are_painted_by_name_by_rank_or_by_a_function() {
     let alike = fills(&picture.clone().color_by(ColorBy::Nothing).to_dot());
     assert!(alike.iter().all(|fill| *fill == alike[0]));
 
-    let painted = picture.clone().color_with(|drawn| {
-        assert_eq!((drawn.tasks().len(), drawn.num_tasks_in_graph()), (1, 8));
-        let tint = Tint::from(Color::rgb(1, 2, 3)).note(format!("id {}", drawn.tasks().next().unwrap()));
-        if drawn.is_output() { tint.color(Color::rgb(4, 5, 6)) } else { tint }
+    let painted = picture.clone().color_with(|task_box| {
+        assert_eq!((task_box.tasks().len(), task_box.num_tasks_in_graph()), (1, 8));
+        let tint = Tint::from(Color::rgb(1, 2, 3)).note(format!("id {}", task_box.tasks().next().unwrap()));
+        if task_box.is_output() { tint.color(Color::rgb(4, 5, 6)) } else { tint }
     });
     let colors = fills(&painted.to_dot());
     assert_eq!(colors[7], "#040506");
     assert!(colors[..7].iter().all(|fill| fill == "#010203"));
     assert!(labels_in(&painted.to_svg()).contains(&vec!["merge".to_owned(), "id 7".to_owned()]));
 
-    let groups = picture.collapse(Collapse::ByName).color_with(|drawn| {
-        Tint::default().note(format!("{}: {:?}, {}", drawn.name(), drawn.tasks().collect::<Vec<_>>(), drawn.is_local()))
+    let groups = picture.collapse(Collapse::ByName).color_with(|task_box| {
+        Tint::default().note(format!(
+            "{}: {:?}, {}",
+            task_box.name(),
+            task_box.tasks().collect::<Vec<_>>(),
+            task_box.is_local()
+        ))
     });
     let notes: Vec<_> = labels_in(&groups.to_svg()).into_iter().map(|lines| lines[2].clone()).collect();
     assert_eq!(notes[2], "merge: [4, 7], false");
 }
 
 #[test]
-fn plain_arguments_are_shown_if_that_is_asked_for() {
+fn plain_arguments_are_shown_on_request() {
     fn all(a: u64, text: &'static str, pair: &(f64, String), some: Vec<u8>, none: Option<char>) -> u64 {
         a + text.len() as u64 + pair.1.len() as u64 + some.len() as u64 + u64::from(none.is_some())
     }
