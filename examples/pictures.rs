@@ -1,6 +1,6 @@
 //! `visualize` draws a graph: as an SVG for people, as DOT for Graphviz, as Mermaid for Markdown.
 //!
-//! The pictures go to a folder of their own among the system's temporary ones.
+//! The pictures go to a folder among the system's temporary files.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 #![expect(clippy::ptr_arg, reason = "a task lends what its dependency returned, a `Vec`")]
@@ -35,23 +35,24 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     let report = delayed(report, (&means,)).name("report");
 
-    // Nothing has run. One task is one box, and data flows along the arrows.
+    // No task has run. Each task is a box, and data flows along the edges.
     let folder = std::env::temp_dir().join("sprang-pictures");
     std::fs::create_dir_all(&folder)?;
-    let picture = report.visualize()?.title("A year, of which there are four months").arguments(true);
+    let picture = report.visualize()?.title("The first four months of a year").arguments(true);
     picture.save(folder.join("report.svg"))?;
     picture.save(folder.join("report.dot"))?;
     picture.save(folder.join("report.mmd"))?;
     assert_eq!((picture.num_tasks(), picture.is_collapsed()), (13, false));
 
-    // The order in which one careful worker would run the tasks: each month is finished before the next one is loaded.
+    // Colours by the order in which a single worker would run the tasks: it finishes each month
+    // before it loads the next one.
     picture.color_by(ColorBy::Rank).direction(Direction::Right).save(folder.join("order.svg"))?;
 
-    // Any colour and any words, by the ids of the tasks; here, as if somebody had measured them.
+    // Any colours and notes, by the ids of the tasks; here, invented durations.
     let plan = prepare(&report)?;
     let millis = |id: usize| (id * 37 % 100) as f64;
-    let measured = plan.visualize().weights(millis).color_with(move |drawn| {
-        let sum: f64 = drawn.tasks().map(millis).sum();
+    let measured = plan.visualize().weights(millis).color_with(move |task_box| {
+        let sum: f64 = task_box.tasks().map(millis).sum();
         Tint::from(Color::scale(sum / 100.0)).note(format!("{sum} ms"))
     });
     measured.save(folder.join("measured.svg"))?;
@@ -62,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         (0..5_000_u32).map(|month| delayed(mean, (&delayed(clean, (delayed(load, (month,)),)),))).collect();
     let large = sprang::visualize(&many)?;
     large.save(folder.join("large.svg"))?;
-    assert!(large.is_collapsed() && large.to_dot().contains("load\\n5\u{a0}000 tasks"));
+    assert!(large.is_collapsed() && large.to_dot().contains("load\\n5\u{202f}000 tasks"));
 
     println!("look into {}", folder.display());
     Ok(())

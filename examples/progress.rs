@@ -1,6 +1,7 @@
-//! Progress on a terminal: bars with counts by name and the time left, also of a compute within a task, and of futures.
+//! Progress on a terminal: bars with counts by name and the time left, for runs, nested runs and
+//! futures.
 //!
-//! `cargo run --example progress --features progress`; with `2>log` there are plain lines in the place of bars.
+//! `cargo run --example progress --features progress`; with `2>log`, plain lines replace the bars.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -18,7 +19,7 @@ fn clean(value: &u64) -> u64 {
     value * 2
 }
 
-/// Computes a graph of its own.
+/// Computes a nested graph.
 fn model(value: &u64) -> sprang::Result<u64> {
     let steps = (0..8).fold(delayed(|v: u64| v, (*value,)), |before, _| {
         delayed(
@@ -33,7 +34,7 @@ fn model(value: &u64) -> sprang::Result<u64> {
 }
 
 fn main() -> sprang::Result<()> {
-    let shown = sprang::progress();
+    let guard = sprang::progress();
     let cleaned: Vec<Delayed<u64>> = (0..60_u64)
         .map(|i| {
             let raw = delayed(load, (i,)).name(format!("load {i}"));
@@ -43,12 +44,12 @@ fn main() -> sprang::Result<()> {
     let total = delayed(|parts: Refs<'_, u64>| parts.iter().sum::<u64>(), (&cleaned,)).name("total");
     let modelled = try_delayed(model, (&total,)).name("model");
     println!("the model says {}", modelled.compute()?);
-    drop(shown);
+    drop(guard);
 
     let client = Client::threads(4)?;
     let loads = client.map(load, 0..60_u64);
     let cleans = client.map(clean, &loads);
     sprang::progress_of((&loads, &cleans)); // waits for them
-    println!("and {} futures have come to their end", loads.len() + cleans.len());
+    println!("{} futures have finished", loads.len() + cleans.len());
     Ok(())
 }

@@ -1,18 +1,20 @@
-//! Heat that spreads over a plate: a field in tiles, and for each tile and each step of time a task that needs the tile and its neighbours
-//! of the step before. There are many, they are small, and no step waits for the whole of the one before.
+//! Heat that spreads over a plate. The field is divided into tiles. For each tile and each time
+//! step there is a task, which needs the tile and its neighbours from the step before. The tasks
+//! are many and small, and no step waits for all tasks of the step before.
 //!
 //! ```text
 //! cargo run --release --example heat_stencil -- --scheduler processes --report heat.html --size 512
 //! ```
 //!
-//! The result is compared, bit by bit, with that of a plain loop over the whole field. `options/mod.rs` has the options.
+//! The result is compared, bit by bit, with the result of a plain loop over the whole field.
+//! `options/mod.rs` has the options.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 #[path = "../options/mod.rs"]
 mod options;
 
-use options::{Options, Own, Value};
+use options::{Options, OwnOption, Value};
 use serde::{Deserialize, Serialize};
 use sprang::{Delayed, delayed, prepare};
 use std::path::{Path, PathBuf};
@@ -20,7 +22,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 use std::{error, fs, io};
 
-/// How fast heat goes on to the neighbours, below the quarter from which on a step is too large.
+/// The rate at which heat spreads to the neighbours. From 0.25 on, the steps would be too large.
 const DIFFUSION: f64 = 0.2;
 
 /// A square part of the field, row by row.
@@ -30,7 +32,7 @@ struct Tile {
     cells: Vec<f64>,
 }
 
-/// The field at the start: cold, with a hot ring, a warm bar and a cold hole in that.
+/// The field at the start: cold, with a hot ring and a warm bar that has a cold hole.
 fn heat_at(row: usize, column: usize, size: usize) -> f64 {
     let (y, x) = (row as f64 / size as f64, column as f64 / size as f64);
     let from_centre = ((y - 0.4).powi(2) + (x - 0.45).powi(2)).sqrt();
@@ -52,7 +54,7 @@ fn start(row: usize, column: usize, side: usize, size: usize) -> Tile {
     Tile { side, cells }
 }
 
-/// One step of a tile. Beyond the edge of the field, where there is no neighbour, it is cold.
+/// One step of a tile. Beyond the edge of the field it is cold.
 fn spread(here: &Tile, above: Option<&Tile>, below: Option<&Tile>, left: Option<&Tile>, right: Option<&Tile>) -> Tile {
     let side = here.side;
     let of = |tile: Option<&Tile>, row: usize, column: usize| tile.map_or(0.0, |tile| tile.cells[row * side + column]);
@@ -72,7 +74,7 @@ fn spread(here: &Tile, above: Option<&Tile>, below: Option<&Tile>, left: Option<
     Tile { side, cells }
 }
 
-/// The tiles of the field after so many steps, row by row.
+/// The tiles of the field after `steps` steps, row by row.
 fn graph(num_tiles: usize, side: usize, steps: usize) -> Vec<Delayed<Tile>> {
     let size = num_tiles * side;
     let mut field: Vec<Delayed<Tile>> = (0..num_tiles * num_tiles)
@@ -92,7 +94,7 @@ fn graph(num_tiles: usize, side: usize, steps: usize) -> Vec<Delayed<Tile>> {
     field
 }
 
-/// Without tiles and without tasks.
+/// The same, without tiles and tasks.
 fn plain_loop(size: usize, steps: usize) -> Vec<f64> {
     let mut field: Vec<f64> = (0..size * size).map(|i| heat_at(i / size, i % size, size)).collect();
     for _ in 0..steps {
@@ -110,7 +112,7 @@ fn plain_loop(size: usize, steps: usize) -> Vec<f64> {
     field
 }
 
-/// The field as a whole.
+/// The whole field.
 fn joined(tiles: &[Tile], num_tiles: usize) -> Vec<f64> {
     let side = tiles[0].side;
     let size = num_tiles * side;
@@ -121,7 +123,7 @@ fn joined(tiles: &[Tile], num_tiles: usize) -> Vec<f64> {
     (0..size * size).map(cell).collect()
 }
 
-/// From black by red and yellow to white.
+/// A colour from black through red and yellow to white.
 fn glow(heat: f64, hottest: f64) -> [u8; 3] {
     let heat = (heat / hottest.max(1e-12)).clamp(0.0, 1.0).sqrt() * 3.0;
     [0.0, 1.0, 2.0].map(|below| ((heat - below).clamp(0.0, 1.0) * 255.0) as u8)
@@ -143,30 +145,38 @@ fn run() -> Result<(), Box<dyn error::Error>> {
     let (mut size, mut num_tiles, mut steps) = (192, 6, 60);
     let mut picture: PathBuf = std::env::temp_dir().join("sprang-heat.png");
     let options = Options::parse(&mut [
-        Own { name: "--size", help: "cells along each side of the field", value: Value::Number(&mut size, 2) },
-        Own { name: "--tiles", help: "tiles along each side of the field", value: Value::Number(&mut num_tiles, 1) },
-        Own { name: "--steps", help: "steps of time", value: Value::Number(&mut steps, 1) },
-        Own { name: "--picture", help: "where the field goes, as a PNG", value: Value::File(&mut picture) },
+        OwnOption { name: "--size", help: "cells along each side of the field", value: Value::Number(&mut size, 2) },
+        OwnOption {
+            name: "--tiles",
+            help: "tiles along each side of the field",
+            value: Value::Number(&mut num_tiles, 1),
+        },
+        OwnOption { name: "--steps", help: "steps of time", value: Value::Number(&mut steps, 1) },
+        OwnOption {
+            name: "--picture",
+            help: "the file for a picture of the field, as a PNG",
+            value: Value::File(&mut picture),
+        },
     ]);
     if !size.is_multiple_of(num_tiles) {
-        return Err(format!("a field of {size} cells has no {num_tiles} tiles of the same size").into());
+        return Err(format!("a field of {size} cells cannot be divided into {num_tiles} tiles of one size").into());
     }
     let field = prepare(graph(num_tiles, size / num_tiles, steps))?;
     let ((tiles, took), _) = options.watch(|| {
-        let begun = Instant::now();
-        (field.compute(), begun.elapsed())
+        let start = Instant::now();
+        (field.compute(), start.elapsed())
     })?;
     let tiles = tiles?;
     println!("{} tasks on {options}: {:.3} s", field.num_tasks(), took.as_secs_f64());
 
     let field = joined(&tiles, num_tiles);
-    let begun = Instant::now();
+    let start = Instant::now();
     let expected = plain_loop(size, steps);
-    println!("the plain loop: {:.3} s", begun.elapsed().as_secs_f64());
+    println!("the plain loop: {:.3} s", start.elapsed().as_secs_f64());
     if field != expected {
         return Err("the tiles and the plain loop differ".into());
     }
-    println!("both have the same field, with {:.3} of heat left", field.iter().sum::<f64>());
+    println!("both results are equal, with {:.3} of heat left", field.iter().sum::<f64>());
     save_picture(&picture, &field, size).map_err(|error| format!("cannot write {}: {error}", picture.display()))?;
     println!("see {}", picture.display());
     Ok(())

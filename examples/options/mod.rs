@@ -1,10 +1,10 @@
-//! What the larger examples have in common: the options by which one chooses the scheduler, and how to watch the run.
+//! Options that the larger examples share: the scheduler, and ways to observe the run.
 //!
 //! ```text
-//! --scheduler NAME     sync, threads or processes (default: what is configured)
+//! --scheduler NAME     sync, threads or processes (default: the configured one)
 //! --progress           bars on the terminal (feature `progress`)
-//! --report FILE        .html for a browser, .json for Perfetto, .csv for a spreadsheet; may be given more than once
-//! --dashboard ADDRESS  pages in a browser while it runs, such as 127.0.0.1:8787 (feature `dashboard`)
+//! --report FILE        .html for a browser, .json for Perfetto, .csv for a spreadsheet; repeatable
+//! --dashboard ADDRESS  pages in a browser, for example at 127.0.0.1:8787 (feature `dashboard`)
 //! ```
 
 use sprang::{Profile, Profiler, Scheduler, callback, config};
@@ -13,13 +13,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::{env, fmt, process};
 
-const COMMON: &str = "    --scheduler NAME     sync, threads or processes (default: what is configured)
+const COMMON: &str = "    --scheduler NAME     sync, threads or processes (default: the configured one)
     --progress           bars on the terminal (feature `progress`)
-    --report FILE        .html for a browser, .json for Perfetto, .csv for a spreadsheet; may be given more than once
-    --dashboard ADDRESS  pages in a browser while it runs, such as 127.0.0.1:8787 (feature `dashboard`)
+    --report FILE        .html for a browser, .json for Perfetto, .csv for a spreadsheet; repeatable
+    --dashboard ADDRESS  pages in a browser, for example at 127.0.0.1:8787 (feature `dashboard`)
     --help               this text";
 
-/// Chosen on the command line.
+/// The options of the command line.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     scheduler: Option<Scheduler>,
@@ -30,7 +30,7 @@ pub(crate) struct Options {
 
 /// An option of one example.
 #[derive(Debug)]
-pub(crate) struct Own<'a> {
+pub(crate) struct OwnOption<'a> {
     pub(crate) name: &'static str,
     pub(crate) help: &'static str,
     pub(crate) value: Value<'a>,
@@ -38,14 +38,14 @@ pub(crate) struct Own<'a> {
 
 #[derive(Debug)]
 pub(crate) enum Value<'a> {
-    /// A number, and the least that it may be.
+    /// A number, and its minimum.
     Number(&'a mut usize, usize),
     File(&'a mut PathBuf),
 }
 
 impl Options {
-    /// Reads the command line; ends the process if that says so, or makes no sense.
-    pub(crate) fn parse(own: &mut [Own<'_>]) -> Options {
+    /// Reads the command line. Ends the process for `--help` and for an invalid command line.
+    pub(crate) fn parse(own: &mut [OwnOption<'_>]) -> Options {
         let usage = usage(own);
         let mut options = Options::default();
         match options.read(own, env::args().skip(1)) {
@@ -61,8 +61,8 @@ impl Options {
         }
     }
 
-    /// False if only help is wanted.
-    fn read(&mut self, own: &mut [Own<'_>], mut arguments: impl Iterator<Item = String>) -> Result<bool, String> {
+    /// False for `--help`.
+    fn read(&mut self, own: &mut [OwnOption<'_>], mut arguments: impl Iterator<Item = String>) -> Result<bool, String> {
         while let Some(argument) = arguments.next() {
             let (name, joined) = match argument.split_once('=') {
                 Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -87,11 +87,12 @@ impl Options {
         Ok(true)
     }
 
-    /// Computes what `body` computes, watched as the options say, and saves the reports. Gives the profile too, if there is one.
+    /// Runs `body` with the chosen observers, and saves the reports. Returns the profile too, if
+    /// there is one.
     pub(crate) fn watch<R>(&self, body: impl FnOnce() -> R) -> sprang::Result<(R, Option<Profile>)> {
         let _scheduler = self.scheduler.clone().map(|it| config::scoped("scheduler", it)).transpose()?;
         #[cfg(feature = "progress")]
-        let _shown = self.progress.then(sprang::progress);
+        let _progress = self.progress.then(sprang::progress);
         #[cfg(feature = "dashboard")]
         let dashboard = self.dashboard.as_deref().map(sprang::dashboard::serve).transpose()?;
         #[cfg(feature = "dashboard")]
@@ -110,7 +111,7 @@ impl Options {
         }
         #[cfg(feature = "dashboard")]
         if dashboard.is_some() && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-            println!("the dashboard is there until you press Enter");
+            println!("press Enter to close the dashboard");
             let _any = std::io::stdin().read_line(&mut String::new());
         }
         Ok((result, profile))
@@ -149,7 +150,7 @@ impl fmt::Display for Value<'_> {
     }
 }
 
-/// Better now than after a long run.
+/// Checks the ending before the run and not after it.
 fn report(path: PathBuf) -> Result<PathBuf, String> {
     match path.extension().and_then(|ending| ending.to_str()) {
         Some("html" | "json" | "csv") => Ok(path),
@@ -157,7 +158,7 @@ fn report(path: PathBuf) -> Result<PathBuf, String> {
     }
 }
 
-/// What `main` gives back: a failure is told in words.
+/// The exit code of `main`. Prints the error of a failure.
 pub(crate) fn exit_code(result: Result<(), Box<dyn Error>>) -> process::ExitCode {
     match result {
         Ok(()) => process::ExitCode::SUCCESS,
@@ -168,21 +169,21 @@ pub(crate) fn exit_code(result: Result<(), Box<dyn Error>>) -> process::ExitCode
     }
 }
 
-fn needs(is_asked_for: bool, option: &str, feature: &str, is_there: bool) -> Result<(), String> {
-    match is_asked_for && !is_there {
+fn needs(is_given: bool, option: &str, feature: &str, is_built_in: bool) -> Result<(), String> {
+    match is_given && !is_built_in {
         true => Err(format!("{option} is not built in: run the example with `--features {feature}`")),
         false => Ok(()),
     }
 }
 
-fn usage(own: &[Own<'_>]) -> String {
+fn usage(own: &[OwnOption<'_>]) -> String {
     let mut usage = "options:\n".to_owned();
-    for Own { name, help, value } in own {
-        let what = match value {
+    for OwnOption { name, help, value } in own {
+        let kind = match value {
             Value::Number(..) => "N",
             Value::File(_) => "FILE",
         };
-        usage += &format!("    {:20} {help} (default: {value})\n", format!("{name} {what}"));
+        usage += &format!("    {:20} {help} (default: {value})\n", format!("{name} {kind}"));
     }
     usage + COMMON
 }

@@ -1,10 +1,10 @@
-//! Which text to read.
+//! Finds the text to read.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{error, fs, process};
 
-/// How much is taken where nobody said what to read.
+/// The limit if no folder or file is given.
 const MAX_BYTES: u64 = 64_000_000;
 const EXTENSIONS: [&str; 10] = ["c", "css", "h", "html", "js", "md", "py", "rs", "toml", "txt"];
 
@@ -13,7 +13,8 @@ pub(crate) struct Files {
     pub(crate) bytes: u64,
 }
 
-/// Finds the files and reads each once, to know that it can be read and so that every scheduler finds it in the system's cache.
+/// Finds the files and reads each once, to skip unreadable ones and to bring them into the system's
+/// cache.
 pub(crate) fn find(arguments: Vec<PathBuf>, out: &mut impl Write) -> Result<Files, Box<dyn error::Error>> {
     let (roots, max_bytes) = if arguments.is_empty() { (usual_text(), MAX_BYTES) } else { (arguments, u64::MAX) };
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
@@ -21,7 +22,7 @@ pub(crate) fn find(arguments: Vec<PathBuf>, out: &mut impl Write) -> Result<File
         match fs::metadata(root) {
             Ok(kind) if kind.is_dir() => walk(root, &mut found, &mut skipped),
             Ok(kind) if kind.is_file() => found.push(root.clone()),
-            // A pipe, say, can be read only once, and has to be read under each scheduler.
+            // A pipe, for example, can be read only once, but each scheduler reads all files.
             Ok(_) => skipped.push(format!("{}: neither a file nor a folder", root.display())),
             Err(error) => skipped.push(format!("{}: {error}", root.display())),
         }
@@ -68,7 +69,8 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>, skipped: &mut Vec<String>) {
         match entry.and_then(|entry| Ok((entry.path(), entry.file_type()?))) {
             Ok((path, kind)) if kind.is_dir() => walk(&path, found, skipped),
             Ok((path, kind)) if kind.is_file() && is_text(&path) => found.push(path),
-            // Another kind of file, or a link, which is not followed: it may lead in circles.
+            // Another kind of file, or a link. Links are not followed, because they may form
+            // cycles.
             Ok(_) => {}
             Err(error) => skipped.push(format!("{}: {error}", folder.display())),
         }

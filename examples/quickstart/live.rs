@@ -1,11 +1,11 @@
-//! How many results are held at once.
+//! Counts the results that exist at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts the value it is part of, from its making to its drop.
+/// Counts the value that contains it, from its creation to its drop.
 pub(crate) struct Counted(());
 
 impl Default for Counted {
@@ -32,7 +32,8 @@ pub(crate) fn reset_peak() {
     PEAK.store(0, Relaxed);
 }
 
-/// `None` if all results were made elsewhere: worker processes count their own, and what this one holds of them is encoded.
+/// `None` if all results were made in worker processes: these count their own results, and this
+/// process holds encoded ones.
 pub(crate) fn peak() -> Option<usize> {
     Some(PEAK.load(Relaxed)).filter(|&peak| peak > 0)
 }

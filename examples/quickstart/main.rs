@@ -1,11 +1,11 @@
-//! Counts the words of real text: one graph, run by every scheduler there is.
+//! Counts the words of real text: one graph, run by every scheduler.
 //!
 //! ```text
 //! cargo run --release --example quickstart [FOLDER|FILE ...]
 //! ```
 //!
-//! Without arguments it reads what every machine that built sprang has: the sources of the crates in cargo's registry, and the
-//! documentation of the toolchain where it is installed.
+//! Without arguments it reads text that a machine with cargo has: the sources of the crates in
+//! cargo's registry, and the documentation of the toolchain if it is installed.
 //!
 //! ```text
 //! read ─┬─ count ──── merge_counts ...  ──┬─ num_words ──┬─ summarize
@@ -14,7 +14,8 @@
 //!       │                                 └─ top ────────┤
 //!       └─ measure ── add_sizes ... ─────────────────────┘
 //! ```
-//! The first three are there for each file; the merges go in pairs, pairs of pairs and so on.
+//! `read`, `count` and `measure` run for each file. The merges join pairs, then pairs of pairs and
+//! so on.
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -37,7 +38,7 @@ struct Text {
     _live: live::Counted,
 }
 
-/// How often each word occurs.
+/// The number of occurrences of each word.
 #[derive(Clone, Serialize, Deserialize)]
 struct Counts {
     words: HashMap<String, u64>,
@@ -45,7 +46,7 @@ struct Counts {
     _live: live::Counted,
 }
 
-/// How much text there is.
+/// The amount of text.
 #[derive(Clone, Serialize, Deserialize)]
 struct Size {
     bytes: u64,
@@ -90,7 +91,8 @@ fn measure(text: &Text) -> Size {
     Size { bytes, lines, _live: live::Counted::default() }
 }
 
-/// Owns both: the larger map is updated in place, and the words of the smaller one move into it.
+/// Owns both maps: the larger map is updated in place, and the words of the smaller one move into
+/// it.
 fn merge_counts(a: Counts, b: Counts) -> Counts {
     let (mut large, small) = if a.words.len() < b.words.len() { (b, a) } else { (a, b) };
     for (word, count) in small.words {
@@ -127,9 +129,9 @@ fn summarize(size: Size, num_words: u64, num_distinct: usize, longest: String, t
     Summary { bytes: size.bytes, lines: size.lines, num_words, num_distinct, longest, top }
 }
 
-/// The whole graph. Nothing runs here.
+/// The whole graph. No task runs here.
 fn summary_of(paths: &[String]) -> Delayed<Summary> {
-    // A task that reads is called after its file, so that a failure says which one.
+    // A reading task has the name of its file, so that an error names the file.
     let texts: Vec<_> = paths.iter().map(|path| try_delayed(read, (path.clone(),)).name(path)).collect();
     let size = tree(add_sizes, texts.iter().map(|text| delayed(measure, (text,))).collect());
     let counts = tree(merge_counts, texts.iter().map(|text| delayed(count, (text,))).collect());
@@ -141,7 +143,7 @@ fn summary_of(paths: &[String]) -> Delayed<Summary> {
     delayed(summarize, (size, num_words, distinct, longest, top))
 }
 
-/// Merges neighbours, then neighbours of the merged, until one is left.
+/// Merges pairs of neighbours until one value is left.
 fn tree<T: Portable + Clone>(
     merge: impl Fn(T, T) -> T + Copy + Send + Sync + 'static,
     mut level: Vec<Delayed<T>>,
@@ -173,7 +175,7 @@ fn run(out: &mut impl Write) -> Result<(), Box<dyn error::Error>> {
     let mut measurements = Vec::new();
     let mut summary = None;
     for scheduler in Scheduler::NAMED.map(|scheduler| scheduler.to_string()) {
-        // All that changes from run to run.
+        // The scheduler is all that changes from run to run.
         let _scope = config::scoped("scheduler", &*scheduler)?;
 
         live::reset_peak();
@@ -184,15 +186,14 @@ fn run(out: &mut impl Write) -> Result<(), Box<dyn error::Error>> {
         let (peak_live, peak_memory_bytes) = (live::peak(), memory::peak_bytes());
 
         if *summary.get_or_insert(result.clone()) != result {
-            return Err(format!("under {scheduler:?} the result is another than before").into());
+            return Err(format!("under {scheduler:?} the result differs from the one before").into());
         }
         measurements.push(Measurement { scheduler, wall_time, peak_live, peak_memory_bytes });
     }
 
     write_summary(out, &summary.expect("every build has a scheduler"))?;
     write_table(out, &measurements, plan.num_tasks(), files.bytes)?;
-    let note =
-        "peak memory is that of this process and its workers together; results that workers hold are not counted";
+    let note = "peak memory covers this process and its workers; peak live results covers this process only";
     writeln!(out, "{note}")?;
     writeln!(out, "all results are equal")?;
     Ok(())
@@ -227,7 +228,7 @@ fn is_broken_pipe(error: &(dyn error::Error + 'static)) -> bool {
 fn main() -> process::ExitCode {
     match run(&mut io::stdout()) {
         Ok(()) => process::ExitCode::SUCCESS,
-        // Who reads this, `head` for instance, has seen enough.
+        // The reader, for example `head`, has closed the pipe.
         Err(error) if is_broken_pipe(&*error) => process::ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quickstart: {error}");

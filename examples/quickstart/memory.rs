@@ -1,13 +1,14 @@
-//! How much memory the process and its workers have held at most, where Linux tells.
+//! The peak memory of the process and its workers, on Linux.
 
 use std::{fs, process};
 
 pub(crate) fn reset_peak() {
-    // Where this is not allowed, the peak is that of all runs so far.
+    // If this is not allowed, the peak covers all runs so far.
     _ = fs::write("/proc/self/clear_refs", "5");
 }
 
-/// The sum of the peaks of this process and of the worker processes that it has. Memory that they share counts for each.
+/// The sum of the peaks of this process and its worker processes. Memory that they share counts for
+/// each.
 pub(crate) fn peak_bytes() -> Option<u64> {
     let workers = children().into_iter().filter_map(peak_bytes_of).sum::<u64>();
     Some(peak_bytes_of(process::id())? + workers)

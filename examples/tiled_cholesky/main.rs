@@ -1,19 +1,20 @@
-//! The Cholesky factorization A = L Lᵀ in tiles: a graph whose tasks differ in size and in what they wait for. At the start nearly everything
-//! waits for one tile, in the middle there is work for many, and at the end there is one tile left.
+//! The Cholesky factorization A = L Lᵀ in tiles: a graph whose tasks differ in size and in their
+//! dependencies. At the start nearly all tasks wait for one tile, in the middle there is work for
+//! many workers, and at the end one tile is left.
 //!
 //! ```text
 //! cargo run --release --example tiled_cholesky -- --report cholesky.html --report cholesky.json
 //! ```
 //!
-//! The report, and the trace for ui.perfetto.dev, show the critical path: `factor`, `solve`, `square`, `factor` and so on down the diagonal.
-//! `options/mod.rs` has the options.
+//! The report, and the trace for ui.perfetto.dev, show the critical path: `factor`, `solve`,
+//! `square`, `factor` and so on down the diagonal. `options/mod.rs` has the options.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 #[path = "../options/mod.rs"]
 mod options;
 
-use options::{Options, Own, Value};
+use options::{Options, OwnOption, Value};
 use serde::{Deserialize, Serialize};
 use sprang::{Delayed, compute, delayed, try_delayed, visualize};
 use std::collections::BTreeMap;
@@ -39,7 +40,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// A symmetric matrix that has a factor: any numbers, and more on the diagonal than beside it.
+/// An entry of a symmetric matrix that has a factor: a pseudo-random number, and a larger one on
+/// the diagonal.
 fn entry(row: usize, column: usize, size: usize) -> f64 {
     let (low, high) = (row.min(column) as u64, row.max(column) as u64);
     let mixed = (high << 32 | low).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -47,14 +49,15 @@ fn entry(row: usize, column: usize, size: usize) -> f64 {
     if row == column { any + size as f64 } else { any }
 }
 
-// The tasks. A tile that is updated comes as `Tile`, so it is changed in place by its last reader; the others are only looked at.
+// The tasks. They take a tile that they update as `Tile`, so its last reader changes it in place.
+// They take other tiles by reference.
 
 fn make(row: usize, column: usize, side: usize, size: usize) -> Tile {
     let cells = (0..side * side).map(|i| entry(row * side + i / side, column * side + i % side, size)).collect();
     Tile { side, cells }
 }
 
-/// L of a tile on the diagonal.
+/// The factor L of a tile on the diagonal.
 fn factor(mut a: Tile) -> Result<Tile, String> {
     let side = a.side;
     for column in 0..side {
@@ -86,7 +89,7 @@ fn solve(mut a: Tile, l: &Tile) -> Tile {
     a
 }
 
-/// A tile without X Yᵀ.
+/// A tile minus X Yᵀ.
 fn update(mut a: Tile, x: &Tile, y: &Tile) -> Tile {
     let side = a.side;
     for row in 0..side {
@@ -97,7 +100,7 @@ fn update(mut a: Tile, x: &Tile, y: &Tile) -> Tile {
     a
 }
 
-/// A tile on the diagonal without X Xᵀ.
+/// A tile on the diagonal minus X Xᵀ.
 fn square(a: Tile, x: &Tile) -> Tile {
     update(a, x, x)
 }
@@ -135,7 +138,7 @@ fn graph(num_tiles: usize, side: usize) -> Tiles {
     tiles
 }
 
-/// The largest difference between A and L Lᵀ, beside the largest number in A.
+/// The largest difference between A and L Lᵀ, divided by the largest number in A.
 fn error_of(l: &BTreeMap<(usize, usize), Tile>, num_tiles: usize, side: usize) -> f64 {
     let size = num_tiles * side;
     let mut rows = vec![vec![0.0; size]; size];
@@ -164,17 +167,25 @@ fn run() -> Result<(), Box<dyn error::Error>> {
     let (mut num_tiles, mut side) = (10, 40);
     let mut picture: PathBuf = std::env::temp_dir().join("sprang-cholesky.svg");
     let options = Options::parse(&mut [
-        Own { name: "--tiles", help: "tiles along each side of the matrix", value: Value::Number(&mut num_tiles, 1) },
-        Own { name: "--side", help: "numbers along each side of a tile", value: Value::Number(&mut side, 1) },
-        Own { name: "--graph", help: "where a picture goes: .svg, .dot or .mmd", value: Value::File(&mut picture) },
+        OwnOption {
+            name: "--tiles",
+            help: "tiles along each side of the matrix",
+            value: Value::Number(&mut num_tiles, 1),
+        },
+        OwnOption { name: "--side", help: "numbers along each side of a tile", value: Value::Number(&mut side, 1) },
+        OwnOption {
+            name: "--graph",
+            help: "the file for a picture: .svg, .dot or .mmd",
+            value: Value::File(&mut picture),
+        },
     ]);
     let tiles = graph(num_tiles, side);
     let picture_of = visualize(&tiles)?.title(format!("Cholesky factorization of {num_tiles} by {num_tiles} tiles"));
     picture_of.save(&picture)?;
     println!("{} tasks, see {}", picture_of.num_tasks(), picture.display());
     let ((l, took), profile) = options.watch(|| {
-        let begun = Instant::now();
-        (compute(&tiles), begun.elapsed())
+        let start = Instant::now();
+        (compute(&tiles), start.elapsed())
     })?;
     let l = l?;
     let size = num_tiles * side;
@@ -187,6 +198,6 @@ fn run() -> Result<(), Box<dyn error::Error>> {
     if error.is_nan() || error > 1e-12 {
         return Err(format!("L Lᵀ differs from A by {error:e}").into());
     }
-    println!("L Lᵀ is A, but for {error:.0e} of its largest number");
+    println!("L Lᵀ equals A, with an error of {error:.0e} of its largest number");
     Ok(())
 }

@@ -9,12 +9,14 @@
 //! use sprang::delayed;
 //! use sprang::picture::{ColorBy, Direction};
 //!
-//! let halves: Vec<_> = (0..4).map(|i| delayed(|i: i32| f64::from(i) / 2.0, (i,)).name(format!("halve {i}"))).collect();
+//! let halve = |i: i32| delayed(|i: i32| f64::from(i) / 2.0, (i,)).name(format!("halve {i}"));
+//! let halves: Vec<_> = (0..4).map(halve).collect();
 //! let total = delayed(|halves| halves.iter().sum::<f64>(), (&halves,)).name("total");
-//! let picture = total.visualize()?.title("Four halves").color_by(ColorBy::Rank).direction(Direction::Right);
+//! let picture = total.visualize()?.title("Four halves").color_by(ColorBy::Rank);
+//! let picture = picture.direction(Direction::Right);
 //!
 //! let folder = tempfile::tempdir().unwrap();
-//! picture.save(folder.path().join("halves.svg"))?; // needs no other program; .dot and .mmd work too
+//! picture.save(folder.path().join("halves.svg"))?; // or .dot, or .mmd
 //! assert!(picture.to_svg().contains("total"));
 //! # Ok::<_, sprang::Error>(())
 //! ```
@@ -71,7 +73,8 @@ use std::sync::Arc;
 /// use sprang::{delayed, visualize};
 ///
 /// let data = delayed(|| vec![3.0, 1.0, 2.0], ());
-/// let max = delayed(|v: &Vec<f64>| v.iter().copied().fold(f64::MIN, f64::max), (&data,)).name("max");
+/// let max = |v: &Vec<f64>| v.iter().copied().fold(f64::MIN, f64::max);
+/// let max = delayed(max, (&data,)).name("max");
 /// let len = delayed(|v: &Vec<f64>| v.len(), (&data,)).name("len");
 /// let picture = visualize((&max, [&len]))?;
 /// assert_eq!(picture.num_tasks(), 3);
@@ -251,7 +254,8 @@ impl Picture {
     /// ```
     /// use sprang::{delayed, lit};
     ///
-    /// let sum = delayed(|all: &Vec<i32>, k: i32| all.iter().sum::<i32>() + k, (lit(vec![1, 2]), 42));
+    /// let add = |all: &Vec<i32>, k: i32| all.iter().sum::<i32>() + k;
+    /// let sum = delayed(add, (lit(vec![1, 2]), 42));
     /// let picture = sum.visualize()?;
     /// assert!(picture.clone().arguments(true).to_dot().contains("Vec<i32>, 42"));
     /// assert!(!picture.to_dot().contains("42"));

@@ -17,7 +17,7 @@ pub(super) struct Scene {
     /// The box of each task.
     #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard uses it"))]
     pub(super) box_of_task: Vec<u32>,
-    pub(super) edges: Vec<Edge>,
+    pub(super) edges: Vec<SceneEdge>,
     pub(super) is_collapsed: bool,
     /// The number of tasks on the critical path; 0 if it is not marked.
     pub(super) path_len: usize,
@@ -37,7 +37,7 @@ pub(super) struct SceneBox {
     pub(super) is_critical: bool,
 }
 
-pub(super) struct Edge {
+pub(super) struct SceneEdge {
     pub(super) from: u32,
     pub(super) to: u32,
     /// The number of dependencies that the edge stands for.
@@ -168,8 +168,8 @@ fn shown(picture: &Picture, grouping: &Grouping, number: usize, is_collapsed: bo
 }
 
 /// One edge for all dependencies of one box on another, in the order of their first dependencies.
-fn edges(graph: &Graph, grouping: &Grouping, path: &[u32]) -> Vec<Edge> {
-    let mut edges: Vec<Edge> = Vec::new();
+fn edges(graph: &Graph, grouping: &Grouping, path: &[u32]) -> Vec<SceneEdge> {
+    let mut edges: Vec<SceneEdge> = Vec::new();
     let mut numbers: HashMap<(u32, u32), u32> = HashMap::new();
     // Most dependencies join the same boxes as the dependency before.
     let mut last: Option<((u32, u32), u32)> = None;
@@ -183,7 +183,13 @@ fn edges(graph: &Graph, grouping: &Grouping, path: &[u32]) -> Vec<Edge> {
                 let number = match last {
                     Some((same, number)) if same == ends => number,
                     _ => *numbers.entry(ends).or_insert_with(|| {
-                        edges.push(Edge { from: ends.0, to: ends.1, count: 0, has_values: false, is_critical: false });
+                        edges.push(SceneEdge {
+                            from: ends.0,
+                            to: ends.1,
+                            count: 0,
+                            has_values: false,
+                            is_critical: false,
+                        });
                         edges.len() as u32 - 1
                     }),
                 };

@@ -7,7 +7,7 @@
 use super::color::{Color, ColorBy};
 use super::graph::TaskKind;
 use super::layout::{self, Layout, Point, RoutePath};
-use super::scene::{Edge, Scene, SceneBox};
+use super::scene::{Scene, SceneBox, SceneEdge};
 use super::text::{self, FONT_SIZE, SMALL_FONT_SIZE};
 use super::{Direction, Picture};
 use crate::diagnostics::units;
@@ -267,7 +267,7 @@ impl SvgWriter {
         }
     }
 
-    fn edge(&mut self, map: &Orientation, edge: &Edge, path: &RoutePath, heads: &mut String) {
+    fn edge(&mut self, map: &Orientation, edge: &SceneEdge, path: &RoutePath, heads: &mut String) {
         let head = match edge.is_critical {
             true => ArrowHead { length: 8.5, half: 4.3 },
             false => ArrowHead { length: 7.0, half: 3.2 },
@@ -298,7 +298,7 @@ impl SvgWriter {
         self.line(edge, &data.text);
     }
 
-    fn line(&mut self, edge: &Edge, d: &str) {
+    fn line(&mut self, edge: &SceneEdge, d: &str) {
         let path = if edge.is_critical { " path" } else { "" };
         let order = if edge.has_values { "" } else { " order" };
         self.put(format_args!("<path class=\"line{path}{order}\" d=\"{d}\"/>\n"));

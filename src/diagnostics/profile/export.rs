@@ -90,12 +90,12 @@ impl Profile {
         let mut processes: BTreeMap<u32, &str> = BTreeMap::from([(std::process::id(), "this process")]);
         processes.extend(workers.iter().filter(|worker| !worker.is_here()).map(|it| (it.pid(), "worker process")));
         for (pid, name) in processes {
-            trace.add(Event {
+            trace.add(TraceEvent {
                 ph: "M",
                 name: "process_name",
                 pid,
-                args: Some(Args::Name { name }),
-                ..Event::default()
+                args: Some(TraceArgs::Name { name }),
+                ..TraceEvent::default()
             });
         }
         for worker in &workers {
@@ -131,7 +131,7 @@ struct Trace {
 
 /// An event in the format of Chrome's trace viewer.
 #[derive(Default, Serialize)]
-struct Event<'a> {
+struct TraceEvent<'a> {
     ph: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<usize>,
@@ -149,12 +149,12 @@ struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dur: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    args: Option<Args<'a>>,
+    args: Option<TraceArgs<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Args<'a> {
+enum TraceArgs<'a> {
     Name { name: &'a str },
     Task { run: u64, task: usize, attempt: u32, outcome: &'static str },
     PathTask { task: usize, worker: String },
@@ -162,18 +162,18 @@ enum Args<'a> {
 }
 
 impl Trace {
-    fn add(&mut self, event: Event<'_>) {
+    fn add(&mut self, event: TraceEvent<'_>) {
         self.text += &json::to_string(&event);
         self.text.push(',');
     }
 
     fn name_track(&mut self, pid: u32, track: u32, name: &str) {
-        let args = Some(Args::Name { name });
-        self.add(Event { ph: "M", name: "thread_name", pid, tid: Some(track), args, ..Event::default() });
+        let args = Some(TraceArgs::Name { name });
+        self.add(TraceEvent { ph: "M", name: "thread_name", pid, tid: Some(track), args, ..TraceEvent::default() });
     }
 
-    fn add_call(&mut self, task: &TaskRecord, cat: &str, (pid, track): (u32, u32), args: Args<'_>) {
-        self.add(Event {
+    fn add_call(&mut self, task: &TaskRecord, cat: &str, (pid, track): (u32, u32), args: TraceArgs<'_>) {
+        self.add(TraceEvent {
             ph: "X",
             name: &task.name,
             cat: Some(cat),
@@ -182,13 +182,13 @@ impl Trace {
             ts: Some(micros(task.started)),
             dur: Some(micros(task.duration())),
             args: Some(args),
-            ..Event::default()
+            ..TraceEvent::default()
         });
     }
 
     fn add_counter(&mut self, name: &str, at: f64, unit: &'static str, value: f64) {
-        let args = Some(Args::Counter(BTreeMap::from([(unit, value)])));
-        self.add(Event { ph: "C", name, pid: std::process::id(), ts: Some(at), args, ..Event::default() });
+        let args = Some(TraceArgs::Counter(BTreeMap::from([(unit, value)])));
+        self.add(TraceEvent { ph: "C", name, pid: std::process::id(), ts: Some(at), args, ..TraceEvent::default() });
     }
 
     fn add_tasks(&mut self, run: &RunProfile) {
@@ -196,7 +196,7 @@ impl Trace {
             let family = run.graph.family_name(run.graph.family(task.id as u32));
             let (run, attempt, outcome) = (run.id.get(), task.attempt, task.outcome.word());
             let track = (task.worker.pid(), task.worker.thread());
-            self.add_call(&task, family, track, Args::Task { run, task: task.id, attempt, outcome });
+            self.add_call(&task, family, track, TraceArgs::Task { run, task: task.id, attempt, outcome });
         }
     }
 
@@ -213,7 +213,7 @@ impl Trace {
                 // The viewer binds an end to the call around it, so both ends lie within the calls.
                 let left_ns = from.started_ns + from.ran_ns.saturating_sub(1);
                 for (ph, worker, at_ns) in [("s", from.worker, left_ns), ("f", to.worker, to.started_ns)] {
-                    self.add(Event {
+                    self.add(TraceEvent {
                         ph,
                         id: Some(self.num_flows),
                         bp: Some("e"),
@@ -222,7 +222,7 @@ impl Trace {
                         pid: worker.pid(),
                         tid: Some(worker.thread()),
                         ts: Some(at_ns as f64 / 1e3),
-                        ..Event::default()
+                        ..TraceEvent::default()
                     });
                 }
             }
@@ -242,7 +242,7 @@ impl Trace {
         let (pid, track) = (std::process::id(), FIRST_TRACK + index);
         self.name_track(pid, track, &format!("critical path of {}", run.title()));
         for task in path {
-            let args = Args::PathTask { task: task.id, worker: task.worker.to_string() };
+            let args = TraceArgs::PathTask { task: task.id, worker: task.worker.to_string() };
             self.add_call(task, "critical path", (pid, track), args);
         }
     }

@@ -66,11 +66,12 @@ impl RunProfile {
     /// ```
     /// use sprang::{Refs, delayed};
     ///
-    /// let parts: Vec<_> = (0..5_u64).map(|i| delayed(|i| i, (i,)).name(format!("part {i}"))).collect();
+    /// let part = |i: u64| delayed(|i| i, (i,)).name(format!("part {i}"));
+    /// let parts: Vec<_> = (0..5).map(part).collect();
     /// let sum = delayed(|parts: Refs<u64>| parts.iter().sum::<u64>(), (&parts,)).name("sum");
     /// let (_, profile) = sprang::profile(|| sum.compute());
     /// let peak = profile.runs()[0].peak().unwrap();
-    /// assert_eq!((peak.num_values, peak.bytes), (6, 48)); // the sum exists before its parts are dropped
+    /// assert_eq!((peak.num_values, peak.bytes), (6, 48)); // the parts and the sum
     /// let parts = &peak.held[0];
     /// assert_eq!((&*parts.name, parts.count, parts.bytes), ("part #", 5, 40));
     /// assert_eq!(parts.held_for.as_deref(), Some("sum"));

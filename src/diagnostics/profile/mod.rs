@@ -8,14 +8,15 @@
 //! ```
 //! use sprang::{Refs, delayed};
 //!
-//! let parts: Vec<_> = (0..100_u64).map(|i| delayed(|i| i * i, (i,)).name(format!("square {i}"))).collect();
+//! let square = |i: u64| delayed(|i| i * i, (i,)).name(format!("square {i}"));
+//! let parts: Vec<_> = (0..100).map(square).collect();
 //! let sum = delayed(|parts: Refs<u64>| parts.iter().sum::<u64>(), (&parts,)).name("sum");
 //! let (result, profile) = sprang::profile(|| sum.compute());
 //! assert_eq!(result?, 328_350);
 //!
 //! let squares = &profile.by_name().into_iter().find(|row| &*row.name == "square #").unwrap();
 //! assert_eq!(squares.count, 100);
-//! assert!(squares.total >= squares.max && squares.max >= squares.p99 && squares.p99 >= squares.p50);
+//! assert!(squares.total >= squares.max && squares.max >= squares.p99);
 //! let path = profile.runs()[0].critical_path();
 //! assert_eq!(&*path.last().unwrap().name, "sum");
 //!

@@ -125,10 +125,10 @@ pub struct Profiler {
     sampling: Sampling,
     shards: Box<[CachePadded<Mutex<Sample>>]>,
     origin: OnceLock<Instant>,
-    others: Mutex<Others>,
+    recorded: Mutex<RecordedRuns>,
     /// Whether there are `parts` to search.
     has_futures: AtomicBool,
-    parts: RwLock<Vec<Part>>,
+    parts: RwLock<Vec<FuturePart>>,
     measures: bool,
     sampler: Option<Arc<Sampler>>,
 }
@@ -214,7 +214,7 @@ impl Sample {
 
 /// A small run of futures, as a part of the run of its cluster.
 #[derive(Clone, Copy)]
-struct Part {
+struct FuturePart {
     run: RunId,
     /// `None` for a run that starts a worker, which is not recorded.
     whole: Option<RunId>,
@@ -223,16 +223,16 @@ struct Part {
 }
 
 /// The run of all futures of a cluster.
-struct Whole {
+struct ClusterGraph {
     cluster: u64,
     run: RunId,
     graph: Growing,
 }
 
 #[derive(Default)]
-struct Others {
+struct RecordedRuns {
     runs: Vec<RunProfile>,
-    wholes: Vec<Whole>,
+    wholes: Vec<ClusterGraph>,
     by_id: HashMap<RunId, usize>,
     failures: Vec<Failure>,
     num_tasks: usize,
@@ -258,7 +258,7 @@ impl Profiler {
             sampling: Sampling::new(1_000_000),
             shards: (0..NUM_SHARDS).map(|_| CachePadded::default()).collect(),
             origin: OnceLock::new(),
-            others: Mutex::default(),
+            recorded: Mutex::default(),
             has_futures: AtomicBool::new(false),
             parts: RwLock::default(),
             measures: false,
@@ -304,16 +304,16 @@ impl Profiler {
             num_seen += shard.num_left_out + shard.records.len() as u64;
             records.extend_from_slice(&shard.records);
         }
-        let others = self.others.lock();
-        let (mut runs, failures) = (others.runs.clone(), others.failures.clone());
-        let num_runs_left_out = others.num_runs_left_out;
-        let by_id = others.by_id.clone();
-        for whole in &others.wholes {
+        let recorded = self.recorded.lock();
+        let (mut runs, failures) = (recorded.runs.clone(), recorded.failures.clone());
+        let num_runs_left_out = recorded.num_runs_left_out;
+        let by_id = recorded.by_id.clone();
+        for whole in &recorded.wholes {
             if let Some(&index) = by_id.get(&whole.run) {
                 runs[index].graph = Arc::clone(whole.graph.graph());
             }
         }
-        drop(others);
+        drop(recorded);
         runs.iter_mut().for_each(|run| run.is_sample = is_sample);
         records.sort_unstable_by_key(|record| (record.run, record.started_ns, record.id));
         // A run that began after the records were taken has no records here, and a run that is left
@@ -358,15 +358,15 @@ impl Profiler {
         let at = Duration::from_nanos(self.since_origin(at));
         let (run, first) = self.part(task.run()).map_or((Some(task.run()), 0), |part| (part.whole, part.first));
         let Some(run) = run else { return };
-        let mut others = self.others.lock();
-        if others.failures.len() < MAX_FAILURES {
-            others.failures.push(Failure { run, id: first as usize + task.id(), at, was_retried, error });
+        let mut recorded = self.recorded.lock();
+        if recorded.failures.len() < MAX_FAILURES {
+            recorded.failures.push(Failure { run, id: first as usize + task.id(), at, was_retried, error });
         }
     }
 
     /// The part that a run of futures is.
     #[inline]
-    fn part(&self, run: RunId) -> Option<Part> {
+    fn part(&self, run: RunId) -> Option<FuturePart> {
         if self.has_futures.load(Relaxed) {
             self.parts.read().iter().find(|part| part.run == run).copied()
         } else {
@@ -378,31 +378,31 @@ impl Profiler {
     /// other.
     fn begin_part(&self, run: RunInfo<'_>, cluster: &ClusterInfo) -> bool {
         let graph = Graph::of_many(run.plan());
-        let mut others = self.others.lock();
-        let position = others.wholes.iter().position(|whole| whole.cluster == cluster.id());
+        let mut recorded = self.recorded.lock();
+        let position = recorded.wholes.iter().position(|whole| whole.cluster == cluster.id());
         let is_first = position.is_none();
         let position = position.unwrap_or_else(|| {
-            others.wholes.push(Whole { cluster: cluster.id(), run: run.id(), graph: Growing::default() });
-            others.wholes.len() - 1
+            recorded.wholes.push(ClusterGraph { cluster: cluster.id(), run: run.id(), graph: Growing::default() });
+            recorded.wholes.len() - 1
         });
-        let is_kept = is_first || others.num_tasks + run.num_tasks() <= MAX_TASKS;
-        others.num_runs_left_out += usize::from(!is_kept);
+        let is_kept = is_first || recorded.num_tasks + run.num_tasks() <= MAX_TASKS;
+        recorded.num_runs_left_out += usize::from(!is_kept);
         if is_kept {
-            others.num_tasks += if is_first { 0 } else { run.num_tasks() };
-            let whole = &mut others.wholes[position];
-            let part = Part { run: run.id(), whole: Some(whole.run), first: whole.graph.add(&graph) };
+            recorded.num_tasks += if is_first { 0 } else { run.num_tasks() };
+            let whole = &mut recorded.wholes[position];
+            let part = FuturePart { run: run.id(), whole: Some(whole.run), first: whole.graph.add(&graph) };
             self.parts.write().push(part);
         }
-        drop(others);
+        drop(recorded);
         self.has_futures.store(true, Relaxed);
         !is_first
     }
 
     fn with_run(&self, run: RunId, body: impl FnOnce(&mut RunProfile)) {
         let Some(run) = self.part(run).map_or(Some(run), |part| part.whole) else { return };
-        let mut others = self.others.lock();
-        if let Some(&index) = others.by_id.get(&run) {
-            body(&mut others.runs[index]);
+        let mut recorded = self.recorded.lock();
+        if let Some(&index) = recorded.by_id.get(&run) {
+            body(&mut recorded.runs[index]);
         }
     }
 }
@@ -465,7 +465,7 @@ impl Callback for Profiler {
 
     fn on_run_started(&self, event: &RunStarted<'_>) {
         if event.run.starts_worker() {
-            self.parts.write().push(Part { run: event.run.id(), whole: None, first: 0 });
+            self.parts.write().push(FuturePart { run: event.run.id(), whole: None, first: 0 });
             return self.has_futures.store(true, Relaxed);
         }
         let started = Duration::from_nanos(self.since_origin(event.started));
@@ -478,10 +478,10 @@ impl Callback for Profiler {
             return;
         }
         let is_kept = {
-            let mut others = self.others.lock();
-            let is_kept = others.num_tasks + event.run.num_tasks() <= MAX_TASKS || others.runs.is_empty();
-            others.num_runs_left_out += usize::from(!is_kept);
-            others.num_tasks += if is_kept { event.run.num_tasks() } else { 0 };
+            let mut recorded = self.recorded.lock();
+            let is_kept = recorded.num_tasks + event.run.num_tasks() <= MAX_TASKS || recorded.runs.is_empty();
+            recorded.num_runs_left_out += usize::from(!is_kept);
+            recorded.num_tasks += if is_kept { event.run.num_tasks() } else { 0 };
             is_kept
         };
         if is_kept {
@@ -490,10 +490,10 @@ impl Callback for Profiler {
             let (ended, error, num_skipped, is_sample, records) = (None, None, 0, false, Vec::new());
             let run =
                 RunProfile { id, parent, scheduler, started, ended, error, num_skipped, graph, is_sample, records };
-            let mut others = self.others.lock();
-            let index = others.runs.len();
-            others.by_id.insert(id, index);
-            others.runs.push(run);
+            let mut recorded = self.recorded.lock();
+            let index = recorded.runs.len();
+            recorded.by_id.insert(id, index);
+            recorded.runs.push(run);
         }
     }
 

@@ -55,7 +55,8 @@ const LEAST_KNOWN: Duration = Duration::from_millis(100);
 /// use sprang::{Refs, delayed};
 ///
 /// let _progress = sprang::progress();
-/// let parts: Vec<_> = (0..100_u64).map(|i| delayed(|i| i * i, (i,)).name(format!("square {i}"))).collect();
+/// let square = |i: u64| delayed(|i| i * i, (i,)).name(format!("square {i}"));
+/// let parts: Vec<_> = (0..100).map(square).collect();
 /// let sum = delayed(|parts: Refs<u64>| parts.iter().sum::<u64>(), (&parts,));
 /// assert_eq!(sum.compute()?, 328_350); // too quick for anything to be shown
 /// # Ok::<_, sprang::Error>(())
@@ -177,7 +178,7 @@ impl Progress {
     /// let client = Client::threads(2)?;
     /// let words = client.map(|text: &str| text.len() as u64, ["one", "two", "three"]);
     /// let total = client.submit(|lens: Refs<'_, u64>| lens.iter().sum::<u64>(), (&words,));
-    /// let _progress = Progress::new().follow((&words, &total)); // too quick for anything to be shown
+    /// let _progress = Progress::new().follow((&words, &total)); // too quick for a bar
     /// assert_eq!(total.result()?, 11);
     /// # Ok::<_, sprang::Error>(())
     /// ```
