@@ -287,7 +287,7 @@ fn a_file_that_is_not_toml_stays_as_it_is() {
     assert_eq!(room.read("work/bad.toml"), "order = 'fast'\nnum_workers = = 3\n");
     room.write("work/bad.toml", "processes = 3\n");
     let complaint = room.run(&["config", "set", "processes.codec", "fast", "--file", "bad.toml"]).complaint(1);
-    assert!(complaint.contains("\"processes\" is no table"), "{complaint}");
+    assert!(complaint.contains("\"processes\" is not a table"), "{complaint}");
 }
 
 #[test]

@@ -107,7 +107,7 @@ refused_files! {
         => "@:1: \"num_workers\" cannot be -1; give a whole number from 1, or \"auto\" for one per core";
     a_setting_that_stands_twice_is_refused_with_both_lines:
         "num_workers = 1\n\nnum-workers = 2"
-        => "@:3: \"num_workers\" already stands in line 1; remove one";
+        => "@:3: \"num_workers\" is already set in line 1; remove one";
     of_several_mistakes_the_first_is_reported:
         "order = 1\nerrors = 1\ncheck_portable = 1"
         => "@:1: \"order\" cannot be 1; give \"memory\" or \"fast\"";

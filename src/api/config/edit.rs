@@ -1,4 +1,4 @@
-//! Writing a setting to a configuration file, so that all else that stands in it, comments too, stays as it is.
+//! Writing a setting to a configuration file without changing the rest of it, comments included.
 
 use super::layers::find_for;
 use super::schema::Setting;
@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::{fs, io, process};
 use toml_edit::{DocumentMut, Formatted, InlineTable, Item, Table, TableLike};
 
-/// Gives a setting a value in the configuration file at `path`, which is made if it is not there.
+/// Gives a setting a value in the configuration file at `path`, and creates the file if necessary.
 ///
-/// What else stands in the file stays as it is, with its comments. The configuration of this process does not change by that;
-/// [`refresh`](super::refresh) reads the files again. [`files`](super::files) tells which files are read.
+/// The rest of the file stays as it is, with its comments. The configuration of this process does
+/// not change until [`refresh`](super::refresh) reads the files again. [`files`](super::files)
+/// lists the files that are read.
 ///
 /// # Examples
 /// ```
@@ -33,8 +34,9 @@ use toml_edit::{DocumentMut, Formatted, InlineTable, Item, Table, TableLike};
 /// ```
 ///
 /// # Errors
-/// [`Config`](ErrorKind::Config) if there is no setting `key`, it cannot be `value`, the value can only be given from code, or the file is no
-/// TOML; [`NotSaved`](ErrorKind::NotSaved) if the file cannot be read or written. Then it is as it was.
+/// [`Config`](ErrorKind::Config) if there is no setting `key`, it cannot be `value`, the value can
+/// only be given from code, or the file is not TOML; [`NotSaved`](ErrorKind::NotSaved) if the file
+/// cannot be read or written. The file is then unchanged.
 pub fn write(path: impl AsRef<Path>, key: &str, value: impl Into<Value>) -> Result<()> {
     let setting = find_for("config::write", key)?;
     let value =
@@ -45,10 +47,12 @@ pub fn write(path: impl AsRef<Path>, key: &str, value: impl Into<Value>) -> Resu
     save(path, &document.to_string()).map_err(|error| not_saved(path, "written", error))
 }
 
-/// Takes a setting out of the configuration file at `path`, so that weaker files and the default count again; says whether it stood there.
+/// Removes a setting from the configuration file at `path`, so that weaker files and the default
+/// apply again. Returns whether the file had it.
 ///
-/// What else stands in the file stays as it is, with its comments; the one behind the value goes with it, and so does a table that has neither
-/// anything left in it nor a comment above it. As [`write`](fn@write), it changes nothing of this process.
+/// The rest of the file stays as it is, with its comments. The comment behind the value is removed
+/// with it, and so is a table that is then empty and has no comment above it. Like
+/// [`write`](fn@write), it does not change the configuration of this process.
 ///
 /// # Examples
 /// ```
@@ -64,14 +68,14 @@ pub fn write(path: impl AsRef<Path>, key: &str, value: impl Into<Value>) -> Resu
 /// ```
 ///
 /// # Errors
-/// As [`write`](fn@write). That there is no file is no error.
+/// As [`write`](fn@write). A missing file is not an error.
 pub fn erase(path: impl AsRef<Path>, key: &str) -> Result<bool> {
     let setting = find_for("config::erase", key)?;
     let path = path.as_ref();
     let Some(mut document) = read(path)? else { return Ok(false) };
     let segments: Vec<&str> = setting.name.split('.').collect();
     let mut above = String::new();
-    let is_gone = take_out(document.as_table_mut(), &segments, &mut above).map_err(|key| no_table(path, &key))?;
+    let is_gone = remove_from(document.as_table_mut(), &segments, &mut above).map_err(|key| no_table(path, &key))?;
     if is_gone {
         let trailing = document.trailing().as_str().unwrap_or_default().to_owned();
         document.set_trailing(above + &trailing);
@@ -86,10 +90,10 @@ fn not_saved(path: &Path, what: &str, error: io::Error) -> Error {
 }
 
 fn no_table(path: &Path, key: &str) -> Error {
-    Error::config(format!("{}: {key:?} is no table; correct it first", path.display()))
+    Error::config(format!("{}: {key:?} is not a table; correct it first", path.display()))
 }
 
-/// What stands in a file; `None` if there is none.
+/// Reads and parses a file; `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<DocumentMut>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -104,17 +108,18 @@ fn read(path: &Path) -> Result<Option<DocumentMut>> {
     Ok(Some(document))
 }
 
-/// Takes out the setting with this name, in segments, and adds what stood above it to `above` if nothing follows that could have it. An error
-/// is the key of something that should be a table.
-fn take_out(table: &mut dyn TableLike, segments: &[&str], above: &mut String) -> Result<bool, String> {
+/// Removes the setting with this name, given in segments. Comments above it move to the next key,
+/// or to `above` if there is none. An error is a key whose value should be a table.
+fn remove_from(table: &mut dyn TableLike, segments: &[&str], above: &mut String) -> Result<bool, String> {
     let [segment, rest @ ..] = segments else { return Ok(false) };
-    // In keys `-` equals `_`. If both stand there, both go.
+    // In keys `-` equals `_`. If the file has both spellings, both are removed.
     let is_it = |key: &str| key.replace('-', "_") == *segment;
     let keys: Vec<String> = table.iter().map(|(key, _)| key.to_owned()).filter(|key| is_it(key)).collect();
     let mut is_gone = false;
     for key in keys {
         if rest.is_empty() {
-            // What stands above it is said of what follows as well, as a rule: a heading of the file, or of a part of it.
+            // A comment above usually applies to the following keys too: it heads the file or a
+            // part.
             let comments = comments_above(table, &key);
             let position = table.iter().position(|(other, _)| other == key).unwrap_or(0);
             table.remove(&key);
@@ -130,7 +135,7 @@ fn take_out(table: &mut dyn TableLike, segments: &[&str], above: &mut String) ->
         let Some(item) = table.get_mut(&key) else { continue };
         let has_comment = item.as_table().and_then(|table| table.decor().prefix()?.as_str()).is_some_and(has_comment);
         let inner = item.as_table_like_mut().ok_or_else(|| key.clone())?;
-        let is_gone_there = take_out(inner, rest, above)?;
+        let is_gone_there = remove_from(inner, rest, above)?;
         if is_gone_there && inner.is_empty() && !has_comment {
             table.remove(&key);
         }
@@ -143,13 +148,13 @@ fn has_comment(text: &str) -> bool {
     text.contains('#')
 }
 
-/// The comments and empty lines above a key, if it has comments.
+/// Returns the comments and empty lines above a key, if it has comments.
 fn comments_above(table: &dyn TableLike, key: &str) -> Option<String> {
     let prefix = table.get_key_value(key)?.0.leaf_decor().prefix()?.as_str()?;
     has_comment(prefix).then(|| prefix.to_owned())
 }
 
-/// Puts text above a key, or above the head of a table.
+/// Inserts text above a key or a table header.
 fn prepend(table: &mut dyn TableLike, key: &str, text: &str) {
     if let Some(inner) = table.get_mut(key).and_then(Item::as_table_mut).filter(|table| !table.is_dotted()) {
         let before = inner.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default().to_owned();
@@ -160,7 +165,8 @@ fn prepend(table: &mut dyn TableLike, key: &str, text: &str) {
     }
 }
 
-/// Puts the value where the setting stands, or else where it belongs. An error is the key of something that should be a table.
+/// Replaces the value of the setting, or inserts it in its table. An error is a key whose value
+/// should be a table.
 fn put(root: &mut Table, setting: &Setting, value: toml_edit::Value) -> Result<(), String> {
     let mut table: &mut dyn TableLike = root;
     let mut segments = setting.name.split('.').peekable();
@@ -175,7 +181,7 @@ fn put(root: &mut Table, setting: &Setting, value: toml_edit::Value) -> Result<(
             let mut value = value;
             match table.get_mut(&key).and_then(Item::as_value_mut) {
                 Some(before) => {
-                    // The comment behind it.
+                    // Keep the comment behind it.
                     *value.decor_mut() = before.decor().clone();
                     *before = value;
                 }
@@ -187,7 +193,7 @@ fn put(root: &mut Table, setting: &Setting, value: toml_edit::Value) -> Result<(
     unreachable!("a name has a last part")
 }
 
-/// The value as a file would give it, in the type that reads best.
+/// Converts the value to the TOML type that reads best.
 fn to_toml(setting: &Setting, value: &Value) -> Result<toml_edit::Value, String> {
     setting.check(value)?;
     let only_in_code = || format!("{:?} can be {value} from code only; give {}", setting.name, setting.kind);
@@ -213,7 +219,7 @@ fn to_toml(setting: &Setting, value: &Value) -> Result<toml_edit::Value, String>
         Given::Scheduler(Scheduler::Custom(_)) | Given::Initializer(_) => Vec::new(),
         Given::Scheduler(scheduler) => vec![of_text(&scheduler.to_string())],
     };
-    // What is read back has to be what was given.
+    // The file must read back as the value given.
     let shown = setting.show_value(value);
     let is_same = |given: &Given| {
         let given = Value(given.clone());
@@ -226,7 +232,7 @@ fn of_text(text: &str) -> (Given, toml_edit::Value) {
     (Given::Text(text.to_owned()), toml_edit::Value::String(Formatted::new(text.to_owned())))
 }
 
-/// Writes all of the file or none of it, also where the path is a link.
+/// Writes the whole file or nothing, also through a link.
 fn save(path: &Path, text: &str) -> io::Result<()> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder =

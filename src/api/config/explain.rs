@@ -1,10 +1,10 @@
-//! Which layer won.
+//! Where the value of a setting comes from.
 
 use super::layers::{Origin, Snapshot};
 use super::schema::Setting;
 use std::fmt;
 
-/// A setting's value, where it comes from, and what it prevails over.
+/// A setting's value, its origin, and the values it overrides.
 ///
 /// Displayed, it has one line for each layer that gives the setting a value:
 ///
@@ -17,7 +17,7 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub struct Explanation {
     setting: &'static Setting,
-    /// Strongest first; never empty, since a default is always there.
+    /// Strongest first; never empty, because the default is always in it.
     given: Vec<(String, Origin)>,
 }
 
@@ -26,32 +26,32 @@ impl Explanation {
         Explanation { setting, given: snapshot.given(setting) }
     }
 
-    /// The setting's name.
+    /// Returns the name of the setting.
     pub fn name(&self) -> &'static str {
         self.setting.name
     }
 
-    /// What the setting means, in a sentence.
+    /// Describes the setting in a sentence.
     pub fn meaning(&self) -> &'static str {
         self.setting.doc
     }
 
-    /// What it may be given, in words that go on after "give": `"memory" or "fast"`.
+    /// Describes the accepted values, in words that follow "give": `"memory" or "fast"`.
     pub fn values(&self) -> &'static str {
         self.setting.kind
     }
 
-    /// The value in force, as text.
+    /// Returns the value in force, as text.
     pub fn value(&self) -> &str {
         &self.given[0].0
     }
 
-    /// Where the value in force comes from.
+    /// Returns the origin of the value in force.
     pub fn origin(&self) -> &Origin {
         &self.given[0].1
     }
 
-    /// The values that do not count and where they come from, strongest first. The last is the default.
+    /// Returns the overridden values and their origins, strongest first. The last is the default.
     pub fn instead_of(&self) -> impl ExactSizeIterator<Item = (&str, &Origin)> {
         self.given[1..].iter().map(|(value, origin)| (&**value, origin))
     }

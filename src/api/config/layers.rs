@@ -1,7 +1,6 @@
-//! What stands in a layer, and the layers stacked and frozen: [`Snapshot`].
+//! The entries of a layer, and [`Snapshot`]: all layers stacked and frozen.
 
 use super::schema::{self, Setting, Settings};
-use super::thread::{self, Entered};
 use super::value::Value;
 use crate::error::{Error, Result};
 use crate::executor::Scheduler;
@@ -15,7 +14,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// Nobody said otherwise.
+    /// No layer sets it.
     Default,
     /// A line of a configuration file.
     #[non_exhaustive]
@@ -29,11 +28,12 @@ pub enum Origin {
     Variable(String),
     /// The call of [`set`](super::set) at this place.
     Set(&'static Location<'static>),
-    /// The call of [`scoped`](super::scoped), [`Scope::and`](super::Scope::and) or [`with`](super::with) at this place.
+    /// The call of [`scoped`](super::scoped), [`Scope::and`](super::Scope::and) or
+    /// [`with`](super::with) at this place.
     Scoped(&'static Location<'static>),
     /// The argument of the call that started the run.
     Call,
-    /// The process that started this one as its worker; the text says where that had the value from.
+    /// The process that started this one as its worker. The text is the origin in that process.
     Parent(String),
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value in a layer. It was [checked](Entry::new), so that resolving cannot fail.
+/// A value in a layer. [`Entry::new`] has checked it, so resolving cannot fail.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) value: Value,
@@ -59,13 +59,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The error has no place yet: the caller knows which file, variable or call it is about.
+    /// The caller adds the file, variable or call to the error.
     pub(super) fn new(setting: &Setting, value: Value, origin: Origin) -> Result<Self, String> {
         setting.check(&value)?;
         Ok(Entry { value, origin })
     }
 
-    /// For `function`, which was called with `key` and `value`.
+    /// Checks the arguments `key` and `value` of `function`.
     pub(super) fn from_call(
         function: &str,
         key: &str,
@@ -84,19 +84,21 @@ impl Entry {
     }
 }
 
-/// The setting called `key`, for `function`, which was called with it.
+/// Finds the setting `key`, an argument of `function`.
 pub(super) fn find_for(function: &str, key: &str) -> Result<&'static Setting> {
     schema::find(key).ok_or_else(|| Error::config(format!("{function}: {}", schema::unknown(key, schema::quoted))))
 }
 
-/// What one place says, by the settings' names.
+/// The entries of one layer, by setting name.
 pub(super) type Layer = BTreeMap<&'static str, Entry>;
 
-/// Every setting as one thread saw it at one moment, and where each came from.
+/// Every setting as one thread saw it at one moment, with the origin of each.
 ///
-/// A snapshot freezes everything, not only the thread's own scope: whatever [`set`](super::set) or
-/// [`refresh`](super::refresh) do later, a thread that has [entered](Snapshot::enter) it sees the same settings. So all tasks of
-/// a run see the settings the run was started with, whichever thread they are on. Scopes opened after entering lie on top.
+/// A snapshot freezes everything, not only the thread's scopes: after later calls of
+/// [`set`](super::set) or [`refresh`](super::refresh), a thread that has
+/// [entered](Snapshot::enter) the snapshot still sees the same settings. Therefore all tasks of a
+/// run see the settings that the run was started with, on every thread. Scopes opened after
+/// entering apply on top.
 ///
 /// Cloning costs one reference count.
 ///
@@ -115,20 +117,20 @@ pub(super) type Layer = BTreeMap<&'static str, Entry>;
 /// ```
 #[derive(Clone)]
 pub struct Snapshot {
-    frozen: Arc<Frozen>,
+    frozen: Arc<FrozenLayers>,
 }
 
-struct Frozen {
+struct FrozenLayers {
     settings: Arc<Settings>,
     /// Everything process-wide, weakest first.
     layers: Arc<[Layer]>,
-    /// Scopes and calls' arguments, oldest first. Of two from the same line of the program for the same setting only the later
-    /// is here, so that this does not grow however long a program goes on opening scopes within scopes.
+    /// Scopes and call arguments, oldest first. Only the latest override of a setting from a given
+    /// source line is kept, so that nested scopes opened in a loop do not grow this list.
     overrides: Vec<(&'static Setting, Entry)>,
 }
 
 impl Snapshot {
-    /// The settings that `layers`, weakest first, resolve to.
+    /// Resolves `layers`, weakest first.
     pub(super) fn of(layers: Vec<Layer>) -> Self {
         let mut settings = Settings::default();
         for layer in &layers {
@@ -137,11 +139,11 @@ impl Snapshot {
             }
         }
         Snapshot {
-            frozen: Arc::new(Frozen { settings: settings.into(), layers: layers.into(), overrides: Vec::new() }),
+            frozen: Arc::new(FrozenLayers { settings: settings.into(), layers: layers.into(), overrides: Vec::new() }),
         }
     }
 
-    /// This one with `overrides`, weakest first, on top.
+    /// Returns this snapshot with `overrides`, weakest first, on top.
     pub(super) fn under(&self, overrides: impl IntoIterator<Item = (&'static Setting, Entry)>) -> Self {
         let below = &*self.frozen;
         let (mut settings, mut all) = (Settings::clone(&below.settings), below.overrides.clone());
@@ -151,7 +153,11 @@ impl Snapshot {
             all.push((setting, entry));
         }
         Snapshot {
-            frozen: Arc::new(Frozen { settings: settings.into(), layers: Arc::clone(&below.layers), overrides: all }),
+            frozen: Arc::new(FrozenLayers {
+                settings: settings.into(),
+                layers: Arc::clone(&below.layers),
+                overrides: all,
+            }),
         }
     }
 
@@ -160,29 +166,7 @@ impl Snapshot {
         &self.frozen.settings
     }
 
-    /// Makes this the whole configuration of the current thread until the guard is dropped; then what was there is there again.
-    ///
-    /// Scopes that the thread had opened before do not show meanwhile. Snapshots may be entered within one another, and their
-    /// guards dropped in any order.
-    ///
-    /// # Examples
-    /// ```
-    /// use sprang::config;
-    ///
-    /// let before = config::snapshot()?;
-    /// let _scope = config::scoped("order", "fast")?;
-    /// {
-    ///     let _entered = before.enter();
-    ///     assert_eq!(config::get("order")?, "memory");
-    /// }
-    /// assert_eq!(config::get("order")?, "fast");
-    /// # Ok::<(), sprang::Error>(())
-    /// ```
-    pub fn enter(&self) -> Entered {
-        thread::enter(self)
-    }
-
-    /// This snapshot with one setting replaced, as the argument of the call that starts a run does it for the run's tasks.
+    /// Returns this snapshot with one setting replaced, as a call argument does for its run.
     ///
     /// # Examples
     /// ```
@@ -194,26 +178,28 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot
+    /// be `value`.
     pub fn overriding(&self, key: &str, value: impl Into<Value>) -> Result<Snapshot> {
         let given = Entry::from_call("Snapshot::overriding", key, value.into(), Origin::Call)?;
         Ok(self.under([given]))
     }
 
-    /// This snapshot with another scheduler; what [`overriding`](Snapshot::overriding) does, where nothing can go wrong.
+    /// Returns this snapshot with another scheduler. Like [`overriding`](Snapshot::overriding), but
+    /// cannot fail.
     pub fn with_scheduler(&self, scheduler: Scheduler) -> Snapshot {
         let entry = Entry { value: scheduler.into(), origin: Origin::Call };
         self.under([(schema::find("scheduler").expect("there is a setting \"scheduler\""), entry)])
     }
 
-    /// What stands in the layers for `setting`, strongest first.
+    /// The entries of all layers for `setting`, strongest first.
     pub(super) fn entries(&self, setting: &Setting) -> impl DoubleEndedIterator<Item = &Entry> {
         let overrides = self.frozen.overrides.iter().rev().filter(|(other, _)| other.name == setting.name);
         let layers = self.frozen.layers.iter().rev().filter_map(|layer| layer.get(setting.name));
         overrides.map(|(_, entry)| entry).chain(layers)
     }
 
-    /// Every value given for `setting`, strongest first, the default last.
+    /// The values that the layers give `setting`, strongest first, the default last.
     pub(super) fn given(&self, setting: &Setting) -> Vec<(String, Origin)> {
         let mut given: Vec<_> =
             self.entries(setting).map(|entry| (setting.show_value(&entry.value), entry.origin.clone())).collect();

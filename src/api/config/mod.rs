@@ -1,9 +1,10 @@
-//! Settings, and who may say what they are.
+//! Settings, and the layers that give them values.
 //!
-//! A setting has a value at every moment, on every thread. The layers that may give it one, strongest first:
+//! A setting has a value at every moment, on every thread. These layers can set it, strongest
+//! first:
 //!
 //! 1. the argument of a call, for the run it starts;
-//! 2. a scope ([`scoped`], [`with`]), for one thread and what is started from there;
+//! 2. a scope ([`scoped`], [`with`]), for one thread and the runs started from it;
 //! 3. [`set`], for the process;
 //! 4. the environment: `SPRANG_ORDER=fast`;
 //! 5. the file that `SPRANG_CONFIG` names;
@@ -11,19 +12,23 @@
 //! 7. `sprang/sprang.toml` in the user's configuration folder;
 //! 8. the default.
 //!
-//! The environment and the files are read once, when the first setting is asked for; [`refresh`] reads them again. A mistake in
-//! them (an unknown key, a wrong value, a file that cannot be read) is an error of every call that needs a setting, until it is
-//! repaired: nothing is skipped in silence. [`explain`] tells which layer won.
+//! The environment and the files are read once, when the first setting is needed; [`refresh`] reads
+//! them again. A mistake in them (an unknown key, a wrong value, an unreadable file) fails every
+//! call that needs a setting until the mistake is corrected; nothing is skipped silently.
+//! [`explain`] reports which layer supplies a value.
 //!
-//! A scope belongs to the thread that opened it: no other thread sees it. It travels with a [`Snapshot`], which an executor takes
-//! where a run is started and enters on every thread that works for the run.
+//! A scope belongs to the thread that opened it: no other thread sees it. A [`Snapshot`] carries it
+//! further: a run takes a snapshot when it starts, and every thread that works for the run enters
+//! it.
 //!
 //! # The files
 //!
-//! `schema.rs` has one row for each setting, and what its values may be; `value.rs` what may be given. `outside.rs` reads the
-//! environment and the files, the only part of sprang that does. `layers.rs` stacks the layers, `process.rs` holds those that all
-//! threads share, `thread.rs` those of one thread. `portable.rs` takes a snapshot to another process. `explain.rs` tells where a value
-//! comes from. `edit.rs`, with the feature `files`, writes a setting to a file and takes it out again.
+//! `schema.rs` has one row for each setting, with the values it accepts; `value.rs` has the types
+//! of values that callers can pass. `sources.rs` reads the configuration files and the `SPRANG_*`
+//! variables. `layers.rs` stacks the layers; `process.rs` holds the layers that all threads share,
+//! `thread.rs` the scopes of one thread. `portable.rs` sends a snapshot to another process.
+//! `explain.rs` reports where a value comes from. `edit.rs`, with the feature `files`, writes and
+//! removes settings in a file.
 //!
 //! # Examples
 //! ```
@@ -71,7 +76,7 @@ use std::sync::Arc;
 
 /// Gives a setting a value for the whole process, until [`unset`] or another `set`.
 ///
-/// Scopes prevail over it, and a run that has begun does not notice.
+/// Scopes override it. A run that has already started keeps its settings.
 ///
 /// # Examples
 /// ```
@@ -89,7 +94,8 @@ use std::sync::Arc;
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be
+/// `value`.
 #[track_caller]
 pub fn set(key: &str, value: impl Into<Value>) -> Result<()> {
     let at = Location::caller();
@@ -98,7 +104,8 @@ pub fn set(key: &str, value: impl Into<Value>) -> Result<()> {
     Ok(())
 }
 
-/// Takes back what [`set`] said, so that the environment, the files and the default count again.
+/// Removes the value given by [`set`], so that the environment, the files and the default apply
+/// again.
 ///
 /// # Examples
 /// ```
@@ -111,13 +118,15 @@ pub fn set(key: &str, value: impl Into<Value>) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`. One that was not set is no error.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`. Unsetting a
+/// setting that was never set succeeds.
 pub fn unset(key: &str) -> Result<()> {
     process::unset(find_for("config::unset", key)?);
     Ok(())
 }
 
-/// Gives a setting a value on this thread, and in what is started from it, until the guard is dropped.
+/// Gives a setting a value on this thread, and in the runs started from it, until the guard is
+/// dropped.
 ///
 /// # Examples
 /// ```
@@ -132,13 +141,14 @@ pub fn unset(key: &str) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be
+/// `value`.
 #[track_caller]
 pub fn scoped(key: &str, value: impl Into<Value>) -> Result<Scope> {
     Scope::open("config::scoped", key, value)
 }
 
-/// Calls `f` with a setting given a value on this thread, and in what is started from it.
+/// Calls `f` while a setting has the given value on this thread and in the runs started from it.
 ///
 /// # Examples
 /// ```
@@ -150,14 +160,15 @@ pub fn scoped(key: &str, value: impl Into<Value>) -> Result<Scope> {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`. Then `f` is not called.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be
+/// `value`. Then `f` is not called.
 #[track_caller]
 pub fn with<R>(key: &str, value: impl Into<Value>, f: impl FnOnce() -> R) -> Result<R> {
     let _scope = Scope::open("config::with", key, value)?;
     Ok(f())
 }
 
-/// Every setting, as it is for this thread now.
+/// Returns every setting as this thread sees it now.
 ///
 /// # Examples
 /// ```
@@ -170,16 +181,16 @@ pub fn with<R>(key: &str, value: impl Into<Value>, f: impl FnOnce() -> R) -> Res
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if the environment or a configuration file has a mistake. It is repaired by
-/// [`refresh`].
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if the environment or a configuration file has a
+/// mistake. Correct it, then call [`refresh`].
 ///
 /// # Complexity
-/// O(1), without a lock, where nothing has changed since this thread last asked.
+/// O(1), without a lock, if nothing has changed since the last call on this thread.
 pub fn settings() -> Result<Arc<Settings>> {
     thread::current(|snapshot| Arc::clone(snapshot.settings()))
 }
 
-/// The whole configuration as it is for this thread now, to be entered on others.
+/// Returns the whole configuration as this thread sees it now, for other threads to enter.
 ///
 /// # Errors
 /// As [`settings`].
@@ -190,7 +201,7 @@ pub fn snapshot() -> Result<Snapshot> {
     thread::current(Snapshot::clone)
 }
 
-/// One setting as text, as it is for this thread now.
+/// Returns one setting as text, as this thread sees it now.
 ///
 /// # Examples
 /// ```
@@ -205,7 +216,7 @@ pub fn get(key: &str) -> Result<String> {
     Ok((setting.show)(&*settings()?))
 }
 
-/// Which layer gives a setting its value for this thread now, and what it prevails over.
+/// Reports which layer gives a setting its value on this thread now, and the values it overrides.
 ///
 /// # Examples
 /// ```
@@ -227,7 +238,7 @@ pub fn explain(key: &str) -> Result<Explanation> {
     Ok(Explanation::new(setting, &snapshot()?))
 }
 
-/// The names of all settings.
+/// Returns the names of all settings.
 ///
 /// # Examples
 /// ```
@@ -237,7 +248,7 @@ pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
     schema::SETTINGS.iter().map(|setting| setting.name)
 }
 
-/// Every setting, explained.
+/// Explains every setting.
 ///
 /// # Examples
 /// ```
@@ -254,7 +265,7 @@ pub fn list() -> Result<Vec<Explanation>> {
     Ok(schema::SETTINGS.iter().map(|setting| Explanation::new(setting, &snapshot)).collect())
 }
 
-/// Whether a setting can be `value`; in words for the person who gave it, if not.
+/// Checks that a setting accepts `value`. The error is worded for the person who supplied it.
 ///
 /// # Examples
 /// ```
@@ -267,21 +278,23 @@ pub fn list() -> Result<Vec<Explanation>> {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be
+/// `value`.
 pub fn check(key: &str, value: impl Into<Value>) -> Result<()> {
     let setting = schema::find(key).ok_or_else(|| Error::config(schema::unknown(key, schema::quoted)))?;
     setting.check(&value.into()).map_err(Error::config)
 }
 
-/// Where configuration files are looked for, strongest first, and whether there are any.
+/// Returns the places that are searched for configuration files, strongest first, and whether each
+/// file exists.
 ///
 /// # Examples
 /// ```
 /// use sprang::config::{self, FileRole};
 ///
 /// let files = config::files();
-/// let of_this_folder = files.iter().find(|file| file.role == FileRole::Folder).unwrap();
-/// assert!(of_this_folder.path.ends_with("sprang.toml") && !of_this_folder.is_there);
+/// let local = files.iter().find(|file| file.role == FileRole::Folder).unwrap();
+/// assert!(local.path.ends_with("sprang.toml") && !local.is_there);
 /// ```
 pub fn files() -> Vec<ConfigFile> {
     let mut files = sources::files();
@@ -289,10 +302,11 @@ pub fn files() -> Vec<ConfigFile> {
     files
 }
 
-/// Reads the environment and the files again. What [`set`] and scopes said stays.
+/// Reads the environment and the files again. Values given by [`set`] and by scopes stay.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if the environment or a file has a mistake. Then what was read before stays in force.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if the environment or a file has a mistake. The
+/// values read before then stay in force.
 pub fn refresh() -> Result<()> {
     process::refresh()
 }

@@ -1,10 +1,11 @@
-//! A snapshot on its way to a worker process.
+//! Sending a snapshot to a worker process.
 //!
-//! Every value that stands in a layer goes over with the text of its origin, and all of them become overrides on top of the defaults.
-//! So the snapshot is the whole configuration of a task there: what the worker's own environment, files and `set` say lies beneath no
-//! snapshot, and does not count.
+//! Every value of every layer is sent with the text of its origin, and becomes an override on top
+//! of the defaults. The snapshot is therefore the whole configuration of a task in the worker: the
+//! worker's own environment, files and `set` have no effect on it.
 //!
-//! Values go as the text that their setting shows and takes; what is more than a text has a form of its own.
+//! A value is sent as the text that its setting shows and parses. A value that text cannot
+//! represent has a variant of [`PortableValue`].
 
 use super::layers::{Entry, Origin, Snapshot};
 use super::schema::{self, SETTINGS, Setting};
@@ -20,20 +21,21 @@ use std::ffi::OsString;
 struct PortableEntry {
     setting: String,
     value: PortableValue,
-    /// As it is displayed.
+    /// The `Display` text of the origin.
     origin: String,
 }
 
 #[derive(Serialize, Deserialize)]
 enum PortableValue {
     Text(String),
-    /// Not every path is a text.
+    /// A path need not be UTF-8.
     Path(OsString),
     Initializer(CodeRef),
 }
 
 impl Snapshot {
-    /// For [`decode`](Snapshot::decode) in another process of the same executable.
+    /// Encodes the snapshot for [`decode`](Snapshot::decode) in another process of the same
+    /// executable.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let of_setting = |setting: &'static Setting| {
             let weakest_first = self.entries(setting).rev();
@@ -45,7 +47,7 @@ impl Snapshot {
         encoder.finish().0
     }
 
-    /// The same settings from the same origins, as far as they are in `bytes`.
+    /// Restores the settings and origins in `bytes`.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, String> {
         let entries: Vec<PortableEntry> =
             Decoder::new(Codec::Fast, bytes, &[]).read().map_err(|error| error.to_string())?;
@@ -57,11 +59,11 @@ impl Snapshot {
 impl PortableEntry {
     fn new(setting: &Setting, entry: &Entry) -> Option<Self> {
         let value = match &entry.value.0 {
-            // A program's own executor stays where it is. In a worker other rules count for a compute within a task than that executor's,
-            // and of those that have a name "sync" promises the least.
+            // A custom executor cannot be sent. A compute inside a task then runs on "sync", which
+            // promises the least of all named schedulers.
             Given::Scheduler(Scheduler::Custom(_)) => PortableValue::Text(Scheduler::Sync.to_string()),
             Given::Path(path) => PortableValue::Path(path.clone().into_os_string()),
-            // Where code cannot be referred to there are no workers, so nobody misses it.
+            // On systems without references to code there are no workers.
             Given::Initializer(initializer) => PortableValue::Initializer(CodeRef::to(initializer.code).ok()?),
             _ => PortableValue::Text(setting.show_value(&entry.value)),
         };
@@ -105,7 +107,7 @@ mod tests {
         (schema::find(key).unwrap().show)(snapshot.settings())
     }
 
-    /// One value for each setting that is not its default, with the origin that a variable would have.
+    /// A value other than the default for each setting, with the origin of an environment variable.
     fn everything_else() -> Snapshot {
         let given: Vec<(&str, Value)> = vec![
             ("scheduler", "processes".into()),
@@ -187,25 +189,25 @@ mod tests {
     }
 
     #[test]
-    fn an_executor_of_the_programs_own_stays_behind() {
+    fn a_custom_executor_is_not_sent() {
         let sent = config::snapshot().unwrap().with_scheduler(Scheduler::Custom(Arc::new(SyncExecutor)));
         assert!(matches!(sent.settings().scheduler, Scheduler::Custom(_)));
         assert!(matches!(there_and_back(&sent).settings().scheduler, Scheduler::Sync));
     }
 
     #[test]
-    fn what_arrives_is_the_whole_configuration_of_a_task() {
+    fn a_decoded_snapshot_is_the_whole_configuration_of_a_task() {
         let received = there_and_back(&Snapshot::of(Vec::new()).overriding("errors", "collect").unwrap());
-        // Another thread's tests do not care for this one.
+        // No other test in this process uses this setting.
         config::set("processes.max_tasks_per_worker", 1234).unwrap();
         let _scope = config::scoped("order", "fast").unwrap();
         {
             let _entered = received.enter();
             let get = |key| config::get(key).unwrap();
             assert_eq!((get("errors"), get("order")), ("collect".into(), "memory".into()));
-            assert_eq!(get("processes.max_tasks_per_worker"), "none", "what the worker itself was told does not count");
+            assert_eq!(get("processes.max_tasks_per_worker"), "none", "the worker's own `set` has no effect");
             config::set("processes.max_tasks_per_worker", 4321).unwrap();
-            assert_eq!(get("processes.max_tasks_per_worker"), "none", "nor what it is told by the task");
+            assert_eq!(get("processes.max_tasks_per_worker"), "none", "nor has a `set` by the task");
             let _inner = config::scoped("errors", "stop").unwrap();
             assert_eq!(get("errors"), "stop");
             assert!(

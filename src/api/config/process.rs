@@ -1,4 +1,4 @@
-//! The layers that the whole process shares: what was read from outside, and what `set` put on top.
+//! The layers that the whole process shares: the environment and the files, and `set` on top.
 
 use super::layers::{Entry, Layer, Snapshot};
 use super::schema::Setting;
@@ -7,26 +7,26 @@ use crate::error::{Error, Result};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Nothing that is taken out of it may be dropped while it is locked: dropping the last handle of a custom executor runs code of
-/// the program's own, which may ask for the configuration.
-static PROCESS: Mutex<Process> = Mutex::new(Process { outside: None, set: Layer::new(), resolved: None });
+/// Nothing taken out of it may be dropped while it is locked: dropping the last handle of a custom
+/// executor runs code of the program, which may read the configuration.
+static PROCESS: Mutex<ProcessLayers> = Mutex::new(ProcessLayers { sources: None, set: Layer::new(), resolved: None });
 
-/// How often the layers have changed. Written under the lock.
+/// Counts the changes of the layers. Written under the lock.
 ///
-/// Relaxed is enough: who has learned of a change, has learned it by something that orders the two threads, and so sees the new
-/// number; what the number announces is read under the lock.
+/// `Relaxed` suffices: a thread that learned of a change did so through a synchronizing operation
+/// and therefore sees the new number. The changed layers themselves are read under the lock.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-struct Process {
-    /// Weakest first; `None` before the first use.
-    outside: Option<Result<Vec<Layer>>>,
+struct ProcessLayers {
+    /// The environment and the files, weakest first; `None` before the first use.
+    sources: Option<Result<Vec<Layer>>>,
     set: Layer,
-    /// All of it resolved, where that has been asked for since the last change.
+    /// All layers resolved; `None` until the first request after a change.
     resolved: Option<Result<Snapshot>>,
 }
 
-impl Process {
-    /// The old resolution, for the caller to drop when the lock is gone.
+impl ProcessLayers {
+    /// Returns the old resolution. The caller drops it after releasing the lock.
     #[must_use]
     fn changed(&mut self) -> Option<Result<Snapshot>> {
         GENERATION.fetch_add(1, Ordering::Relaxed);
@@ -34,32 +34,33 @@ impl Process {
     }
 }
 
-/// Tells whether the layers are still those that were asked for.
+/// A number that changes whenever the layers do.
 pub(super) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// The process-wide configuration and its generation.
+/// Returns the process-wide configuration and its generation.
 pub(super) fn snapshot() -> Result<(u64, Snapshot)> {
     let process = &mut *PROCESS.lock();
     let resolved = process.resolved.get_or_insert_with(|| {
-        let mut layers = process.outside.get_or_insert_with(sources::read).clone()?;
+        let mut layers = process.sources.get_or_insert_with(sources::read).clone()?;
         layers.push(process.set.clone());
         Ok(Snapshot::of(layers))
     });
     Ok((generation(), resolved.clone()?))
 }
 
-/// Reads the outside again. A failure takes the place of an earlier failure, but not of an answer.
+/// Reads the environment and the files again. A failure replaces an earlier failure, but not a
+/// successful result.
 pub(super) fn refresh() -> Result<()> {
     let (read, replaced) = {
         let process = &mut *PROCESS.lock();
         let read = sources::read();
-        if let (Err(error), Some(Ok(_))) = (&read, &process.outside) {
+        if let (Err(error), Some(Ok(_))) = (&read, &process.sources) {
             return Err(error.clone());
         }
         let outcome = read.as_ref().map(|_| ()).map_err(Error::clone);
-        (outcome, (process.outside.replace(read), process.changed()))
+        (outcome, (process.sources.replace(read), process.changed()))
     };
     drop(replaced);
     read

@@ -1,9 +1,10 @@
-//! Every setting there is: one row in [`SETTINGS`] and one field in [`Settings`] each.
+//! All settings: one row in [`SETTINGS`] and one field in [`Settings`] each.
 //!
-//! To add a setting, add the field with its default and the row; a dot in the row's name makes it a key of a TOML table
-//! (`processes.local_tasks` stands in `[processes]` and is `SPRANG_PROCESSES__LOCAL_TASKS`). What [`show`](Setting::show) gives has to be
-//! taken as untyped text, for that is how a value goes to a worker process. Then write the table in
-//! `docs/configuration.md` again, with the command that stands there.
+//! To add a setting, add the field with its default, and the row. A dot in the name makes the
+//! setting a key of a TOML table: `processes.local_tasks` is in `[processes]`, and its variable is
+//! `SPRANG_PROCESSES__LOCAL_TASKS`. The setting must accept the text that [`show`](Setting::show)
+//! returns, because values are sent to worker processes in that form. Then regenerate the table in
+//! `docs/configuration.md` with the command given there.
 
 use super::value::{Given, Value};
 use super::{Codec, Initializer, LocalTasks, ProcessSettings, Stdio};
@@ -17,30 +18,31 @@ use std::time::Duration;
 
 /// Every setting, resolved.
 ///
-/// [`settings`](super::settings) gives the ones in force. The table in `docs/configuration.md`, which is [`table`](super::table),
-/// lists what each may be given.
+/// [`settings`](super::settings) returns the settings in force. The table in
+/// `docs/configuration.md`, which [`table`](super::table) returns, lists the values of each.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Settings {
     /// Which executor runs a graph.
     pub scheduler: Scheduler,
-    /// How many workers run tasks; `None` is as many as there are cores.
+    /// How many workers run tasks; `None` means one for each core.
     pub num_workers: Option<NonZeroUsize>,
-    /// What the failure of a task does to the rest of the run.
+    /// Whether the failure of a task stops the run.
     pub errors: Errors,
-    /// What becomes of the inputs of a task that fails.
+    /// Whether the error of a failed task keeps the task's inputs.
     pub on_failure: OnFailure,
-    /// What the order of ready tasks is chosen for.
+    /// How the order of ready tasks is chosen.
     pub order: Order,
-    /// Whether every value that passes from task to task is encoded and decoded on the way, to find those that would not survive
-    /// the journey to another process.
+    /// Whether every value is encoded and decoded between tasks, to find values that cannot be sent
+    /// to another process.
     pub check_portable: bool,
-    /// Where the dashboard of the process listens; `None` for no dashboard.
+    /// The address on which the dashboard of the process listens; `None` for no dashboard.
     pub dashboard: Option<String>,
-    /// How long no task of a run may finish before [`on_run_stalled`](crate::callback::Callback::on_run_stalled) is called and a warning
-    /// is logged; `None` for never.
+    /// How long no task of a run may finish before
+    /// [`on_run_stalled`](crate::callback::Callback::on_run_stalled) is called and a warning is
+    /// logged; `None` for never.
     pub stall_timeout: Option<Duration>,
-    /// What can be set about worker processes.
+    /// The settings of worker processes.
     pub processes: ProcessSettings,
 }
 
@@ -60,14 +62,14 @@ impl Default for Settings {
     }
 }
 
-/// The setting `errors`: what the failure of a task does to the rest of the run.
+/// The setting `errors`: whether the failure of a task stops the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Errors {
     /// The first failure stops the run: `"stop"`.
     #[default]
     Stop,
-    /// What does not depend on the failure is finished: `"collect"`.
+    /// Tasks that do not depend on the failed task still run: `"collect"`.
     Collect,
 }
 
@@ -80,14 +82,14 @@ impl fmt::Display for Errors {
     }
 }
 
-/// The setting `on_failure`: what becomes of the inputs of a task that fails.
+/// The setting `on_failure`: whether the error of a failed task keeps the task's inputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// The task lets go of them: `"drop_inputs"`.
+    /// The inputs are dropped: `"drop_inputs"`.
     #[default]
     DropInputs,
-    /// They are kept with the error, for [`Error::replay`](crate::Error::replay): `"keep_inputs"`.
+    /// The error keeps them for [`Error::replay`](crate::Error::replay): `"keep_inputs"`.
     KeepInputs,
 }
 
@@ -100,14 +102,14 @@ impl fmt::Display for OnFailure {
     }
 }
 
-/// The setting `order`: what the order of ready tasks is chosen for.
+/// The setting `order`: how the order of ready tasks is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Order {
-    /// Few values at a time, at the price of ranking the graph first: `"memory"`.
+    /// The graph is ranked first, so that few values are held at a time: `"memory"`.
     #[default]
     Memory,
-    /// The least work before the first task starts: `"fast"`.
+    /// The run starts with the least preparation: `"fast"`.
     Fast,
 }
 
@@ -120,16 +122,16 @@ impl fmt::Display for Order {
     }
 }
 
-/// One row of the schema. The default and the variable's name are derived, so that they cannot contradict anything.
+/// One row of the schema. The default and the name of the variable are derived from the others.
 #[derive(Debug)]
 pub(super) struct Setting {
     /// Lower case, words joined by `_`, tables by `.`.
     pub(super) name: &'static str,
-    /// What may be given, to follow "give".
+    /// The accepted values, in words that follow "give".
     pub(super) kind: &'static str,
     /// One sentence.
     pub(super) doc: &'static str,
-    /// Puts the value into its field; `None` where the setting cannot take it.
+    /// Writes the value into its field; `None` if the setting does not accept it.
     pub(super) write: fn(&mut Settings, &Value) -> Option<()>,
     /// The field as text.
     pub(super) show: fn(&Settings) -> String,
@@ -153,14 +155,14 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "errors",
         kind: r#""stop" or "collect""#,
-        doc: "Whether the first failure stops the run, or what does not depend on it is finished.",
+        doc: "Whether the first failure stops the run, or tasks that do not depend on it still run.",
         write: |settings, value| one_of(value, &[Errors::Stop, Errors::Collect]).map(|it| settings.errors = it),
         show: |settings| settings.errors.to_string(),
     },
     Setting {
         name: "on_failure",
         kind: r#""drop_inputs" or "keep_inputs""#,
-        doc: "Whether a task that fails lets go of its inputs, or its error keeps them, so that the task can be called again in a debugger.",
+        doc: "Whether the inputs of a failed task are dropped, or its error keeps them for a replay in a debugger.",
         write: |settings, value| {
             one_of(value, &[OnFailure::DropInputs, OnFailure::KeepInputs]).map(|it| settings.on_failure = it)
         },
@@ -176,21 +178,21 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "check_portable",
         kind: "true or false",
-        doc: "Whether every value is encoded and decoded on its way from task to task, to find those that are not portable.",
+        doc: "Whether every value is encoded and decoded between tasks, to find values that are not portable.",
         write: |settings, value| truth(value).map(|it| settings.check_portable = it),
         show: |settings| settings.check_portable.to_string(),
     },
     Setting {
         name: "dashboard",
         kind: r#"an address with a port, such as "127.0.0.1:8787", or "none""#,
-        doc: "Where the first compute of the process starts a dashboard; in programs that are built with the feature `dashboard`.",
+        doc: "The address of the dashboard that the first compute of the process starts; needs the feature `dashboard`.",
         write: |settings, value| or("none", value, address).map(|it| settings.dashboard = it),
         show: |settings| settings.dashboard.clone().unwrap_or("none".to_owned()),
     },
     Setting {
         name: "stall_timeout",
         kind: r#"a duration above 0, such as "30s", a whole number of seconds, or "never""#,
-        doc: "How long no task of a run may finish before a warning says which tasks run and who waits for them.",
+        doc: "How long a run may go without finishing a task before a warning lists its running tasks and their dependents.",
         write: |settings, value| {
             let timeout = or("never", value, duration)?;
             timeout.is_none_or(|it| !it.is_zero()).then(|| settings.stall_timeout = timeout)
@@ -200,7 +202,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "processes.max_attempts",
         kind: "a whole number from 1",
-        doc: "How often a task is started when its worker process dies, before it counts as failed.",
+        doc: "How many attempts a task has if its worker process dies.",
         write: |settings, value| count(value)?.try_into().ok().map(|it| settings.processes.max_attempts = it),
         show: |settings| settings.processes.max_attempts.to_string(),
     },
@@ -216,7 +218,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "processes.idle_timeout",
         kind: r#"a duration such as "1m 30s", a whole number of seconds, or "never""#,
-        doc: "How long workers wait for something to do before they end.",
+        doc: "How long a worker stays idle before it exits.",
         write: |settings, value| or("never", value, duration).map(|it| settings.processes.idle_timeout = it),
         show: |settings| settings.processes.idle_timeout.map_or("never".to_owned(), show_duration),
     },
@@ -241,8 +243,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "processes.stdio",
         kind: r#""inherit", "null" or "capture""#,
-        doc: "Where the standard output and error of workers go: where those of this process go, nowhere, or to the `log` crate and \
-              the errors of tasks that lose their worker.",
+        doc: "Where the standard output and error of workers go: to those of this process, nowhere, or to the `log` crate and \
+              into the errors of tasks that lose their worker.",
         write: |settings, value| {
             one_of(value, &[Stdio::Inherit, Stdio::Null, Stdio::Capture]).map(|it| settings.processes.stdio = it)
         },
@@ -251,7 +253,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "processes.environment",
         kind: r#"a table of texts, a text such as "NAME=VALUE,OTHER=VALUE" with `\,` for a comma and `\\` for a backslash, or "none""#,
-        doc: "Environment variables of workers, beside those of this process; from code also a map.",
+        doc: "Environment variables of workers, in addition to those of this process; from code also a map.",
         write: |settings, value| environment(value).map(|it| settings.processes.environment = it),
         show: |settings| show_environment(&settings.processes.environment),
     },
@@ -275,7 +277,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "processes.local_tasks",
         kind: r#""parent" or "error""#,
-        doc: "Whether tasks that cannot leave this process run here, on threads, or a run that has some fails before it starts.",
+        doc: "Whether local tasks run in this process, on threads, or a run that has local tasks fails before it starts.",
         write: |settings, value| {
             one_of(value, &[LocalTasks::Parent, LocalTasks::Error]).map(|it| settings.processes.local_tasks = it)
         },
@@ -284,8 +286,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "processes.codec",
         kind: r#""fast" or "self-describing""#,
-        doc: "Whether values are encoded as they lie in memory, or with field names and types, for types that ask the decoder what \
-              comes next.",
+        doc: "Whether values are encoded compactly, or with field names and types, which self-describing types need.",
         write: |settings, value| {
             one_of(value, &[Codec::Fast, Codec::SelfDescribing]).map(|it| settings.processes.codec = it)
         },
@@ -294,21 +295,21 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "processes.core_dumps",
         kind: "true or false",
-        doc: "Whether a worker that crashes leaves a core dump, as far as the system is set up for it.",
+        doc: "Whether a worker that crashes leaves a core dump, if the system is configured for core dumps.",
         write: |settings, value| truth(value).map(|it| settings.processes.core_dumps = it),
         show: |settings| settings.processes.core_dumps.to_string(),
     },
     Setting {
         name: "processes.cancel_grace",
         kind: r#"a duration such as "500ms", or a whole number of seconds"#,
-        doc: "How long running tasks may go on after their run was cancelled, before their workers are killed.",
+        doc: "How long running tasks may continue after their run was cancelled, before their workers are killed.",
         write: |settings, value| duration(value).map(|it| settings.processes.cancel_grace = it),
         show: |settings| show_duration(settings.processes.cancel_grace),
     },
     Setting {
         name: "processes.shared_memory_limit",
         kind: r#"a size above 0, such as "2 GiB", a whole number of bytes, or "auto" for a quarter of the machine's memory"#,
-        doc: "How much shared memory values may take up, in this process and in the workers of an executor together.",
+        doc: "How much shared memory the values of an executor may use, in this process and its workers together.",
         write: |settings, value| or_auto(value, size).map(|it| settings.processes.shared_memory_limit = it),
         show: |settings| settings.processes.shared_memory_limit.map_or("auto".to_owned(), show_size),
     },
@@ -357,7 +358,7 @@ fn one_of<T: Copy + fmt::Display>(value: &Value, choices: &[T]) -> Option<T> {
     choices.iter().copied().find(|choice| choice.to_string().eq_ignore_ascii_case(text))
 }
 
-/// An optional setting, which `word` leaves open, and "none" too.
+/// An optional setting: `word` and "none" mean `None`.
 fn or<T>(word: &str, value: &Value, read: fn(&Value) -> Option<T>) -> Option<Option<T>> {
     match text(value) {
         Some(text) if text.eq_ignore_ascii_case(word) || text.eq_ignore_ascii_case("none") => Some(None),
@@ -383,24 +384,24 @@ fn show_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// In bytes. Nothing that is measured so makes sense at 0.
+/// A size in bytes, above 0.
 fn size(value: &Value) -> Option<u64> {
     let bytes = match &value.0 {
         Given::Integer(number) => u64::try_from(*number).ok()?,
-        // Of numbers that are too large it would make the largest there is.
+        // `ByteSize` parses the text; integers are taken exactly, since it saturates.
         _ => text(value)?.parse::<ByteSize>().ok()?.0,
     };
     (bytes > 0).then_some(bytes)
 }
 
-/// Exact, in the largest unit that allows it.
+/// The exact size, in the largest binary unit that divides it.
 fn show_size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let thousands = bytes.trailing_zeros().min(63) as usize / 10;
     format!("{} {}", bytes >> (10 * thousands), UNITS[thousands])
 }
 
-/// `None` where a path is open. A path that is called "none" can be given as "./none", or as a `Path`.
+/// An optional path. A path called "none" can be given as "./none", or as a `Path`.
 fn path(value: &Value) -> Option<Option<PathBuf>> {
     let path = match &value.0 {
         Given::Path(path) => Some(path.clone()),
@@ -409,7 +410,7 @@ fn path(value: &Value) -> Option<Option<PathBuf>> {
     path.as_ref().is_none_or(|path| !path.as_os_str().is_empty()).then_some(path)
 }
 
-/// Whether there is such an address is known when somebody listens there.
+/// Checks the form only: whether the address exists is known when the dashboard binds it.
 fn address(value: &Value) -> Option<String> {
     let text = text(value)?.trim();
     let (host, port) = text.rsplit_once(':')?;
@@ -429,13 +430,14 @@ fn environment(value: &Value) -> Option<BTreeMap<String, String>> {
         Given::Texts(texts) => texts.clone(),
         _ => parse_environment(text(value)?)?,
     };
-    // The operating system has no room for others, or, with spaces, no program that wants them.
+    // The operating system cannot represent other names; no program uses names with spaces.
     let good_name =
         |name: &str| !name.is_empty() && !name.contains(|c: char| c == '=' || c == '\0' || c.is_whitespace());
     texts.iter().all(|(name, text)| good_name(name) && !text.contains('\0')).then_some(texts)
 }
 
-/// The inverse of [`show_environment`]. White space before a name does not count; a name that stands twice is a mistake.
+/// The inverse of [`show_environment`]. Ignores white space before a name; a name given twice is a
+/// mistake.
 fn parse_environment(text: &str) -> Option<BTreeMap<String, String>> {
     if text.trim().is_empty() || text.eq_ignore_ascii_case("none") {
         return Some(BTreeMap::new());
@@ -467,27 +469,27 @@ fn show_environment(texts: &BTreeMap<String, String>) -> String {
 }
 
 impl Setting {
-    /// The environment variable for it.
+    /// The name of its environment variable.
     pub(super) fn variable(&self) -> String {
         format!("SPRANG_{}", self.name.replace('.', "__").to_ascii_uppercase())
     }
 
-    /// How errors say what it cannot be.
+    /// The error text for a value that it does not accept.
     pub(super) fn refuse(&self, given: impl fmt::Display) -> String {
         format!("{:?} cannot be {given}; give {}", self.name, self.kind)
     }
 
-    /// Whether it can take `value`; if not, how to say so.
+    /// Checks that it accepts `value`; the error says what it accepts.
     pub(super) fn check(&self, value: &Value) -> Result<(), String> {
         (self.write)(&mut Settings::default(), value).ok_or_else(|| self.refuse(value))
     }
 
-    /// Whether it is a table of texts itself.
+    /// Whether its value is a table of texts.
     pub(super) fn takes_texts(&self) -> bool {
         self.check(&Value(Given::Texts(BTreeMap::new()))).is_ok()
     }
 
-    /// `value` as [`show`](Setting::show) would give it back.
+    /// `value` in the form that [`show`](Setting::show) returns.
     pub(super) fn show_value(&self, value: &Value) -> String {
         let mut settings = Settings::default();
         (self.write)(&mut settings, value).expect("a value was checked before it entered its layer");
@@ -495,22 +497,22 @@ impl Setting {
     }
 }
 
-/// The setting called `key`, where `-` equals `_`.
+/// Finds the setting `key`, in which `-` equals `_`.
 pub(super) fn find(key: &str) -> Option<&'static Setting> {
     let key = key.replace('-', "_");
     SETTINGS.iter().find(|setting| setting.name == key)
 }
 
-/// Whether settings stand in the TOML table called `key`.
+/// Whether the TOML table `key` contains settings.
 pub(super) fn is_table(key: &str) -> bool {
     let prefix = format!("{}.", key.replace('-', "_"));
     SETTINGS.iter().any(|setting| setting.name.starts_with(&prefix))
 }
 
-/// How errors say that there is no setting `key`. `spell` gives the form in which to name the settings there are.
+/// The error text for an unknown setting `key`. `spell` formats the names of settings.
 pub(super) fn unknown(key: &str, spell: fn(&Setting) -> String) -> String {
     let wanted = key.replace('-', "_").to_ascii_lowercase();
-    // A name is also near if only its table is missing.
+    // Only the table may be missing.
     let distance = |setting: &Setting| {
         let names = [Some(setting.name), setting.name.split_once('.').map(|(_, name)| name)];
         let distances = names.into_iter().flatten().map(|name| (strsim::osa_distance(&wanted, name), name.len()));
@@ -518,7 +520,7 @@ pub(super) fn unknown(key: &str, spell: fn(&Setting) -> String) -> String {
     };
     let nearest = SETTINGS.iter().min_by_key(|setting| distance(setting)).expect("there are settings");
     let (far, len) = distance(nearest);
-    // Beyond this, the nearest is a guess that helps nobody.
+    // A more distant name would be a useless guess.
     if far * 2 <= wanted.len().max(len) {
         format!("unknown setting {key:?}; the nearest is {}", spell(nearest))
     } else {
@@ -527,12 +529,12 @@ pub(super) fn unknown(key: &str, spell: fn(&Setting) -> String) -> String {
     }
 }
 
-/// A setting's name as a file or a call spells it.
+/// The name of a setting as a file or a call spells it.
 pub(super) fn quoted(setting: &Setting) -> String {
     format!("{:?}", setting.name)
 }
 
-/// A Markdown table of all settings: name, what may be given, default, environment variable and meaning.
+/// Returns a Markdown table of all settings: name, values, default, environment variable, meaning.
 ///
 /// # Examples
 /// ```
@@ -554,16 +556,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_written_the_one_way_that_keys_are_compared_in() {
+    fn every_name_is_in_the_form_in_which_keys_are_compared() {
         for setting in SETTINGS {
             assert_eq!(setting.name, setting.name.to_ascii_lowercase().replace('-', "_"));
-            assert!(std::ptr::eq(find(setting.name).unwrap(), setting), "{:?} stands twice", setting.name);
+            assert!(std::ptr::eq(find(setting.name).unwrap(), setting), "{:?} is defined twice", setting.name);
             assert_ne!(setting.variable(), "SPRANG_CONFIG", "this variable names the file");
         }
     }
 
     #[test]
-    fn every_default_can_be_given_as_it_is_shown() {
+    fn every_default_is_accepted_in_the_form_that_is_shown() {
         for setting in SETTINGS {
             let default = (setting.show)(&Settings::default());
             assert_eq!(setting.show_value(&Value(Given::Untyped(default.clone()))), default);
@@ -571,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_that_a_row_offers_is_taken() {
+    fn every_word_that_a_row_offers_is_accepted() {
         for setting in SETTINGS {
             for word in setting.kind.split('"').skip(1).step_by(2) {
                 assert_eq!(setting.show_value(&word.into()), word);

@@ -1,4 +1,4 @@
-//! The layers that come from outside the program: the environment and the files.
+//! The layers from outside the program: `SPRANG_*` environment variables and configuration files.
 
 use super::layers::{Entry, Layer, Origin};
 use super::schema::{self, Setting};
@@ -16,8 +16,8 @@ use toml::de::{DeTable, DeValue};
 
 const PREFIX: &str = "SPRANG_";
 
-/// Reads every layer from outside, weakest first: the user's file, the one in the current folder, the one that `SPRANG_CONFIG`
-/// names, the environment.
+/// Reads the layers, weakest first: the user's file, the file in the current folder, the file that
+/// `SPRANG_CONFIG` names, the environment.
 pub(super) fn read() -> Result<Vec<Layer>> {
     let environment = environment()?;
     let mut layers = Vec::with_capacity(4);
@@ -37,27 +37,27 @@ pub(super) fn read() -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
-/// A place where a configuration file is looked for. See [`files`](super::files).
+/// A place that is searched for a configuration file. See [`files`](super::files).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigFile {
-    /// Where.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Why there.
+    /// Why this place is searched.
     pub role: FileRole,
-    /// Whether there is something.
+    /// Whether something exists at the path.
     pub is_there: bool,
 }
 
-/// Why a configuration file is looked for in a place, weakest first.
+/// Why a place is searched for a configuration file, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FileRole {
-    /// It is the user's.
+    /// The user's configuration folder.
     User,
-    /// It is that of the current folder.
+    /// The current folder.
     Folder,
-    /// The environment variable `SPRANG_CONFIG` names it.
+    /// The environment variable `SPRANG_CONFIG` names the file.
     Variable,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for FileRole {
     }
 }
 
-/// Where files are looked for, weakest first.
+/// The places that are searched for files, weakest first.
 pub(super) fn files() -> Vec<ConfigFile> {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     let mut all = env::vars_os();
@@ -90,7 +90,7 @@ fn files_with(of_variable: Option<PathBuf>) -> impl Iterator<Item = ConfigFile> 
     ];
     places.into_iter().filter_map(|(path, role)| {
         let path = absolute(path?);
-        // A link that leads nowhere is there, and is then reported as unreadable. Where no one can tell, nothing is there.
+        // A dangling link counts as present and is then reported as unreadable.
         let is_there = path.symlink_metadata().is_ok();
         Some(ConfigFile { path, role, is_there })
     })
@@ -100,8 +100,8 @@ fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// A number that changes with the environment variables, those left out that `is_left_out` says so of.
-pub(in crate::api) fn environment_number(is_left_out: &dyn Fn(&OsStr) -> bool) -> u64 {
+/// Returns a hash of all environment variables except those for which `is_ignored` returns true.
+pub(in crate::api) fn environment_number(is_ignored: &dyn Fn(&OsStr) -> bool) -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     let all = env::vars_os();
     let of_one = |pair: (OsString, OsString)| {
@@ -109,13 +109,13 @@ pub(in crate::api) fn environment_number(is_left_out: &dyn Fn(&OsStr) -> bool) -
         pair.hash(&mut hasher);
         hasher.finish()
     };
-    // Summed up, so that their order does not count: setting one again may change that.
-    all.filter(|(name, _)| !is_left_out(name)).map(of_one).fold(0, u64::wrapping_add)
+    // A sum, so that the order of the variables has no effect: setting one again may change it.
+    all.filter(|(name, _)| !is_ignored(name)).map(of_one).fold(0, u64::wrapping_add)
 }
 
 struct Environment {
     layer: Layer,
-    /// What `SPRANG_CONFIG` names.
+    /// The value of `SPRANG_CONFIG`.
     file: Option<PathBuf>,
 }
 
@@ -124,7 +124,7 @@ fn environment() -> Result<Environment> {
     let all = env::vars_os();
     let mut ours: Vec<(OsString, OsString)> =
         all.filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes())).collect();
-    // So that of several mistakes always the same is reported.
+    // Sorted, so that of several mistakes the same one is always reported.
     ours.sort();
 
     let mut layer = Layer::new();
@@ -157,14 +157,14 @@ fn environment() -> Result<Environment> {
     Ok(Environment { layer, file })
 }
 
-/// `$XDG_CONFIG_HOME`, or `~/.config`. A path that is not absolute counts as not given, as the XDG specification has it.
+/// `$XDG_CONFIG_HOME`, or `~/.config`. The XDG specification ignores relative paths.
 fn user_folder() -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     let folder = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))
 }
 
-/// The layer that the file at `path` is. `unreadable` words the error where it cannot be read.
+/// Reads the layer in the file at `path`. `unreadable` words the error if it cannot be read.
 fn file(path: &Path, unreadable: impl FnOnce(&io::Error) -> String) -> Result<Layer> {
     let text = fs::read(path).map_err(|error| {
         Error::config(unreadable(&error)).with_source(Arc::new(error) as Arc<dyn StdError + Send + Sync>)
@@ -185,7 +185,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Layer> {
 
     let mut found = Vec::new();
     flatten("", table.get_ref(), &mut found);
-    // From the top, so that of several mistakes the first is reported.
+    // In the order of the file, so that of several mistakes the first is reported.
     found.sort_by_key(|(offset, ..)| *offset);
 
     let mut layer = Layer::new();
@@ -196,7 +196,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Layer> {
         })?;
         let line = line_of(offset);
         if let Some(first) = lines.insert(setting.name, line) {
-            return Err(refused(offset, format!("{:?} already stands in line {first}; remove one", setting.name)));
+            return Err(refused(offset, format!("{:?} is already set in line {first}; remove one", setting.name)));
         }
         let origin = Origin::File { path: path.to_owned(), line };
         let entry = read_value(value)
@@ -209,9 +209,10 @@ fn parse(path: &Path, text: &[u8]) -> Result<Layer> {
     Ok(layer)
 }
 
-/// Every value in `table` that is not a table itself, with its dotted key and where that stands.
+/// Collects every value in `table` that is not a table itself, with its dotted key and offset.
 ///
-/// A table that should have been a value, or that is empty without reason, counts as a value: the wrong one.
+/// A table in the place of a value, or an empty table that no setting expects, is collected as a
+/// value, and its setting then rejects it.
 fn flatten<'t>(prefix: &str, table: &'t DeTable<'_>, found: &mut Vec<(usize, String, &'t DeValue<'t>)>) {
     for (name, value) in table.iter() {
         let key = format!("{prefix}{}", name.get_ref());
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_in_the_place_of_a_value_is_not_looked_into() {
+    fn a_table_in_the_place_of_a_value_is_not_flattened() {
         assert_eq!(keys("[order]\nfast = true"), ["order"]);
     }
 }

@@ -1,12 +1,13 @@
-//! What one thread sees: scopes on top of a base, which is the process or an entered snapshot.
+//! The configuration of one thread: scopes on top of the process layers or of an entered snapshot.
 //!
 //! # What is always true
 //!
-//! 1. A guard undoes what carries its number and nothing else, so guards may be dropped in any order.
-//! 2. Nothing that is taken out of [`THREAD`] is dropped while it is borrowed: dropping the last handle of a custom executor runs
-//!    code of the program's own, which may ask for the configuration.
-//! 3. A guard may be dropped, and the settings asked for, while the thread's own storage is being destroyed. Then the thread has
-//!    no scopes any more, takes none, and sees the process.
+//! 1. A guard undoes the overrides that carry its number and no others, so guards may be dropped in
+//!    any order.
+//! 2. Nothing taken out of [`THREAD`] is dropped while it is borrowed: dropping the last handle of
+//!    a custom executor runs code of the program, which may read the configuration.
+//! 3. Guards may be dropped, and settings read, while the thread-local storage is being destroyed.
+//!    Then the thread has no scopes, accepts none, and sees the process layers.
 
 use super::layers::{Entry, Origin, Snapshot};
 use super::process;
@@ -17,25 +18,25 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 
 thread_local! {
-    static THREAD: RefCell<Thread> = const { RefCell::new(Thread { own: Frame::new(0, None), entered: Vec::new(), last: 0 }) };
+    static THREAD: RefCell<ThreadLayers> = const { RefCell::new(ThreadLayers { own: ScopeFrame::new(0, None), entered: Vec::new(), last: 0 }) };
 }
 
-struct Thread {
-    /// Based on the process.
-    own: Frame,
-    /// Each based on the snapshot that was entered; the last is the one in force.
-    entered: Vec<Frame>,
-    /// The number last given to a guard.
+struct ThreadLayers {
+    /// Its base is the process layers.
+    own: ScopeFrame,
+    /// The base of each is an entered snapshot; the last is in force.
+    entered: Vec<ScopeFrame>,
+    /// The number of the newest guard.
     last: u64,
 }
 
-struct Frame {
+struct ScopeFrame {
     guard: u64,
-    /// `None` for the process.
+    /// `None` stands for the process layers.
     base: Option<Snapshot>,
     /// Weakest first.
     overrides: Vec<Override>,
-    /// Base and overrides resolved, and the generation of the process they were resolved at.
+    /// Base and overrides resolved, with the process generation at that time.
     resolved: Option<(u64, Snapshot)>,
 }
 
@@ -45,8 +46,8 @@ struct Override {
     entry: Entry,
 }
 
-impl Thread {
-    fn top(&mut self) -> &mut Frame {
+impl ThreadLayers {
+    fn top(&mut self) -> &mut ScopeFrame {
         self.entered.last_mut().unwrap_or(&mut self.own)
     }
 
@@ -56,12 +57,12 @@ impl Thread {
     }
 }
 
-impl Frame {
+impl ScopeFrame {
     const fn new(guard: u64, base: Option<Snapshot>) -> Self {
-        Frame { guard, base, overrides: Vec::new(), resolved: None }
+        ScopeFrame { guard, base, overrides: Vec::new(), resolved: None }
     }
 
-    /// What is in force, if that is known and still true at `generation`.
+    /// The resolved snapshot, if it is still valid at `generation`.
     fn fresh(&self, generation: u64) -> Option<&Snapshot> {
         match (&self.resolved, &self.base) {
             (Some((at, snapshot)), base) => (*at == generation || base.is_some()).then_some(snapshot),
@@ -71,7 +72,8 @@ impl Frame {
     }
 }
 
-/// What `read` makes of the configuration that is in force on this thread. `read` may clone, and no more: see rule 2.
+/// Calls `read` with the configuration in force on this thread. Because of rule 2, `read` may only
+/// clone.
 pub(super) fn current<R>(read: impl Fn(&Snapshot) -> R) -> Result<R> {
     let generation = process::generation();
     match THREAD.try_with(|thread| thread.borrow_mut().top().fresh(generation).map(&read)) {
@@ -102,10 +104,10 @@ fn resolve() -> Result<Snapshot> {
     })
 }
 
-/// An override that ends when this guard is dropped.
+/// A guard: its override ends when it is dropped.
 ///
-/// It belongs to the thread that opened it. Several may be open at once and be dropped in any order, also by a panic: each undoes
-/// its own override and leaves the others as they are.
+/// A scope belongs to the thread that opened it. Several may be open at once and be dropped in any
+/// order, also by a panic: each undoes its own override and leaves the others in place.
 ///
 /// ```compile_fail,E0277
 /// fn send<T: Send>(_: T) {}
@@ -143,8 +145,8 @@ impl Scope {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be `value`. The guard is
-    /// dropped then, and what it had overridden is undone.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot
+    /// be `value`. The guard is then dropped, which undoes its overrides.
     #[track_caller]
     pub fn and(self, key: &str, value: impl Into<Value>) -> Result<Self> {
         let given = scoped_entry("Scope::and", key, value)?;
@@ -187,7 +189,7 @@ impl Drop for Scope {
     }
 }
 
-/// Keeps a [`Snapshot`] in force on the thread that entered it, until it is dropped.
+/// A guard: keeps a [`Snapshot`] in force on the thread that entered it until it is dropped.
 ///
 /// ```compile_fail,E0277
 /// fn send<T: Send>(_: T) {}
@@ -200,22 +202,43 @@ pub struct Entered {
     of_this_thread: PhantomData<*const ()>,
 }
 
-pub(super) fn enter(snapshot: &Snapshot) -> Entered {
-    let base = snapshot.clone();
-    let guard = THREAD.try_with(|thread| {
-        let mut thread = thread.borrow_mut();
-        let guard = thread.number();
-        thread.entered.push(Frame::new(guard, Some(base)));
-        guard
-    });
-    Entered { guard: guard.unwrap_or(0), of_this_thread: PhantomData }
+impl Snapshot {
+    /// Makes this snapshot the whole configuration of the current thread until the guard is
+    /// dropped.
+    ///
+    /// Scopes that the thread opened before have no effect meanwhile. Snapshots can be nested, and
+    /// their guards dropped in any order.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::config;
+    ///
+    /// let before = config::snapshot()?;
+    /// let _scope = config::scoped("order", "fast")?;
+    /// {
+    ///     let _entered = before.enter();
+    ///     assert_eq!(config::get("order")?, "memory");
+    /// }
+    /// assert_eq!(config::get("order")?, "fast");
+    /// # Ok::<(), sprang::Error>(())
+    /// ```
+    pub fn enter(&self) -> Entered {
+        let base = self.clone();
+        let guard = THREAD.try_with(|thread| {
+            let mut thread = thread.borrow_mut();
+            let guard = thread.number();
+            thread.entered.push(ScopeFrame::new(guard, Some(base)));
+            guard
+        });
+        Entered { guard: guard.unwrap_or(0), of_this_thread: PhantomData }
+    }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         let left = THREAD.try_with(|thread| {
             let entered = &mut thread.borrow_mut().entered;
-            // Guards are nearly always dropped in turn, so this looks at one frame.
+            // Guards are nearly always dropped in reverse order, so this checks one frame.
             let index = entered.iter().rposition(|frame| frame.guard == self.guard)?;
             Some(entered.remove(index))
         });

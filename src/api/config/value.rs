@@ -1,4 +1,4 @@
-//! What a setting may be given, before the schema has looked at it.
+//! Values that callers can pass for a setting, before the schema checks them.
 
 use super::schema::{Errors, OnFailure, Order};
 use super::{Codec, Initializer, LocalTasks, Stdio};
@@ -10,16 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A value for a setting: text, a whole number, a truth value, a duration, a path, texts by name, a scheduler or an initializer.
+/// A value for a setting: text, a whole number, a truth value, a duration, a path, texts by name, a
+/// scheduler or an initializer.
 ///
-/// There is hardly anything to call on it: [`set`](super::set), [`scoped`](super::scoped) and [`with`](super::with) take whatever turns
-/// into one, and say so if the setting cannot take it.
+/// [`set`](super::set), [`scoped`](super::scoped) and [`with`](super::with) take anything that
+/// converts into a `Value`, and return an error if the setting does not accept it.
 ///
 /// # Examples
 /// ```
 /// use sprang::{Scheduler, config};
 ///
-/// let _scope = config::scoped("num_workers", 2)?.and("scheduler", Scheduler::Sync)?.and("errors", config::Errors::Collect)?;
+/// let _scope = config::scoped("num_workers", 2)?
+///     .and("scheduler", Scheduler::Sync)?
+///     .and("errors", config::Errors::Collect)?;
 /// assert_eq!(config::get("num_workers")?, "2");
 /// assert_eq!(config::get("errors")?, "collect");
 ///
@@ -39,7 +42,7 @@ pub struct Value(pub(super) Given);
 #[derive(Clone, Debug)]
 pub(super) enum Given {
     Text(String),
-    /// From the environment or a command line, where everything is text: the setting decides what it is.
+    /// From the environment or a command line, where every value is text: the setting parses it.
     Untyped(String),
     Integer(i128),
     Boolean(bool),
@@ -51,13 +54,14 @@ pub(super) enum Given {
 }
 
 impl Value {
-    /// Text of which the setting decides what it is, as it does with that of an environment variable: what a person has typed.
+    /// Makes a value of text that the setting parses, as it parses an environment variable. Use it
+    /// for text that a person typed.
     ///
     /// # Examples
     /// ```
     /// use sprang::config::{self, Value};
     ///
-    /// assert!(config::scoped("num_workers", "2").is_err()); // a text is no number
+    /// assert!(config::scoped("num_workers", "2").is_err()); // text is not a number
     /// let _scope = config::scoped("num_workers", Value::untyped("2"))?;
     /// assert_eq!(config::get("num_workers")?, "2");
     /// # Ok::<(), sprang::Error>(())
@@ -67,7 +71,7 @@ impl Value {
     }
 }
 
-/// As messages show it: text in quotation marks.
+/// The form used in messages: text is quoted.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

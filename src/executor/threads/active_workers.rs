@@ -1,16 +1,17 @@
-//! Who works on a run, and who is called when there is more to do.
+//! The number of active workers of a run, and when another one is requested.
 //!
 //! # The protocol
 //!
-//! Who has put a task where others can take it then looks at the number of active workers, and calls one more if there is room. Who
-//! finds nothing to do takes itself off the active_workers, then looks once more whether there is something. A full fence stands between the
-//! two steps on both sides, so they cannot miss each other: a task that is there to be taken always has somebody called for it, or
-//! somebody who has just seen it. (Without the fences the model below fails.)
+//! A worker that makes a task available then reads the number of active workers, and requests
+//! another worker if there is room. A worker that finds no task first leaves the active workers,
+//! then checks once more for a task. A full fence separates the two steps on both sides. An
+//! available task therefore always has a worker that was requested for it or that has just seen it.
+//! (Without the fences the model below fails.)
 
 use crate::primitives::{AtomicU32, Relaxed, SeqCst, fence};
 use crossbeam_utils::CachePadded;
 
-/// Counts the active workers of one run. A worker that has been called and has not come yet is counted.
+/// Counts the active workers of one run, including requested workers that have not started yet.
 #[derive(Debug)]
 pub(super) struct ActiveWorkers {
     active: CachePadded<AtomicU32>,
@@ -18,25 +19,25 @@ pub(super) struct ActiveWorkers {
 }
 
 impl ActiveWorkers {
-    /// With one worker, who is active.
+    /// Starts with one active worker.
     pub(super) fn new(size: u32) -> Self {
         ActiveWorkers { active: CachePadded::new(AtomicU32::new(1)), size }
     }
 
-    /// Whether the asker is the only active worker.
+    /// Whether the caller is the only active worker.
     #[inline]
     pub(super) fn is_alone(&self) -> bool {
         self.active.load(Relaxed) <= 1
     }
 
-    /// Whether there is room for another worker, to be asked after something was put where it can be taken.
+    /// Whether there is room for another worker. Call it after making a task available.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
         fence(SeqCst);
         self.active.load(Relaxed) < self.size
     }
 
-    /// Puts one more worker on the active_workers, if there is room.
+    /// Adds one worker, if there is room.
     pub(super) fn join(&self) -> bool {
         let mut active = self.active.load(Relaxed);
         while active < self.size {
@@ -48,7 +49,8 @@ impl ActiveWorkers {
         false
     }
 
-    /// Takes one worker off. It must then look once more whether there is something to do, and [`join`](ActiveWorkers::join) again for it.
+    /// Removes one worker. The worker must then check once more for a task, and
+    /// [`join`](ActiveWorkers::join) again if there is one.
     pub(super) fn leave(&self) {
         self.active.fetch_sub(1, SeqCst);
         fence(SeqCst);
@@ -63,28 +65,28 @@ mod models {
     use loom::thread;
 
     #[test]
-    fn a_task_pushed_while_a_worker_leaves_has_one_worker_called_for_it() {
+    fn one_worker_is_requested_for_a_task_pushed_while_a_worker_leaves() {
         loom::model(|| {
             let active_workers = Arc::new(ActiveWorkers::new(2));
             assert!(active_workers.join());
             let pushed = Arc::new(AtomicBool::new(false));
-            let called = Arc::new(AtomicU32::new(0));
+            let requested = Arc::new(AtomicU32::new(0));
             let leaver = {
-                let (active_workers, pushed, called) =
-                    (Arc::clone(&active_workers), Arc::clone(&pushed), Arc::clone(&called));
+                let (active_workers, pushed, requested) =
+                    (Arc::clone(&active_workers), Arc::clone(&pushed), Arc::clone(&requested));
                 thread::spawn(move || {
                     active_workers.leave();
                     if pushed.load(Ordering::Acquire) && active_workers.join() {
-                        called.fetch_add(1, Ordering::Relaxed);
+                        requested.fetch_add(1, Ordering::Relaxed);
                     }
                 })
             };
             pushed.store(true, Ordering::Release);
             if active_workers.has_room() && active_workers.join() {
-                called.fetch_add(1, Ordering::Relaxed);
+                requested.fetch_add(1, Ordering::Relaxed);
             }
             leaver.join().unwrap();
-            assert_eq!(called.load(Ordering::Relaxed), 1);
+            assert_eq!(requested.load(Ordering::Relaxed), 1);
         });
     }
 }

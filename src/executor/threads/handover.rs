@@ -1,26 +1,33 @@
 //! How a run that began on one thread is handed over to many.
 //!
-//! The leader runs tasks in the order of their ids, with no counters and no queue. An observer may ask for a handover at any time, also
-//! while the leader is deep in a long task. Both must then agree on one task, the *boundary*: it and all before it are the leader's,
-//! all after it are everybody's.
+//! The leader runs tasks in the order of their ids, with no counters and no queue. The observer may
+//! request a handover at any time, also while the leader is in a long task. Both must then agree on
+//! one task, the *boundary*: the leader runs it and all tasks before it; any worker may run the
+//! tasks after it.
 //!
 //! # The protocol
 //!
-//! 1. The leader announces each task: it stores the id as its `position`, then looks whether there is a request.
-//! 2. The observer makes the counters for the tasks from the leader's position on, while that moves on. Then it stores its request, and
-//!    reads the position once more. That is the boundary; it publishes it, with the position from which the counters count.
-//! 3. A leader that finds a request waits for the boundary. If that is the task it has just announced, it still runs it, as its last.
-//!    Otherwise it is the one before, which it has run.
-//! 4. The observer tells the dependents of the counted tasks before the boundary, and the leader those of the boundary: it may be long in
-//!    that task, and nobody must wait for it to learn of the others.
+//! 1. The leader announces each task: it stores the id as its `position`, then checks for a
+//!    request.
+//! 2. The observer makes the counters for the tasks from the leader's position on, while the leader
+//!    advances. It then stores its request and reads the position again. That position is the
+//!    boundary; the observer publishes it, with the first position that the counters cover.
+//! 3. A leader that finds a request waits for the boundary. If the boundary is the task it has just
+//!    announced, the leader runs that task as its last. Otherwise the boundary is the task before,
+//!    which it has already run.
+//! 4. The observer notifies the dependents of the counted tasks before the boundary; the leader
+//!    notifies those of the boundary. The leader may spend long in the boundary task, and the
+//!    dependents of the other tasks must not wait for it.
 //!
 //! # Why it works
 //!
-//! Store, then load, on both sides: in no order of events do both miss each other, provided a full barrier stands between each side's
-//! store and load. A barrier for each task would cost more than a small task. So the leader's is a compiler barrier, and the observer,
-//! who asks once in a run, makes all threads of the process execute a full one (`membarrier` on Linux). Where the system has no such
-//! call, or the process has not asked for it yet ([`ask_for_barrier`]), the leader's barrier is a real one. `position` is stored with `Release` and read with `Acquire`, so the observer sees the
-//! values of all tasks before the boundary.
+//! Each side stores, then loads. With a full barrier between the two steps on both sides, at least
+//! one side sees the other's store. A full barrier for each task would cost more than a small task.
+//! The leader therefore uses a compiler barrier, and the observer, which requests once per run,
+//! makes all threads of the process execute a full barrier (`membarrier` on Linux). If the system
+//! has no such call, or the process has not registered for it yet ([`register_barrier`]), the
+//! leader uses a full fence. `position` is stored with `Release` and read with `Acquire`, so the
+//! observer sees the values of all tasks before the boundary.
 
 use crate::primitives::{Acquire, AtomicU32, Relaxed, Release, SeqCst, fence};
 use crossbeam_utils::CachePadded;
@@ -32,16 +39,16 @@ const UNDECIDED: u32 = u32::MAX;
 pub(super) struct Handover {
     position: CachePadded<AtomicU32>,
     request: CachePadded<AtomicU32>,
-    /// The first task that the counters count, valid once there is a boundary.
+    /// The first task that the counters cover; valid once the boundary is published.
     first_counted: CachePadded<AtomicU32>,
     boundary: CachePadded<AtomicU32>,
-    light: Light,
+    leader_barrier: LeaderBarrier,
 }
 
-/// The leader's barrier.
+/// The barrier between the leader's store and load.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Light {
-    /// The observer's barrier is one for all threads; the compiler alone must be held back here.
+pub(super) enum LeaderBarrier {
+    /// A compiler barrier suffices, because the observer's barrier acts on all threads.
     Compiler,
     Full,
 }
@@ -53,74 +60,77 @@ impl Handover {
             request: CachePadded::new(AtomicU32::new(0)),
             first_counted: CachePadded::new(AtomicU32::new(0)),
             boundary: CachePadded::new(AtomicU32::new(UNDECIDED)),
-            light: Light::of_this_system(),
+            leader_barrier: LeaderBarrier::of_system(),
         }
     }
 
-    /// The barrier to announce with: looked up once, and not for each task.
-    pub(super) fn light(&self) -> Light {
-        self.light
+    /// The argument of [`Handover::announce`], which the leader keeps in a register.
+    pub(super) fn leader_barrier(&self) -> LeaderBarrier {
+        self.leader_barrier
     }
 
-    /// Announces that the leader is about to run `id`. False if there is a request: then [`Handover::decided`] decides.
+    /// Announces that the leader is about to run `id`. Returns false if there is a request: then
+    /// the leader waits for [`Handover::decided`].
     #[inline(always)]
-    pub(super) fn announce(&self, id: u32, light: Light) -> bool {
+    pub(super) fn announce(&self, id: u32, leader_barrier: LeaderBarrier) -> bool {
         self.position.store(id, Release);
-        light.barrier();
+        leader_barrier.barrier();
         self.request.load(Relaxed) == 0
     }
 
-    /// What the leader announced last.
+    /// The task that the leader announced last.
     pub(super) fn position(&self) -> u32 {
         self.position.load(Acquire)
     }
 
-    /// Asks for the handover and gives the boundary, which the leader does not know yet. For the one observer.
+    /// Requests the handover and returns the boundary, which the leader does not know yet. Only the
+    /// observer calls it.
     pub(super) fn request(&self) -> u32 {
         self.request.store(1, SeqCst);
-        self.light.other_side();
+        self.leader_barrier.observer_barrier();
         self.position()
     }
 
-    /// Lets the leader go on, once everything is ready for that; there are counters for the tasks from `first_counted` on.
+    /// Publishes the boundary, which releases the leader. The counters for the tasks from
+    /// `first_counted` on are ready by now.
     pub(super) fn decide(&self, first_counted: u32, boundary: u32) {
         self.first_counted.store(first_counted, Relaxed);
         self.boundary.store(boundary, Release);
     }
 
-    /// What the observer has decided, once it has: the first task that is counted, and the boundary.
+    /// The first counted task and the boundary, once the observer has published them.
     pub(super) fn decided(&self) -> Option<(u32, u32)> {
         let boundary = self.boundary.load(Acquire);
         (boundary != UNDECIDED).then(|| (self.first_counted.load(Relaxed), boundary))
     }
 }
 
-impl Light {
+impl LeaderBarrier {
     #[inline(always)]
     fn barrier(self) {
         match self {
-            Light::Compiler => std::sync::atomic::compiler_fence(SeqCst),
-            Light::Full => fence(SeqCst),
+            LeaderBarrier::Compiler => std::sync::atomic::compiler_fence(SeqCst),
+            LeaderBarrier::Full => fence(SeqCst),
         }
     }
 
     /// The observer's barrier.
-    fn other_side(self) {
+    fn observer_barrier(self) {
         match self {
-            Light::Compiler => system::barrier_on_all_threads(),
-            Light::Full => fence(SeqCst),
+            LeaderBarrier::Compiler => system::barrier_on_all_threads(),
+            LeaderBarrier::Full => fence(SeqCst),
         }
     }
 
-    fn of_this_system() -> Light {
-        if system::has_barrier_on_all_threads() { Light::Compiler } else { Light::Full }
+    fn of_system() -> LeaderBarrier {
+        if system::has_barrier_on_all_threads() { LeaderBarrier::Compiler } else { LeaderBarrier::Full }
     }
 }
 
-/// Asks the system, once, for the barrier on all threads. Where there are several threads that takes some 10 ms, so it is for a thread that
-/// nobody waits for.
-pub(super) fn ask_for_barrier() {
-    system::ask_for_barrier();
+/// Registers the process, once, for the barrier on all threads. In a process with several threads
+/// this takes some 10 ms, so a thread that no run waits for calls it.
+pub(super) fn register_barrier() {
+    system::register_barrier();
 }
 
 #[cfg(all(target_os = "linux", not(loom), not(miri)))]
@@ -130,7 +140,7 @@ mod system {
 
     static IS_REGISTERED: OnceLock<bool> = OnceLock::new();
 
-    pub(super) fn ask_for_barrier() {
+    pub(super) fn register_barrier() {
         IS_REGISTERED.get_or_init(|| membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok());
     }
 
@@ -139,14 +149,15 @@ mod system {
     }
 
     pub(super) fn barrier_on_all_threads() {
-        // A registered process may use its barrier. One that is forbidden to afterwards cannot go on: the leader waits for it.
+        // A registered process may use the barrier. If the system forbids it later, the process
+        // cannot continue: the leader waits for the handover.
         membarrier(MembarrierCommand::PrivateExpedited).unwrap_or_else(|_| std::process::abort());
     }
 }
 
 #[cfg(not(all(target_os = "linux", not(loom), not(miri))))]
 mod system {
-    pub(super) fn ask_for_barrier() {}
+    pub(super) fn register_barrier() {}
 
     pub(super) fn has_barrier_on_all_threads() -> bool {
         false
@@ -169,7 +180,7 @@ mod models {
             let handover = Arc::new(Handover::new());
             let runs: Arc<Vec<AtomicU32>> = Arc::new((0..TASKS).map(|_| AtomicU32::new(0)).collect());
             let run = |runs: &Vec<AtomicU32>, id: u32| runs[id as usize].fetch_add(1, Ordering::Relaxed);
-            // Stands for the counters, which the leader may use once it knows the boundary.
+            // Represents the counters, which the leader may use once it knows the boundary.
             let made = Arc::new(AtomicU32::new(0));
             let observer = {
                 let (handover, runs, made) = (Arc::clone(&handover), Arc::clone(&runs), Arc::clone(&made));
@@ -182,12 +193,16 @@ mod models {
                         run(&runs, id);
                     }
                     for id in 0..boundary {
-                        assert_eq!(runs[id as usize].load(Ordering::Relaxed), 1, "what is before the boundary is seen");
+                        assert_eq!(
+                            runs[id as usize].load(Ordering::Relaxed),
+                            1,
+                            "the observer sees the tasks before the boundary"
+                        );
                     }
                 })
             };
             for id in 0..TASKS {
-                if !handover.announce(id, handover.light()) {
+                if !handover.announce(id, handover.leader_barrier()) {
                     let (first_counted, boundary) = loop {
                         if let Some(decided) = handover.decided() {
                             break decided;
@@ -196,7 +211,7 @@ mod models {
                     };
                     assert!(boundary == id || boundary + 1 == id);
                     assert!(first_counted <= boundary);
-                    assert_eq!(made.load(Ordering::Relaxed), first_counted + 1, "the counters are seen");
+                    assert_eq!(made.load(Ordering::Relaxed), first_counted + 1, "the leader sees the counters");
                     if boundary == id {
                         run(&runs, id);
                     }

@@ -1,10 +1,12 @@
-//! The threads that help a run along.
+//! The helper threads of runs.
 //!
-//! They are plain threads of sprang's own. Threads of a rayon pool will not do: one that waits inside a parallel loop takes up any job
-//! of its pool meanwhile, also the start of another task, and that task may want a lock which the task around the loop holds. A task's
-//! `par_iter` goes to rayon's pool as always, and the thread that runs the task sleeps until it is done.
+//! They are plain threads, not threads of a rayon pool: a rayon thread that waits inside a parallel
+//! loop runs any job of its pool meanwhile, also the start of another task, and that task may need
+//! a lock that the task around the loop holds. A task's `par_iter` still runs on rayon's pool, and
+//! the helper thread that runs the task sleeps until the loop is done.
 //!
-//! Threads are made when they are needed, serve all runs of the process, and end when they have had nothing to do for a while.
+//! Helper threads are started on demand, serve all runs of the process, and exit after being idle
+//! for a while.
 
 use crate::engine::quietly;
 use parking_lot::{Condvar, Mutex};
@@ -14,8 +16,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How long a thread waits for something to do before it ends.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long a thread stays idle before it exits.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -23,63 +25,67 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone)]
 pub(in crate::executor) enum Helpers {
     Own,
-    Of(Arc<ThreadPool>),
+    Pool(Arc<ThreadPool>),
 }
 
 impl Helpers {
-    /// Has `job` run by a helper, of which there are up to `max_threads`. If there are no threads to be had it may never be run.
+    /// Runs `job` on a helper thread, of which there are up to `max_threads`. If no thread can be
+    /// started, the job may never run.
     pub(in crate::executor) fn call(&self, max_threads: usize, team: usize, job: impl FnOnce() + Send + 'static) {
-        // A job catches the panics of tasks; what else may panic is the drop of something of the program's.
+        // A job catches the panics of tasks, but a destructor of the program may panic.
         let job = move || quietly(job);
         match self {
             Helpers::Own => OWN.call(max_threads, team, Box::new(job)),
-            Helpers::Of(pool) => pool.spawn(job),
+            Helpers::Pool(pool) => pool.spawn(job),
         }
     }
 
-    /// Forgets the jobs of a team that nobody has taken up.
+    /// Drops the jobs of a team that no helper has started.
     pub(in crate::executor) fn withdraw(&self, team: usize) {
         if let Helpers::Own = self {
-            // A job that was not run has nothing of the program's to drop.
+            // A job that has not run owns nothing of the program, so no destructor of it runs here.
             OWN.state.lock().jobs.retain(|job| job.0 != team);
         }
     }
 }
 
-/// How many tasks run at once if nobody says: as many as this process may use cores.
+/// How many tasks run at once by default: the number of cores available to this process.
 pub(crate) fn num_cores() -> usize {
     static NUM_CORES: OnceLock<usize> = OnceLock::new();
     *NUM_CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }
 
-struct Threads {
-    state: Mutex<State>,
-    called: Condvar,
+struct HelperThreads {
+    state: Mutex<HelperState>,
+    job_added: Condvar,
 }
 
-struct State {
-    /// With the team that each is for.
+struct HelperState {
+    /// Each with the team that it is for.
     jobs: VecDeque<(usize, Job)>,
     num_threads: usize,
     num_idle: usize,
 }
 
-static OWN: Threads =
-    Threads { state: Mutex::new(State { jobs: VecDeque::new(), num_threads: 0, num_idle: 0 }), called: Condvar::new() };
+static OWN: HelperThreads = HelperThreads {
+    state: Mutex::new(HelperState { jobs: VecDeque::new(), num_threads: 0, num_idle: 0 }),
+    job_added: Condvar::new(),
+};
 
-impl Threads {
+impl HelperThreads {
     fn call(&'static self, max_threads: usize, team: usize, job: Job) {
         let mut state = self.state.lock();
         state.jobs.push_back((team, job));
         if state.num_idle >= state.jobs.len() {
             drop(state);
-            self.called.notify_one();
+            self.job_added.notify_one();
         } else if state.num_threads < max_threads {
             state.num_threads += 1;
             drop(state);
             let started = std::thread::Builder::new().name("sprang-helper".into()).spawn(|| self.serve());
             if started.is_err() {
-                // The threads that there are must do; without any the caller does everything itself.
+                // The existing threads take the jobs. Without any, the caller runs every task
+                // itself.
                 let mut state = self.state.lock();
                 state.num_threads -= 1;
                 let _jobs = if state.num_threads == 0 { std::mem::take(&mut state.jobs) } else { VecDeque::new() };
@@ -98,7 +104,7 @@ impl Threads {
                 continue;
             }
             state.num_idle += 1;
-            let is_over = self.called.wait_for(&mut state, LINGER).timed_out();
+            let is_over = self.job_added.wait_for(&mut state, IDLE_TIMEOUT).timed_out();
             state.num_idle -= 1;
             if is_over && state.jobs.is_empty() {
                 state.num_threads -= 1;

@@ -1,19 +1,23 @@
-//! The calling thread, and threads that help it.
+//! The threads executor: the calling thread runs tasks, and helper threads join it when that pays.
 //!
-//! A run begins on the caller's thread, which *leads* it: it runs the tasks in their order, as the sync executor does, with no counters
-//! and no queues. One *observer* is called in at the same time. As long as tasks are so small that a second core would cost more than
-//! it gives, it only watches. When the leader gets on slowly, or is stuck in one task, the observer makes the run parallel
-//! ([`handover`]), and both go on as *workers* ([`worker`]) and call more if there is room ([`active_workers`]). A graph that is one chain is
-//! led to its end without calling anybody.
+//! A run begins on the caller's thread, its *leader*: the leader runs the tasks in order, as the
+//! sync executor does, with no counters and no queues. At the same time one helper thread starts as
+//! the *observer*. While tasks are so small that a second core would cost more than it gains, the
+//! observer only watches. When the leader advances slowly, or is stuck in one task, the observer
+//! makes the run parallel ([`handover`]). Both then continue as *workers* ([`worker`]), and request
+//! more helpers while there is room ([`active_workers`]). The leader runs a graph that is a single
+//! chain alone, without an observer.
 //!
-//! What this rests on:
+//! # What is always true
 //!
-//! 1. Threads are only lent ([`helpers`]). A worker that has found nothing for a while goes back.
-//! 2. The caller does not wait for a helper to start, only for tasks that are running. So a compute inside a task never waits for
-//!    something that could run on nobody's thread.
-//! 3. A thread that waits, for the end of a nested compute or in a task's `par_iter`, is given no other task meanwhile: the task it is in
-//!    may hold a lock that the other wants. Where the program lends a rayon pool, that is up to rayon; a thread of it that is known to be
-//!    in a task declines.
+//! 1. Helper threads belong to no run ([`helpers`]). A worker that finds no task for a while leaves
+//!    the run.
+//! 2. The caller waits for running tasks, never for a helper to start. A compute inside a task
+//!    therefore makes progress even if no other thread is available.
+//! 3. A thread that waits for a nested compute, or in a task's `par_iter`, runs no other task
+//!    meanwhile: the task it is in may hold a lock that the other task needs. In a rayon pool of
+//!    the program rayon decides this; a thread of such a pool that is inside a task declines to
+//!    help.
 
 mod active_workers;
 mod handover;
@@ -31,12 +35,13 @@ use std::fmt;
 use std::sync::Arc;
 use team::Team;
 
-/// Runs tasks on the thread that asks and on threads that help it.
+/// Runs tasks on the calling thread and on helper threads.
 ///
-/// The default is `"threads"`: as many tasks at once as the process may use cores, or as `num_workers` says. One of this type is for a
-/// number of workers or a pool of one's own.
+/// The scheduler `"threads"`, the default, runs up to `num_workers` tasks at once, or one per
+/// available core. Create a `ThreadExecutor` to use another number of workers or a rayon pool of
+/// your own.
 ///
-/// A task may use rayon: its loops run on rayon's pool, as everywhere.
+/// A task may use rayon: its parallel loops run on rayon's pool, as usual.
 ///
 /// # Examples
 /// ```
@@ -53,17 +58,19 @@ pub struct ThreadExecutor {
 }
 
 impl ThreadExecutor {
-    /// Runs up to `num_workers` tasks at once; 0 counts as 1.
+    /// Creates an executor that runs up to `num_workers` tasks at once; 0 counts as 1.
     pub fn new(num_workers: usize) -> Self {
         ThreadExecutor { num_workers: Some(num_workers.max(1)), pool: None }
     }
 
-    /// Runs as many tasks at once as the pool has threads, on these and on the thread that asks. The loops of tasks that run on the pool's
-    /// threads run there too.
+    /// Creates an executor that runs as many tasks at once as `pool` has threads, on the threads of
+    /// the pool and on the calling thread. Parallel loops of tasks on the pool's threads run in the
+    /// pool too.
     ///
-    /// A rayon thread that waits for a part of its parallel loop takes up other work of its pool. So in a pool of one's own a task must not
-    /// hold a lock across a parallel loop if other tasks want that lock: the thread could take up one of these, and wait for itself.
-    /// Without a pool of one's own that cannot happen.
+    /// A rayon thread that waits inside a parallel loop runs other jobs of its pool. With a pool of
+    /// your own, a task therefore must not hold a lock across a parallel loop if other tasks need
+    /// that lock: the thread could start such a task and wait for itself. Without a pool of your
+    /// own this cannot happen.
     pub fn with_pool(pool: Arc<ThreadPool>) -> Self {
         ThreadExecutor { num_workers: None, pool: Some(pool) }
     }
@@ -75,7 +82,7 @@ impl ThreadExecutor {
 
     fn helpers(&self, num_workers: Option<usize>) -> (Helpers, usize) {
         match &self.pool {
-            Some(pool) => (Helpers::Of(Arc::clone(pool)), num_workers.unwrap_or(pool.current_num_threads())),
+            Some(pool) => (Helpers::Pool(Arc::clone(pool)), num_workers.unwrap_or(pool.current_num_threads())),
             None => (Helpers::Own, num_workers.unwrap_or_else(num_cores)),
         }
     }
@@ -92,15 +99,15 @@ impl Executor for ThreadExecutor {
         }
         let wanted = self.num_workers.or(run.num_workers().map(usize::from));
         let (helpers, num_workers) = self.helpers(wanted);
-        // No more than can ever have something to do.
+        // More workers than tasks would be idle.
         let num_workers = num_workers.min(run.num_tasks());
-        run.enter(|worker| {
-            if num_workers <= 1 || worker.is_chain() {
-                sync::run_in_order(worker);
+        run.enter(|access| {
+            if num_workers <= 1 || access.is_chain() {
+                sync::run_in_order(access);
             } else {
                 let team = Team::new(run, num_workers, helpers);
-                team.lead(worker);
-                team.dismiss();
+                team.lead(access);
+                team.withdraw_helpers();
             }
         });
     }

@@ -1,4 +1,4 @@
-//! A worker's share of the start list, which others may split.
+//! A worker's share of the start list, which thieves may split.
 
 use crate::primitives::{AcqRel, Acquire, AtomicU64, Relaxed, Release};
 
@@ -24,13 +24,13 @@ impl Range {
         start >= end
     }
 
-    /// Puts indices into the range, which is empty; for its owner.
+    /// Fills the empty range. Only its owner calls this.
     pub(super) fn fill(&self, start: u32, end: u32) {
         debug_assert!(self.is_empty());
         self.0.store(pack(start, end), Release);
     }
 
-    /// Takes the first index; for its owner.
+    /// Takes the first index. Only its owner calls this.
     pub(super) fn take_first(&self) -> Option<u32> {
         let mut word = self.0.load(Relaxed);
         loop {
@@ -45,7 +45,7 @@ impl Range {
         }
     }
 
-    /// Takes the later half, the whole if it is a single index; for thieves.
+    /// Steals the later half, or the only index.
     pub(super) fn split(&self) -> Option<(u32, u32)> {
         let mut word = self.0.load(Acquire);
         loop {

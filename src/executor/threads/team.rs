@@ -1,12 +1,10 @@
-//! The workers of one run: what they share, how the run begins, and how it becomes parallel.
+//! The workers of one run: their shared state, the leader, and the observer that makes the run
+//! parallel.
 
-#![expect(
-    unsafe_code,
-    reason = "the leader runs tasks through the engine, whose contract it upholds by going in the order of the ids"
-)]
+#![expect(unsafe_code, reason = "the leader runs tasks through the engine, in the order of their ids")]
 
 use super::active_workers::ActiveWorkers;
-use super::handover::{Handover, ask_for_barrier};
+use super::handover::{Handover, register_barrier};
 use super::helpers::Helpers;
 use super::range::Range;
 use super::worker::Driver;
@@ -22,61 +20,65 @@ use std::time::{Duration, Instant};
 
 /// A run becomes parallel when its tasks take longer than this on average.
 ///
-/// Below, what two threads do to each other's caches costs more than the second one brings. That depends on how far apart they are, and on
-/// whether tasks read what lies close together: see [`Team::worth_sharing`]. With a threshold of 15 ns in all cases a graph with random inputs took 1.1
-/// to 1.4 times as long on two workers as on one.
+/// For smaller tasks, the cache misses that two threads cause each other cost more than the second
+/// thread gains. The threshold depends on the distance between the cores, and on whether tasks read
+/// recently made values: see [`Team::sharing_threshold`]. With a threshold of 15 ns in all cases a
+/// graph with random inputs took 1.1 to 1.4 times as long on two workers as on one.
 const WORTH_SHARING: Duration = Duration::from_nanos(40);
-/// The same where a cache line is quickly in the other core, and tasks read what was made not long before.
+/// The threshold if the cores are near each other and tasks read recently made values.
 const WORTH_SHARING_NEARBY: Duration = Duration::from_nanos(18);
-/// Up to which time for the way of a cache line two cores are near each other. It was 20 ns between two cores of a Zen 5 die, and 130 ns where the
-/// system had them on different ones.
+/// Two cores are near each other if a cache line takes at most this long between them. It took 20
+/// ns between two cores of a Zen 5 die, and 130 ns between cores of different dies.
 const NEARBY: Duration = Duration::from_nanos(60);
-/// So many tasks further back, their cells fill half of a second-level cache.
+/// An input this many tasks back is probably not in the second-level cache: the cells of that many
+/// tasks fill half of it.
 const FAR_BACK: u32 = 16 << 10;
 
-/// So many tasks between two looks say how long a task takes.
+/// With at least this many tasks between two observations, their mean time is reliable.
 const STEADY: u32 = 8;
 
-/// What it costs, for each task that is left, to make a run parallel.
+/// The cost of making a run parallel, for each remaining task.
 ///
-/// A leader that stands still may be in a long task, or may have been put aside by the system for a moment. So the observer waits as
-/// long as the handover would cost, at most [`LONGEST_WAIT`], before it believes the first.
+/// A leader that does not advance may be in a long task, or may have been preempted. The observer
+/// waits as long as the handover would cost, at most [`LONGEST_WAIT`], before it assumes a long
+/// task.
 const HANDOVER_COST: Duration = Duration::from_nanos(30);
 const LONGEST_WAIT: Duration = Duration::from_millis(1);
 
-/// How long the observer watches before it judges for the first time; it doubles with each look.
-const FIRST_LOOK: Duration = Duration::from_micros(4);
-const LAST_LOOK: Duration = Duration::from_micros(200);
+/// The pause before the observer's first observation; it doubles each time up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_micros(4);
+const LONGEST_PAUSE: Duration = Duration::from_micros(200);
 
-/// How many tasks the leader runs before it sees whether an observer has to be called again.
-const TASKS_BETWEEN_CALLS: u32 = 256;
+/// How many tasks the leader runs before it checks whether to request an observer again.
+const TASKS_BETWEEN_REQUESTS: u32 = 256;
 
-/// How far a task's turn may lie behind its last input, in tasks for each worker, before the task is held back.
+/// A start task is held back while its rank is more than this many tasks per worker ahead.
 const SLACK: u32 = 4;
 
-/// What the workers of one run share.
+/// The shared state of the workers of one run.
 pub(super) struct Team {
-    /// Weak, so that a helper which comes late keeps nothing of the run.
+    /// Weak, so that a helper that starts late keeps nothing of the run alive.
     run: Weak<Run>,
     helpers: Helpers,
     num_tasks: u32,
     num_workers: usize,
     handover: Handover,
     pub(super) active_workers: ActiveWorkers,
-    pub(super) seats: Box<[CachePadded<Seat>]>,
-    /// The first entry of the start list that nobody has claimed.
+    pub(super) slots: Box<[CachePadded<WorkerSlot>]>,
+    /// The first unclaimed entry of the start list.
     pub(super) cursor: CachePadded<AtomicU64>,
-    /// Whether the leader sleeps until it is called or the run ends.
+    /// Whether the leader sleeps until it is woken or the run ends.
     leader_sleeps: AtomicBool,
-    /// How often a worker has been wanted since the last one that was called had to decline.
+    /// How often a worker has been wanted since a helper last declined.
     wanted: AtomicU32,
     has_declined: AtomicBool,
-    num_called: AtomicU32,
-    num_come: AtomicU32,
+    num_requested: AtomicU32,
+    num_started: AtomicU32,
 }
 
-/// What one worker has that others may take from. A worker takes a free seat when it comes.
-pub(super) struct Seat {
+/// The queues of one worker, from which others may steal. A worker claims a free slot when it
+/// starts.
+pub(super) struct WorkerSlot {
     deque: Mutex<Option<Deque<u32>>>,
     pub(super) stealer: OnceLock<Stealer<u32>>,
     pub(super) range: Range,
@@ -84,8 +86,9 @@ pub(super) struct Seat {
 
 impl Team {
     pub(super) fn new(run: &Arc<Run>, num_workers: usize, helpers: Helpers) -> Arc<Self> {
-        let seat =
-            || CachePadded::new(Seat { deque: Mutex::new(None), stealer: OnceLock::new(), range: Range::empty() });
+        let slot = || {
+            CachePadded::new(WorkerSlot { deque: Mutex::new(None), stealer: OnceLock::new(), range: Range::empty() })
+        };
         Arc::new(Team {
             run: Arc::downgrade(run),
             helpers,
@@ -93,109 +96,112 @@ impl Team {
             num_workers,
             handover: Handover::new(),
             active_workers: ActiveWorkers::new(num_workers as u32),
-            seats: (0..num_workers).map(|_| seat()).collect(),
+            slots: (0..num_workers).map(|_| slot()).collect(),
             cursor: CachePadded::new(AtomicU64::new(0)),
             leader_sleeps: AtomicBool::new(false),
             wanted: AtomicU32::new(0),
             has_declined: AtomicBool::new(false),
-            num_called: AtomicU32::new(0),
-            num_come: AtomicU32::new(0),
+            num_requested: AtomicU32::new(0),
+            num_started: AtomicU32::new(0),
         })
     }
 
-    /// Carries the run to its end on the calling thread, with all the help that comes.
-    pub(super) fn lead(self: &Arc<Self>, worker: &RunAccess<'_>) {
-        self.call();
+    /// Runs the run to its end on the calling thread, with the helpers that join.
+    pub(super) fn lead(self: &Arc<Self>, access: &RunAccess<'_>) {
+        self.request_helper();
         let num_tasks = self.num_tasks;
-        let light = self.handover.light();
+        let leader_barrier = self.handover.leader_barrier();
         let mut next = 0;
-        // The loop of the sync executor, which announces each task.
+        // The loop of the sync executor, plus an announcement of each task.
         while next < num_tasks {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 while next < num_tasks {
-                    let pause = num_tasks.min(next.saturating_add(TASKS_BETWEEN_CALLS));
+                    let pause = num_tasks.min(next.saturating_add(TASKS_BETWEEN_REQUESTS));
                     while next < pause {
-                        if !self.handover.announce(next, light) {
-                            return Led::HandedOver;
+                        if !self.handover.announce(next, leader_barrier) {
+                            return LeadOutcome::HandedOver;
                         }
                         next += 1;
-                        // SAFETY: every task with a lower id is finished or failed; each is run once, here or after the handover.
-                        if !unsafe { worker.run(next - 1) } {
-                            return Led::Stopped;
+                        // SAFETY: ids are a topological order, and every task with a lower id is
+                        // finished or failed, so the inputs are settled. Each task is announced
+                        // before it is run, so by the handover protocol no other worker runs it.
+                        if !unsafe { access.run(next - 1) } {
+                            return LeadOutcome::Stopped;
                         }
                     }
-                    self.call_again();
+                    self.request_again();
                 }
-                Led::ToTheEnd
+                LeadOutcome::ToTheEnd
             }));
             match outcome {
-                Ok(Led::HandedOver) => return self.follow(worker, next),
-                Ok(Led::Stopped) => return,
-                Ok(Led::ToTheEnd) => {}
+                Ok(LeadOutcome::HandedOver) => return self.follow(access, next),
+                Ok(LeadOutcome::Stopped) => return,
+                Ok(LeadOutcome::ToTheEnd) => {}
                 Err(payload) => {
-                    if !worker.panicked(next - 1, payload) {
+                    if !access.panicked(next - 1, payload) {
                         return;
                     }
                 }
             }
         }
-        // Tells an observer that there is nothing to take over any more.
-        self.handover.announce(num_tasks, light);
-        worker.finish(num_tasks as usize);
+        // Tells the observer that there is nothing left to hand over.
+        self.handover.announce(num_tasks, leader_barrier);
+        access.finish(num_tasks as usize);
     }
 
-    /// The leader goes on as one of many. It had announced the task `next` when it found the request.
-    fn follow(self: &Arc<Self>, worker: &RunAccess<'_>, next: u32) {
+    /// The leader continues as a worker. It had announced the task `next` when it found the
+    /// request.
+    fn follow(self: &Arc<Self>, access: &RunAccess<'_>, next: u32) {
         let (first_counted, boundary) = wait_for(|| self.handover.decided());
         if boundary == next {
-            // SAFETY: as in `lead`; the tasks after this one are no longer ours.
-            let last = catch_unwind(AssertUnwindSafe(|| unsafe { worker.run(next) }));
-            if !last.unwrap_or_else(|payload| worker.panicked(next, payload)) {
+            // SAFETY: as in `lead`. The boundary is the leader's last task (handover step 3).
+            let last = catch_unwind(AssertUnwindSafe(|| unsafe { access.run(next) }));
+            if !last.unwrap_or_else(|payload| access.panicked(next, payload)) {
                 return;
             }
         }
         if boundary + 1 >= self.num_tasks {
-            // There is nothing left to share, and the observer knows it.
-            worker.finish(self.num_tasks as usize);
+            // No task is left to share, and the observer knows it.
+            access.finish(self.num_tasks as usize);
             return;
         }
-        let mut driver = self.driver(worker);
-        // The observer tells what has become of the others that are counted: it knows that they are done, and we may have been long.
+        let mut driver = self.driver(access);
+        // The observer notifies the dependents of the other counted tasks (handover step 4).
         driver.begin_after(first_counted);
         driver.settle_led(boundary..boundary + 1, boundary);
         loop {
             driver.drive();
-            if driver.is_over() || !self.sleep(worker) {
+            if driver.is_over() || !self.sleep(access) {
                 break;
             }
         }
-        self.give_back(driver);
-        if worker.is_finished() {
-            // Workers that are still looking for tasks will find none, and touch nothing else.
-            worker.close_finished();
+        self.release_slot(driver);
+        if access.is_finished() {
+            // Workers that still search for tasks find none, and touch nothing else.
+            access.close_finished();
         }
     }
 
-    // ---- calling others ----
+    // ---- requesting helpers ----
 
-    /// Says that there is something to take; calls another worker if there is room.
+    /// Call it after making a task available: requests another worker if there is room.
     #[inline]
     pub(super) fn offer(self: &Arc<Self>) {
         if self.active_workers.has_room() {
-            self.call_wanted();
+            self.request_if_wanted();
         }
     }
 
     #[cold]
-    fn call_wanted(self: &Arc<Self>) {
-        // Where a called worker has declined, others may too: ask ever less often.
+    fn request_if_wanted(self: &Arc<Self>) {
+        // After a helper has declined, others may too: request with growing intervals.
         if self.has_declined.load(Relaxed) && !(self.wanted.fetch_add(1, Relaxed) + 1).is_power_of_two() {
             return;
         }
-        self.call();
+        self.request_helper();
     }
 
-    fn call(self: &Arc<Self>) {
+    fn request_helper(self: &Arc<Self>) {
         if !self.active_workers.join() {
             return;
         }
@@ -205,21 +211,21 @@ impl Team {
             }
             return;
         }
-        self.num_called.fetch_add(1, Relaxed);
-        // Weak, so that a job which is taken up late keeps nothing of the run.
+        self.num_requested.fetch_add(1, Relaxed);
+        // Weak, so that a job that starts late keeps nothing of the run alive.
         let team = Arc::downgrade(self);
         self.helpers.call(self.num_workers - 1, self.key(), move || {
             if let Some(team) = team.upgrade() {
                 team.help();
             }
-            // For the runs to come.
-            ask_for_barrier();
+            // For later runs.
+            register_barrier();
         });
     }
 
-    /// At the end of the run: who has not come need not come.
-    pub(super) fn dismiss(self: &Arc<Self>) {
-        if self.num_come.load(Relaxed) < self.num_called.load(Relaxed) {
+    /// At the end of the run: withdraws the requests that no helper has answered.
+    pub(super) fn withdraw_helpers(self: &Arc<Self>) {
+        if self.num_started.load(Relaxed) < self.num_requested.load(Relaxed) {
             self.helpers.withdraw(self.key());
         }
     }
@@ -228,34 +234,35 @@ impl Team {
         Arc::as_ptr(self).addr()
     }
 
-    /// While it leads, the leader has nothing to offer, but the observer may have declined.
-    fn call_again(self: &Arc<Self>) {
+    /// Requests an observer again if the first one declined.
+    fn request_again(self: &Arc<Self>) {
         if self.has_declined.load(Relaxed) && self.active_workers.is_alone() {
-            self.call_wanted();
+            self.request_if_wanted();
         }
     }
 
-    /// The leader has found nothing to do: sleeps until it is called or the run ends. True if it was called.
-    fn sleep(&self, worker: &RunAccess<'_>) -> bool {
+    /// The leader found no task: it sleeps until it is woken or the run ends. Returns true if it
+    /// was woken.
+    fn sleep(&self, access: &RunAccess<'_>) -> bool {
         self.leader_sleeps.store(true, SeqCst);
         self.active_workers.leave();
-        if self.has_work(worker) && self.active_workers.join() {
+        if self.has_work(access) && self.active_workers.join() {
             if !self.leader_sleeps.swap(false, SeqCst) {
-                // Somebody has called at the same time, and counted us too.
+                // Another worker has woken the leader at the same time, and has counted it too.
                 self.active_workers.leave();
             }
             return true;
         }
-        worker.wait_or(|| !self.leader_sleeps.load(SeqCst))
+        access.wait_or(|| !self.leader_sleeps.load(SeqCst))
     }
 
     // ---- helping ----
 
-    /// What a helper does when it has been called.
+    /// The job of a helper: observe if the leader still leads, then work.
     fn help(self: Arc<Self>) {
-        self.num_come.fetch_add(1, Relaxed);
+        self.num_started.fetch_add(1, Relaxed);
         if in_run() {
-            // A thread of the program's pool, which waits inside a task (rule 3 of the executor).
+            // A thread of the program's pool that waits inside a task (rule 3 of the executor).
             self.has_declined.store(true, Relaxed);
             self.wanted.store(0, Relaxed);
             self.active_workers.leave();
@@ -271,16 +278,16 @@ impl Team {
         }
         loop {
             let Some(run) = self.run.upgrade() else { return };
-            let is_over = run.enter(|worker| {
-                let mut driver = self.driver(worker);
+            let is_over = run.enter(|access| {
+                let mut driver = self.driver(access);
                 if let Some((first_counted, boundary)) = led.take() {
                     driver.settle_led(first_counted..boundary, boundary);
                 }
                 driver.drive();
                 let is_over = driver.is_over();
-                self.give_back(driver);
+                self.release_slot(driver);
                 self.active_workers.leave();
-                is_over || !(self.has_work(worker) && self.active_workers.join())
+                is_over || !(self.has_work(access) && self.active_workers.join())
             });
             if is_over.unwrap_or(true) {
                 return;
@@ -288,134 +295,136 @@ impl Team {
         }
     }
 
-    /// Watches how the leader gets on. If it has made the run parallel, gives the first task that the counters count, and the boundary.
+    /// Observes the leader's progress, and makes the run parallel when that pays. Returns the first
+    /// counted task and the boundary if it did.
     fn observe(&self) -> Option<(u32, u32)> {
-        let worth_sharing = self.worth_sharing()?;
-        let mut pause = FIRST_LOOK;
+        let sharing_threshold = self.sharing_threshold()?;
+        let mut pause = FIRST_PAUSE;
         let mut seen = (self.handover.position(), Instant::now());
         let mut slow_for = Duration::ZERO;
         let mut was_steady = false;
         loop {
-            wait_a_while(pause);
+            pause_for(pause);
             let now = (self.handover.position(), Instant::now());
-            // The task that is running is the leader's; there must be one after it.
+            // The leader runs the current task; there must be one after it.
             if now.0 + 1 >= self.num_tasks || self.run.strong_count() == 0 {
                 return None;
             }
             let (num_tasks, time) = (now.0 - seen.0, now.1 - seen.1);
-            let is_slow = time >= worth_sharing * num_tasks.max(1);
+            let is_slow = time >= sharing_threshold * num_tasks.max(1);
             let is_steady = is_slow && num_tasks >= STEADY;
             slow_for = if is_slow { slow_for + time } else { Duration::ZERO };
             let has_waited = slow_for >= (HANDOVER_COST * (self.num_tasks - now.0)).min(LONGEST_WAIT);
             if is_slow && (has_waited || is_steady && was_steady) {
-                return self.take_over();
+                return self.make_parallel();
             }
             was_steady = is_steady;
             seen = now;
-            pause = (pause * 2).min(LAST_LOOK);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// How long tasks of this run must take to be worth sharing; `None` if it is over.
-    fn worth_sharing(&self) -> Option<Duration> {
-        if self.way_between_cores().is_none_or(|way| way > NEARBY) {
+    /// How long tasks of this run must take to be worth sharing; `None` if the run is over.
+    fn sharing_threshold(&self) -> Option<Duration> {
+        if self.line_transfer_time().is_none_or(|transfer| transfer > NEARBY) {
             return Some(WORTH_SHARING);
         }
-        let reads_far_back = self.run.upgrade()?.enter(|worker| self.reads_far_back(worker))?;
+        let reads_far_back = self.run.upgrade()?.enter(|access| self.reads_far_back(access))?;
         Some(if reads_far_back { WORTH_SHARING } else { WORTH_SHARING_NEARBY })
     }
 
-    /// How long a cache line takes from the leader's core to this one: what it costs to look at a position that has just changed. `None` if it
-    /// changed too seldom to tell.
-    fn way_between_cores(&self) -> Option<Duration> {
+    /// How long a cache line takes from the leader's core to this one: the cost of reading a
+    /// position that has just changed. `None` if it changed too rarely to measure.
+    fn line_transfer_time(&self) -> Option<Duration> {
         const ENOUGH: u32 = 16;
         let mut num_changes = 0;
-        let mut way = Duration::MAX;
+        let mut transfer = Duration::MAX;
         let mut clock = Duration::MAX;
         let mut seen = self.handover.position();
         let start = Instant::now();
         let mut before = start;
-        while num_changes < ENOUGH && before - start < FIRST_LOOK {
+        while num_changes < ENOUGH && before - start < FIRST_PAUSE {
             let position = self.handover.position();
             let after = Instant::now();
             if position != seen {
                 num_changes += 1;
-                way = way.min(after - before);
+                transfer = transfer.min(after - before);
             }
             seen = position;
             before = Instant::now();
             clock = clock.min(before - after);
         }
-        (num_changes >= ENOUGH / 2).then(|| way.saturating_sub(clock))
+        (num_changes >= ENOUGH / 2).then(|| transfer.saturating_sub(clock))
     }
 
-    /// Whether tasks of the rest of the run read values that were made long before them: a sample says so.
-    fn reads_far_back(&self, worker: &RunAccess<'_>) -> bool {
+    /// Whether the remaining tasks read values that were made long before, judged by a sample.
+    fn reads_far_back(&self, access: &RunAccess<'_>) -> bool {
         const SAMPLE: u32 = 32;
         let left = self.handover.position()..self.num_tasks;
         let sample = left.step_by((self.num_tasks / SAMPLE).max(1) as usize);
-        let distances = sample.flat_map(|id| worker.plan().inputs(id).iter().map(move |&input| id - input));
+        let distances = sample.flat_map(|id| access.plan().inputs(id).iter().map(move |&input| id - input));
         let (num_inputs, num_far) =
             distances.fold((0, 0), |(all, far), distance| (all + 1, far + u32::from(distance > FAR_BACK)));
         4 * num_far > num_inputs
     }
 
-    /// Makes the run parallel, unless it is over or nothing is left to share.
-    fn take_over(&self) -> Option<(u32, u32)> {
-        self.run.upgrade()?.enter(|worker| {
-            if worker.is_stopped() {
+    /// Makes the run parallel, unless it is over or no task is left to share.
+    fn make_parallel(&self) -> Option<(u32, u32)> {
+        self.run.upgrade()?.enter(|access| {
+            if access.is_stopped() {
                 return None;
             }
             let first_counted = self.handover.position();
-            worker.prepare_parallel(first_counted, SLACK.saturating_mul(self.num_workers as u32));
+            access.prepare_parallel(first_counted, SLACK.saturating_mul(self.num_workers as u32));
             let boundary = self.handover.request();
-            // The start list may begin with tasks that the leader has run in the meantime.
-            let begin = worker.starts().partition_point(|&id| id <= boundary);
+            // The start list may begin with tasks that the leader has run meanwhile.
+            let begin = access.starts().partition_point(|&id| id <= boundary);
             self.cursor.store(begin as u64, SeqCst);
             self.handover.decide(first_counted, boundary);
             (boundary + 1 < self.num_tasks).then_some((first_counted, boundary))
         })?
     }
 
-    // ---- seats ----
+    // ---- slots ----
 
-    /// Takes a free seat.
-    fn driver<'t>(self: &'t Arc<Self>, worker: &'t RunAccess<'t>) -> Driver<'t> {
-        // There are as many seats as workers can be on the active_workers, and a seat is given back before its worker leaves.
+    /// Claims a free slot.
+    fn driver<'t>(self: &'t Arc<Self>, access: &'t RunAccess<'t>) -> Driver<'t> {
+        // There are as many slots as active workers, and a worker releases its slot before it
+        // leaves.
         let (index, deque) = wait_for(|| {
-            self.seats.iter().enumerate().find_map(|(index, seat)| {
-                let mut deque = seat.deque.try_lock()?;
-                if seat.stealer.get().is_none() {
+            self.slots.iter().enumerate().find_map(|(index, slot)| {
+                let mut deque = slot.deque.try_lock()?;
+                if slot.stealer.get().is_none() {
                     let new = Deque::new_lifo();
-                    let _ = seat.stealer.set(new.stealer());
+                    let _ = slot.stealer.set(new.stealer());
                     *deque = Some(new);
                 }
                 Some((index, deque.take()?))
             })
         });
-        Driver::new(self, worker, index, deque)
+        Driver::new(self, access, index, deque)
     }
 
-    fn give_back(&self, driver: Driver<'_>) {
-        let (index, deque) = driver.into_seat();
-        *self.seats[index].deque.lock() = Some(deque);
+    fn release_slot(&self, driver: Driver<'_>) {
+        let (index, deque) = driver.into_slot();
+        *self.slots[index].deque.lock() = Some(deque);
     }
 
-    /// Whether there is a task that a worker could take.
-    pub(super) fn has_work(&self, worker: &RunAccess<'_>) -> bool {
-        let is_queued = |seat: &Seat| seat.stealer.get().is_some_and(|s| !s.is_empty()) || !seat.range.is_empty();
-        self.cursor.load(SeqCst) < worker.starts().len() as u64 || self.seats.iter().any(|seat| is_queued(seat))
+    /// Whether a worker could take a task.
+    pub(super) fn has_work(&self, access: &RunAccess<'_>) -> bool {
+        let is_queued = |slot: &WorkerSlot| slot.stealer.get().is_some_and(|s| !s.is_empty()) || !slot.range.is_empty();
+        self.cursor.load(SeqCst) < access.starts().len() as u64 || self.slots.iter().any(|slot| is_queued(slot))
     }
 }
 
-/// How the leader's part ended.
-enum Led {
+/// How leading ended.
+enum LeadOutcome {
     ToTheEnd,
     HandedOver,
     Stopped,
 }
 
-/// Waits for something that another thread is about to do.
+/// Waits for another thread that is about to provide the value.
 fn wait_for<T>(mut get: impl FnMut() -> Option<T>) -> T {
     let backoff = crossbeam_utils::Backoff::new();
     loop {
@@ -426,8 +435,8 @@ fn wait_for<T>(mut get: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Spins for a short while, sleeps for a longer one: to go to sleep and wake up takes some 50 µs.
-fn wait_a_while(pause: Duration) {
+/// Spins for short pauses and sleeps for longer ones: sleeping and waking takes some 50 µs.
+fn pause_for(pause: Duration) {
     if pause > Duration::from_micros(50) {
         return std::thread::sleep(pause);
     }

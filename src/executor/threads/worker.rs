@@ -1,13 +1,14 @@
-//! The loop of a worker, once a run is parallel.
+//! The loop of a worker in a parallel run.
 //!
-//! A worker owns a deque of ready tasks. After each task it runs the best of the tasks that this made ready, and pushes the others, worst
-//! first, so that it pops the best first and thieves get the worst. It looks for tasks in this order: its deque; its share of the start
-//! list; other workers' deques and shares; a further share of the start list.
+//! A worker owns a deque of ready tasks. When a task finishes, the worker runs next the best task
+//! that became ready by it, and pushes the others, worst first, so that it pops the best first and
+//! thieves steal the worst. It searches for tasks in this order: its deque; its share of the start
+//! list; the deques and shares of other workers; another share of the start list.
 //!
-//! It counts the tasks it has done for itself, and adds them to the run's count when it has nothing to do: so there is no counter that
-//! all workers write to for each task.
+//! A worker counts its finished tasks locally and adds them to the run's count when it runs out of
+//! tasks. No counter is therefore written by all workers for each task.
 
-#![expect(unsafe_code, reason = "it runs tasks through the engine, whose contract it upholds")]
+#![expect(unsafe_code, reason = "it runs tasks through the engine, once each and after their inputs")]
 
 use super::team::Team;
 use crate::engine::{ParallelRef, RunAccess};
@@ -19,26 +20,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How many rounds without a task a worker spins, ever longer, then yields, before it leaves.
+/// The rounds without a task that a worker spins, with growing pauses, before it yields.
 const SPINNING_ROUNDS: u32 = 64;
+/// The rounds without a task after which a worker leaves.
 const ROUNDS: u32 = 96;
-/// Spins between two rounds, at most.
+/// The most spins between two rounds.
 const LONGEST_SPIN: u32 = 64;
-/// The largest share of the start list that a worker claims at once; doubled as long as a share lasts less than `SHORT_SHARE`.
+/// The largest share of the start list that a worker claims at once. Shares double as long as a
+/// share lasts less than `SHORT_SHARE`.
 const LARGEST_SHARE: u64 = 64;
 const SHORT_SHARE: Duration = Duration::from_micros(10);
 
-/// A worker on its seat.
+/// A worker and the slot that it occupies.
 pub(super) struct Driver<'t> {
     team: &'t Arc<Team>,
-    worker: &'t RunAccess<'t>,
+    access: &'t RunAccess<'t>,
     parallel: ParallelRef<'t>,
     starts: &'t [u32],
-    seat: usize,
+    slot: usize,
     deque: Deque<u32>,
-    /// The task that is running, for panics.
+    /// The running task, to which a panic is attributed.
     current: u32,
-    /// Tasks done and not yet added to the run's count.
+    /// Finished tasks not yet added to the run's count.
     num_done: usize,
     is_over: bool,
     share: u64,
@@ -46,13 +49,13 @@ pub(super) struct Driver<'t> {
 }
 
 impl<'t> Driver<'t> {
-    pub(super) fn new(team: &'t Arc<Team>, worker: &'t RunAccess<'t>, seat: usize, deque: Deque<u32>) -> Self {
+    pub(super) fn new(team: &'t Arc<Team>, access: &'t RunAccess<'t>, slot: usize, deque: Deque<u32>) -> Self {
         Driver {
             team,
-            worker,
-            parallel: worker.parallel(),
-            starts: worker.starts(),
-            seat,
+            access,
+            parallel: access.parallel(),
+            starts: access.starts(),
+            slot,
             deque,
             current: 0,
             num_done: 0,
@@ -62,8 +65,8 @@ impl<'t> Driver<'t> {
         }
     }
 
-    pub(super) fn into_seat(self) -> (usize, Deque<u32>) {
-        (self.seat, self.deque)
+    pub(super) fn into_slot(self) -> (usize, Deque<u32>) {
+        (self.slot, self.deque)
     }
 
     /// Whether the run has finished or been stopped.
@@ -71,12 +74,13 @@ impl<'t> Driver<'t> {
         self.is_over
     }
 
-    /// Counts the tasks that the leader has run before the counters begin.
+    /// Counts the tasks that the leader has run before the first counted task.
     pub(super) fn begin_after(&mut self, first_counted: u32) {
         self.num_done = first_counted as usize;
     }
 
-    /// Tells the dependents of tasks that the leader has run; the leader has seen to all up to `boundary` itself.
+    /// Notifies the dependents of tasks that the leader has run. Dependents up to `boundary` have
+    /// run already.
     pub(super) fn settle_led(&mut self, tasks: Range<u32>, boundary: u32) {
         for id in tasks {
             if let Some(next) = self.settle_after(id, boundary) {
@@ -86,11 +90,11 @@ impl<'t> Driver<'t> {
         }
     }
 
-    /// Runs tasks until there has been none for a while, or the run is over.
+    /// Runs tasks until it finds none for a while, or the run is over.
     pub(super) fn drive(&mut self) {
-        // Around the loop, not around each task; it is entered again only after a panic.
+        // Panics are caught around the loop, not around each task.
         while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.work())) {
-            if !self.worker.panicked(self.current, payload) {
+            if !self.access.panicked(self.current, payload) {
                 self.is_over = true;
                 return;
             }
@@ -104,8 +108,9 @@ impl<'t> Driver<'t> {
         while let Some(mut id) = self.find() {
             loop {
                 self.current = id;
-                // SAFETY: `id` was found or handed on by `arrive`, which tells one worker of each task, once.
-                if !unsafe { self.worker.run(id) } {
+                // SAFETY: `arrive` returned true for `id`, for the last input and to this worker
+                // alone (rule 1 of `Run`). So its inputs are settled, and no other worker runs it.
+                if !unsafe { self.access.run(id) } {
                     self.is_over = true;
                     return;
                 }
@@ -117,22 +122,23 @@ impl<'t> Driver<'t> {
         }
     }
 
-    /// Tells the dependents of a task that it is done. Gives the best of those that are ready now, and queues the others.
+    /// Notifies the dependents of a finished task. Returns the best of the tasks that are now
+    /// ready, and queues the others.
     #[inline(always)]
     fn settle(&mut self, id: u32) -> Option<u32> {
-        // No dependent is the first task.
+        // The first task depends on no other, so a boundary of 0 excludes nothing.
         self.settle_after(id, 0)
     }
 
-    /// As [`Driver::settle`]; dependents up to `boundary` have run already.
+    /// As [`Driver::settle`], but dependents up to `boundary` have run already.
     #[inline(always)]
     fn settle_after(&mut self, id: u32, boundary: u32) -> Option<u32> {
         self.num_done += 1;
         let mut best = None;
         let mut has_queued = false;
-        for &dependent in self.worker.dependents().of(id).iter().rev() {
+        for &dependent in self.access.dependents().of(id).iter().rev() {
             if dependent > boundary
-                && self.worker.arrive(&self.parallel, dependent)
+                && self.access.arrive(&self.parallel, dependent)
                 && let Some(other) = best.replace(dependent)
             {
                 self.deque.push(other);
@@ -145,10 +151,10 @@ impl<'t> Driver<'t> {
         best
     }
 
-    /// A task that is ready, from wherever there is one. `None` to leave.
+    /// Finds a ready task. Returns `None` if the worker should leave.
     fn find(&mut self) -> Option<u32> {
         for round in 0.. {
-            if self.worker.is_stopped() {
+            if self.access.is_stopped() {
                 self.is_over = true;
                 return None;
             }
@@ -158,7 +164,7 @@ impl<'t> Driver<'t> {
                 return found;
             }
             self.report();
-            if self.worker.is_finished() {
+            if self.access.is_finished() {
                 self.is_over = true;
                 return None;
             }
@@ -174,38 +180,38 @@ impl<'t> Driver<'t> {
         None
     }
 
-    /// Adds what this worker has done to the run's count.
+    /// Adds the finished tasks of this worker to the run's count.
     fn report(&mut self) {
         if self.num_done > 0 {
-            self.worker.finish(std::mem::take(&mut self.num_done));
+            self.access.finish(std::mem::take(&mut self.num_done));
         }
     }
 
-    /// The next task of this worker's share of the start list that waits for nothing else.
+    /// Takes the next task of this worker's share of the start list that waits for nothing else.
     fn take_start(&mut self) -> Option<u32> {
-        let range = &self.team.seats[self.seat].range;
+        let range = &self.team.slots[self.slot].range;
         while let Some(index) = range.take_first() {
             let id = self.starts[index as usize];
-            if self.worker.arrive(&self.parallel, id) {
+            if self.access.arrive(&self.parallel, id) {
                 return Some(id);
             }
         }
         None
     }
 
-    /// A task, or half a share of the start list, of another worker.
+    /// Steals a task, or half a share of the start list, from another worker.
     fn steal(&mut self) -> Option<u32> {
         if self.team.active_workers.is_alone() {
             return None;
         }
-        let (before, from_here) = self.team.seats.split_at(self.seat);
-        let (own, after) = from_here.split_first().expect("a worker has a seat");
-        for seat in after.iter().chain(before) {
-            let Some(stealer) = seat.stealer.get() else { continue };
+        let (before, from_here) = self.team.slots.split_at(self.slot);
+        let (own, after) = from_here.split_first().expect("a worker has a slot");
+        for slot in after.iter().chain(before) {
+            let Some(stealer) = slot.stealer.get() else { continue };
             loop {
                 match stealer.steal() {
                     Steal::Success(id) => {
-                        // What is left is for somebody else.
+                        // Another worker may steal the rest.
                         self.team.offer();
                         return Some(id);
                     }
@@ -213,7 +219,7 @@ impl<'t> Driver<'t> {
                     Steal::Retry => {}
                 }
             }
-            if let Some((start, end)) = seat.range.split() {
+            if let Some((start, end)) = slot.range.split() {
                 own.range.fill(start, end);
                 self.team.offer();
                 if let Some(id) = self.take_start() {
@@ -224,7 +230,7 @@ impl<'t> Driver<'t> {
         None
     }
 
-    /// A task of a new share of the start list.
+    /// Claims another share of the start list and takes a task of it.
     fn claim(&mut self) -> Option<u32> {
         let end = self.starts.len() as u64;
         while self.team.cursor.load(Relaxed) < end {
@@ -236,7 +242,7 @@ impl<'t> Driver<'t> {
                 break;
             }
             let last = (first + self.share).min(end);
-            self.team.seats[self.seat].range.fill(first as u32, last as u32);
+            self.team.slots[self.slot].range.fill(first as u32, last as u32);
             self.team.offer();
             if let Some(id) = self.take_start() {
                 return Some(id);
