@@ -1,6 +1,8 @@
-//! A graph that runs for some seconds, with a dashboard: open the address that is printed in a browser.
+//! A graph that runs for some seconds, with a dashboard: open the address that is printed in a
+//! browser.
 //!
-//! `cargo run --example dashboard --features dashboard`; a number after `--` says for how many seconds, about; `processes` on what.
+//! `cargo run --example dashboard --features dashboard`; a number after `--` says for how many
+//! seconds, about; `processes` on what.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 

@@ -41,7 +41,8 @@ fn fibonacci(n: u64) -> sprang::Result<u64> {
 fn tour(client: &Client) -> sprang::Result<()> {
     println!("{client}");
 
-    // `submit` returns at once. A future is a handle to a value that is going to be there, and an argument of further tasks.
+    // `submit` returns at once. A future is a handle to a value that is going to be there, and an
+    // argument of further tasks.
     let x: TaskFuture<i64> = client.submit(inc, (10_i64,));
     let y = client.submit(double, (10_i64,));
     let z = client.submit(add, (&x, &y));
@@ -50,7 +51,8 @@ fn tour(client: &Client) -> sprang::Result<()> {
     println!("  result        z is {}: {value}", z.status());
     assert_eq!(value, 31);
 
-    // `map` submits a task for each item; a list of futures is an argument too. The values stay where they are.
+    // `map` submits a task for each item; a list of futures is an argument too. The values stay
+    // where they are.
     let start = Instant::now();
     let incremented = client.map(inc, 0..20_i64);
     let total = client.submit(sum, (&incremented,));

@@ -1,4 +1,4 @@
-//! An owned argument is moved to its last user, which may change it in place.
+//! An owned argument is moved to its last reader, which may change it in place.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -29,14 +29,14 @@ fn double(mut field: Field) -> Field {
     field
 }
 
-/// Owns one and borrows the other.
+/// Owns one argument and borrows the other.
 fn add(mut sum: Field, other: &Field) -> Field {
     sum.values.iter_mut().zip(&other.values).for_each(|(sum, other)| *sum += other);
     sum
 }
 
 fn main() -> sprang::Result<()> {
-    // Values that go to worker processes are copied on the way; this is about one process.
+    // Values sent to worker processes are copied; this example stays in one process.
     config::set("scheduler", "threads")?;
 
     // The handle itself as the argument: the task owns the value.
@@ -46,15 +46,15 @@ fn main() -> sprang::Result<()> {
     assert!(field.is_where_it_was_made());
     println!("doubled twice: 8 MB were allocated once and never copied");
 
-    // A reference to the handle: the task borrows the value, and nothing is copied for it either.
+    // A reference to the handle: the task borrows the value, which is not copied either.
     let other = delayed(ramp, (1_000_000_usize,));
     let field = delayed(add, (delayed(ramp, (1_000_000_usize,)), &other)).compute()?;
     assert_eq!(field.values[3], 6.0);
     assert!(field.is_where_it_was_made());
     println!("added: the sum took the place of one of the two");
 
-    // Two tasks want to own the same value: the last one gets it, the other a copy. Were they to run at the same time, which
-    // `after` rules out, each would get a copy.
+    // Two tasks own the same value: the last one receives it, the other a copy. If they ran at the
+    // same time, which `after` prevents, each would receive a copy.
     let shared = delayed(ramp, (1_000_000_usize,));
     let first = delayed(double, (shared.clone(),));
     let last = delayed(double, (shared,)).after(&first);

@@ -1,13 +1,15 @@
-//! The price of an option by simulation, in batches that are kept in a file: started again, it goes on where it was.
+//! The price of an option by simulation, in batches that are kept in a file: started again, it goes
+//! on where it was.
 //!
 //! ```text
 //! cargo run --release --example monte_carlo                            # a check: the same bits, whoever computes, stopped or not
 //! cargo run --release --example monte_carlo -- FILE [threads|processes]  # may be stopped at any time, and started again
 //! ```
 //!
-//! Three things make the result the same to the last bit on every scheduler and every number of workers. The random numbers of a batch
-//! are a function of its number and of nothing else. What comes back is put in its place by that number. The sum is taken at the end, in the order
-//! of the batches.
+//! Three things make the result the same to the last bit on every scheduler and every number of
+//! workers. The random numbers of a batch are a function of its number and of nothing else. What
+//! comes back is put in its place by that number. The sum is taken at the end, in the order of the
+//! batches.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -53,15 +55,16 @@ impl CallOption {
     }
 }
 
-/// How likely a normal number is to be less than `x`: a series with x, x³ / 3, x⁵ / (3 · 5) and so on.
+/// How likely a normal number is to be less than `x`: a series with x, x³ / 3, x⁵ / (3 · 5) and so
+/// on.
 fn normal_below(x: f64) -> f64 {
     let series: f64 =
         (1..100).scan(x, |term, i| Some(std::mem::replace(term, *term * x * x / f64::from(2 * i + 1)))).sum();
     0.5 + series * (-x * x / 2.0).exp() / TAU.sqrt()
 }
 
-/// The n-th random number of a batch: its place, well mixed (the mixer is that of SplitMix64). Nothing is carried from one to the next, so that
-/// nobody has to draw those before it.
+/// The n-th random number of a batch: its place, well mixed (the mixer is that of SplitMix64).
+/// Nothing is carried from one to the next, so that nobody has to draw those before it.
 fn random(batch: u64, n: u64) -> f64 {
     let mut bits = (batch << 32 | n).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -99,7 +102,8 @@ struct Journal {
 }
 
 impl Journal {
-    /// Opens a journal, or begins one. A last line that was not finished is not counted and will be overwritten.
+    /// Opens a journal, or begins one. A last line that was not finished is not counted and will be
+    /// overwritten.
     fn open(path: &Path) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
@@ -136,7 +140,8 @@ fn malformed(line: &str) -> io::Error {
     )
 }
 
-/// Adds so many batches to a journal as are missing, but no more than `at_most`. Says how many were added.
+/// Adds so many batches to a journal as are missing, but no more than `at_most`. Says how many were
+/// added.
 fn work(client: &Client, path: &Path, at_most: usize) -> Result<usize, Box<dyn Error>> {
     let mut journal = Journal::open(path)?;
     let missing: Vec<u64> = (0..NUM_BATCHES).filter(|batch| !journal.finished.contains_key(batch)).collect();

@@ -1,4 +1,4 @@
-//! Tasks on the program's own thread pool: an executor of a few lines.
+//! Tasks on the program's own thread pool: an executor in a few lines.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The pool that the program has already: all it can do is call a closure on one of its threads.
+/// A pool that the program already has. It can only call a closure on one of its threads.
 #[derive(Clone)]
 pub(crate) struct Pool {
     jobs: mpsc::Sender<Job>,
@@ -37,12 +37,14 @@ impl Pool {
     }
 }
 
-/// The ready tasks of one run. Whoever is free takes one: a thread of the pool or the one that waits for the run.
+/// The ready tasks of one run. Any free thread takes one: a thread of the pool, or the thread that
+/// waits for the run.
 #[derive(Default)]
 struct Queue(Mutex<VecDeque<ReadyTask>>);
 
 impl Queue {
-    /// Queues the tasks, and asks the pool once for each of them to take one of this queue.
+    /// Queues the tasks, and submits to the pool one job per task that takes a task from this
+    /// queue.
     fn push(self: &Arc<Self>, tasks: Vec<ReadyTask>, pool: &Pool) {
         for task in tasks {
             self.0.lock().unwrap().push_back(task);
@@ -65,8 +67,8 @@ impl Executor for Pool {
     fn execute(&self, run: &Arc<Run>) {
         let queue = Arc::new(Queue::default());
         queue.push(run.ready(), self);
-        // This thread may be one of the pool's, in a task that computes, while all others wait as well. So it runs the tasks that
-        // nobody has taken; what it waits for after that is in the hands of threads that are not waiting.
+        // This thread may belong to the pool, inside a task that computes, while all others wait
+        // too. So it runs the queued tasks; the tasks it waits for after that are already running.
         while queue.run_one(self) {}
         run.wait();
     }
@@ -95,7 +97,7 @@ fn main() -> sprang::Result<()> {
     println!("20 tasks ran on {} threads: the two of the pool and the one that waits", threads.len());
     assert!((1..=3).contains(&threads.len()));
 
-    // Far more computes wait for one another than there are threads.
+    // Far more computes wait for each other than there are threads.
     let num_leaves = config::with("scheduler", Arc::new(pool), || delayed(leaves, (6_u32,)).compute())??;
     println!("3 to the power of 6, computed by nested graphs: {num_leaves}");
     assert_eq!(num_leaves, 729);

@@ -1,4 +1,4 @@
-//! `persist` computes once and keeps the result: what is built on it starts from there.
+//! `persist` computes once and keeps the result; further tasks start from it.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -7,22 +7,22 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 static LOADS: AtomicU32 = AtomicU32::new(0);
 
-/// Stands for something slow.
+/// Simulates a slow function.
 fn load(len: u64) -> Vec<u64> {
     LOADS.fetch_add(1, Relaxed);
     (0..len).collect()
 }
 
 fn main() -> sprang::Result<()> {
-    // Local, because it counts its calls in a static, of which each worker process would have its own.
+    // Local, because it counts its calls in a static, and each worker process would have its own.
     let data = delayed_local(load, (1_000_u64,));
 
-    // A handle is a recipe: nothing is remembered from one compute to the next.
+    // A handle is a recipe: no result is kept from one compute to the next.
     let sum = delayed(|data| data.iter().sum::<u64>(), (&data,));
     assert_eq!((sum.compute()?, sum.compute()?), (499_500, 499_500));
     println!("computed twice: loaded {} times", LOADS.swap(0, Relaxed));
 
-    // The new handle stands for a value that is there.
+    // The new handle refers to an existing value.
     let data = data.persist()?;
     let sum = delayed(|data| data.iter().sum::<u64>(), (&data,));
     let max = delayed(|data| data.iter().copied().max(), (&data,));

@@ -1,4 +1,5 @@
-//! A task fails among many, and is called again by itself, with the inputs that it had: where a debugger can stop in it.
+//! One task of many fails, and is called again alone, with the same inputs, so that a debugger can
+//! stop in it.
 //!
 //! `cargo run --example replay`, or `SPRANG_SCHEDULER=processes cargo run --example replay`
 
@@ -14,7 +15,7 @@ fn read(sensor: usize) -> Vec<String> {
 fn mean(readings: Vec<String>) -> Result<f64, String> {
     let mut sum = 0.0;
     for (i, reading) in readings.iter().enumerate() {
-        // A breakpoint here is reached by the replay with the readings of the one sensor that is in question.
+        // The replay reaches a breakpoint here with the readings of the failing sensor only.
         sum += reading.parse::<f64>().map_err(|error| format!("reading {i} is {reading:?}: {error}"))?;
     }
     Ok(sum / readings.len() as f64)
@@ -34,7 +35,7 @@ fn main() -> sprang::Result<()> {
     println!("the run: {error}");
     assert_eq!(error.task(), Some("mean of sensor 17"));
 
-    // This thread calls `mean` once, with what `read(17)` gave.
+    // This thread calls `mean` once, with the value of `read(17)`.
     match error.replay()? {
         Replayed::Failed(again) => {
             println!("again:   {again}");

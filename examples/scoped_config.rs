@@ -1,4 +1,5 @@
-//! Where a setting comes from: the call, a scope, the process, the environment and files, the default; the first that says so wins.
+//! The layers of a setting: the call, a scope, the process, the environment and files, the default.
+//! The first layer that has a value wins.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -27,7 +28,7 @@ fn main() -> sprang::Result<()> {
     }
     println!("outside the scope: {}\n", config::explain("scheduler")?);
 
-    // A mistake is an error at once, and says what was meant.
+    // A mistake is an immediate error that suggests the intended name.
     let mistake = config::set("schedular", "sync").unwrap_err();
     println!("{mistake}");
     assert!(mistake.to_string().ends_with(r#"the nearest is "scheduler""#));

@@ -1,4 +1,5 @@
-//! Runs and tasks in the log of a program that uses the `tracing` crate, with what the tasks say themselves in its place.
+//! Runs and tasks in the log of a program that uses the `tracing` crate, with what the tasks say
+//! themselves in its place.
 //!
 //! `cargo run --example spans --features tracing`
 

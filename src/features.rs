@@ -1,11 +1,11 @@
-//! What the configuration can ask of a leaf: the one place that both sides know.
+//! The functions of optional features that the configuration can call.
 //!
-//! A room calls what stands here and does not know who does it, or whether it is built; the leaf does not know who asks. So the rooms use
-//! no leaf, and a program without the feature has nothing of it.
+//! This file is the one place that names both sides: `api` calls a function here without importing
+//! the room that implements it, and a build without the feature contains none of that room.
 
-/// Starts the dashboard of the process at an address, the first time that it is called. What goes wrong is logged.
+/// Starts the dashboard of the process at an address, on the first call. Failures are logged.
 #[cfg(feature = "dashboard")]
 pub(crate) const SERVE_DASHBOARD: Option<fn(&str)> = Some(crate::diagnostics::dashboard::serve_process);
-/// There is none.
+/// The program is built without the dashboard.
 #[cfg(not(feature = "dashboard"))]
 pub(crate) const SERVE_DASHBOARD: Option<fn(&str)> = None;

@@ -1,9 +1,10 @@
-//! Graphs of tasks on the cores of one machine: write a graph once, run it on threads, in worker processes or step by step, by a
-//! configuration value.
+//! Task graphs for one machine: write a graph once and run it on threads, in worker processes or
+//! step by step in the calling thread, by one configuration value.
 //!
-//! A *task* is one call of a function. [`delayed`] makes one without running it, and gives a [`Delayed<T>`], a handle to the value that it
-//! will return. Handles are arguments of further tasks, and so a graph grows. [`Delayed::compute`] and [`compute`] run what the wanted
-//! outputs need, each task once, and drop each value with its last reader.
+//! A *task* is one call of a function. [`delayed`] creates a task without running it and returns a
+//! [`Delayed<T>`], a handle to the value that the task will return. Handles are arguments of
+//! further tasks, and so a graph grows. [`Delayed::compute`] and [`compute`] run the tasks that the
+//! requested outputs need, each once, and drop each value after its last reader.
 //!
 //! ```
 //! use sprang::{compute, config, delayed};
@@ -25,7 +26,7 @@
 //! for year in 2000..2026_u32 {
 //!     let raw = delayed(read, (year,)).name(format!("read {year}"));
 //!     let level = delayed(mean, (&raw,)); // borrows
-//!     let flat = delayed(shift, (raw, &level)); // `raw` is moved in after its last reader, and changed in place
+//!     let flat = delayed(shift, (raw, &level)); // `raw` is moved, and changed in place
 //!     means.push(delayed(mean, (&flat,)));
 //! }
 //! let spread = delayed(|means| means.iter().copied().fold(0.0, f64::max), (&means,));
@@ -41,34 +42,41 @@
 //!
 //! # Where to look
 //!
-//! - Building: [`delayed`] (its page has the table of argument modes), [`try_delayed`] for functions that fail, [`lit`] and [`local`] for
-//!   values, [`delayed_local`] for what must stay in this process, and the options of a [`Delayed`]: name, retries, timeout, priority, after,
-//!   pure.
-//! - Running: [`compute`] for outputs in any shape, [`compute_each`] for a `Result` each, [`persist`] to keep results, [`prepare`] to run a
-//!   graph many times, [`CancelToken`] to end a run.
-//! - Futures: a [`Client`] takes tasks one by one and gives a [`TaskFuture`] for each; [`LocalCluster`] has its workers, [`as_completed`] and
-//!   [`wait`](fn@wait) wait for several; [`Event`], [`Lock`], [`Semaphore`], [`Queue`] and [`Variable`] are what tasks share. `docs/futures.md`
-//!   beside the source says more, `docs/from_dask.md` has each line of Dask's in Rust.
-//! - Choosing how: [`config`], [`Scheduler`], [`ThreadExecutor`], [`ProcessExecutor`], [`SyncExecutor`], and the trait [`Executor`] for one of
-//!   your own.
-//! - Worker processes: [`ProcessExecutor`] and `docs/processes.md` beside the source; [`SharedArray`] for large numeric values, [`WorkerExit`] for
-//!   how one ended, [`init`] where the start-up hook does not run.
-//! - Watching: a [`callback`] is told what happens in a run; [`profile()`] says where the time went; with the feature `progress`, `progress`
-//!   shows how far a run is; with the feature `dashboard`, `dashboard::serve` shows it live in a browser; [`visualize`] draws a graph,
-//!   [`picture`] says what is drawn; with the feature `tracing`, `Spans` shows runs and tasks to subscribers of that crate.
-//! - What the machine gives: [`SystemInfo`]. The feature `cli` builds a command, `sprang`, that shows it, the configuration, and reports.
-//! - What can go wrong: [`Error`], [`ErrorKind`]; [`Error::replay`] and `docs/debugging.md` beside the source for how to find out why.
+//! - Building graphs: [`delayed`] (its page has the table of argument modes), [`try_delayed`] for
+//!   functions that return a `Result`, [`lit`] and [`local`] for values, [`delayed_local`] for
+//!   functions and values that must stay in this process, and the options of a [`Delayed`]: name,
+//!   retries, timeout, priority, after, pure.
+//! - Running graphs: [`compute`] for outputs in any shape, [`compute_each`] for a `Result` for each
+//!   output, [`persist`] to keep results, [`prepare`] to run a graph many times, [`CancelToken`] to
+//!   cancel a run.
+//! - Futures: a [`Client`] accepts tasks one by one and returns a [`TaskFuture`] for each;
+//!   [`LocalCluster`] owns the workers; [`as_completed`] and [`wait`](fn@wait) wait for several
+//!   futures; tasks share an [`Event`], [`Lock`], [`Semaphore`], [`Queue`] or [`Variable`] by name.
+//!   `docs/futures.md` in the repository is the guide; `docs/from_dask.md` translates Dask code.
+//! - Choosing an executor: [`config`], [`Scheduler`], [`ThreadExecutor`], [`ProcessExecutor`],
+//!   [`SyncExecutor`], and the trait [`Executor`] for your own.
+//! - Worker processes: [`ProcessExecutor`] and `docs/processes.md`; [`SharedArray`] for large
+//!   numeric values; [`WorkerExit`] describes how a worker ended; [`init`] is for programs in which
+//!   the start-up hook does not run.
+//! - Watching: a [`callback`] observes runs; [`profile()`] measures where time and memory go;
+//!   [`visualize`] draws a graph ([`picture`] explains the drawing). With the feature `progress`,
+//!   `progress` shows bars on a terminal; with `dashboard`, `dashboard::serve` shows runs live in a
+//!   browser; with `tracing`, `Spans` shows runs and tasks to subscribers of that crate.
+//! - The machine: [`SystemInfo`]. The feature `cli` builds a command, `sprang`, that shows it, the
+//!   configuration, and reports.
+//! - Failures: [`Error`], [`ErrorKind`], [`Error::replay`], and `docs/debugging.md`.
 //!
 //! # The road of a compute
 //!
-//! The source has a room for each step, and each uses only those above it: `portable` (how values and code cross to another process),
-//! `graph` (what is to be computed: nodes, their order, the plan), `engine` (how far it has got: one run and its counters), `executor`
-//! (where tasks run), `api` (how it is asked for), `client` (asked for at once). `diagnostics` is a leaf beside the road: it draws.
-//! ARCHITECTURE.md beside the source says more.
+//! The source has one module for each step, and each uses only the modules before it: `portable`
+//! (values and code that cross to another process), `graph` (nodes, their order, the plan),
+//! `engine` (one run: counters, values, events), `executor` (which thread or process calls a task),
+//! `api` (the functions of this page), `client` (eager execution). `diagnostics` observes runs; no
+//! other module uses it. ARCHITECTURE.md in the repository describes the design.
 
 #![cfg_attr(
     not(all(target_os = "linux", not(miri))),
-    allow(dead_code, unused_imports, reason = "worker processes, which use these, are there on Linux only")
+    allow(dead_code, unused_imports, reason = "worker processes, which use these, exist on Linux only")
 )]
 
 #[macro_use]
@@ -125,31 +133,27 @@ pub use graph::task::TaskArgs;
 pub use portable::Portable;
 pub use portable::array::SharedArray;
 
-/// The programs of the README are compiled and run.
+/// Doc tests compile and run the programs of the README and of the guides.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// As are those of the page about worker processes.
 #[cfg(all(doctest, target_os = "linux"))]
 #[doc = include_str!("../docs/processes.md")]
-struct Processes;
+struct ProcessesGuide;
 
-/// And those of the page about errors.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/debugging.md")]
-struct Debugging;
+struct DebuggingGuide;
 
-/// Of that about clients and futures, and of that for those who come from Dask.
 #[cfg(all(doctest, target_os = "linux"))]
 #[doc = include_str!("../docs/futures.md")]
-struct FuturesPage;
+struct FuturesGuide;
 
 #[cfg(all(doctest, target_os = "linux"))]
 #[doc = include_str!("../docs/from_dask.md")]
-struct FromDask;
+struct FromDaskGuide;
 
-/// And of that about the dashboard.
 #[cfg(all(doctest, feature = "dashboard"))]
 #[doc = include_str!("../docs/dashboard.md")]
-struct DashboardPage;
+struct DashboardGuide;

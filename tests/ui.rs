@@ -1,7 +1,8 @@
 //! Programs that must not compile, and what the compiler says to the one who wrote them.
 //!
-//! The messages beside the programs are those of one compiler; another words its own part differently. After a change, look at the
-//! new messages with the eyes of a user: `TRYBUILD=overwrite cargo test --test ui` writes them.
+//! The messages beside the programs are those of one compiler; another words its own part
+//! differently. After a change, look at the new messages with the eyes of a user:
+//! `TRYBUILD=overwrite cargo test --test ui` writes them.
 
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 

@@ -1,4 +1,4 @@
-//! HOW it is asked for: the functions a program calls.
+//! The functions a program calls to build and compute graphs, and their configuration.
 
 pub mod config;
 

@@ -1,7 +1,8 @@
 //! A test in a process of its own.
 //!
-//! The environment, the current folder and what `config::set` says belong to the whole process. So a test here starts this binary
-//! again for itself alone, in a fresh folder and with an environment of its choice, and the child runs the test's body.
+//! The environment, the current folder and what `config::set` says belong to the whole process. So
+//! a test here starts this binary again for itself alone, in a fresh folder and with an environment
+//! of its choice, and the child runs the test's body.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -38,7 +39,8 @@ impl Room {
     }
 }
 
-/// Runs `body`, the body of the test that calls this, in a child process that `furnish` has made the room for.
+/// Runs `body`, the body of the test that calls this, in a child process that `furnish` has made
+/// the room for.
 ///
 /// A child that does not end within a minute is aborted: no test waits that long for anything.
 pub(crate) fn alone<F: FnOnce()>(furnish: impl FnOnce(&mut Room), body: F) {

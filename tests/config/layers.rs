@@ -285,7 +285,8 @@ fn files_are_read_once_and_again_by_refresh() {
     );
 }
 
-/// The last handle of a custom executor may be dropped by any of these calls, and its destructor may ask for the configuration.
+/// The last handle of a custom executor may be dropped by any of these calls, and its destructor
+/// may ask for the configuration.
 #[test]
 fn an_executor_may_ask_for_the_configuration_when_it_is_dropped() {
     struct Asks;

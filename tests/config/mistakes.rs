@@ -4,7 +4,8 @@ use crate::child::{alone, shown};
 use crate::{get, mistake};
 use sprang::config;
 
-/// Checks that `text` in `./sprang.toml` is refused with `message`, where `@` stands for the file's path.
+/// Checks that `text` in `./sprang.toml` is refused with `message`, where `@` stands for the file's
+/// path.
 macro_rules! refused_files {
     ($($(#[$comment:meta])* $name:ident: $text:expr => $message:expr;)*) => {$(
         $(#[$comment])*

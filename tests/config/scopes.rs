@@ -39,7 +39,8 @@ fn an_inner_scope_leaves_other_settings_as_the_outer_made_them() {
     );
 }
 
-/// Three guards over the same setting, dropped in each of the six orders: always the youngest that is left holds.
+/// Three guards over the same setting, dropped in each of the six orders: always the youngest that
+/// is left holds.
 #[test]
 fn guards_dropped_in_any_order_undo_their_own_override_each() {
     alone(

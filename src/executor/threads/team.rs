@@ -52,7 +52,8 @@ const LONGEST_PAUSE: Duration = Duration::from_micros(200);
 /// How many tasks the leader runs before it checks whether to request an observer again.
 const TASKS_BETWEEN_REQUESTS: u32 = 256;
 
-/// A start task is held back while its rank is more than this many tasks per worker ahead.
+/// A task is held back until its turn if its rank is more than this many tasks per worker after its
+/// last input.
 const SLACK: u32 = 4;
 
 /// The shared state of the workers of one run.
