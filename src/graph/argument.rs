@@ -642,8 +642,8 @@ fn read_text(decoder: &mut Decoder<'_>) -> Result<&'static str, CodecError> {
 }
 
 /// The error with the type in it that cannot be encoded or decoded.
-fn of_type<V>(CodecError(problem): CodecError) -> CodecError {
-    CodecError(format!("a `{}`: {problem}", std::any::type_name::<V>()))
+fn of_type<V>(problem: CodecError) -> CodecError {
+    CodecError::new(format!("a `{}`: {problem}", std::any::type_name::<V>()))
 }
 
 /// A plain value given to a task by reference; made by [`lit`].

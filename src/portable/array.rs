@@ -1,12 +1,13 @@
 //! Numeric buffers that cross to another process without being copied.
 
-use super::codec::out_of_band::{self, ARRAY, Found, Number, Offer, PLACED, Placed, Slot};
+use super::codec::CodecError;
+use super::codec::number::Number;
+use super::codec::out_of_band::{self, ARRAY, Found, Offer, PLACED, Placed, Slot};
 use super::region::{Memory, Region, WeakRegion};
 use bytemuck::Pod;
 use parking_lot::Mutex;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{self, Serialize, Serializer};
-use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -147,7 +148,7 @@ impl<T: Pod> SharedArray<T> {
     }
 
     /// The elements in shared memory, copied there if they are not.
-    fn region(&self, memory: &Memory) -> Result<Region, super::codec::CodecError> {
+    fn region(&self, memory: &Memory) -> Result<Region, CodecError> {
         match &*self.0 {
             Storage::Shared { region, .. } => Ok(region.clone()),
             Storage::Heap { items, copy } => {
@@ -287,21 +288,6 @@ impl<T: Pod + fmt::Debug> fmt::Debug for SharedArray<T> {
     }
 }
 
-/// What the elements are, if they are what a self-describing encoding can name.
-fn number<T: 'static>() -> Option<Number> {
-    macro_rules! find {
-        ($($type:ty => $number:ident),*) => {
-            [$((TypeId::of::<$type>(), Number::$number)),*]
-        };
-    }
-    let numbers = find! {
-        u8 => U8, u16 => U16, u32 => U32, u64 => U64, u128 => U128,
-        i8 => I8, i16 => I16, i32 => I32, i64 => I64, i128 => I128,
-        f32 => F32, f64 => F64
-    };
-    numbers.into_iter().find(|(id, _)| *id == TypeId::of::<T>()).map(|(_, number)| number)
-}
-
 impl<T: Pod + Serialize> Serialize for SharedArray<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_newtype_struct(ARRAY, &Reached(self))
@@ -323,7 +309,7 @@ impl<T: Pod + Serialize> Serialize for Reached<'_, T> {
 
 /// Decides how an array is encoded.
 fn place<'a, T: Pod>(array: &'a SharedArray<T>, offer: &Offer) -> Result<(Placed, Content<'a, T>), String> {
-    let number = number::<T>();
+    let number = Number::of::<T>();
     if !can_be_shared::<T>() || (offer.is_described && number.is_none()) {
         return Ok((Placed::Elements, Content::Elements(array)));
     }
@@ -383,7 +369,7 @@ impl<'de, T: Pod + Deserialize<'de>> Visitor<'de> for ArrayVisitor<T> {
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
         let is_ours = matches!(out_of_band::take(), Some(Slot::Found(Found::Inline)));
         let is_array = can_be_shared::<T>() && bytes.len().is_multiple_of(size_of::<T>().max(1));
-        if is_array && (is_ours || number::<T>() == Some(Number::U8)) {
+        if is_array && (is_ours || Number::of::<T>() == Some(Number::U8)) {
             Ok(SharedArray::from(bytemuck::pod_collect_to_vec::<u8, T>(bytes)))
         } else {
             Err(E::invalid_type(de::Unexpected::Bytes(bytes), &self))

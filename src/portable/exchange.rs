@@ -142,7 +142,8 @@ impl Exchange {
     /// The region is not known and there is no handle, or it is not as long as is said: the peer does not keep to the rules.
     pub(crate) fn receive(&mut self, reference: RegionRef, handle: Option<Handle>) -> Result<Region, CodecError> {
         let RegionRef { id, len } = reference;
-        let len = usize::try_from(len).map_err(|_| CodecError(format!("region {id:#x} cannot have {len} bytes")))?;
+        let len =
+            usize::try_from(len).map_err(|_| CodecError::new(format!("region {id:#x} cannot have {len} bytes")))?;
         let returns = || Arc::clone(&self.returns);
         if let Some(known) = self.received.get_mut(&id) {
             return match known.region.upgrade() {
@@ -151,7 +152,7 @@ impl Exchange {
                     Ok(region)
                 }
                 Some(region) => {
-                    Err(CodecError(format!("region {id:#x} had {} bytes and is said to have {len}", region.len())))
+                    Err(CodecError::new(format!("region {id:#x} had {} bytes and is said to have {len}", region.len())))
                 }
                 None => {
                     let region = Region::received(Arc::clone(&known.segment), len, returns(), None)?;
@@ -168,7 +169,7 @@ impl Exchange {
         }
         match self.sent.get(&id).and_then(|sent| sent.lease.as_ref()) {
             Some(lease) => Region::received(Arc::clone(lease.segment()), len, returns(), Some(lease.clone())),
-            None => Err(CodecError(format!("region {id:#x} was sent without a handle, and it is not known here"))),
+            None => Err(CodecError::new(format!("region {id:#x} was sent without a handle, and it is not known here"))),
         }
     }
 
@@ -194,8 +195,8 @@ impl Exchange {
     pub(crate) fn on_released(&mut self, released: &[(u64, u32)]) -> Result<(), CodecError> {
         for &(id, num_uses) in released {
             let sent = self.sent.get_mut(&id).filter(|sent| sent.num_uses >= num_uses);
-            let sent =
-                sent.ok_or_else(|| CodecError(format!("region {id:#x} was returned more often than it was sent")))?;
+            let sent = sent
+                .ok_or_else(|| CodecError::new(format!("region {id:#x} was returned more often than it was sent")))?;
             sent.num_uses -= num_uses;
             if sent.num_uses == 0 {
                 sent.lease = None;

@@ -161,7 +161,7 @@ unsafe impl Sync for Segment {}
 impl Segment {
     fn new(id: u64, mut mapping: carrier::Mapping) -> Result<Self, CodecError> {
         let (start, capacity) = mapping.bytes();
-        let start = NonNull::new(start).ok_or_else(|| CodecError("a region has no memory".into()))?;
+        let start = NonNull::new(start).ok_or_else(|| CodecError::new("a region has no memory"))?;
         Ok(Segment { id, start, capacity, mapping, heir: OnceLock::new() })
     }
 
@@ -219,7 +219,9 @@ impl Handle {
             // It did not go through a message: both ends are in this process.
             Handle::Sent(OwnMapping(segment)) => Ok(segment),
             Handle::Received(ReceivedMapping(mut mapping)) => {
-                mapping.make_read_only().map_err(|error| CodecError(format!("cannot protect a region: {error}")))?;
+                mapping
+                    .make_read_only()
+                    .map_err(|error| CodecError::new(format!("cannot protect a region: {error}")))?;
                 Segment::new(id, mapping).map(Arc::new)
             }
         }
@@ -296,7 +298,7 @@ impl Region {
         original: Option<Region>,
     ) -> Result<Region, CodecError> {
         if len > segment.capacity {
-            return Err(CodecError(format!(
+            return Err(CodecError::new(format!(
                 "region {} is said to have {len} bytes and has {}",
                 segment.id, segment.capacity
             )));
@@ -521,7 +523,7 @@ impl Memory {
     pub(crate) fn allocate(&self, len: usize) -> Result<RegionMut, CodecError> {
         let Store { origin, budget, state } = &*self.0;
         let refuse = || {
-            CodecError(format!(
+            CodecError::new(format!(
                 "a value needs {len} bytes of shared memory, and of {} bytes {} are used, by all processes of the executor together; raise \
                  processes.shared_memory_limit",
                 budget.limit(),
@@ -536,7 +538,7 @@ impl Memory {
                 return Ok(RegionMut { segment: Some(segment), len, store: Arc::clone(&self.0) });
             }
             let number = state.num_made;
-            state.num_made = number.checked_add(1).ok_or_else(|| CodecError("there were too many regions".into()))?;
+            state.num_made = number.checked_add(1).ok_or_else(|| CodecError::new("there were too many regions"))?;
             number
         };
         while !budget.take(capacity as u64) {
@@ -545,8 +547,9 @@ impl Memory {
             self.0.give_back(vec![evicted.ok_or_else(refuse)?]);
         }
         let id = u64::from(*origin) << 32 | u64::from(number);
-        let make =
-            || carrier::Mapping::allocate(capacity).map_err(CodecError).and_then(|mapping| Segment::new(id, mapping));
+        let make = || {
+            carrier::Mapping::allocate(capacity).map_err(CodecError::new).and_then(|mapping| Segment::new(id, mapping))
+        };
         let made = make().or_else(|_| {
             // What is kept holds open files.
             self.trim();

@@ -177,7 +177,7 @@ impl ForeignPromise {
 
     /// The value. The promise has finished.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
-        self.value.get().map_or_else(|| Err(CodecError("there is no value".into())), |value| value.to_bytes())
+        self.value.get().map_or_else(|| Err(CodecError::new("there is no value")), |value| value.to_bytes())
     }
 }
 

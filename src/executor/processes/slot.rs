@@ -926,7 +926,7 @@ fn take_results(
                             (value_code.item.decode)(&mut decoder, worker.cell(id))
                         }))
                         .unwrap_or_else(|payload| {
-                            Err(crate::portable::codec::CodecError(format!(
+                            Err(crate::portable::codec::CodecError::new(format!(
                                 "decoding panicked: {}",
                                 describe_panic(payload)
                             )))

@@ -1,15 +1,14 @@
-//! Bytes to be decoded, which may be anything.
+//! The bytes of a value to be decoded. They may be anything.
 
-use super::failure::{Cause, Failure};
+use super::CodecError;
 use crate::portable::region::Region;
 
 /// How deep values may be nested.
 ///
-/// Decoding recurs, so without a limit bytes could be made up that overflow the stack. Encoding keeps to the same limit: what is encoded
-/// can be decoded.
+/// Decoding recurs, so without a limit malformed bytes could overflow the stack. Encoding counts at
+/// least as many levels as decoding, so that every encoded value can be decoded.
 pub(super) const MAX_DEPTH: u32 = 512;
 
-/// What is left of the bytes.
 pub(super) struct Input<'de> {
     rest: &'de [u8],
     regions: &'de [Region],
@@ -22,40 +21,40 @@ impl<'de> Input<'de> {
     }
 
     #[inline(always)]
-    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N], Failure> {
+    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
         match self.rest.split_first_chunk() {
             Some((bytes, rest)) => {
                 self.rest = rest;
                 Ok(*bytes)
             }
-            None => Err(Failure::from(Cause::TooShort)),
+            None => Err(too_short()),
         }
     }
 
     #[inline]
-    pub(super) fn take_slice(&mut self, len: usize) -> Result<&'de [u8], Failure> {
-        let (bytes, rest) = self.rest.split_at_checked(len).ok_or_else(|| Failure::from(Cause::TooShort))?;
+    pub(super) fn take_slice(&mut self, len: usize) -> Result<&'de [u8], CodecError> {
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or_else(too_short)?;
         self.rest = rest;
         Ok(bytes)
     }
 
     #[inline]
-    pub(super) fn take_str(&mut self, len: usize) -> Result<&'de str, Failure> {
-        std::str::from_utf8(self.take_slice(len)?).map_err(|_| Failure::message("a string is not UTF-8"))
+    pub(super) fn take_str(&mut self, len: usize) -> Result<&'de str, CodecError> {
+        std::str::from_utf8(self.take_slice(len)?).map_err(|_| CodecError::new("a string is not UTF-8"))
     }
 
-    /// A number of things each of which takes a byte or more.
+    /// A count of items that take at least one byte each.
     #[inline]
-    pub(super) fn take_count(&mut self) -> Result<usize, Failure> {
+    pub(super) fn take_count(&mut self) -> Result<usize, CodecError> {
         let count = u64::from_le_bytes(self.take()?);
         if count > self.rest.len() as u64 {
-            return Err(Failure::from(Cause::TooShort));
+            return Err(too_short());
         }
         Ok(count as usize)
     }
 
-    pub(super) fn peek(&self) -> Result<u8, Failure> {
-        self.rest.first().copied().ok_or_else(|| Failure::from(Cause::TooShort))
+    pub(super) fn peek(&self) -> Result<u8, CodecError> {
+        self.rest.first().copied().ok_or_else(too_short)
     }
 
     #[inline(always)]
@@ -63,15 +62,15 @@ impl<'de> Input<'de> {
         self.rest.len()
     }
 
-    /// The region that is referred to by what comes next.
-    pub(super) fn take_region(&mut self) -> Result<&'de Region, Failure> {
+    /// The region that the next bytes refer to.
+    pub(super) fn take_region(&mut self) -> Result<&'de Region, CodecError> {
         let index = u32::from_le_bytes(self.take()?);
-        self.regions.get(index as usize).ok_or_else(|| Failure::message(format!("there is no region {index}")))
+        self.regions.get(index as usize).ok_or_else(|| CodecError::new(format!("there is no region {index}")))
     }
 
-    /// One level down; to be followed by [`Input::leave`].
+    /// Goes one level down, until [`Input::leave`].
     #[inline(always)]
-    pub(super) fn enter(&mut self) -> Result<(), Failure> {
+    pub(super) fn enter(&mut self) -> Result<(), CodecError> {
         if self.depth == MAX_DEPTH {
             return Err(too_deep());
         }
@@ -86,6 +85,11 @@ impl<'de> Input<'de> {
 }
 
 #[cold]
-pub(super) fn too_deep() -> Failure {
-    Failure::message(format!("a value is nested more than {MAX_DEPTH} levels deep"))
+fn too_short() -> CodecError {
+    CodecError::new("the bytes end before the value does")
+}
+
+#[cold]
+pub(super) fn too_deep() -> CodecError {
+    CodecError::new(format!("a value is nested more than {MAX_DEPTH} levels deep"))
 }

@@ -1,41 +1,50 @@
 //! The encodings of values.
 //!
-//! A value goes through serde into one of two formats of our own, [`fast`] and [`described`]. An [`Encoder`] puts a frame around each, so
-//! that a value which cannot be decoded does not hide those after it. What is large lies in a [`Region`] beside the bytes: a value whose
-//! encoding is longer than [`INLINE_MAX`] as a whole, an array by itself (see [`outside`]). The bytes name regions by their place in the
-//! encoder's list.
+//! A value goes through serde into one of the two formats of [`format`]. An [`Encoder`] puts a
+//! frame around each value, so that a value that cannot be decoded does not hide the values after
+//! it. Large data lies in a [`Region`] beside the bytes: a value whose encoding is longer than
+//! [`INLINE_MAX`] lies there as a whole, a large array by itself (see [`out_of_band`]). The bytes
+//! name a region by its position in the encoder's list.
 //!
 //! # What is always true
 //!
-//! 1. What a decoder reads may be anything. It does not panic; it does no more steps and asks for no more memory than the number of bytes
-//!    is worth, times what the value's type makes of a byte; it does not recur deeper than 512 levels of the value.
-//! 2. A value takes all the bytes of its frame, or it is an error.
-//! 3. An encoder whose `write` fails, or panics, is as before.
+//! 1. A decoder accepts any bytes without a panic. Its steps and the memory it asks for are bounded
+//!    by the number of bytes, times what the value's type makes of a byte. It does not recur deeper
+//!    than 512 levels of the value, and an encoder writes nothing deeper.
+//! 2. A value takes all the bytes of its frame, or decoding it is an error.
+//! 3. An encoder whose `write` fails, or panics, is unchanged.
 //!
-//! Both formats are ours because none of the well-kept ones does what is needed: fixed widths and room for arrays beside the bytes on the
-//! one hand; on the other all of serde's data model (in MessagePack and CBOR `Some(())` comes back as `None`).
+//! Both formats are our own because no well-kept format meets the needs: fixed widths and arrays
+//! beside the bytes for the fast one; all of serde's data model for the other (in MessagePack and
+//! CBOR `Some(())` comes back as `None`).
 
-mod described;
-mod failure;
-mod fast;
+mod deserializer;
+mod format;
 mod input;
+pub(super) mod number;
 pub(super) mod out_of_band;
+mod serializer;
 mod sink;
+mod untyped;
 
 use super::region::{Memory, Region};
-use failure::Failure;
+use deserializer::ValueDeserializer;
+use format::{Fast, Format, SelfDescribing};
 use input::Input;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serializer::ValueSerializer;
 use sink::{Appending, Counting, Filling, Sink};
+use std::borrow::Cow;
 use std::fmt;
 #[cfg(test)]
 use std::mem;
 
 /// How long an encoded value may be, in bytes, before it goes to a region.
 ///
-/// Through a socket a fresh value of any size is faster than through fresh shared memory (the page faults), and no faster than through
-/// shared memory that is used again. The limit is about what a socket takes at once.
+/// Through a socket a fresh value of any size is faster than through fresh shared memory (the page
+/// faults), and no faster than through shared memory that is used again. The limit is about what a
+/// socket takes at once.
 pub(crate) const INLINE_MAX: usize = 256 << 10;
 
 /// The setting `processes.codec`: how values are encoded.
@@ -46,7 +55,8 @@ pub enum Codec {
     /// Numbers as they lie in memory, no field names: `"fast"`.
     #[default]
     Fast,
-    /// With field names and types, for types that ask the decoder what comes next: `"self-describing"`.
+    /// With field names and types, for types that ask the decoder what comes next:
+    /// `"self-describing"`.
     SelfDescribing,
 }
 
@@ -60,8 +70,17 @@ impl fmt::Display for Codec {
 }
 
 /// Why a value could not be encoded or decoded.
-#[derive(Clone, Debug)]
-pub struct CodecError(pub(crate) String);
+///
+/// The message lies behind one pointer, so that the `Result` of each number fits in registers.
+#[derive(Clone)]
+pub struct CodecError(Box<Cow<'static, str>>);
+
+impl CodecError {
+    #[cold]
+    pub(crate) fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        CodecError(Box::new(message.into()))
+    }
+}
 
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,12 +88,33 @@ impl fmt::Display for CodecError {
     }
 }
 
+impl fmt::Debug for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl std::error::Error for CodecError {}
 
-/// Set in a frame's header if the value lies in a region, whose index follows; the other bits are the length.
+impl serde::ser::Error for CodecError {
+    #[cold]
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        CodecError::new(message.to_string())
+    }
+}
+
+impl serde::de::Error for CodecError {
+    #[cold]
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        CodecError::new(message.to_string())
+    }
+}
+
+/// Set in a frame's header if the value lies in a region, whose index follows; the other bits are
+/// the length.
 const IN_REGION: u64 = 1 << 63;
 
-/// Writes values one after the other.
+/// Writes values one after another.
 #[derive(Debug)]
 pub struct Encoder<'m> {
     bytes: Vec<u8>,
@@ -89,10 +129,10 @@ impl<'m> Encoder<'m> {
         Encoder { bytes: Vec::new(), regions: Vec::new(), codec, memory }
     }
 
-    /// Appends a value. After an error the encoder is as before.
+    /// Appends a value. After an error the encoder is unchanged.
     #[inline]
     pub(crate) fn write<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
-        let mut frame = Frame::begin(self);
+        let mut frame = ValueFrame::begin(self);
         frame.write(value)?;
         frame.is_whole = true;
         Ok(())
@@ -122,7 +162,8 @@ impl<'m> Encoder<'m> {
     }
 
     #[cfg(test)]
-    /// What has been written, and the regions it refers to by their index. The encoder is empty then.
+    /// What has been written, and the regions it refers to by their index. The encoder is empty
+    /// then.
     pub(crate) fn take(&mut self) -> (Vec<u8>, Vec<Region>) {
         (mem::take(&mut self.bytes), mem::take(&mut self.regions))
     }
@@ -133,19 +174,19 @@ impl<'m> Encoder<'m> {
     }
 }
 
-/// A value that is being written. Unless it becomes whole, nothing of it stays.
-struct Frame<'e, 'm> {
+/// A value that is being written. Dropping it before it is whole removes what was written of it.
+struct ValueFrame<'e, 'm> {
     encoder: &'e mut Encoder<'m>,
     start: usize,
     num_regions: usize,
     is_whole: bool,
 }
 
-impl<'e, 'm> Frame<'e, 'm> {
+impl<'e, 'm> ValueFrame<'e, 'm> {
     #[inline]
     fn begin(encoder: &'e mut Encoder<'m>) -> Self {
         let (start, num_regions) = (encoder.bytes.len(), encoder.regions.len());
-        Frame { encoder, start, num_regions, is_whole: false }
+        ValueFrame { encoder, start, num_regions, is_whole: false }
     }
 
     #[inline]
@@ -157,7 +198,7 @@ impl<'e, 'm> Frame<'e, 'm> {
         let (result, is_full) =
             encode(*codec, value, Appending::new(bytes, limit), *memory, regions, Appending::is_full);
         if is_full {
-            return self.write_outside(value);
+            return self.write_to_region(value);
         }
         result?;
         let len = (bytes.len() - content) as u64;
@@ -166,20 +207,20 @@ impl<'e, 'm> Frame<'e, 'm> {
     }
 
     #[cold]
-    fn write_outside<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
+    fn write_to_region<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
         self.roll_back();
         let Encoder { bytes, regions, codec, memory } = &mut *self.encoder;
         let memory = memory.expect("only with a memory is there a limit");
-        let (result, len) = encode(*codec, value, Counting::new(), Some(memory), regions, Sink::position);
+        let (result, len) = encode(*codec, value, Counting::default(), Some(memory), regions, Sink::position);
         result?;
         regions.truncate(self.num_regions);
         let mut target = memory.allocate(len)?;
         let (result, filled) = encode(*codec, value, Filling::new(&mut target), Some(memory), regions, Sink::position);
         result?;
         if filled != len {
-            return Err(Failure::from(failure::Cause::Full).into());
+            return Err(sink::full());
         }
-        let index = u32::try_from(regions.len()).map_err(|_| CodecError("too many regions".into()))?;
+        let index = u32::try_from(regions.len()).map_err(|_| CodecError::new("too many regions"))?;
         regions.push(target.freeze());
         bytes.extend_from_slice(&(IN_REGION | len as u64).to_le_bytes());
         bytes.extend_from_slice(&index.to_le_bytes());
@@ -192,7 +233,7 @@ impl<'e, 'm> Frame<'e, 'm> {
     }
 }
 
-impl Drop for Frame<'_, '_> {
+impl Drop for ValueFrame<'_, '_> {
     #[inline]
     fn drop(&mut self) {
         if !self.is_whole {
@@ -201,13 +242,13 @@ impl Drop for Frame<'_, '_> {
     }
 }
 
-/// How many bytes a value has when it is encoded, with all that it refers to; nothing is written.
+/// The length of the value's encoding in bytes, with all that it refers to. Nothing is written.
 pub(crate) fn encoded_len<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<usize, CodecError> {
-    let (result, len) = encode(codec, value, Counting::new(), None, &mut Vec::new(), Sink::position);
-    result.map(|()| len).map_err(CodecError::from)
+    let (result, len) = encode(codec, value, Counting::default(), None, &mut Vec::new(), Sink::position);
+    result.map(|()| len)
 }
 
-/// Encodes into the sink, and looks at it afterwards.
+/// Encodes into the sink; also returns what `inspect` says of the sink afterwards.
 #[inline]
 fn encode<T: Serialize + ?Sized, S: Sink, R>(
     codec: Codec,
@@ -215,18 +256,16 @@ fn encode<T: Serialize + ?Sized, S: Sink, R>(
     sink: S,
     memory: Option<&Memory>,
     regions: &mut Vec<Region>,
-    look: impl FnOnce(&S) -> R,
-) -> (Result<(), Failure>, R) {
+    inspect: impl FnOnce(&S) -> R,
+) -> (Result<(), CodecError>, R) {
     match codec {
         Codec::Fast => {
-            let mut writer = fast::Writer::new(sink, memory, regions);
-            let result = value.serialize(&mut writer);
-            (result, look(writer.sink()))
+            let mut serializer = ValueSerializer::<Fast, S>::new(sink, memory, regions);
+            (value.serialize(&mut serializer), inspect(serializer.sink()))
         }
         Codec::SelfDescribing => {
-            let mut writer = described::Writer::new(sink, memory, regions);
-            let result = value.serialize(&mut writer);
-            (result, look(writer.sink()))
+            let mut serializer = ValueSerializer::<SelfDescribing, S>::new(sink, memory, regions);
+            (value.serialize(&mut serializer), inspect(serializer.sink()))
         }
     }
 }
@@ -244,26 +283,18 @@ impl<'a> Decoder<'a> {
         Decoder { bytes, regions, codec }
     }
 
-    /// The next value. One that cannot be decoded is passed over.
+    /// The next value. After an error the next call reads the value after it.
     #[inline]
     pub(crate) fn read<T: DeserializeOwned>(&mut self) -> Result<T, CodecError> {
         let content = Input::new(self.read_frame()?, self.regions);
         match self.codec {
-            Codec::Fast => {
-                let mut reader = fast::Reader::new(content);
-                let value = T::deserialize(&mut reader)?;
-                whole(value, reader.input())
-            }
-            Codec::SelfDescribing => {
-                let mut reader = described::Reader::new(content);
-                let value = T::deserialize(&mut reader)?;
-                whole(value, reader.input())
-            }
+            Codec::Fast => decode::<T, Fast>(content),
+            Codec::SelfDescribing => decode::<T, SelfDescribing>(content),
         }
     }
 
     #[inline]
-    fn read_frame(&mut self) -> Result<&'a [u8], Failure> {
+    fn read_frame(&mut self) -> Result<&'a [u8], CodecError> {
         let mut frames = Input::new(self.bytes, self.regions);
         let header = u64::from_le_bytes(frames.take()?);
         let len = usize::try_from(header & !IN_REGION).unwrap_or(usize::MAX);
@@ -271,7 +302,7 @@ impl<'a> Decoder<'a> {
             frames.take_slice(len)?
         } else {
             let region = frames.take_region()?;
-            region.get(..len).ok_or_else(|| Failure::message("a value is longer than its region"))?
+            region.get(..len).ok_or_else(|| CodecError::new("a value is longer than its region"))?
         };
         self.bytes = &self.bytes[self.bytes.len() - frames.remaining()..];
         Ok(content)
@@ -287,14 +318,20 @@ impl<'a> Decoder<'a> {
         if self.is_at_end() {
             Ok(())
         } else {
-            Err(CodecError(format!("{} bytes after the last value", self.bytes.len())))
+            Err(CodecError::new(format!("{} bytes after the last value", self.bytes.len())))
         }
     }
 }
 
 #[inline]
-fn whole<T>(value: T, input: &Input<'_>) -> Result<T, CodecError> {
-    if input.remaining() == 0 { Ok(value) } else { Err(CodecError("the type reads less than it writes".into())) }
+fn decode<T: DeserializeOwned, F: Format>(content: Input<'_>) -> Result<T, CodecError> {
+    let mut deserializer = ValueDeserializer::<F>::new(content);
+    let value = T::deserialize(&mut deserializer)?;
+    if deserializer.input.remaining() == 0 {
+        Ok(value)
+    } else {
+        Err(CodecError::new("the type reads less than it writes"))
+    }
 }
 
 #[cfg(test)]

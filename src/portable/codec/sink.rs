@@ -1,18 +1,25 @@
-//! Where encoded bytes go: to a vector, to a region of known size, or nowhere, to be counted.
+//! The destinations of encoded bytes: a vector, a region of known size, or a counter.
 
-use super::failure::{Cause, Failure};
+use super::CodecError;
 
-/// Takes bytes in the order of their places.
+/// Takes bytes one after another.
 pub(super) trait Sink {
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), Failure>;
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), CodecError>;
 
-    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), Failure>;
+    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), CodecError>;
 
-    /// How many bytes were put, counted from an origin of the sink's choice.
+    /// How many bytes were put, counted from an origin that the sink chooses.
     fn position(&self) -> usize;
 
-    /// Writes over eight bytes that were put at this position.
-    fn patch(&mut self, position: usize, bytes: [u8; 8]);
+    /// Overwrites bytes that were put at this position.
+    fn patch<const N: usize>(&mut self, position: usize, bytes: [u8; N]);
+}
+
+/// The sink has no room. A value that was counted first has changed since, as another thread or the
+/// value itself can do.
+#[cold]
+pub(super) fn full() -> CodecError {
+    CodecError::new("the value was not the same each time it was looked at")
 }
 
 /// Appends to a vector, up to a length of it.
@@ -23,7 +30,7 @@ pub(super) struct Appending<'a> {
 }
 
 impl<'a> Appending<'a> {
-    /// Once the vector would be longer than `limit`, all is refused.
+    /// Refuses what would make the vector longer than `limit`.
     pub(super) fn new(bytes: &'a mut Vec<u8>, limit: usize) -> Self {
         Appending { bytes, limit, is_full: false }
     }
@@ -34,15 +41,15 @@ impl<'a> Appending<'a> {
     }
 
     #[cold]
-    fn refuse(&mut self) -> Failure {
+    fn refuse(&mut self) -> CodecError {
         self.is_full = true;
-        Failure::from(Cause::Full)
+        full()
     }
 }
 
 impl Sink for Appending<'_> {
     #[inline(always)]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), Failure> {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), CodecError> {
         if self.bytes.len() + N > self.limit {
             return Err(self.refuse());
         }
@@ -51,7 +58,7 @@ impl Sink for Appending<'_> {
     }
 
     #[inline]
-    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), CodecError> {
         if bytes.len() > self.limit.saturating_sub(self.bytes.len()) {
             return Err(self.refuse());
         }
@@ -64,31 +71,26 @@ impl Sink for Appending<'_> {
         self.bytes.len()
     }
 
-    fn patch(&mut self, position: usize, bytes: [u8; 8]) {
-        self.bytes[position..position + 8].copy_from_slice(&bytes);
+    fn patch<const N: usize>(&mut self, position: usize, bytes: [u8; N]) {
+        self.bytes[position..position + N].copy_from_slice(&bytes);
     }
 }
 
-/// Counts, so that a region can have the right size.
+/// Counts bytes, so that a region can get the right size.
+#[derive(Default)]
 pub(super) struct Counting {
     len: usize,
 }
 
-impl Counting {
-    pub(super) fn new() -> Self {
-        Counting { len: 0 }
-    }
-}
-
 impl Sink for Counting {
     #[inline(always)]
-    fn put<const N: usize>(&mut self, _: [u8; N]) -> Result<(), Failure> {
+    fn put<const N: usize>(&mut self, _: [u8; N]) -> Result<(), CodecError> {
         self.len += N;
         Ok(())
     }
 
     #[inline(always)]
-    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), CodecError> {
         self.len += bytes.len();
         Ok(())
     }
@@ -98,10 +100,10 @@ impl Sink for Counting {
         self.len
     }
 
-    fn patch(&mut self, _: usize, _: [u8; 8]) {}
+    fn patch<const N: usize>(&mut self, _: usize, _: [u8; N]) {}
 }
 
-/// Fills bytes that were counted before.
+/// Fills memory whose size was counted before.
 pub(super) struct Filling<'a> {
     bytes: &'a mut [u8],
     position: usize,
@@ -115,17 +117,17 @@ impl<'a> Filling<'a> {
 
 impl Sink for Filling<'_> {
     #[inline(always)]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), Failure> {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), CodecError> {
         let place = self.bytes.get_mut(self.position..).and_then(|rest| rest.first_chunk_mut());
-        *place.ok_or_else(|| Failure::from(Cause::Full))? = bytes;
+        *place.ok_or_else(full)? = bytes;
         self.position += N;
         Ok(())
     }
 
     #[inline]
-    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), CodecError> {
         let place = self.bytes.get_mut(self.position..).and_then(|rest| rest.get_mut(..bytes.len()));
-        place.ok_or_else(|| Failure::from(Cause::Full))?.copy_from_slice(bytes);
+        place.ok_or_else(full)?.copy_from_slice(bytes);
         self.position += bytes.len();
         Ok(())
     }
@@ -135,7 +137,7 @@ impl Sink for Filling<'_> {
         self.position
     }
 
-    fn patch(&mut self, position: usize, bytes: [u8; 8]) {
-        self.bytes[position..position + 8].copy_from_slice(&bytes);
+    fn patch<const N: usize>(&mut self, position: usize, bytes: [u8; N]) {
+        self.bytes[position..position + N].copy_from_slice(&bytes);
     }
 }

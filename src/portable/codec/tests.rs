@@ -13,7 +13,7 @@ fn encoded<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Vec<u8> {
     encoder.finish().0
 }
 
-fn there_and_back<T: Serialize + DeserializeOwned>(codec: Codec, value: &T) -> Result<T, CodecError> {
+fn round_trip<T: Serialize + DeserializeOwned>(codec: Codec, value: &T) -> Result<T, CodecError> {
     let mut encoder = Encoder::new(codec, None);
     encoder.write(value)?;
     let (bytes, regions) = encoder.finish();
@@ -26,7 +26,7 @@ fn there_and_back<T: Serialize + DeserializeOwned>(codec: Codec, value: &T) -> R
 #[track_caller]
 fn comes_back<T: Serialize + DeserializeOwned + PartialEq + fmt::Debug>(value: T) {
     for codec in CODECS {
-        assert_eq!(there_and_back(codec, &value).unwrap(), value, "{codec}");
+        assert_eq!(round_trip(codec, &value).unwrap(), value, "{codec}");
     }
 }
 
@@ -74,7 +74,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_cut_short_or_has_something_after_it_is_refused(tree in trees(), at in any::<prop::sample::Index>()) {
+    fn a_value_that_is_cut_short_or_has_bytes_after_it_is_refused(tree in trees(), at in any::<prop::sample::Index>()) {
         for codec in CODECS {
             let mut bytes = encoded(codec, &tree);
             prop_assert!(Decoder::new(codec, &bytes[..at.index(bytes.len())], &[]).read::<Tree>().is_err());
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_were_changed_decode_to_something_or_to_an_error(
+    fn changed_bytes_decode_to_a_value_or_to_an_error(
         tree in trees(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
@@ -113,12 +113,12 @@ fn all_of_serdes_types_come_back() {
     comes_back((BTreeMap::from([((), ())]), BTreeMap::from([(1, "one".to_owned()), (2, String::new())])));
     comes_back(Ok::<_, String>([1_u8, 2, 3]));
     assert!(
-        there_and_back(Codec::Fast, &f64::from_bits(0x7ff8_0000_dead_beef)).unwrap().to_bits() == 0x7ff8_0000_dead_beef
+        round_trip(Codec::Fast, &f64::from_bits(0x7ff8_0000_dead_beef)).unwrap().to_bits() == 0x7ff8_0000_dead_beef
     );
 }
 
 #[test]
-fn values_follow_one_another_and_one_that_cannot_be_read_is_passed_over() {
+fn values_follow_one_another_and_a_value_that_cannot_be_read_is_skipped() {
     for codec in CODECS {
         let mut encoder = Encoder::new(codec, None);
         assert!(encoder.is_empty());
@@ -154,19 +154,19 @@ enum Untagged {
 struct Flat {
     a: u8,
     #[serde(flatten)]
-    rest: Rest,
+    rest: FlatRest,
     #[serde(flatten)]
     others: BTreeMap<String, Untagged>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Rest {
-    kind: Kind,
+struct FlatRest {
+    kind: Shape,
     array: SharedArray<i16>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-enum Kind {
+enum Shape {
     One,
     Two(u8),
     Three { x: char },
@@ -188,25 +188,25 @@ enum Tagged {
 }
 
 #[test]
-fn types_that_ask_what_comes_next_work_self_describing_and_are_told_so_otherwise() {
+fn a_type_that_asks_what_comes_next_works_self_describing_and_the_fast_codec_names_the_setting() {
     fn check<T: Serialize + DeserializeOwned + PartialEq + fmt::Debug>(value: T) {
-        assert_eq!(there_and_back(Codec::SelfDescribing, &value).unwrap(), value);
-        let error = there_and_back(Codec::Fast, &value).unwrap_err().to_string();
+        assert_eq!(round_trip(Codec::SelfDescribing, &value).unwrap(), value);
+        let error = round_trip(Codec::Fast, &value).unwrap_err().to_string();
         assert!(error.contains("processes.codec = \"self-describing\""), "{error}");
     }
     check(Untagged::Array(SharedArray::from([1.5, 2.5])));
     check(vec![Untagged::Number(-3), Untagged::Text("x".into()), Untagged::Struct { inner: Some(true) }]);
-    for kind in [Kind::One, Kind::Two(2), Kind::Three { x: 'x' }, Kind::Four(1, -1)] {
+    for kind in [Shape::One, Shape::Two(2), Shape::Three { x: 'x' }, Shape::Four(1, -1)] {
         let others =
             BTreeMap::from([("more".to_owned(), Untagged::Number(7)), ("most".to_owned(), Untagged::Text("y".into()))]);
-        check(Flat { a: 1, rest: Rest { kind, array: SharedArray::from([-1_i16, 2]) }, others });
+        check(Flat { a: 1, rest: FlatRest { kind, array: SharedArray::from([-1_i16, 2]) }, others });
     }
     check(Tagged::A { array: SharedArray::from([1_u8, 2]), n: -1 });
     check(Tagged::B);
     check(serde_json::json!({"a": [1, 2.5, null, "text", {"b": true}], "c": {}}));
     check(Skipping { first: None, second: 2 });
     comes_back(Skipping { first: Some(1), second: 2 });
-    // A reader that knows fewer fields, and others.
+    // A reader that knows fewer fields, and other ones.
     #[derive(Debug, PartialEq, Deserialize)]
     struct Newer {
         second: u16,
@@ -226,18 +226,39 @@ fn list(len: u32) -> List {
 }
 
 #[test]
-fn what_is_nested_too_deep_is_refused_before_the_stack_overflows() {
+fn a_value_nested_too_deep_is_refused_before_the_stack_overflows() {
     comes_back(list(200));
     for codec in CODECS {
-        let error = there_and_back(codec, &list(2000)).unwrap_err().to_string();
+        let error = round_trip(codec, &list(2000)).unwrap_err().to_string();
         assert!(error.contains("512 levels"), "{error}");
-        let mut bytes = match codec {
-            Codec::Fast => vec![1; 1 << 20],
-            Codec::SelfDescribing => vec![23; 1 << 20],
-        };
+        let mut bytes = vec![format::tag::SOME; 1 << 20];
         bytes[..8].copy_from_slice(&((1_u64 << 20) - 8).to_le_bytes());
         let error = Decoder::new(codec, &bytes, &[]).read::<List>().unwrap_err().to_string();
         assert!(error.contains("512 levels"), "{error}");
+    }
+}
+
+#[test]
+fn a_value_that_is_encoded_near_the_limit_of_nesting_can_be_decoded() {
+    type Nest = fn(Tree) -> Tree;
+    let nests: [Nest; 3] = [
+        |tree| Tree::Pair(Box::new(tree), 1),
+        |tree| Tree::Wrapped(Wrapped(Box::new(tree))),
+        |tree| Tree::Node { name: String::new(), children: vec![tree], option: None },
+    ];
+    let inner = || [Tree::Leaf, Tree::Units(vec![()], BTreeMap::new(), Unit)];
+    for (codec, nest) in CODECS.into_iter().flat_map(|codec| nests.map(|nest| (codec, nest))) {
+        for mut tree in inner() {
+            loop {
+                let mut encoder = Encoder::new(codec, None);
+                if encoder.write(&tree).is_err() {
+                    break;
+                }
+                let (bytes, regions) = encoder.finish();
+                assert!(Decoder::new(codec, &bytes, &regions).read::<Tree>().is_ok(), "{codec}");
+                tree = nest(tree);
+            }
+        }
     }
 }
 
@@ -255,7 +276,7 @@ impl Serialize for FailsAfter<'_> {
 }
 
 #[test]
-fn after_an_error_or_a_panic_the_encoder_is_as_before() {
+fn after_an_error_or_a_panic_the_encoder_is_unchanged() {
     let memory = Memory::new(1, 1 << 30);
     for codec in CODECS {
         let mut encoder = Encoder::new(codec, Some(&memory));
@@ -279,10 +300,10 @@ fn after_an_error_or_a_panic_the_encoder_is_as_before() {
     assert_eq!(memory.used_bytes(), 0);
 }
 
-/// Promises another length than it has.
-struct Liar;
+/// Announces another length than it has.
+struct WrongLength;
 
-impl Serialize for Liar {
+impl Serialize for WrongLength {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeSeq;
         let mut seq = serializer.serialize_seq(Some(7))?;
@@ -293,9 +314,9 @@ impl Serialize for Liar {
 }
 
 #[test]
-fn a_sequence_has_the_length_that_it_has() {
+fn a_sequence_that_announces_a_wrong_length_is_written_with_the_right_one() {
     for codec in CODECS {
-        assert_eq!(Decoder::new(codec, &encoded(codec, &Liar), &[]).read::<Vec<u8>>().unwrap(), [1, 2]);
+        assert_eq!(Decoder::new(codec, &encoded(codec, &WrongLength), &[]).read::<Vec<u8>>().unwrap(), [1, 2]);
     }
 }
 
@@ -353,7 +374,8 @@ fn a_large_value_goes_to_a_region_as_a_whole() {
     assert!(error.contains("processes.shared_memory_limit"), "{error}");
 }
 
-/// An allocator's view of a decode would be global, and tests run side by side; the elements' own count tells as much.
+/// Counts how often it is decoded. Counting allocations instead would count those of other tests
+/// too.
 #[derive(Debug)]
 struct Counted;
 
@@ -369,7 +391,7 @@ impl<'de> Deserialize<'de> for Counted {
 }
 
 #[test]
-fn a_length_beyond_the_bytes_is_refused_at_once_also_for_elements_without_bytes() {
+fn a_length_beyond_the_bytes_is_refused_at_once_even_for_elements_without_bytes() {
     for (codec, prefix) in [(Codec::Fast, vec![]), (Codec::SelfDescribing, vec![24])] {
         for len in [101_u64, 1 << 40, u64::MAX] {
             let mut bytes = (prefix.len() as u64 + 8 + 100).to_le_bytes().to_vec();
@@ -397,7 +419,7 @@ fn random(state: &mut u64) -> u64 {
 }
 
 #[test]
-fn random_bytes_decode_to_something_or_to_an_error() {
+fn random_bytes_decode_to_a_value_or_to_an_error() {
     let memory = Memory::new(1, 1 << 20);
     let region = memory.allocate(100).unwrap().freeze();
     let regions = [region];
@@ -407,7 +429,7 @@ fn random_bytes_decode_to_something_or_to_an_error() {
         let len = (random(&mut state) % 64) as usize;
         let mut bytes = (len as u64).to_le_bytes().to_vec();
         for _ in 0..len {
-            // Small numbers are more often tags, counts and variants.
+            // Small numbers are often tags, counts and variants.
             let byte = random(&mut state);
             let limit = [256, 32, 32, 3, 1, 1, 1, 1][(byte >> 8) as usize % 8];
             bytes.push((byte % 256 % limit) as u8);
@@ -425,12 +447,12 @@ fn random_bytes_decode_to_something_or_to_an_error() {
             num_values += read;
         }
     }
-    // Else the bytes were not much of a test.
+    // With fewer, the bytes would hardly test the decoder.
     assert!(num_values > 500, "{num_values}");
 }
 
 #[test]
-fn the_codecs_have_the_names_of_their_setting() {
+fn each_codec_is_displayed_as_the_value_of_its_setting() {
     for codec in CODECS {
         let name = serde_json::to_string(&codec).unwrap();
         assert_eq!(name, format!("\"{codec}\""));
