@@ -1,8 +1,8 @@
-//! Numeric buffers that cross to another process without being copied.
+//! Numeric buffers that reach another process without a copy.
 
-use super::codec::CodecError;
 use super::codec::number::Number;
 use super::codec::out_of_band::{self, ARRAY, Found, Offer, PLACED, Placed, Slot};
+use super::error::CodecError;
 use super::region::{Memory, Region, WeakRegion};
 use bytemuck::Pod;
 use parking_lot::Mutex;
@@ -13,25 +13,28 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// How large an array is, in bytes, before it goes to shared memory.
+/// The size, in bytes, from which an array goes to shared memory.
 ///
-/// Each piece of shared memory takes an open file in each process that sees it, and the first use of one costs more than copying this
-/// much through a socket; the second, less.
+/// Each piece of shared memory takes an open file in each process that maps it. Its first use costs
+/// more than copying this many bytes through a socket, and its second use costs less.
 const SHARED_MIN: usize = 64 << 10;
 
 /// An immutable buffer of numbers that tasks in other processes can read where it lies.
 ///
-/// It is used like a slice. Between tasks on threads a clone is shared, as with `Arc<[T]>`. When it goes to a worker process, or comes
-/// back from one, alone or as a field of something larger, its elements go into shared memory and not through a socket: once, however
-/// many tasks use it at a time, and not at all if they are there already. A task that makes a large array with
-/// [`with_len`](SharedArray::with_len) makes it in shared memory from the start. Arrays below 64 KiB travel like other values.
+/// A `SharedArray` is used like a slice. Clones share their elements between threads, as with
+/// `Arc<[T]>`. When an array is sent to a worker process or back, alone or as a field of a larger
+/// value, its elements go through shared memory and not through a socket. They are copied there
+/// once, however many tasks use them at a time, and not at all if they are there already. A task
+/// that makes a large array with [`with_len`](SharedArray::with_len) makes it in shared memory from
+/// the start. Arrays below 64 KiB are sent like other values.
 ///
-/// The elements may be of any type that is plain bytes ([`bytemuck::Pod`]): the primitive numbers, arrays of these, and `#[repr(C)]`
-/// structs for which the trait is derived. To be sent, they have to be serializable too; any other serializer than that of sprang, such as
-/// that of `serde_json`, sees a plain sequence.
+/// The elements may be of any type that is plain bytes ([`bytemuck::Pod`]): the primitive numbers,
+/// arrays of these, and `#[repr(C)]` structs for which the trait is derived. To be sent, they have
+/// to be serializable too. A serializer other than sprang's, such as `serde_json`, sees a plain
+/// sequence.
 ///
-/// Where the elements lie has to be looked up at each access through the array itself. In a loop, borrow the slice once:
-/// `let values: &[f64] = &array;`.
+/// Each access through the array itself looks up where the elements lie. In a loop, borrow the
+/// slice once: `let values: &[f64] = &array;`.
 ///
 /// # Examples
 /// ```
@@ -50,20 +53,22 @@ pub struct SharedArray<T>(Arc<Storage<T>>);
 enum Storage<T> {
     Heap {
         items: Vec<T>,
-        /// A copy in shared memory, as long as somebody uses it.
+        /// A copy in shared memory, as long as it is used.
         ///
-        /// If the array kept it alive, twice the memory would be in use for as long as the array lives. This way sending the array costs a
-        /// copy only if no process uses the last one any more, and that copy goes to memory that is warm.
+        /// If the array kept the copy alive, it would take twice the memory for as long as it
+        /// lives. This way, sending the array costs a new copy only if no process uses the last
+        /// one, and the new copy goes to warm memory.
         copy: Mutex<Option<WeakRegion>>,
     },
-    /// The region's length is a multiple of that of a `T`, and its start is aligned for one.
+    /// The region's length is a multiple of the size of `T`, and its start is aligned for `T`.
     Shared { region: Region, items: PhantomData<T> },
 }
 
 impl<T: Pod> SharedArray<T> {
-    /// An array of so many elements, which `fill` gets as zeros.
+    /// Makes an array of `len` elements. `fill` sets them; they are zero before.
     ///
-    /// Within a task that runs in a worker process a large array is made in shared memory, so that sending it costs no copy.
+    /// Within a task that runs in a worker process, a large array is made in shared memory, so that
+    /// sending it costs no copy.
     ///
     /// # Examples
     /// ```
@@ -78,11 +83,12 @@ impl<T: Pod> SharedArray<T> {
     /// ```
     ///
     /// # Panics
-    /// If `fill` panics, or if there is no memory for so many elements.
+    /// If `fill` panics, or if there is not enough memory for the elements.
     pub fn with_len(len: usize, fill: impl FnOnce(&mut [T])) -> Self {
         let byte_len = len.checked_mul(size_of::<T>()).expect("an array fits in the address space");
         let memory = if byte_len >= SHARED_MIN && can_be_shared::<T>() { Memory::current() } else { None };
-        // If shared memory is used up, the array is made elsewhere. Whether it can be sent is seen when it is sent.
+        // If the shared memory is used up, the array is made on the heap, and sending it may fail
+        // later.
         if let Some(mut target) = memory.and_then(|memory| memory.allocate(byte_len).ok()) {
             target.fill(0);
             fill(bytemuck::cast_slice_mut(&mut target));
@@ -93,7 +99,8 @@ impl<T: Pod> SharedArray<T> {
         SharedArray::from(items)
     }
 
-    /// The elements, to be changed. If they are shared, with a clone or another process, they are copied first.
+    /// The elements, mutably. If they are shared with a clone or another process, they are copied
+    /// first.
     ///
     /// # Examples
     /// ```
@@ -114,24 +121,25 @@ impl<T: Pod> SharedArray<T> {
         }
         match Arc::get_mut(&mut self.0) {
             Some(Storage::Heap { items, copy }) => {
-                // The copy will not be one any more.
+                // The elements are about to differ from the copy.
                 *copy.get_mut() = None;
                 items
             }
-            _ => unreachable!("it has just been made, or looked at"),
+            _ => unreachable!("the storage is on the heap and not shared"),
         }
     }
 
-    /// The elements as a vector: without a copy if the array was made from one, and has no clones.
+    /// The elements as a vector, without a copy if the array was made from a vector and has no
+    /// clones.
     ///
     /// # Examples
     /// ```
     /// use sprang::SharedArray;
     ///
     /// let items = vec![3_u8, 4];
-    /// let place = items.as_ptr();
+    /// let address = items.as_ptr();
     /// let back = SharedArray::from(items).into_vec();
-    /// assert_eq!((back.as_ptr(), back), (place, vec![3, 4]));
+    /// assert_eq!((back.as_ptr(), back), (address, vec![3, 4]));
     /// ```
     pub fn into_vec(self) -> Vec<T> {
         match Arc::try_unwrap(self.0) {
@@ -147,7 +155,7 @@ impl<T: Pod> SharedArray<T> {
         self.0.as_slice()
     }
 
-    /// The elements in shared memory, copied there if they are not.
+    /// The elements in shared memory, copied there if necessary.
     fn region(&self, memory: &Memory) -> Result<Region, CodecError> {
         match &*self.0 {
             Storage::Shared { region, .. } => Ok(region.clone()),
@@ -171,14 +179,14 @@ impl<T: Pod> SharedArray<T> {
             return None;
         }
         if byte_len < region.len() {
-            // Such a region is none of an array's making. Copying keeps the rule of `Storage::Shared`.
+            // No array makes such a region. Copying keeps the rule of `Storage::Shared`.
             return Some(SharedArray::from(bytemuck::pod_collect_to_vec::<u8, T>(&region[..byte_len])));
         }
         Some(SharedArray(Arc::new(Storage::Shared { region, items: PhantomData })))
     }
 }
 
-/// Regions start at a page, and elements without bytes cannot be counted by their bytes.
+/// Regions start at a page, and the number of elements is derived from the number of bytes.
 const fn can_be_shared<T>() -> bool {
     size_of::<T>() > 0 && align_of::<T>() <= 4096
 }
@@ -194,7 +202,7 @@ impl<T: Pod> Storage<T> {
 }
 
 impl<T> Clone for SharedArray<T> {
-    /// Another handle to the same elements.
+    /// Makes another handle to the same elements.
     fn clone(&self) -> Self {
         SharedArray(Arc::clone(&self.0))
     }
@@ -216,7 +224,7 @@ impl<T: Pod> AsRef<[T]> for SharedArray<T> {
 }
 
 impl<T> From<Vec<T>> for SharedArray<T> {
-    /// Takes the vector as it is.
+    /// Takes the vector without a copy.
     fn from(items: Vec<T>) -> Self {
         SharedArray(Arc::new(Storage::Heap { items, copy: Mutex::new(None) }))
     }
@@ -290,16 +298,16 @@ impl<T: Pod + fmt::Debug> fmt::Debug for SharedArray<T> {
 
 impl<T: Pod + Serialize> Serialize for SharedArray<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_newtype_struct(ARRAY, &Reached(self))
+        serializer.serialize_newtype_struct(ARRAY, &ArrayContent(self))
     }
 }
 
-/// An array, once the serializer has seen that it is one.
-struct Reached<'a, T>(&'a SharedArray<T>);
+/// The content of the newtype that an array is to a serializer.
+struct ArrayContent<'a, T>(&'a SharedArray<T>);
 
-impl<T: Pod + Serialize> Serialize for Reached<'_, T> {
+impl<T: Pod + Serialize> Serialize for ArrayContent<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Where nobody has made an offer, the serializer is a stranger's.
+        // Without an offer, the serializer is a foreign one.
         let Some(Slot::Offer(offer)) = out_of_band::take() else { return serializer.collect_seq(self.0.iter()) };
         let (placed, content) = place(self.0, &offer).map_err(ser::Error::custom)?;
         out_of_band::leave(Slot::Placed(placed));
@@ -308,36 +316,36 @@ impl<T: Pod + Serialize> Serialize for Reached<'_, T> {
 }
 
 /// Decides how an array is encoded.
-fn place<'a, T: Pod>(array: &'a SharedArray<T>, offer: &Offer) -> Result<(Placed, Content<'a, T>), String> {
+fn place<'a, T: Pod>(array: &'a SharedArray<T>, offer: &Offer) -> Result<(Placed, PlacedContent<'a, T>), String> {
     let number = Number::of::<T>();
     if !can_be_shared::<T>() || (offer.is_described && number.is_none()) {
-        return Ok((Placed::Elements, Content::Elements(array)));
+        return Ok((Placed::Elements, PlacedContent::Elements(array)));
     }
     let bytes: &[u8] = bytemuck::cast_slice(array);
     if let Some(memory) = offer.memory.as_ref().filter(|_| bytes.len() >= SHARED_MIN) {
         match array.region(memory) {
-            Ok(region) => return Ok((Placed::InRegion(number, region, bytes.len()), Content::Nothing)),
-            // A small one still fits through a socket.
+            Ok(region) => return Ok((Placed::InRegion(number, region, bytes.len()), PlacedContent::Nothing)),
+            // The error is ignored for an array that is small enough for a socket.
             Err(_) if bytes.len() < super::codec::INLINE_MAX => {}
             Err(error) => return Err(error.to_string()),
         }
     }
-    Ok((Placed::Inline(number), Content::Bytes(bytes)))
+    Ok((Placed::Inline(number), PlacedContent::Bytes(bytes)))
 }
 
-/// What of an array goes through the serializer.
-enum Content<'a, T> {
+/// The part of an array that goes through the serializer.
+enum PlacedContent<'a, T> {
     Elements(&'a [T]),
     Bytes(&'a [u8]),
     Nothing,
 }
 
-impl<T: Serialize> Serialize for Content<'_, T> {
+impl<T: Serialize> Serialize for PlacedContent<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Content::Elements(items) => serializer.collect_seq(*items),
-            Content::Bytes(bytes) => serializer.serialize_bytes(bytes),
-            Content::Nothing => serializer.serialize_unit(),
+            PlacedContent::Elements(items) => serializer.collect_seq(*items),
+            PlacedContent::Bytes(bytes) => serializer.serialize_bytes(bytes),
+            PlacedContent::Nothing => serializer.serialize_unit(),
         }
     }
 }
@@ -365,7 +373,7 @@ impl<'de, T: Pod + Deserialize<'de>> Visitor<'de> for ArrayVisitor<T> {
         Vec::deserialize(de::value::SeqAccessDeserializer::new(items)).map(SharedArray::from)
     }
 
-    /// Our own formats call it with the elements' bytes.
+    /// Called by our own formats with the bytes of the elements.
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
         let is_ours = matches!(out_of_band::take(), Some(Slot::Found(Found::Inline)));
         let is_array = can_be_shared::<T>() && bytes.len().is_multiple_of(size_of::<T>().max(1));
@@ -376,7 +384,7 @@ impl<'de, T: Pod + Deserialize<'de>> Visitor<'de> for ArrayVisitor<T> {
         }
     }
 
-    /// Our own formats call it when the elements lie in a region.
+    /// Called by our own formats if the elements lie in a region.
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
         match out_of_band::take() {
             Some(Slot::Found(Found::InRegion(region, byte_len))) => SharedArray::from_region(region, byte_len)

@@ -1,35 +1,38 @@
-//! How much shared memory the processes of a pool may take, all of them together.
+//! The shared memory that all processes of a pool may use together.
 //!
-//! Each process is a member, with words of its own that only it changes while it lives, and what is taken is the sum over all. So when a
-//! process dies, at whatever instruction, the others know what it had.
+//! Each process is a member with counters of its own, which only it changes while it lives. The sum
+//! over all members is what the pool has reserved. So when a process dies, at any instruction, the
+//! others know what it had reserved.
 //!
 //! # What is always true
 //!
-//! 1. A member has added what it takes to its own word before it looks whether the sum is within the limit. So of two that take what is
-//!    there only for one, at most one succeeds.
-//! 2. What members keep unused counts as taken, and is a [`KEPT_PART`] of the limit at most. So nobody is refused because of what
-//!    others keep, unless three quarters of the limit are in use with what is asked for.
+//! 1. A member adds a reservation to its own counter before it checks the sum against the limit. So
+//!    of two members that want the same last bytes, at most one succeeds.
+//! 2. Cached bytes, which members hold for reuse, count as reserved and are at most a
+//!    [`CACHED_PART`] of the limit. So no one is refused because of the caches of others, unless
+//!    three quarters of the limit are in use with the new request.
 
-use super::words::Words;
+use super::atomics::SharedAtomics;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-/// The part of the limit that may be kept unused.
-const KEPT_PART: u64 = 4;
-/// How often to look again whether there is room: somebody who was refused may have asked at the same time.
+/// One part in this many of the limit may be cached.
+const CACHED_PART: u64 = 4;
+/// How often a reservation is tried: another one that failed at the same time counts until it is
+/// undone.
 const ATTEMPTS: u32 = 4;
 
-/// The words of a member.
-const TAKEN: usize = 0;
-const KEPT: usize = 1;
-/// Whether there is such a member.
-const IS_THERE: usize = 2;
-const WORDS: usize = 3;
+/// The counters of a member.
+const RESERVED: usize = 0;
+const CACHED: usize = 1;
+/// 1 if the member exists.
+const IS_MEMBER: usize = 2;
+const NUM_COUNTERS: usize = 3;
 
-/// A member's way to the budget. Clones are the same member.
+/// A member's access to the budget. Clones are the same member.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
-    words: Arc<Words>,
+    counters: Arc<SharedAtomics>,
     member: usize,
     limit: u64,
 }
@@ -38,73 +41,78 @@ impl Budget {
     /// A budget for one process alone.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn own(limit: u64) -> Self {
-        Budget { words: Arc::new(Words::own(WORDS)), member: 0, limit }
+        Budget { counters: Arc::new(SharedAtomics::local(NUM_COUNTERS)), member: 0, limit }
     }
 
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    fn word(&self, which: usize) -> &AtomicU64 {
-        &self.words[self.member * WORDS + which]
+    fn counter(&self, which: usize) -> &AtomicU64 {
+        &self.counters[self.member * NUM_COUNTERS + which]
     }
 
     fn sum(&self, which: usize) -> u64 {
-        self.words.iter().skip(which).step_by(WORDS).fold(0, |sum, word| sum.saturating_add(word.load(SeqCst)))
+        self.counters
+            .iter()
+            .skip(which)
+            .step_by(NUM_COUNTERS)
+            .fold(0, |sum, counter| sum.saturating_add(counter.load(SeqCst)))
     }
 
     fn add(&self, which: usize, bytes: u64, limit: u64) -> bool {
         (0..ATTEMPTS).any(|_| {
-            // SeqCst here and in `sum`: of two members that add at the same time, one at least sees the other's.
-            self.word(which).fetch_add(bytes, SeqCst);
+            // SeqCst here and in `sum`: of two members that add at the same time, one at least sees
+            // the other's.
+            self.counter(which).fetch_add(bytes, SeqCst);
             let fits = self.sum(which) <= limit;
             if !fits {
-                self.word(which).fetch_sub(bytes, SeqCst);
+                self.counter(which).fetch_sub(bytes, SeqCst);
                 std::thread::yield_now();
             }
             fits
         })
     }
 
-    /// Takes so many bytes, if there are as many.
-    pub(crate) fn take(&self, bytes: u64) -> bool {
-        bytes <= self.limit && self.add(TAKEN, bytes, self.limit)
+    /// Reserves this many bytes if the limit permits.
+    pub(crate) fn reserve(&self, bytes: u64) -> bool {
+        bytes <= self.limit && self.add(RESERVED, bytes, self.limit)
     }
 
-    /// Takes bytes that are in use already.
+    /// Adds bytes that are in use already, whatever the limit.
     pub(crate) fn charge(&self, bytes: u64) {
-        self.word(TAKEN).fetch_add(bytes, SeqCst);
+        self.counter(RESERVED).fetch_add(bytes, SeqCst);
     }
 
-    pub(crate) fn give_back(&self, bytes: u64) {
-        self.word(TAKEN).fetch_sub(bytes, SeqCst);
+    pub(crate) fn release(&self, bytes: u64) {
+        self.counter(RESERVED).fetch_sub(bytes, SeqCst);
     }
 
-    /// Whether so many of the bytes that were taken may be kept, unused.
-    pub(crate) fn keep(&self, bytes: u64) -> bool {
-        self.add(KEPT, bytes, self.limit / KEPT_PART)
+    /// Marks this many reserved bytes as cached, if the limit permits.
+    pub(crate) fn cache(&self, bytes: u64) -> bool {
+        self.add(CACHED, bytes, self.limit / CACHED_PART)
     }
 
-    /// Bytes that were kept are used again, or about to be given back.
-    pub(crate) fn no_longer_kept(&self, bytes: u64) {
-        self.word(KEPT).fetch_sub(bytes, SeqCst);
+    /// Cached bytes are in use again, or about to be released.
+    pub(crate) fn uncache(&self, bytes: u64) {
+        self.counter(CACHED).fetch_sub(bytes, SeqCst);
     }
 
-    /// What all members have taken together.
-    pub(crate) fn taken_bytes(&self) -> u64 {
-        self.sum(TAKEN)
+    /// The bytes that all members have reserved together.
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        self.sum(RESERVED)
     }
 
-    /// What this member has taken.
+    /// The bytes that this member has reserved.
     #[cfg(test)]
     pub(crate) fn own_bytes(&self) -> u64 {
-        self.word(TAKEN).load(SeqCst)
+        self.counter(RESERVED).load(SeqCst)
     }
 
-    /// What this member has taken and uses.
+    /// The bytes that this member has reserved and uses.
     #[cfg(test)]
     pub(crate) fn own_used_bytes(&self) -> u64 {
-        self.own_bytes() - self.word(KEPT).load(SeqCst)
+        self.own_bytes() - self.counter(CACHED).load(SeqCst)
     }
 }
 
@@ -113,18 +121,18 @@ pub(crate) use pool::{BudgetHandle, Member};
 
 #[cfg(all(target_os = "linux", not(miri)))]
 mod pool {
-    use super::{Budget, IS_THERE, KEPT, TAKEN, WORDS, Words};
+    use super::{Budget, CACHED, IS_MEMBER, NUM_COUNTERS, RESERVED, SharedAtomics};
     use ipc_channel::ipc::IpcSharedMemory;
     use serde::{Deserialize, Serialize};
     use std::sync::Arc;
     use std::sync::atomic::Ordering::SeqCst;
 
-    /// A place in the budget for another process, as the process that has made the budget sees it. When it goes, so must the other process
-    /// have: what that had taken is given back.
+    /// Another process in the budget, in the process that made the budget. Dropping it releases the
+    /// other process's reservations, so that process must have ended.
     #[derive(Debug)]
     pub(crate) struct Member(Budget);
 
-    /// A budget on its way to the process that is to be a member of it.
+    /// A budget on its way to its new member.
     #[derive(Debug, Serialize, Deserialize)]
     pub(crate) struct BudgetHandle {
         memory: IpcSharedMemory,
@@ -133,26 +141,29 @@ mod pool {
     }
 
     impl Budget {
-        /// A budget for this process and so many others. Where the system gives no shared memory there is a place for this one alone.
+        /// A budget for this process and `num_others` others. If the system refuses the shared
+        /// memory, it has room for this process alone.
         pub(crate) fn for_members(limit: u64, num_others: usize) -> Self {
-            let words = Words::shared((1 + num_others) * WORDS).unwrap_or_else(|| Words::own(WORDS));
-            words[IS_THERE].store(1, SeqCst);
-            Budget { words: Arc::new(words), member: 0, limit }
+            let counters = SharedAtomics::shared((1 + num_others) * NUM_COUNTERS)
+                .unwrap_or_else(|| SharedAtomics::local(NUM_COUNTERS));
+            counters[IS_MEMBER].store(1, SeqCst);
+            Budget { counters: Arc::new(counters), member: 0, limit }
         }
 
-        /// A new member, if there is a place, and what to send to it.
+        /// Adds a member, if there is room; also returns the handle to send to it.
         pub(crate) fn join(&self) -> Option<(Member, BudgetHandle)> {
-            let mut places = self.words.chunks_exact(WORDS);
-            let member = places.position(|words| words[IS_THERE].compare_exchange(0, 1, SeqCst, SeqCst).is_ok())?;
-            let joined = Member(Budget { words: Arc::clone(&self.words), member, limit: self.limit });
-            let handle = BudgetHandle { memory: self.words.memory()?, member, limit: self.limit };
+            let mut members = self.counters.chunks_exact(NUM_COUNTERS);
+            let member =
+                members.position(|counters| counters[IS_MEMBER].compare_exchange(0, 1, SeqCst, SeqCst).is_ok())?;
+            let joined = Member(Budget { counters: Arc::clone(&self.counters), member, limit: self.limit });
+            let handle = BudgetHandle { memory: self.counters.memory()?, member, limit: self.limit };
             Some((joined, handle))
         }
     }
 
     impl Drop for Member {
         fn drop(&mut self) {
-            [TAKEN, KEPT, IS_THERE].iter().for_each(|&which| self.0.word(which).store(0, SeqCst));
+            [RESERVED, CACHED, IS_MEMBER].iter().for_each(|&which| self.0.counter(which).store(0, SeqCst));
         }
     }
 
@@ -160,12 +171,12 @@ mod pool {
         /// The budget, in the process that the handle was sent to.
         ///
         /// # Errors
-        /// It has no such place.
+        /// The shared memory has no counters for this member.
         pub(crate) fn into_budget(self) -> Result<Budget, String> {
-            let words = Words::from_memory(self.memory);
-            match self.member < words.len() / WORDS {
-                true => Ok(Budget { words: Arc::new(words), member: self.member, limit: self.limit }),
-                false => Err("it has no place in the budget of shared memory".into()),
+            let counters = SharedAtomics::from_memory(self.memory);
+            match self.member < counters.len() / NUM_COUNTERS {
+                true => Ok(Budget { counters: Arc::new(counters), member: self.member, limit: self.limit }),
+                false => Err("the budget of shared memory has no room for this process".into()),
             }
         }
     }

@@ -1,18 +1,22 @@
-//! References to code that another process of the same executable can follow.
+//! References to code that another process of the same executable can resolve.
 //!
-//! What is referred to is a static, [`CodeDescriptor`]. A reference says in which module (the executable or a library) it lies, how far from the
-//! module's start, and what it is; all of that is checked before the reference is followed.
+//! A reference leads to a static, the [`CodeDescriptor`]. It names the module (the executable or a
+//! library), the static's offset in the module, and its signature; all of that is checked before
+//! the reference is resolved.
 //!
 //! # What the unsafe code rests on
 //!
-//! 1. Before anything is read at the address that a reference leads to, all of the struct lies in one readable segment of the module
-//!    that the reference names, at the alignment of the type.
-//! 2. Until it is known that the struct is there, only its magic number and the addresses of its functions are looked at, as integers,
-//!    and atomically, for the memory may be a variable of somebody else.
-//! 3. The functions are called only if the number is right and the addresses are those of code. The number has 128 bits, some of them
-//!    made from the version of this crate, so that in a program of the same executable it stands in a `CodeDescriptor` alone.
-//! 4. The reference is followed only if the struct says that its item is of the expected type, and if its two names have the hash that
-//!    the sender took from the original. Two types of one name do not lie at the same place of the same executable.
+//! 1. Before anything is read at the address of a reference, the whole struct lies in one readable
+//!    segment of the module that the reference names, at the alignment of the type.
+//! 2. Until the struct is known to be there, only its magic number and the addresses of its
+//!    functions are read, as integers and atomically, since the memory may be an unrelated
+//!    variable.
+//! 3. The functions are called only if the magic number is right and the addresses are addresses of
+//!    code. The number has 128 bits, some of them made from the version of this crate, so only a
+//!    `CodeDescriptor` has it in a program of the same executable.
+//! 4. A reference is resolved only if the struct names the expected type of its item, and if the
+//!    struct's two names have the hash that the sender took from the original. Two types of one
+//!    name do not lie at the same address of the same executable.
 
 #![cfg_attr(all(target_os = "linux", not(miri)), expect(unsafe_code, reason = "makes references from integers"))]
 
@@ -20,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::any::type_name;
 use std::fmt;
 
-/// A static that other processes may be pointed at.
+/// A static that other processes can refer to.
 #[repr(C)]
 #[derive(Debug)]
 pub struct CodeDescriptor<T: 'static> {
@@ -30,14 +34,15 @@ pub struct CodeDescriptor<T: 'static> {
     pub(crate) item: T,
 }
 
-/// No text, and none of it zero: says that a [`CodeDescriptor`] of this version of the crate begins here.
+/// Begins every [`CodeDescriptor`] of this version of the crate. It is no text, and none of its
+/// numbers is zero.
 const MAGIC: [u32; 4] = {
     let version = hash(&[env!("CARGO_PKG_VERSION")]);
     [0x9e1d_53a7, 0xd28b_f4c3, version as u32 | 1, (version >> 32) as u32 | 1]
 };
 
 impl<T> CodeDescriptor<T> {
-    /// `signature` tells statics of the same type apart.
+    /// `signature` distinguishes statics of the same type.
     pub(crate) const fn new(signature: fn() -> &'static str, item: T) -> Self {
         CodeDescriptor { magic: MAGIC, type_name: type_name::<T>, signature, item }
     }
@@ -47,18 +52,18 @@ impl<T> CodeDescriptor<T> {
     }
 }
 
-/// Where a [`CodeDescriptor`] static lies.
+/// A reference to a [`CodeDescriptor`] static.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct CodeRef {
     /// The path of a library; empty for the program.
     module: String,
-    /// From the module's base.
+    /// The distance from the module's base.
     offset: u64,
-    /// Of the signature and the name of the item's type.
+    /// The hash of the static's signature and the name of its item's type.
     signature: u64,
 }
 
-/// Why a reference cannot be made or followed.
+/// Why a reference cannot be made or resolved.
 #[derive(Clone, Debug)]
 pub(crate) struct CodeError(pub(crate) String);
 
@@ -70,7 +75,7 @@ impl fmt::Display for CodeError {
 
 impl std::error::Error for CodeError {}
 
-/// FNV-1a of the texts and of where they end.
+/// FNV-1a of the texts and their ends.
 const fn hash(texts: &[&str]) -> u64 {
     const PRIME: u64 = 0x0100_0000_01b3;
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -82,7 +87,7 @@ const fn hash(texts: &[&str]) -> u64 {
             hash = (hash ^ bytes[k] as u64).wrapping_mul(PRIME);
             k += 1;
         }
-        hash = (hash ^ 0xff).wrapping_mul(PRIME); // in no UTF-8
+        hash = (hash ^ 0xff).wrapping_mul(PRIME); // this byte occurs in no UTF-8
         i += 1;
     }
     hash
@@ -101,22 +106,24 @@ mod modules {
     use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
     impl CodeRef {
-        /// Says where `item` lies.
+        /// Makes a reference to `item`.
         ///
         /// # Errors
-        /// If it is not part of the program or of a library but was allocated.
+        /// `item` was allocated, so it is not part of the program or of a library.
         ///
         /// # Complexity
-        /// O(modules of the process); for what lies in a library, also the look-up of its path in the file system.
+        /// O(modules of the process); for an item of a library, also the lookup of its path in the
+        /// file system.
         pub(crate) fn to<T>(item: &'static CodeDescriptor<T>) -> Result<CodeRef, CodeError> {
             let start = std::ptr::from_ref(item) as usize;
             let range = start..start + size_of::<CodeDescriptor<T>>();
             let (base, path) = find(|module| {
                 let path = || if module.is_program() { PathBuf::new() } else { module.path() };
-                module.has(&range, Access::Read).then(|| (module.base(), path()))
+                module.contains(&range, Access::Read).then(|| (module.base(), path()))
             })
             .ok_or_else(|| CodeError(format!("`{}` lies in no module of this process", item.name())))?;
-            // The path may start at the directory that was the current one when the library was loaded.
+            // The path may be relative to the directory that was the current one when the library
+            // was loaded.
             let path = if path.as_os_str().is_empty() { path } else { path.canonicalize().unwrap_or(path) };
             let module = path.into_os_string().into_string().map_err(|path| {
                 CodeError(format!("the path of the library {path:?}, which has `{}`, is not UTF-8", item.name()))
@@ -124,17 +131,17 @@ mod modules {
             Ok(CodeRef { module, offset: (start - base) as u64, signature: signature_of::<T>(item.name()) })
         }
 
-        /// Follows the reference. A library that is not loaded yet is loaded.
+        /// Finds the static that the reference leads to. Loads its library if necessary.
         ///
         /// # Errors
-        /// If there is no such module, or nothing of that description at that place of it.
+        /// There is no such module, or it does not have such a static at the offset.
         pub(crate) fn resolve<T>(&self) -> Result<&'static CodeDescriptor<T>, CodeError> {
             let missing = |why: &str| CodeError(format!("{self} leads to no function of this process: {why}"));
             let size = size_of::<CodeDescriptor<T>>();
             let offset = usize::try_from(self.offset).map_err(|_| missing("the offset is too large"))?;
             let start_in = |module: &Module<'_>| {
                 let start = module.base().checked_add(offset)?;
-                start.checked_add(size).filter(|&end| module.has(&(start..end), Access::Read)).map(|_| start)
+                start.checked_add(size).filter(|&end| module.contains(&(start..end), Access::Read)).map(|_| start)
             };
             let found = match find(|module| self.is_in(module).then(|| start_in(module))) {
                 Some(found) => found,
@@ -148,11 +155,12 @@ mod modules {
             if !start.is_multiple_of(align_of::<CodeDescriptor<T>>()) {
                 return Err(missing("the offset is not aligned"));
             }
-            let described = start as *const CodeDescriptor<T>;
-            // SAFETY: all of the struct can be read, and is aligned (rule 1); integers of these sizes are read at once (rule 2).
+            let descriptor = start as *const CodeDescriptor<T>;
+            // SAFETY: the whole struct is readable and aligned (rule 1), and only integers are read
+            // from it, atomically (rule 2).
             let (magic, functions) = unsafe {
-                let magic = (&raw const (*described).magic).cast::<u32>().cast_mut();
-                let functions = [&raw const (*described).type_name, &raw const (*described).signature];
+                let magic = (&raw const (*descriptor).magic).cast::<u32>().cast_mut();
+                let functions = [&raw const (*descriptor).type_name, &raw const (*descriptor).signature];
                 (
                     [0, 1, 2, 3].map(|i| AtomicU32::from_ptr(magic.add(i)).load(Relaxed)),
                     functions.map(|function| AtomicUsize::from_ptr(function.cast::<usize>().cast_mut()).load(Relaxed)),
@@ -163,19 +171,21 @@ mod modules {
             }
             let is_code = |start: usize| {
                 let range = start..start.saturating_add(1);
-                find(|module| module.has(&range, Access::Execute).then_some(())).is_some()
+                find(|module| module.contains(&range, Access::Execute).then_some(())).is_some()
             };
             if !functions.into_iter().all(is_code) {
                 return Err(missing("its description is damaged"));
             }
-            // SAFETY: the number says that these are the functions of a `CodeDescriptor` (rule 3).
-            let (type_name, name) = unsafe { (((*described).type_name)(), ((*described).signature)()) };
+            // SAFETY: the magic number is right and the addresses are addresses of code, so these
+            // are the functions of a `CodeDescriptor` (rule 3).
+            let (type_name, name) = unsafe { (((*descriptor).type_name)(), ((*descriptor).signature)()) };
             if type_name != std::any::type_name::<T>() || signature_of::<T>(name) != self.signature {
                 return Err(missing(&format!("`{name}`, `{type_name}`, lies there; is this another executable?")));
             }
-            // SAFETY: the hash says that this is the static which the reference was made to (rule 4). Modules are not unloaded: of those
-            // that were there before, the program refers to its own, and what `load` loaded stays.
-            Ok(unsafe { &*described })
+            // SAFETY: the type's name and the hash match, so this is the static that the reference
+            // was made to (rule 4). Its module is not unloaded: it is the program, a library that
+            // the program uses, or one that `load` loaded for good.
+            Ok(unsafe { &*descriptor })
         }
 
         fn is_in(&self, module: &Module<'_>) -> bool {
@@ -189,19 +199,21 @@ mod modules {
         }
     }
 
-    /// For good: what is in it may be referred to from now on.
+    /// Loads a library for good, since references to its statics may exist from now on.
     fn load(path: &str) -> Result<(), String> {
-        // Else the loader would look for it in the folders of the system.
+        // The loader would search the folders of the system for a relative path.
         if !Path::new(path).is_absolute() {
             return Err("there is no such module".into());
         }
         let path = CString::new(path).map_err(|_| "its path has a zero in it".to_owned())?;
-        // SAFETY: a C string. The library was loaded by the process that made the reference, so its constructors are part of the program.
+        // SAFETY: the path is a C string. The process that made the reference had loaded the
+        // library, so running the library's constructors is something that this program does.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
         if !handle.is_null() {
             return Ok(());
         }
-        // SAFETY: what it returns is this thread's, until the next call of its kind.
+        // SAFETY: `dlerror` returns null or a C string of this thread that is valid until the next
+        // call of `dlerror`.
         let why = unsafe {
             let why = libc::dlerror();
             if why.is_null() { "no reason is given".into() } else { CStr::from_ptr(why).to_string_lossy().into_owned() }
@@ -213,13 +225,13 @@ mod modules {
 #[cfg(not(all(target_os = "linux", not(miri))))]
 impl CodeRef {
     /// # Errors
-    /// Always.
+    /// Always: the platform has no worker processes.
     pub(crate) fn to<T>(item: &'static CodeDescriptor<T>) -> Result<CodeRef, CodeError> {
         Err(unsupported(item.name()))
     }
 
     /// # Errors
-    /// Always.
+    /// Always: the platform has no worker processes.
     pub(crate) fn resolve<T>(&self) -> Result<&'static CodeDescriptor<T>, CodeError> {
         Err(unsupported(&self.to_string()))
     }
@@ -245,7 +257,7 @@ mod tests {
     static ONE: CodeDescriptor<u64> = CodeDescriptor::new(|| "one", 1);
     static TWO: CodeDescriptor<u64> = CodeDescriptor::new(|| "two", 2);
     static SMALL: CodeDescriptor<u8> = CodeDescriptor::new(|| "one", 3);
-    /// Outside the read-only segments.
+    /// It lies outside the read-only segments.
     static VARIABLE: CodeDescriptor<std::sync::atomic::AtomicU64> =
         CodeDescriptor::new(|| "variable", std::sync::atomic::AtomicU64::new(4));
 
@@ -261,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_leads_back() {
+    fn a_reference_resolves_to_its_static() {
         let back = CodeRef::to(&ONE).unwrap().resolve::<u64>().unwrap();
         assert!(std::ptr::eq(back, &ONE));
         assert_eq!((back.item, back.name()), (1, "one"));
@@ -279,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_crosses() {
+    fn a_reference_can_be_sent() {
         let bytes = postcard::to_stdvec(&CodeRef::to(&TWO).unwrap()).unwrap();
         assert!(bytes.len() < 20, "{} bytes", bytes.len());
         let back: CodeRef = postcard::from_bytes(&bytes).unwrap();
@@ -304,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_allocated_cannot_be_referred_to() {
+    fn an_allocated_item_cannot_be_referred_to() {
         let item = Box::leak(Box::new(CodeDescriptor::new(|| "leaked", 1_u8)));
         assert_eq!(CodeRef::to(item).unwrap_err().to_string(), "`leaked` lies in no module of this process");
     }
@@ -323,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_place_is_refused() {
+    fn a_wrong_offset_is_refused() {
         let one = CodeRef::to(&ONE).unwrap();
         let at = |offset| CodeRef { offset, ..one.clone() };
         assert!(error::<u64>(&at(one.offset + 1)).contains("not aligned"));
@@ -369,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_of_the_program_but_those_of_its_statics_is_refused() {
+    fn every_offset_in_the_program_except_those_of_its_statics_is_refused() {
         let one = CodeRef::to(&ONE).unwrap();
         let ends = (one.offset.saturating_sub(1 << 18), one.offset + (1 << 18));
         let found: Vec<u64> =

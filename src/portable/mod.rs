@@ -1,29 +1,33 @@
-//! HOW values and code cross to another process.
+//! How values and code reach another process.
 //!
-//! A value is [`Portable`] if it can be encoded and decoded. [`codec`] has the encodings; what is large lies in shared memory
-//! ([`region`]), and a [`SharedArray`](array::SharedArray) is mapped there, not copied. [`exchange`] keeps the books of who has which
-//! piece of shared memory, and [`budget`] those of how much there is. A function crosses as a reference to a static of the
-//! executable that both processes run ([`code`]).
+//! A value is [`Portable`] if it can be encoded and decoded. [`codec`] encodes values; large data
+//! lies in shared memory ([`region`]), where a [`SharedArray`](array::SharedArray) is mapped and
+//! not copied. [`exchange`] counts which process uses which piece of shared memory, and [`budget`]
+//! limits the total. A function is sent as a reference to a static of the executable that both
+//! processes run ([`code`]).
 //!
-//! Nothing here knows tasks, runs or workers.
+//! This module knows no tasks, runs or workers.
 
 pub(crate) mod array;
+pub(crate) mod atomics;
 pub(crate) mod budget;
 pub(crate) mod code;
 pub(crate) mod codec;
+mod error;
 pub(crate) mod exchange;
 #[cfg(all(target_os = "linux", not(miri)))]
 pub(crate) mod module;
 pub(crate) mod region;
-pub(crate) mod words;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A value that can be sent to another process: it can be encoded, decoded, and moved and shared between threads.
+/// A value that can be sent to another process: it can be encoded and decoded, and moved and shared
+/// between threads.
 ///
-/// Every type with these bounds has the trait; there is nothing to implement. [`delayed`](crate::delayed) asks for it, so that the
-/// executor of a graph can be changed by configuration alone; [`delayed_local`](crate::delayed_local) does not.
+/// Every type with these bounds has the trait, without an implementation.
+/// [`delayed`](crate::delayed) requires it, so that configuration alone can change the executor of
+/// a graph. [`delayed_local`](crate::delayed_local) does not require it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to another process",
     label = "not portable: cannot be encoded and decoded",
@@ -35,9 +39,10 @@ pub trait Portable: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Encodable + Send + Sync + 'static> Portable for T {}
 
-/// The part of [`Portable`] that is most often missing, as one trait, so that the compiler has one thing to say about it.
+/// The part of [`Portable`] that is most often missing, as one trait, so that the compiler has one
+/// message for it.
 ///
-/// It says the same as [`Portable`]: which of the two the compiler asks depends on what led to it.
+/// Its message repeats that of [`Portable`], since the compiler may report either of the two.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to another process",
     label = "not portable: cannot be encoded and decoded",
@@ -46,6 +51,6 @@ impl<T: Encodable + Send + Sync + 'static> Portable for T {}
 )]
 pub trait Encodable: Serialize + DeserializeOwned {}
 
-// Without this the compiler would say it in serde's words, once for each of the two, and not what else can be done.
+// Without this the compiler would report serde's two traits, and not the message above.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Encodable for T {}

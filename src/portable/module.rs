@@ -1,12 +1,13 @@
-//! The modules of this process: its program and the libraries that it has loaded, as the loader knows them.
+//! The modules of this process: its program and its loaded libraries, as the dynamic loader lists
+//! them.
 //!
 //! # What the unsafe code rests on
-//!
-//! 1. A [`Module`] lives only within the call that [`find`] makes, during which the loader keeps its lock and its list as they are.
-//! 2. The segments that the loader lists are mapped from their first byte to their last for as long as the module is loaded. A read of
-//!    the loader's own tables (the dynamic section and the strings) stays within a readable segment of their module, and these tables do
-//!    not change after loading.
-//! 3. Nothing else is read through this module; whether there is something of use at an address is for the caller to know.
+//! 1. A [`Module`] lives only within the call that [`find`] makes. During it the loader holds its
+//!    lock and keeps its list unchanged.
+//! 2. The segments that the loader lists are mapped completely for as long as the module is loaded.
+//!    A read of the loader's own tables (the dynamic section and the strings) stays within a
+//!    readable segment of their module, and these tables do not change after loading.
+//! 3. Nothing else is read here. Callers decide whether an address holds what they want.
 
 #![expect(unsafe_code, reason = "asks the loader, and reads its tables")]
 
@@ -16,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::slice;
 
-/// One module, for as long as the loader shows it.
+/// One module, during a call of [`find`].
 pub(crate) struct Module<'a> {
     info: &'a libc::dl_phdr_info,
     is_program: bool,
@@ -25,7 +26,7 @@ pub(crate) struct Module<'a> {
 /// An entry of a module's dynamic section.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Entry {
+struct DynamicEntry {
     tag: isize,
     value: usize,
 }
@@ -38,27 +39,30 @@ const DT_SONAME: isize = 14;
 const DT_INIT_ARRAY: isize = 25;
 const DT_INIT_ARRAYSZ: isize = 27;
 
-/// Shows the modules to `look`, the program first, until it returns something. A panic in `look` aborts.
-pub(crate) fn find<R>(mut look: impl FnMut(&Module<'_>) -> Option<R>) -> Option<R> {
-    struct Search<'s, R> {
-        look: &'s mut dyn FnMut(&Module<'_>) -> Option<R>,
-        seen: usize,
+/// Passes the modules to `inspect`, the program first, until it returns a result. A panic in
+/// `inspect` aborts.
+pub(crate) fn find<R>(mut inspect: impl FnMut(&Module<'_>) -> Option<R>) -> Option<R> {
+    struct ModuleSearch<'s, R> {
+        inspect: &'s mut dyn FnMut(&Module<'_>) -> Option<R>,
+        num_seen: usize,
         found: Option<R>,
     }
 
     unsafe extern "C" fn visit<R>(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
-        // SAFETY: the loader hands on the pointer that it was given below, to a value which nobody else uses during the call, and a
-        // description of a module that is valid until this returns.
-        let (search, info) = unsafe { (&mut *data.cast::<Search<'_, R>>(), &*info) };
+        // SAFETY: `data` is the pointer that the loader was given below, to a value that is used
+        // only here during the call; `info` describes a module and is valid until this function
+        // returns (rule 1).
+        let (search, info) = unsafe { (&mut *data.cast::<ModuleSearch<'_, R>>(), &*info) };
         // The manual of dl_iterate_phdr: the first object is the main program.
-        let module = Module { info, is_program: search.seen == 0 };
-        search.seen += 1;
-        search.found = (search.look)(&module);
+        let module = Module { info, is_program: search.num_seen == 0 };
+        search.num_seen += 1;
+        search.found = (search.inspect)(&module);
         c_int::from(search.found.is_some())
     }
 
-    let mut search = Search { look: &mut look, seen: 0, found: None };
-    // SAFETY: `visit` is of the expected type and gets its own data.
+    let mut search = ModuleSearch { inspect: &mut inspect, num_seen: 0, found: None };
+    // SAFETY: `visit` has the type that the loader expects, and casts `data` back to the type of
+    // `search`.
     unsafe { libc::dl_iterate_phdr(Some(visit::<R>), (&raw mut search).cast()) };
     search.found
 }
@@ -68,17 +72,18 @@ impl Module<'_> {
         self.is_program
     }
 
-    /// By how much the addresses in the module's file are moved.
+    /// The offset between the addresses in the module's file and those in memory.
     pub(crate) fn base(&self) -> usize {
         self.info.dlpi_addr as usize
     }
 
-    /// The path by which a library was loaded; of no use for the program.
+    /// The path by which a library was loaded; meaningless for the program.
     pub(crate) fn path(&self) -> PathBuf {
         if self.info.dlpi_name.is_null() {
             return PathBuf::new();
         }
-        // SAFETY: the loader's string.
+        // SAFETY: the loader's name is a C string that lives as long as its description of the
+        // module (rule 1).
         let name = unsafe { CStr::from_ptr(self.info.dlpi_name) };
         Path::new(OsStr::from_bytes(name.to_bytes())).to_path_buf()
     }
@@ -87,12 +92,13 @@ impl Module<'_> {
         if self.info.dlpi_phdr.is_null() {
             return &[];
         }
-        // SAFETY: the loader says that there are so many.
+        // SAFETY: the loader lists `dlpi_phnum` headers at this address, and they live as long as
+        // `info` (rule 1).
         unsafe { slice::from_raw_parts(self.info.dlpi_phdr, usize::from(self.info.dlpi_phnum)) }
     }
 
-    /// Whether one segment that may be `access`ed so has all of the range in it.
-    pub(crate) fn has(&self, range: &Range<usize>, access: Access) -> bool {
+    /// Whether the whole range lies within one segment that allows this access.
+    pub(crate) fn contains(&self, range: &Range<usize>, access: Access) -> bool {
         let flag = match access {
             Access::Read => libc::PF_R,
             Access::Execute => libc::PF_X,
@@ -104,19 +110,20 @@ impl Module<'_> {
         })
     }
 
-    /// The dynamic section; nothing for a static program.
-    fn dynamic(&self) -> &[Entry] {
+    /// The dynamic section; empty for a static program.
+    fn dynamic(&self) -> &[DynamicEntry] {
         let Some(header) = self.headers().iter().find(|header| header.p_type == libc::PT_DYNAMIC) else { return &[] };
         let start = self.base().wrapping_add(header.p_vaddr as usize);
         let Some(end) = start.checked_add(header.p_memsz as usize) else { return &[] };
-        if !self.has(&(start..end), Access::Read) || !start.is_multiple_of(align_of::<Entry>()) {
+        if !self.contains(&(start..end), Access::Read) || !start.is_multiple_of(align_of::<DynamicEntry>()) {
             return &[];
         }
-        // SAFETY: rule 2; any bytes are entries.
-        unsafe { slice::from_raw_parts(start as *const Entry, (end - start) / size_of::<Entry>()) }
+        // SAFETY: the section lies within a readable segment, which stays mapped while the module
+        // is loaded (rule 2); it is aligned, and any bytes are valid entries.
+        unsafe { slice::from_raw_parts(start as *const DynamicEntry, (end - start) / size_of::<DynamicEntry>()) }
     }
 
-    fn entries(&self) -> impl Iterator<Item = Entry> {
+    fn entries(&self) -> impl Iterator<Item = DynamicEntry> {
         self.dynamic().iter().copied().take_while(|entry| entry.tag != DT_NULL)
     }
 
@@ -124,17 +131,19 @@ impl Module<'_> {
         self.entries().find(|entry| entry.tag == tag).map(|entry| entry.value)
     }
 
-    /// Some loaders put the address in the place of the offset, others leave the section as it is in the file.
-    fn place(&self, value: usize, size: usize) -> Option<usize> {
+    /// The address that an entry means. Some loaders replace the offset in the file by the address,
+    /// others do not.
+    fn address_of(&self, value: usize, size: usize) -> Option<usize> {
         [value, self.base().wrapping_add(value)]
             .into_iter()
-            .find(|&start| start.checked_add(size).is_some_and(|end| self.has(&(start..end), Access::Read)))
+            .find(|&start| start.checked_add(size).is_some_and(|end| self.contains(&(start..end), Access::Read)))
     }
 
     fn strings(&self) -> &[u8] {
         let (Some(offset), Some(size)) = (self.entry(DT_STRTAB), self.entry(DT_STRSZ)) else { return &[] };
-        let Some(start) = self.place(offset, size) else { return &[] };
-        // SAFETY: rule 2.
+        let Some(start) = self.address_of(offset, size) else { return &[] };
+        // SAFETY: `address_of` found these bytes within a readable segment, which stays mapped and
+        // unchanged (rule 2).
         unsafe { slice::from_raw_parts(start as *const u8, size) }
     }
 
@@ -148,23 +157,24 @@ impl Module<'_> {
         self.entries().filter(|entry| entry.tag == DT_NEEDED).filter_map(|entry| self.string(entry.value))
     }
 
-    /// Whether a module that was linked with a library of this name means this one.
-    pub(crate) fn is_called(&self, name: &OsStr) -> bool {
+    /// Whether a module that was linked with a library of this name means this module.
+    pub(crate) fn has_name(&self, name: &OsStr) -> bool {
         let path = self.path();
         self.entry(DT_SONAME).and_then(|offset| self.string(offset)) == Some(name)
             || path.as_os_str() == name
             || path.file_name() == Some(name)
     }
 
-    /// Where the addresses of the module's constructors lie. `None` if they are not listed, as in a static program without relocation.
+    /// The table of the addresses of the module's constructors. `None` if the module has no such
+    /// table, as a static program without relocation.
     pub(crate) fn constructors(&self) -> Option<Range<usize>> {
         let (offset, size) = (self.entry(DT_INIT_ARRAY)?, self.entry(DT_INIT_ARRAYSZ)?);
-        let start = self.place(offset, size)?;
+        let start = self.address_of(offset, size)?;
         Some(start..start + size)
     }
 }
 
-/// What may be done with a segment.
+/// What a segment may be used for.
 #[derive(Clone, Copy)]
 pub(crate) enum Access {
     Read,
@@ -190,7 +200,7 @@ mod tests {
     #[test]
     fn the_program_has_its_statics_and_can_run_its_functions() {
         let program =
-            |access, range: Range<usize>| find(|module| module.has(&range, access).then(|| module.is_program()));
+            |access, range: Range<usize>| find(|module| module.contains(&range, access).then(|| module.is_program()));
         let code = the_program_has_its_statics_and_can_run_its_functions as fn() as usize;
         assert_eq!(program(Access::Read, range_of(&HERE)), Some(true));
         assert_eq!(program(Access::Execute, code..code + 1), Some(true));
@@ -198,22 +208,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allocated_lies_in_no_module() {
+    fn allocated_memory_lies_in_no_module() {
         let boxed = Box::new(7_u64);
-        assert!(find(|module| module.has(&range_of(&*boxed), Access::Read).then_some(())).is_none());
+        assert!(find(|module| module.contains(&range_of(&*boxed), Access::Read).then_some(())).is_none());
     }
 
     #[test]
     fn a_range_that_leaves_its_segment_is_not_in_it() {
         let start = &raw const HERE as usize;
-        assert!(find(|module| module.has(&(start..usize::MAX), Access::Read).then_some(())).is_none());
+        assert!(find(|module| module.contains(&(start..usize::MAX), Access::Read).then_some(())).is_none());
     }
 
     #[test]
     fn each_library_that_the_program_was_linked_with_is_loaded() {
         let needed = find(|program| Some(program.needed().map(OsStr::to_owned).collect::<Vec<_>>())).unwrap();
         for name in &needed {
-            assert!(find(|module| module.is_called(name).then_some(())).is_some(), "{name:?}");
+            assert!(find(|module| module.has_name(name).then_some(())).is_some(), "{name:?}");
         }
     }
 }

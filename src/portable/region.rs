@@ -1,29 +1,35 @@
-//! Shared memory, counted and used again.
+//! Shared memory, counted and reused.
 //!
-//! A [`Memory`] hands out [`RegionMut`]s to be filled. Frozen, one becomes a [`Region`]: bytes that nobody changes any more, cheap to clone,
-//! and named by a number that no other process gives out. Under a region lies a [`Segment`], the mapping itself. It outlives the region:
-//! when the region's last clone goes, the segment goes back to its home, to be used again while its pages are warm (the page faults of
-//! fresh shared memory are most of its cost). The home of a segment that was created here is the memory; of one that was received, the
-//! connection's [`Exchange`](super::exchange::Exchange).
+//! A [`Memory`] allocates [`RegionMut`]s to be filled. Frozen, one becomes a [`Region`]: immutable
+//! bytes, cheap to clone, with an id that no other process gives out. Under a region lies a
+//! [`Segment`], the mapping itself, which outlives the region. When the last clone of the region is
+//! dropped, the segment returns to its owner, to be reused while its pages are warm (most of the
+//! cost of fresh shared memory is page faults). The owner of a segment that was created here is the
+//! memory; the owner of a received one is the connection's [`Exchange`](super::exchange::Exchange).
 //!
 //! # What is always true
 //!
-//! 1. A segment that was created here is in one of three places: the free list of its memory, one `RegionMut`, or one frozen region with its
-//!    clones. Only a `RegionMut` writes, and there is one at a time.
-//! 2. A segment that was received is never written: its mapping is made read-only as soon as it arrives.
-//! 3. A frozen region has a clone in the exchange of each peer that uses it, until that peer has said that it no longer does. With 1, a
-//!    segment is written again only when no process reads it.
-//! 4. A segment's mapping is at least as long as its regions, starts at a page, and stays until the segment is dropped, which is not
-//!    before its last region.
+//! 1. A segment that was created here is in one of three places: the free list of its memory, one
+//!    `RegionMut`, or one frozen region with its clones. Only a `RegionMut` writes, and there is
+//!    one at a time.
+//! 2. A received segment is never written: its mapping becomes read-only as soon as it arrives.
+//! 3. The exchange of each peer that uses a frozen region holds a clone of it until the peer has
+//!    reported that it no longer uses the region. With rule 1, a segment is written again only when
+//!    no process reads it.
+//! 4. A segment's mapping is at least as long as its regions, starts at a page, and stays until the
+//!    segment is dropped. The segment outlives its last region.
+//! 5. The bytes of a mapping are initialized: fresh shared memory is zero.
 //!
-//! Rule 3 holds among processes that run this code. One that does not, or that a bug made write where it should not, can change what is in
-//! a region it created, as it can change everything else in the values that it sends.
+//! Rule 3 holds among processes that run this code. Another process, or one in which a bug writes
+//! to wrong addresses, can change the bytes of a region that it created, as it can change
+//! everything else in the values that it sends.
 
 #![expect(unsafe_code, reason = "memory that is written once and then shared")]
 
 use super::budget::Budget;
-use super::codec::CodecError;
+use super::error::CodecError;
 use super::exchange::Returns;
+use mapping::Mapping;
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cell::RefCell;
@@ -36,145 +42,55 @@ use std::slice;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-/// The pages of all systems on which this runs have this size or a multiple of it.
+#[cfg_attr(not(all(target_os = "linux", not(miri))), path = "region/local_mapping.rs")]
+mod mapping;
+
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) use mapping::file_size_limit;
+
+/// The page size of every supported system is this or a multiple of it.
 const PAGE: usize = 4096;
 
-#[cfg(all(target_os = "linux", not(miri)))]
-mod carrier {
-    //! Shared memory as ipc-channel carries it from one process to another.
-
-    use ipc_channel::ipc::IpcSharedMemory;
-    use rustix::process::{Resource, getrlimit};
-    use serde::{Deserialize, Serialize};
-    use std::ffi::c_void;
-    use std::panic::catch_unwind;
-
-    #[derive(Serialize, Deserialize)]
-    pub(super) struct Mapping(IpcSharedMemory);
-
-    /// Shared memory is a file, and who makes too large a one is not told but killed.
-    pub(crate) fn file_size_limit() -> Option<u64> {
-        getrlimit(Resource::Fsize).current
-    }
-
-    impl Mapping {
-        pub(super) fn allocate(len: usize) -> Result<Self, String> {
-            if let Some(limit) = file_size_limit().filter(|&limit| len as u64 > limit) {
-                return Err(format!(
-                    "the system gives no {len} bytes of shared memory, as files are limited to {limit} bytes (ulimit -f)"
-                ));
-            }
-            // It asserts that the system gives what it asks for.
-            catch_unwind(|| Mapping(IpcSharedMemory::from_byte(0, len))).map_err(|_| {
-                format!(
-                    "the system gives no {len} bytes of shared memory; each piece needs an open file, for which there is a limit (ulimit -n)"
-                )
-            })
-        }
-
-        /// Where the bytes start, and how many there are. What is done with the pointer is the caller's business from then on.
-        pub(super) fn bytes(&mut self) -> (*mut u8, usize) {
-            // SAFETY: the slice is turned into a pointer at once; nobody else has this mapping.
-            let bytes = unsafe { self.0.deref_mut() };
-            (bytes.as_mut_ptr(), bytes.len())
-        }
-
-        pub(super) fn make_read_only(&mut self) -> Result<(), String> {
-            let (start, len) = self.bytes();
-            if len == 0 {
-                return Ok(());
-            }
-            // SAFETY: these are the pages of a mapping that is ours, and nobody has a pointer to them yet.
-            unsafe { rustix::mm::mprotect(start.cast::<c_void>(), len, rustix::mm::MprotectFlags::READ) }
-                .map_err(|error| error.to_string())
-        }
-    }
-}
-
-#[cfg(all(target_os = "linux", not(miri)))]
-pub(crate) use carrier::file_size_limit;
-
-#[cfg(not(all(target_os = "linux", not(miri))))]
-mod carrier {
-    //! Memory of this process alone: where there are no worker processes, and under Miri.
-
-    use super::PAGE;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    const REFUSAL: &str = "shared memory cannot be sent on this platform";
-
-    #[derive(Clone, Copy)]
-    #[repr(C, align(4096))]
-    struct Page([u8; PAGE]);
-
-    pub(super) struct Mapping(Vec<Page>);
-
-    impl Mapping {
-        #[expect(clippy::unnecessary_wraps, reason = "the other carrier can fail")]
-        pub(super) fn allocate(len: usize) -> Result<Self, String> {
-            Ok(Mapping(vec![Page([0; PAGE]); len.div_ceil(PAGE)]))
-        }
-
-        pub(super) fn bytes(&mut self) -> (*mut u8, usize) {
-            (self.0.as_mut_ptr().cast(), self.0.len() * PAGE)
-        }
-
-        #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "as the other carrier")]
-        pub(super) fn make_read_only(&mut self) -> Result<(), String> {
-            Ok(())
-        }
-    }
-
-    impl Serialize for Mapping {
-        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-            Err(serde::ser::Error::custom(REFUSAL))
-        }
-    }
-
-    impl<'de> Deserialize<'de> for Mapping {
-        fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-            Err(serde::de::Error::custom(REFUSAL))
-        }
-    }
-}
-
-/// How many segments this process has let go: what an exchange looks at before it looks for those that are gone.
+/// How many segments this process has dropped. An exchange searches for dropped segments only if
+/// this has changed.
 static NUM_DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// A mapping with a name.
+/// A mapping with an id.
 pub(super) struct Segment {
     id: u64,
     start: NonNull<u8>,
     capacity: usize,
-    /// Only its destructor and its serialization are used from the outside.
-    mapping: carrier::Mapping,
-    /// Who gives back what it takes, if the process that made it is gone.
-    heir: OnceLock<Budget>,
+    /// Used only for its destructor and its serialization.
+    mapping: Mapping,
+    /// The budget that the segment is charged to since the process that made it is gone.
+    charged_to: OnceLock<Budget>,
 }
 
-// SAFETY: the bytes are written only through a `RegionMut`, which is exclusive (rule 1), and read only where nobody writes (rule 3);
-// the mapping itself can be sent and shared.
+// SAFETY: only a `RegionMut` writes the bytes, and it is exclusive (rule 1); the bytes are read
+// only while no `RegionMut` of the segment exists (rules 1 and 3). A mapping is bound to no thread.
 unsafe impl Send for Segment {}
-// SAFETY: as above.
+// SAFETY: as for `Send`; a shared segment gives access to the bytes only through the regions above
+// it.
 unsafe impl Sync for Segment {}
 
 impl Segment {
-    fn new(id: u64, mut mapping: carrier::Mapping) -> Result<Self, CodecError> {
+    fn new(id: u64, mut mapping: Mapping) -> Result<Self, CodecError> {
         let (start, capacity) = mapping.bytes();
         let start = NonNull::new(start).ok_or_else(|| CodecError::new("a region has no memory"))?;
-        Ok(Segment { id, start, capacity, mapping, heir: OnceLock::new() })
+        Ok(Segment { id, start, capacity, mapping, charged_to: OnceLock::new() })
     }
 
-    /// The process that made it is gone: from now on it counts as taken here.
-    pub(super) fn inherit(&self, budget: &Budget) {
-        if self.heir.set(budget.clone()).is_ok() {
+    /// Charges the segment to a budget of this process, since the process that made it is gone.
+    pub(super) fn charge_to(&self, budget: &Budget) {
+        if self.charged_to.set(budget.clone()).is_ok() {
             budget.charge(self.capacity as u64);
         }
     }
 
     /// How many segments have been dropped until now.
     pub(super) fn num_dropped() -> u64 {
-        // Pairs with the `Release` in `drop`: the weak references of those that are counted cannot be upgraded.
+        // Pairs with the `Release` in `drop`: the weak references to a counted segment cannot be
+        // upgraded.
         NUM_DROPPED.load(Ordering::Acquire)
     }
 }
@@ -182,8 +98,8 @@ impl Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         NUM_DROPPED.fetch_add(1, Ordering::Release);
-        if let Some(budget) = self.heir.get() {
-            budget.give_back(self.capacity as u64);
+        if let Some(budget) = self.charged_to.get() {
+            budget.release(self.capacity as u64);
         }
     }
 }
@@ -194,95 +110,94 @@ impl fmt::Debug for Segment {
     }
 }
 
-/// A segment on its way to a process that does not have it yet.
+/// A segment on its way to a process that has no mapping of it yet.
 ///
 /// Serialized within a message of ipc-channel, it becomes an open file of the receiver.
-pub(crate) enum Handle {
-    Sent(OwnMapping),
-    Received(ReceivedMapping),
+pub(crate) struct SegmentHandle(HandleState);
+
+enum HandleState {
+    /// The segment lies in this process.
+    Local(Arc<Segment>),
+    /// The mapping came with a message.
+    Received(Mapping),
 }
 
-/// A segment that is mapped here.
-pub(crate) struct OwnMapping(Arc<Segment>);
-
-/// A mapping that came with a message.
-pub(crate) struct ReceivedMapping(carrier::Mapping);
-
-impl Handle {
-    pub(super) fn of(region: &Region) -> Handle {
-        Handle::Sent(OwnMapping(Arc::clone(region.segment())))
+impl SegmentHandle {
+    pub(super) fn of(region: &Region) -> SegmentHandle {
+        SegmentHandle(HandleState::Local(Arc::clone(region.segment())))
     }
 
-    /// The segment, read-only, with the name that came along.
+    /// The segment with this id. If it came with a message, it is read-only.
     pub(super) fn into_segment(self, id: u64) -> Result<Arc<Segment>, CodecError> {
-        match self {
-            // It did not go through a message: both ends are in this process.
-            Handle::Sent(OwnMapping(segment)) => Ok(segment),
-            Handle::Received(ReceivedMapping(mut mapping)) => {
-                mapping
-                    .make_read_only()
-                    .map_err(|error| CodecError::new(format!("cannot protect a region: {error}")))?;
+        match self.0 {
+            // The handle went through no message: both ends of the connection are in this process.
+            HandleState::Local(segment) => Ok(segment),
+            HandleState::Received(mut mapping) => {
+                let protected = mapping.make_read_only();
+                protected.map_err(|error| CodecError::new(format!("cannot protect a region: {error}")))?;
                 Segment::new(id, mapping).map(Arc::new)
             }
         }
     }
 }
 
-impl fmt::Debug for Handle {
+impl fmt::Debug for SegmentHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Handle::Sent(_) => "Handle::Sent",
-            Handle::Received(_) => "Handle::Received",
+        f.write_str(match self.0 {
+            HandleState::Local(_) => "SegmentHandle::Local",
+            HandleState::Received(_) => "SegmentHandle::Received",
         })
     }
 }
 
-impl Serialize for Handle {
+impl Serialize for SegmentHandle {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Handle::Sent(OwnMapping(segment)) => segment.mapping.serialize(serializer),
-            Handle::Received(ReceivedMapping(mapping)) => mapping.serialize(serializer),
+        match &self.0 {
+            HandleState::Local(segment) => segment.mapping.serialize(serializer),
+            HandleState::Received(mapping) => mapping.serialize(serializer),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Handle {
+impl<'de> Deserialize<'de> for SegmentHandle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        carrier::Mapping::deserialize(deserializer).map(|mapping| Handle::Received(ReceivedMapping(mapping)))
+        Mapping::deserialize(deserializer).map(|mapping| SegmentHandle(HandleState::Received(mapping)))
     }
 }
 
-/// Bytes in shared memory that nobody changes any more.
+/// Immutable bytes in shared memory.
 #[derive(Clone)]
-pub(crate) struct Region(Arc<Frozen>);
+pub(crate) struct Region(Arc<RegionInner>);
 
-/// A region, for who does not keep it.
+/// A reference to a region that does not keep it alive.
 #[derive(Clone, Debug)]
-pub(super) struct WeakRegion(Weak<Frozen>);
+pub(super) struct WeakRegion(Weak<RegionInner>);
 
-struct Frozen {
+struct RegionInner {
     segment: Arc<Segment>,
     len: usize,
-    home: Home,
+    owner: Owner,
 }
 
-/// Who is told when a region is gone.
-enum Home {
-    Memory(Arc<Store>),
-    /// The peer has sent this region so often; the region that it goes back on, if it was ours.
+/// Gets a region's segment back when the region's last clone is dropped.
+enum Owner {
+    Memory(Arc<MemoryInner>),
     Exchange {
         returns: Arc<Returns>,
+        /// How often the peer has sent this region.
         num_uses: AtomicU32,
+        /// The region of this process that the peer has sent back.
         original: Option<Region>,
     },
 }
 
-impl Drop for Frozen {
+impl Drop for RegionInner {
     fn drop(&mut self) {
-        match &self.home {
-            Home::Memory(store) => store.take_back(Arc::clone(&self.segment)),
-            Home::Exchange { returns, num_uses, .. } => {
-                // Nobody else has it any more; `Arc` has seen to the order.
+        match &self.owner {
+            Owner::Memory(memory) => memory.recycle(Arc::clone(&self.segment)),
+            Owner::Exchange { returns, num_uses, .. } => {
+                // Relaxed: this was the last clone, and `Arc` orders the drops of the others before
+                // it.
                 returns.add(self.segment.id, num_uses.load(Ordering::Relaxed));
             }
         }
@@ -290,7 +205,7 @@ impl Drop for Frozen {
 }
 
 impl Region {
-    /// A region that a peer has sent for the first time, or again after it was returned.
+    /// A region that a peer has sent for the first time, or again after this process returned it.
     pub(super) fn received(
         segment: Arc<Segment>,
         len: usize,
@@ -299,22 +214,23 @@ impl Region {
     ) -> Result<Region, CodecError> {
         if len > segment.capacity {
             return Err(CodecError::new(format!(
-                "region {} is said to have {len} bytes and has {}",
+                "region {} is announced with {len} bytes and has {}",
                 segment.id, segment.capacity
             )));
         }
-        let home = Home::Exchange { returns, num_uses: AtomicU32::new(1), original };
-        Ok(Region(Arc::new(Frozen { segment, len, home })))
+        let owner = Owner::Exchange { returns, num_uses: AtomicU32::new(1), original };
+        Ok(Region(Arc::new(RegionInner { segment, len, owner })))
     }
 
-    /// Notes that the peer has sent it once more.
-    pub(super) fn use_again(&self) {
-        if let Home::Exchange { num_uses, .. } = &self.0.home {
+    /// Counts that the peer has sent the region once more.
+    pub(super) fn add_use(&self) {
+        if let Owner::Exchange { num_uses, .. } = &self.0.owner {
             num_uses.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The number of the segment below: in all processes that exchange regions, no two that exist at the same time have the same.
+    /// The id of the segment. No two segments that exist at the same time, in all processes that
+    /// exchange regions, have the same.
     pub(crate) fn id(&self) -> u64 {
         self.0.segment.id
     }
@@ -323,21 +239,22 @@ impl Region {
         &self.0.segment
     }
 
-    /// Whether it came through the exchange that these returns are of; also if it has been elsewhere since and is back.
+    /// Whether the region came through the exchange with these returns, even if it was sent
+    /// elsewhere and came back since.
     pub(super) fn came_through(&self, own: &Arc<Returns>) -> bool {
-        match &self.0.home {
-            Home::Memory(_) => false,
-            Home::Exchange { returns, original, .. } => {
+        match &self.0.owner {
+            Owner::Memory(_) => false,
+            Owner::Exchange { returns, original, .. } => {
                 Arc::ptr_eq(returns, own) || original.as_ref().is_some_and(|original| original.came_through(own))
             }
         }
     }
 
-    /// Whether it was made in this process.
+    /// Whether the region was made in this process.
     pub(super) fn is_own(&self) -> bool {
-        match &self.0.home {
-            Home::Memory(_) => true,
-            Home::Exchange { original, .. } => original.as_ref().is_some_and(Region::is_own),
+        match &self.0.owner {
+            Owner::Memory(_) => true,
+            Owner::Exchange { original, .. } => original.as_ref().is_some_and(Region::is_own),
         }
     }
 
@@ -357,8 +274,10 @@ impl Deref for Region {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let Frozen { segment, len, .. } = &*self.0;
-        // SAFETY: `len` is at most the capacity, the mapping stays as long as the segment, which we hold, and nobody writes (rules 1 to 4).
+        let RegionInner { segment, len, .. } = &*self.0;
+        // SAFETY: `len` is at most the capacity, and the mapping stays as long as the segment,
+        // which `self` holds (rule 4). The bytes are initialized (rule 5). No `RegionMut` of the
+        // segment exists while a region of it does (rules 1 to 3).
         unsafe { slice::from_raw_parts(segment.start.as_ptr(), *len) }
     }
 }
@@ -369,23 +288,23 @@ impl fmt::Debug for Region {
     }
 }
 
-/// Bytes in shared memory that only the owner sees. At first they are whatever was there before.
+/// Bytes in shared memory with one owner. Their first contents are arbitrary.
 pub(crate) struct RegionMut {
-    /// `None` once it is frozen.
+    /// `None` after the region was frozen.
     segment: Option<Arc<Segment>>,
     len: usize,
-    store: Arc<Store>,
+    memory: Arc<MemoryInner>,
 }
 
 impl RegionMut {
-    /// From now on the bytes are read only, by anyone.
+    /// Makes the bytes immutable and shareable.
     pub(crate) fn freeze(mut self) -> Region {
-        let segment = self.segment.take().expect("it is frozen once");
-        Region(Arc::new(Frozen { segment, len: self.len, home: Home::Memory(Arc::clone(&self.store)) }))
+        let segment = self.segment.take().expect("a region is frozen once");
+        Region(Arc::new(RegionInner { segment, len: self.len, owner: Owner::Memory(Arc::clone(&self.memory)) }))
     }
 
     fn start(&self) -> *mut u8 {
-        self.segment.as_ref().expect("it is not frozen").start.as_ptr()
+        self.segment.as_ref().expect("the region is not frozen").start.as_ptr()
     }
 }
 
@@ -393,15 +312,17 @@ impl Deref for RegionMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: as for `Region`; the only one who may write is `self`, which is borrowed.
+        // SAFETY: as for `Region` (rules 4 and 5); only `self` may write (rule 1), and it is
+        // borrowed.
         unsafe { slice::from_raw_parts(self.start(), self.len) }
     }
 }
 
 impl DerefMut for RegionMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the bytes are initialized, there are as many, and by rule 1 nobody else has the segment: it came out of the free list,
-        // or was made for this.
+        // SAFETY: the mapping has at least `len` bytes (rule 4), they are initialized (rule 5), and
+        // no one else uses the segment: it came out of the free list or was made for `self` (rule
+        // 1).
         unsafe { slice::from_raw_parts_mut(self.start(), self.len) }
     }
 }
@@ -409,7 +330,7 @@ impl DerefMut for RegionMut {
 impl Drop for RegionMut {
     fn drop(&mut self) {
         if let Some(segment) = self.segment.take() {
-            self.store.take_back(segment);
+            self.memory.recycle(segment);
         }
     }
 }
@@ -420,27 +341,27 @@ impl fmt::Debug for RegionMut {
     }
 }
 
-/// Where regions come from. Clones are the same memory.
+/// Allocates regions within a budget. Clones are the same memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory(Arc<Store>);
+pub(crate) struct Memory(Arc<MemoryInner>);
 
-pub(super) struct Store {
+pub(super) struct MemoryInner {
     origin: u32,
     budget: Budget,
-    state: Mutex<State>,
+    state: Mutex<MemoryState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct MemoryState {
     num_made: u32,
-    /// Segments that nobody uses, by capacity.
+    /// Unused segments, by capacity.
     free: BTreeMap<usize, Vec<Arc<Segment>>>,
-    /// Nothing will be allocated any more, so segments are not kept.
+    /// No more regions will be allocated, so returned segments are freed at once.
     is_closed: bool,
 }
 
-impl State {
-    /// The smallest free segment that is large enough and not much too large.
+impl MemoryState {
+    /// Takes the smallest free segment that is large enough and not much too large.
     fn reuse(&mut self, capacity: usize) -> Option<Arc<Segment>> {
         let (&found, segments) = self.free.range_mut(capacity..=capacity.saturating_add(capacity / 2)).next()?;
         let segment = segments.pop()?;
@@ -450,7 +371,7 @@ impl State {
         Some(segment)
     }
 
-    /// The largest free segment.
+    /// Takes the largest free segment.
     fn evict(&mut self) -> Option<Arc<Segment>> {
         let mut entry = self.free.last_entry()?;
         let segment = entry.get_mut().pop()?;
@@ -461,50 +382,54 @@ impl State {
     }
 }
 
-impl Store {
-    fn take_back(&self, segment: Arc<Segment>) {
+impl MemoryInner {
+    fn recycle(&self, segment: Arc<Segment>) {
         let bytes = segment.capacity as u64;
         let mut state = self.state.lock();
-        if !state.is_closed && self.budget.keep(bytes) {
+        if !state.is_closed && self.budget.cache(bytes) {
             state.free.entry(segment.capacity).or_default().push(segment);
             return;
         }
         drop(state);
         drop(segment);
-        self.budget.give_back(bytes);
+        self.budget.release(bytes);
     }
 
-    /// Takes the largest free segment out of the list.
-    fn evict(&self, state: &mut State) -> Option<Arc<Segment>> {
+    /// Takes the largest free segment. It still counts as reserved.
+    fn evict(&self, state: &mut MemoryState) -> Option<Arc<Segment>> {
         let segment = state.evict()?;
-        self.budget.no_longer_kept(segment.capacity as u64);
+        self.budget.uncache(segment.capacity as u64);
         Some(segment)
     }
 
-    fn give_back(&self, segments: Vec<Arc<Segment>>) {
+    fn free(&self, segments: Vec<Arc<Segment>>) {
         let bytes = segments.iter().map(|segment| segment.capacity as u64).sum();
         drop(segments);
-        self.budget.give_back(bytes);
+        self.budget.release(bytes);
     }
 }
 
-impl fmt::Debug for Store {
+impl fmt::Debug for MemoryInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("origin", &self.origin).field("budget", &self.budget).finish_non_exhaustive()
+        f.debug_struct("MemoryInner")
+            .field("origin", &self.origin)
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
     }
 }
 
-/// The capacity for a length: whole pages, and few different ones, at most an eighth too large.
+/// The capacity for a length: a multiple of the page size, one of few different sizes, and at most
+/// an eighth too large.
 fn capacity_for(len: usize) -> Option<usize> {
     let step = (len.checked_next_power_of_two()? / 16).max(PAGE);
     len.max(1).checked_next_multiple_of(step)
 }
 
 impl Memory {
-    /// `origin` is part of the regions' ids and has to be another in each process that exchanges regions. The budget is for what is used
-    /// and what is kept to be used again together.
+    /// `origin` is part of the regions' ids and differs between the processes that exchange
+    /// regions. The budget covers the segments in use and the free ones together.
     pub(crate) fn within(origin: u32, budget: Budget) -> Self {
-        Memory(Arc::new(Store { origin, budget, state: Mutex::default() }))
+        Memory(Arc::new(MemoryInner { origin, budget, state: Mutex::default() }))
     }
 
     #[cfg(any(test, fuzzing))]
@@ -516,49 +441,50 @@ impl Memory {
         &self.0.budget
     }
 
-    /// Room for so many bytes.
+    /// Allocates a region of this many bytes.
     ///
     /// # Errors
-    /// The limit would be exceeded, or the system gives no more.
+    /// The limit would be exceeded, or the system refuses the memory.
     pub(crate) fn allocate(&self, len: usize) -> Result<RegionMut, CodecError> {
-        let Store { origin, budget, state } = &*self.0;
+        let MemoryInner { origin, budget, state } = &*self.0;
         let refuse = || {
             CodecError::new(format!(
                 "a value needs {len} bytes of shared memory, and of {} bytes {} are used, by all processes of the executor together; raise \
                  processes.shared_memory_limit",
                 budget.limit(),
-                budget.taken_bytes()
+                budget.reserved_bytes()
             ))
         };
         let capacity = capacity_for(len).ok_or_else(refuse)?;
         let number = {
             let mut state = state.lock();
             if let Some(segment) = state.reuse(capacity) {
-                budget.no_longer_kept(segment.capacity as u64);
-                return Ok(RegionMut { segment: Some(segment), len, store: Arc::clone(&self.0) });
+                budget.uncache(segment.capacity as u64);
+                return Ok(RegionMut { segment: Some(segment), len, memory: Arc::clone(&self.0) });
             }
             let number = state.num_made;
-            state.num_made = number.checked_add(1).ok_or_else(|| CodecError::new("there were too many regions"))?;
+            state.num_made =
+                number.checked_add(1).ok_or_else(|| CodecError::new("the process has made too many regions"))?;
             number
         };
-        while !budget.take(capacity as u64) {
-            // What the system does about it takes longer than a lock should be held.
+        while !budget.reserve(capacity as u64) {
+            // The system call takes longer than a lock should be held, so the segment is freed
+            // outside it.
             let evicted = self.0.evict(&mut state.lock());
-            self.0.give_back(vec![evicted.ok_or_else(refuse)?]);
+            self.0.free(vec![evicted.ok_or_else(refuse)?]);
         }
         let id = u64::from(*origin) << 32 | u64::from(number);
-        let make = || {
-            carrier::Mapping::allocate(capacity).map_err(CodecError::new).and_then(|mapping| Segment::new(id, mapping))
-        };
+        let make =
+            || Mapping::allocate(capacity).map_err(CodecError::new).and_then(|mapping| Segment::new(id, mapping));
         let made = make().or_else(|_| {
-            // What is kept holds open files.
+            // Free segments hold open files, and there may be too many.
             self.trim();
             make()
         });
         match made {
-            Ok(segment) => Ok(RegionMut { segment: Some(Arc::new(segment)), len, store: Arc::clone(&self.0) }),
+            Ok(segment) => Ok(RegionMut { segment: Some(Arc::new(segment)), len, memory: Arc::clone(&self.0) }),
             Err(error) => {
-                budget.give_back(capacity as u64);
+                budget.release(capacity as u64);
                 Err(error)
             }
         }
@@ -571,26 +497,27 @@ impl Memory {
     }
 
     #[cfg(test)]
-    /// How many bytes are in use or kept to be used again.
+    /// How many bytes are in use or free for reuse.
     pub(crate) fn total_bytes(&self) -> u64 {
         self.0.budget.own_bytes()
     }
 
-    /// Gives back to the system what is not in use.
+    /// Returns the free segments to the system.
     pub(crate) fn trim(&self) {
         let mut state = self.0.state.lock();
         let freed = std::iter::from_fn(|| self.0.evict(&mut state)).collect();
         drop(state);
-        self.0.give_back(freed);
+        self.0.free(freed);
     }
 
-    /// Gives back to the system what is not in use, and all else as soon as it is not used any more.
+    /// Returns the free segments to the system, and every other segment as soon as it is no longer
+    /// used.
     pub(crate) fn close(&self) {
         self.0.state.lock().is_closed = true;
         self.trim();
     }
 
-    /// Makes this the memory where arrays of this thread are made, until the guard is dropped.
+    /// Lets the arrays of this thread be made in this memory until the guard is dropped.
     pub(crate) fn enter(&self) -> EnteredMemory {
         EnteredMemory { before: CURRENT.replace(Some(self.clone())), _thread: PhantomData }
     }
@@ -605,18 +532,18 @@ thread_local! {
     static CURRENT: RefCell<Option<Memory>> = const { RefCell::new(None) };
 }
 
-/// While it lives, the thread that made it makes its arrays in a memory.
+/// While the guard lives, its thread makes arrays in a memory.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct EnteredMemory {
     before: Option<Memory>,
-    /// It belongs to the thread that made it.
+    /// Keeps the guard on its thread.
     _thread: PhantomData<*const ()>,
 }
 
 impl Drop for EnteredMemory {
     fn drop(&mut self) {
-        let _left = CURRENT.replace(self.before.take());
+        let _entered = CURRENT.replace(self.before.take());
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a worker is busy with, written where the parent can read it when the worker is dead.
 
-use crate::portable::words::Words;
+use crate::portable::atomics::SharedAtomics;
 use ipc_channel::ipc::IpcSharedMemory;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ pub(super) enum Phase {
 
 /// A word for each thread of a worker.
 #[derive(Debug)]
-pub(super) struct Activity(Words);
+pub(super) struct Activity(SharedAtomics);
 
 /// In the place of a call: the results of all have been sent.
 const SENT: u32 = (1 << 31) - 1;
@@ -26,14 +26,14 @@ const STRIDE: usize = 64 / size_of::<AtomicU64>();
 impl Activity {
     /// A page, and what to send to the worker; `None` if the system gives no memory.
     pub(super) fn new(num_threads: usize) -> Option<(Activity, IpcSharedMemory)> {
-        let words = Words::shared(num_threads * STRIDE)?;
+        let words = SharedAtomics::shared(num_threads * STRIDE)?;
         let memory = words.memory()?;
         Some((Activity(words), memory))
     }
 
     /// The page in the worker.
     pub(super) fn received(memory: IpcSharedMemory) -> Self {
-        Activity(Words::from_memory(memory))
+        Activity(SharedAtomics::from_memory(memory))
     }
 
     fn word(&self, thread: usize) -> &AtomicU64 {

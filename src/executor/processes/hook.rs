@@ -164,7 +164,7 @@ impl Home {
         let hook = anchor();
         let found = find(|module| {
             let path = || if module.is_program() { program() } else { module.path() };
-            module.has(&(hook..hook + 1), Access::Read).then(|| (module.is_program(), module.base(), path()))
+            module.contains(&(hook..hook + 1), Access::Read).then(|| (module.is_program(), module.base(), path()))
         });
         let Some((is_program, base, path)) = found else {
             return Home { path: "no module that the loader knows".into(), id: 0, is_linked: false };
@@ -365,7 +365,7 @@ fn linked_with(base: usize) -> Option<Vec<Linked>> {
     wanted.dedup();
     let _: Option<()> = find(|module| {
         if let Some(seen) = all.iter_mut().find(|seen| seen.linked.base == module.base()) {
-            seen.names = wanted.iter().filter(|name| module.is_called(name)).cloned().collect();
+            seen.names = wanted.iter().filter(|name| module.has_name(name)).cloned().collect();
         }
         None
     });
@@ -397,7 +397,7 @@ fn linked_with(base: usize) -> Option<Vec<Linked>> {
 /// Runs the functions before `main` that have not run yet, as far as they are known.
 fn run_constructors(call: &MainArguments) {
     let hook = anchor();
-    let base = find(|module| module.has(&(hook..hook + 1), Access::Read).then(|| module.base()));
+    let base = find(|module| module.contains(&(hook..hook + 1), Access::Read).then(|| module.base()));
     let Some(modules) = base.and_then(linked_with) else { return };
     for (i, module) in modules.iter().enumerate() {
         let Some(list) = module.constructors.clone().or_else(|| constructors_of_static_program(module)) else {
@@ -465,7 +465,7 @@ mod tests {
         assert!(linked_with(program).is_some_and(|modules| matches!(&modules[..], [module] if module.is_program)));
         assert!(linked_with(1).is_none());
         // Of a static program there is no more to see.
-        let Some(library) = find(|module| module.is_called("libc.so.6".as_ref()).then(|| module.base())) else {
+        let Some(library) = find(|module| module.has_name("libc.so.6".as_ref()).then(|| module.base())) else {
             return;
         };
         let modules = linked_with(library).unwrap();

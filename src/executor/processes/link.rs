@@ -8,7 +8,7 @@ use super::protocol::{CallWriter, Encoding, ResourceUpdate, ToParent, ToWorker};
 use super::signals::with_signals_blocked;
 use crate::portable::codec::CodecError;
 use crate::portable::exchange::{Exchange, MAX_HANDLES, RegionRef};
-use crate::portable::region::{Handle, Region};
+use crate::portable::region::{Region, SegmentHandle};
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use ipc_channel::{IpcError, TryRecvError};
 use serde::{Deserialize, Serialize};
@@ -127,7 +127,7 @@ pub(super) struct Outgoing<M> {
     to: IpcSender<M>,
     /// Regions of the message that is being written.
     offered: HashMap<u64, RegionRef>,
-    attached: Vec<(RegionRef, Handle)>,
+    attached: Vec<(RegionRef, SegmentHandle)>,
 }
 
 impl<M> fmt::Debug for Outgoing<M> {

@@ -50,7 +50,7 @@ use crate::portable::budget::BudgetHandle;
 use crate::portable::code::CodeRef;
 use crate::portable::codec::Codec;
 use crate::portable::exchange::RegionRef;
-use crate::portable::region::{Handle, file_size_limit};
+use crate::portable::region::{SegmentHandle, file_size_limit};
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
 
@@ -155,7 +155,7 @@ pub(super) enum ToParent {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct ResourceUpdate {
     /// Regions that the other side has not seen yet.
-    pub(super) attached: Vec<(RegionRef, Handle)>,
+    pub(super) attached: Vec<(RegionRef, SegmentHandle)>,
     /// Uses of the other side's regions that have ended here, with their number.
     pub(super) released: Vec<(u64, u32)>,
     /// Regions that will not be used again.

@@ -287,7 +287,7 @@ impl Slot {
         let host = Arc::clone(&link.host);
         let exchange = link.retire_worker(&self.core);
         host.leave();
-        exchange.inherit(self.core.memory.budget());
+        exchange.charge_received_to(self.core.memory.budget());
         // What it had is taken by who looks first, perhaps by this slot.
         self.core.is_engaged(self.index, false);
         self.core.announce(1);
@@ -301,7 +301,7 @@ impl Slot {
         let host = Arc::clone(&link.host);
         let exchange = link.close();
         host.leave();
-        exchange.inherit(self.core.memory.budget());
+        exchange.charge_received_to(self.core.memory.budget());
     }
 }
 
@@ -547,7 +547,7 @@ impl Link {
     /// Whether there is something that a worker that has been idle for long may let go of. When there will be, its slot is woken.
     fn has_stale_files(&self, core: &Arc<Core>) -> bool {
         let (weak, worker) = (Arc::downgrade(core), self.host.number());
-        self.exchange.ring_for_next(move || {
+        self.exchange.on_next_release(move || {
             if let Some(core) = weak.upgrade() {
                 core.wake_slots_of(worker);
             }

@@ -1,12 +1,12 @@
-//! To and from the arrays of the `ndarray` crate.
+//! Conversions to and from the arrays of the `ndarray` crate.
 
 use super::SharedArray;
 use bytemuck::Pod;
 use ndarray::{Array, ArrayView, Dimension, ShapeError, StrideShape};
 
-/// With the feature `ndarray`.
+/// Available with the feature `ndarray`.
 impl<T: Pod> SharedArray<T> {
-    /// A view of the elements in this shape, without a copy.
+    /// Views the elements in this shape, without a copy.
     ///
     /// # Examples
     /// ```
@@ -25,7 +25,8 @@ impl<T: Pod> SharedArray<T> {
         ArrayView::from_shape(shape, self)
     }
 
-    /// The elements as an array of this shape: without a copy where [`SharedArray::into_vec`] needs none.
+    /// Converts the elements into an array of this shape, without a copy if
+    /// [`SharedArray::into_vec`] needs none.
     ///
     /// # Examples
     /// ```
@@ -46,7 +47,8 @@ impl<T: Pod> SharedArray<T> {
 }
 
 impl<T: Pod, D: Dimension> From<Array<T, D>> for SharedArray<T> {
-    /// The elements row by row (the last index runs first): as they lie, if they lie like that and fill their vector, else copied.
+    /// Takes the elements row by row (the last index runs first). They are copied unless they lie
+    /// in this order and fill their vector.
     fn from(array: Array<T, D>) -> Self {
         let len = array.len();
         if !array.is_standard_layout() {
@@ -65,7 +67,7 @@ mod tests {
     use ndarray::{Array1, Array2, ArrayD, Axis, Slice};
 
     #[test]
-    fn an_array_in_standard_layout_is_taken_as_it_lies_and_any_other_is_put_in_order() {
+    fn an_array_in_standard_layout_is_taken_without_a_copy_and_any_other_is_put_in_order() {
         let table = Array2::from_shape_fn((30, 40), |(row, column)| (row * 100 + column) as u32);
         let place = table.as_ptr();
         let shared = SharedArray::from(table.clone().into_dyn());

@@ -17,7 +17,7 @@ fn a_large_array_goes_to_a_region_and_comes_back_as_a_mapping() {
         let large: SharedArray<f64> = (0..LARGE as u32).map(f64::from).collect();
         let mut encoder = Encoder::new(codec, Some(&memory));
         encoder.write(&(&small, vec![Some(&large), None, Some(&large)], "text")).unwrap();
-        // The second time there is no second copy.
+        // The same array again makes no second copy.
         let ids = encoder.regions().iter().map(Region::id).collect::<Vec<_>>();
         assert!(ids.len() == 2 && ids[0] == ids[1]);
         let (bytes, regions) = encoder.finish();
@@ -28,12 +28,13 @@ fn a_large_array_goes_to_a_region_and_comes_back_as_a_mapping() {
         let back = list.into_iter().flatten().next_back().unwrap();
         assert_eq!(back.as_ptr().addr(), regions[0].as_ptr().addr());
         assert!(is_shared(&back) && !is_shared(&small_back));
-        // What lies in a region is sent on as it is.
+        // An array that lies in a region is sent on without a copy.
         let mut encoder = Encoder::new(codec, Some(&memory));
         encoder.write(&back).unwrap();
         assert_eq!(encoder.regions()[0].id(), ids[0]);
         let (again, _) = encoder.finish();
-        // The decoded array keeps its region; and one of another type or without the region is refused.
+        // The decoded array keeps its region. Decoding without the region or as another type is
+        // refused.
         assert!(Decoder::new(codec, &again, &[]).read::<SharedArray<f64>>().is_err());
         let short = [memory.allocate(LARGE * 8 - 1).unwrap().freeze()];
         assert!(Decoder::new(codec, &again, &short).read::<SharedArray<f64>>().is_err());
@@ -46,7 +47,7 @@ fn a_large_array_goes_to_a_region_and_comes_back_as_a_mapping() {
 }
 
 #[test]
-fn the_copy_in_shared_memory_lives_as_long_as_somebody_uses_it() {
+fn the_copy_in_shared_memory_lives_as_long_as_it_is_used() {
     let memory = Memory::new(1, 1 << 30);
     let mut array: SharedArray<f64> = SharedArray::from(vec![1.0; LARGE]);
     let region = |array: &SharedArray<f64>| {
@@ -66,7 +67,7 @@ fn the_copy_in_shared_memory_lives_as_long_as_somebody_uses_it() {
 }
 
 #[test]
-fn within_a_memory_a_large_array_is_made_there() {
+fn a_large_array_is_made_in_the_memory_that_the_thread_has_entered() {
     let memory = Memory::new(1, 1 << 20);
     let make = |len| SharedArray::with_len(len, |slice: &mut [u64]| slice[len / 2] = 5);
     assert!(!is_shared(&make(LARGE)));
@@ -78,11 +79,11 @@ fn within_a_memory_a_large_array_is_made_there() {
     encoder.write(&array).unwrap();
     assert_eq!(encoder.regions()[0].as_ptr().addr(), array.as_ptr().addr());
     drop((encoder, array));
-    // The memory is used again, and is zero again.
+    // The memory is reused, and is zero again.
     assert_eq!(make(LARGE).iter().sum::<u64>(), 5);
     assert!(std::panic::catch_unwind(|| SharedArray::with_len(LARGE, |_: &mut [u64]| panic!("as asked"))).is_err());
     assert_eq!(memory.used_bytes(), 0);
-    // Where there is no room for it, it is made elsewhere.
+    // An array for which there is no room is made on the heap.
     let huge = make(1 << 18);
     assert!(!is_shared(&huge));
     assert!(Encoder::new(Codec::Fast, Some(&memory)).write(&huge).is_err());
@@ -94,7 +95,7 @@ fn within_a_memory_a_large_array_is_made_there() {
 }
 
 #[test]
-fn an_array_crosses_and_is_returned_when_it_is_dropped() {
+fn a_sent_array_is_returned_when_it_is_dropped() {
     let memory = Memory::new(1, 1 << 20);
     let (mut here, mut there) = (Exchange::new(), Exchange::new());
     let mut encoder = Encoder::new(Codec::Fast, Some(&memory));
@@ -119,7 +120,7 @@ fn an_array_crosses_and_is_returned_when_it_is_dropped() {
 }
 
 #[test]
-fn any_plain_element_crosses() {
+fn an_array_of_any_plain_element_can_be_sent() {
     #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable, Serialize, Deserialize)]
     #[repr(C)]
     struct Point {
@@ -179,7 +180,7 @@ fn a_foreign_serializer_within_ours_sees_a_sequence() {
 }
 
 #[test]
-fn it_is_made_of_and_becomes_what_slices_and_vectors_do() {
+fn an_array_is_made_from_and_converted_to_slices_and_vectors() {
     let array: SharedArray<u8> = (1..=20).collect();
     assert_eq!(format!("{:?}", SharedArray::from([1.5, 2.0])), "SharedArray<f64>(2) [1.5, 2.0]");
     assert_eq!(format!("{array:?}"), "SharedArray<u8>(20) [1, 2, 3, 4, 5, 6, 7, 8, ..]");

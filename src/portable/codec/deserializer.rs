@@ -4,11 +4,11 @@
 //! A self-describing value is decoded as its tags say, whatever the type expects (see
 //! [`untyped`](super::untyped)): the type's visitor then accepts or refuses it.
 
-use super::CodecError;
 use super::format::{Format, LONG, tag};
-use super::input::Input;
+use super::input::ValueInput;
 use super::number::{Number, for_each_number};
 use super::out_of_band::{self, Found, Slot};
+use crate::portable::error::CodecError;
 use crate::portable::region::Region;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use std::marker::PhantomData;
@@ -16,12 +16,12 @@ use std::marker::PhantomData;
 type Result<T> = std::result::Result<T, CodecError>;
 
 pub(super) struct ValueDeserializer<'de, F> {
-    pub(super) input: Input<'de>,
+    pub(super) input: ValueInput<'de>,
     format: PhantomData<F>,
 }
 
 impl<'de, F: Format> ValueDeserializer<'de, F> {
-    pub(super) fn new(input: Input<'de>) -> Self {
+    pub(super) fn new(input: ValueInput<'de>) -> Self {
         ValueDeserializer { input, format: PhantomData }
     }
 

@@ -1,6 +1,6 @@
 //! The bytes of a value to be decoded. They may be anything.
 
-use super::CodecError;
+use crate::portable::error::CodecError;
 use crate::portable::region::Region;
 
 /// How deep values may be nested.
@@ -9,15 +9,16 @@ use crate::portable::region::Region;
 /// least as many levels as decoding, so that every encoded value can be decoded.
 pub(super) const MAX_DEPTH: u32 = 512;
 
-pub(super) struct Input<'de> {
+/// The bytes that are left, and the regions that they refer to.
+pub(super) struct ValueInput<'de> {
     rest: &'de [u8],
     regions: &'de [Region],
     depth: u32,
 }
 
-impl<'de> Input<'de> {
+impl<'de> ValueInput<'de> {
     pub(super) fn new(bytes: &'de [u8], regions: &'de [Region]) -> Self {
-        Input { rest: bytes, regions, depth: 0 }
+        ValueInput { rest: bytes, regions, depth: 0 }
     }
 
     #[inline(always)]
@@ -68,7 +69,7 @@ impl<'de> Input<'de> {
         self.regions.get(index as usize).ok_or_else(|| CodecError::new(format!("there is no region {index}")))
     }
 
-    /// Goes one level down, until [`Input::leave`].
+    /// Goes one level down, until [`ValueInput::leave`].
     #[inline(always)]
     pub(super) fn enter(&mut self) -> Result<(), CodecError> {
         if self.depth == MAX_DEPTH {

@@ -27,15 +27,15 @@ mod serializer;
 mod sink;
 mod untyped;
 
+pub(crate) use super::error::CodecError;
 use super::region::{Memory, Region};
 use deserializer::ValueDeserializer;
 use format::{Fast, Format, SelfDescribing};
-use input::Input;
+use input::ValueInput;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serializer::ValueSerializer;
 use sink::{Appending, Counting, Filling, Sink};
-use std::borrow::Cow;
 use std::fmt;
 #[cfg(test)]
 use std::mem;
@@ -66,47 +66,6 @@ impl fmt::Display for Codec {
             Codec::Fast => "fast",
             Codec::SelfDescribing => "self-describing",
         })
-    }
-}
-
-/// Why a value could not be encoded or decoded.
-///
-/// The message lies behind one pointer, so that the `Result` of each number fits in registers.
-#[derive(Clone)]
-pub struct CodecError(Box<Cow<'static, str>>);
-
-impl CodecError {
-    #[cold]
-    pub(crate) fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        CodecError(Box::new(message.into()))
-    }
-}
-
-impl fmt::Display for CodecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for CodecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for CodecError {}
-
-impl serde::ser::Error for CodecError {
-    #[cold]
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        CodecError::new(message.to_string())
-    }
-}
-
-impl serde::de::Error for CodecError {
-    #[cold]
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        CodecError::new(message.to_string())
     }
 }
 
@@ -286,7 +245,7 @@ impl<'a> Decoder<'a> {
     /// The next value. After an error the next call reads the value after it.
     #[inline]
     pub(crate) fn read<T: DeserializeOwned>(&mut self) -> Result<T, CodecError> {
-        let content = Input::new(self.read_frame()?, self.regions);
+        let content = ValueInput::new(self.read_frame()?, self.regions);
         match self.codec {
             Codec::Fast => decode::<T, Fast>(content),
             Codec::SelfDescribing => decode::<T, SelfDescribing>(content),
@@ -295,7 +254,7 @@ impl<'a> Decoder<'a> {
 
     #[inline]
     fn read_frame(&mut self) -> Result<&'a [u8], CodecError> {
-        let mut frames = Input::new(self.bytes, self.regions);
+        let mut frames = ValueInput::new(self.bytes, self.regions);
         let header = u64::from_le_bytes(frames.take()?);
         let len = usize::try_from(header & !IN_REGION).unwrap_or(usize::MAX);
         let content = if header & IN_REGION == 0 {
@@ -324,7 +283,7 @@ impl<'a> Decoder<'a> {
 }
 
 #[inline]
-fn decode<T: DeserializeOwned, F: Format>(content: Input<'_>) -> Result<T, CodecError> {
+fn decode<T: DeserializeOwned, F: Format>(content: ValueInput<'_>) -> Result<T, CodecError> {
     let mut deserializer = ValueDeserializer::<F>::new(content);
     let value = T::deserialize(&mut deserializer)?;
     if deserializer.input.remaining() == 0 {

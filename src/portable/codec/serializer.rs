@@ -1,11 +1,11 @@
 //! Encodes a value in either format. The header of [`format`](super::format) says how.
 
-use super::CodecError;
 use super::format::{Format, LONG, OTHER_NUMBER, tag};
 use super::input::{MAX_DEPTH, too_deep};
 use super::number::{Number, for_each_number};
 use super::out_of_band::{self, Offer, Placed, Slot};
 use super::sink::Sink;
+use crate::portable::error::CodecError;
 use crate::portable::region::{Memory, Region};
 use serde::{Serialize, ser};
 use std::marker::PhantomData;

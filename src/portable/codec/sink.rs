@@ -1,6 +1,6 @@
 //! The destinations of encoded bytes: a vector, a region of known size, or a counter.
 
-use super::CodecError;
+use crate::portable::error::CodecError;
 
 /// Takes bytes one after another.
 pub(super) trait Sink {

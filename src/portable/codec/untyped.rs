@@ -1,9 +1,9 @@
 //! Decodes a self-describing value as its tags say, without knowing its type.
 
-use super::CodecError;
 use super::deserializer::{ValueDeserializer, unknown_tag, unread_elements};
 use super::format::{Format, tag};
 use super::number::{Number, for_each_number};
+use crate::portable::error::CodecError;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use std::slice::ChunksExact;
 

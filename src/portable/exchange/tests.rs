@@ -3,16 +3,17 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
-/// As if the handle went to another process: the receiver has a mapping of its own.
+/// Sends the handle through a channel, as to another process: the receiver gets a mapping of its
+/// own.
 #[cfg(all(target_os = "linux", not(miri)))]
-fn carried(handle: Handle) -> Handle {
+fn transfer(handle: SegmentHandle) -> SegmentHandle {
     let (sender, receiver) = ipc_channel::ipc::channel().unwrap();
     sender.send(handle).unwrap();
     receiver.recv().unwrap()
 }
 
 #[cfg(not(all(target_os = "linux", not(miri))))]
-fn carried(handle: Handle) -> Handle {
+fn transfer(handle: SegmentHandle) -> SegmentHandle {
     handle
 }
 
@@ -22,11 +23,11 @@ fn region(memory: &Memory, stamp: u8) -> Region {
     region.freeze()
 }
 
-/// Sends and receives; also says whether a handle went along.
+/// Sends a region from one end to the other; also returns whether a handle was sent.
 fn carry(from: &mut Exchange, to: &mut Exchange, region: &Region) -> (Region, bool) {
     let (reference, handle) = from.send(region);
     let has_handle = handle.is_some();
-    (to.receive(reference, handle.map(carried)).unwrap(), has_handle)
+    (to.receive(reference, handle.map(transfer)).unwrap(), has_handle)
 }
 
 fn give_back(from: &mut Exchange, to: &mut Exchange) {
@@ -53,7 +54,7 @@ fn a_region_is_used_again_only_after_the_peer_has_returned_it() {
     assert_eq!(here.num_leases(), 1);
     give_back(&mut there, &mut here);
     assert_eq!(here.num_leases(), 0);
-    // The same memory, other contents, and the mapping is still there.
+    // It is the same memory with other contents, and the mapping is still there.
     let third = region(&memory, 3);
     assert_eq!(third.id(), id);
     let (theirs, has_handle) = carry(&mut here, &mut there, &third);
@@ -63,7 +64,7 @@ fn a_region_is_used_again_only_after_the_peer_has_returned_it() {
 }
 
 #[test]
-fn what_is_sent_again_while_its_return_is_under_way_stays_in_use() {
+fn a_region_sent_again_while_its_return_is_under_way_stays_in_use() {
     let memory = Memory::new(1, 1 << 20);
     let (mut here, mut there) = (Exchange::new(), Exchange::new());
     let ours = region(&memory, 1);
@@ -87,13 +88,13 @@ fn what_is_sent_again_while_its_return_is_under_way_stays_in_use() {
 }
 
 #[test]
-fn a_peer_that_does_not_keep_to_the_rules_gets_an_error() {
+fn a_peer_that_breaks_the_rules_gets_an_error() {
     let memory = Memory::new(1, 1 << 20);
     let (mut here, mut there) = (Exchange::new(), Exchange::new());
     assert!(there.receive(RegionRef { id: 5, len: 1 }, None).is_err());
     let ours = region(&memory, 1);
     let (reference, handle) = here.send(&ours);
-    assert!(there.receive(RegionRef { len: 4097, ..reference }, handle.map(carried)).is_err());
+    assert!(there.receive(RegionRef { len: 4097, ..reference }, handle.map(transfer)).is_err());
     let (mut here, mut there) = (Exchange::new(), Exchange::new());
     let (theirs, _) = carry(&mut here, &mut there, &ours);
     assert!(there.receive(RegionRef { len: 99, ..reference }, None).is_err());
@@ -103,7 +104,7 @@ fn a_peer_that_does_not_keep_to_the_rules_gets_an_error() {
 }
 
 #[test]
-fn what_a_worker_made_goes_by_way_of_the_parent_to_another() {
+fn a_region_of_one_worker_reaches_another_through_the_parent() {
     let (a_memory, parent_memory) = (Memory::new(1, 1 << 20), Memory::new(0, 1 << 20));
     let (mut a, mut to_a) = (Exchange::new(), Exchange::new());
     let (mut b, mut to_b) = (Exchange::new(), Exchange::new());
@@ -115,12 +116,12 @@ fn what_a_worker_made_goes_by_way_of_the_parent_to_another() {
     drop(in_parent);
     assert!(!to_a.has_released());
     assert_eq!(*in_b, [7; 100]);
-    // `b` hands it back as its own result.
+    // `b` returns it as its own result.
     let (back, has_handle) = carry(&mut b, &mut to_b, &in_b);
     assert!(!has_handle);
     drop(in_b);
     assert!(!b.has_released());
-    // And it goes to the one who made it.
+    // It goes back to the process that made it.
     let (home, has_handle) = carry(&mut to_a, &mut a, &back);
     assert!(!has_handle);
     assert_eq!(*home, [7; 100]);
@@ -134,11 +135,11 @@ fn what_a_worker_made_goes_by_way_of_the_parent_to_another() {
     }
     assert_eq!([&a, &b, &to_a, &to_b].map(Exchange::num_leases), [0; 4]);
     assert_eq!((a_memory.used_bytes(), a_memory.total_bytes(), parent_memory.total_bytes()), (0, 4096, 0));
-    // What the maker forgets, all forget.
+    // Once the maker drops the segment, every process unmaps it.
     a_memory.trim();
     to_a.on_forgotten(&a.take_forgotten());
     assert_eq!(a_memory.total_bytes(), 0);
-    // In a single process without mappings of their own, all hold the same segment.
+    // Without mappings of their own, all ends hold the same segment.
     if cfg!(all(target_os = "linux", not(miri))) {
         assert_eq!(to_a.num_mapped(), 0);
         b.on_forgotten(&to_b.take_forgotten());
@@ -147,7 +148,7 @@ fn what_a_worker_made_goes_by_way_of_the_parent_to_another() {
 }
 
 #[test]
-fn when_the_peer_is_gone_its_regions_stay_and_ours_come_back() {
+fn when_the_peer_is_gone_its_regions_stay_valid_and_ours_return() {
     let (a_memory, memory) = (Memory::new(1, 1 << 20), Memory::new(0, 1 << 20));
     let (mut a, mut to_a) = (Exchange::new(), Exchange::new());
     let (from_a, _) = carry(&mut a, &mut to_a, &region(&a_memory, 7));
@@ -166,20 +167,21 @@ fn when_the_peer_is_gone_its_regions_stay_and_ours_come_back() {
     assert_eq!(*in_b, [7; 100]);
 }
 
-/// A message between two ends.
-enum Message {
-    Region(RegionRef, Option<Handle>, u64),
+/// What is carried from one end to another.
+enum Carried {
+    Region(RegionRef, Option<SegmentHandle>, u64),
     Released(Vec<(u64, u32)>),
     Forgotten(Vec<u64>),
 }
 
-/// A parent and two workers. Ends 0 and 1 are the parent's, 2 and 3 those of the workers; the peer of an end is two further.
-struct World {
+/// A parent and two workers. Ends 0 and 1 are the parent's, 2 and 3 those of the workers; the peer
+/// of an end is two further.
+struct Processes {
     memories: [Memory; 3],
     ends: [Exchange; 4],
-    /// Messages to each end.
-    queues: [VecDeque<Message>; 4],
-    /// Which process holds which region, and what was written there.
+    /// Carried to each end and not yet delivered.
+    queues: [VecDeque<Carried>; 4],
+    /// The regions that each process holds, and what was written there.
     held: Vec<(usize, Region, u64)>,
     stamp: u64,
 }
@@ -210,9 +212,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..120)
 }
 
-impl World {
+impl Processes {
     fn new() -> Self {
-        World {
+        Processes {
             memories: [0, 1, 2].map(|origin| Memory::new(origin, 6 << 12)),
             ends: Default::default(),
             queues: Default::default(),
@@ -224,7 +226,7 @@ impl World {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Make(process) => {
-                // There may be no room: who holds too much is one of the cases.
+                // A process that holds too much has no room: that is one of the cases.
                 if let Ok(mut region) = self.memories[process].allocate(8) {
                     self.stamp += 1;
                     region.copy_from_slice(&self.stamp.to_le_bytes());
@@ -236,7 +238,7 @@ impl World {
                     self.held.iter().filter(|(process, ..)| *process == PROCESS_OF[end]).collect::<Vec<_>>();
                 if let Some((_, region, stamp)) = on_process.get(held % on_process.len().max(1)) {
                     let (reference, handle) = self.ends[end].send(region);
-                    self.queues[(end + 2) % 4].push_back(Message::Region(reference, handle, *stamp));
+                    self.queues[(end + 2) % 4].push_back(Carried::Region(reference, handle, *stamp));
                 }
             }
             Step::Drop(held) => {
@@ -246,20 +248,20 @@ impl World {
             }
             Step::Release(end) => {
                 let released = self.ends[end].take_released();
-                self.queues[(end + 2) % 4].push_back(Message::Released(released));
+                self.queues[(end + 2) % 4].push_back(Carried::Released(released));
             }
             Step::Forget(end) => {
                 let forgotten = self.ends[end].take_forgotten();
-                self.queues[(end + 2) % 4].push_back(Message::Forgotten(forgotten));
+                self.queues[(end + 2) % 4].push_back(Carried::Forgotten(forgotten));
             }
             Step::Trim(process) => self.memories[process].trim(),
             Step::Deliver(end) => match self.queues[end].pop_front() {
-                Some(Message::Region(reference, handle, stamp)) => {
-                    let region = self.ends[end].receive(reference, handle.map(carried)).unwrap();
+                Some(Carried::Region(reference, handle, stamp)) => {
+                    let region = self.ends[end].receive(reference, handle.map(transfer)).unwrap();
                     self.held.push((PROCESS_OF[end], region, stamp));
                 }
-                Some(Message::Released(released)) => self.ends[end].on_released(&released).unwrap(),
-                Some(Message::Forgotten(forgotten)) => self.ends[end].on_forgotten(&forgotten),
+                Some(Carried::Released(released)) => self.ends[end].on_released(&released).unwrap(),
+                Some(Carried::Forgotten(forgotten)) => self.ends[end].on_forgotten(&forgotten),
                 None => {}
             },
         }
@@ -271,7 +273,7 @@ impl World {
         }
     }
 
-    fn wind_up(&mut self) {
+    fn release_all(&mut self) {
         for _ in 0..8 {
             for end in 0..4 {
                 while !self.queues[end].is_empty() {
@@ -291,19 +293,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nobody_writes_where_somebody_reads_and_all_comes_home(steps in steps()) {
-        let mut world = World::new();
+    fn no_region_is_written_while_it_is_read_and_every_segment_returns(steps in steps()) {
+        let mut processes = Processes::new();
         for step in &steps {
-            world.step(step);
-            world.check();
+            processes.step(step);
+            processes.check();
         }
-        world.wind_up();
+        processes.release_all();
     }
 }
 
-/// A process with two connections to another, as a worker with two threads.
+/// Two connections between the same processes, as of a worker with two threads.
 #[test]
-fn what_goes_along_one_connection_and_comes_back_along_another_has_a_handle() {
+fn a_region_that_comes_back_along_another_connection_has_a_handle() {
     let memory = Memory::new(0, 1 << 20);
     let (mut first, mut to_first) = (Exchange::new(), Exchange::new());
     let (mut second, mut to_second) = (Exchange::new(), Exchange::new());
@@ -313,7 +315,7 @@ fn what_goes_along_one_connection_and_comes_back_along_another_has_a_handle() {
     assert!(!second.is_foreign(&by_second) && second.is_foreign(&by_first) && !to_second.is_foreign(&made));
     drop(by_second);
     give_back(&mut second, &mut to_second);
-    // The second has a mapping, and nothing there is in use.
+    // The second has a mapping, and none of its regions is in use.
     let (back, has_handle) = carry(&mut second, &mut to_second, &by_first);
     assert!(has_handle);
     assert_eq!(*back, [7; 100]);

@@ -2,7 +2,7 @@ use super::*;
 use std::thread;
 
 #[test]
-fn a_region_is_used_again_when_its_last_clone_is_gone() {
+fn a_segment_is_reused_when_the_last_clone_of_its_region_is_dropped() {
     let memory = Memory::new(3, 1 << 20);
     let mut first = memory.allocate(5000).unwrap();
     assert_eq!(first.len(), 5000);
@@ -21,7 +21,7 @@ fn a_region_is_used_again_when_its_last_clone_is_gone() {
     drop(clone);
     assert!(weak.upgrade().is_none());
     assert_eq!(memory.allocate(6000).unwrap().freeze().id(), id);
-    // One that was not frozen comes back too.
+    // A region that was not frozen returns too.
     drop(second);
     assert_eq!((memory.used_bytes(), memory.total_bytes()), (0, 16384));
     memory.trim();
@@ -32,10 +32,10 @@ fn a_region_is_used_again_when_its_last_clone_is_gone() {
 }
 
 #[test]
-fn what_is_kept_makes_way_and_what_is_used_does_not() {
+fn free_segments_are_evicted_and_segments_in_use_are_not() {
     let memory = Memory::new(0, 64 << 10);
     drop((memory.allocate(40 << 10).unwrap(), memory.allocate(8 << 10).unwrap()));
-    // A quarter of the limit is kept at most.
+    // At most a quarter of the limit is kept free for reuse.
     assert_eq!((memory.total_bytes(), memory.used_bytes()), (8 << 10, 0));
     let large = memory.allocate(60 << 10).unwrap();
     assert!(memory.total_bytes() <= 64 << 10);
@@ -49,7 +49,7 @@ fn what_is_kept_makes_way_and_what_is_used_does_not() {
 }
 
 #[test]
-fn capacities_are_pages_and_not_much_too_large() {
+fn capacities_are_whole_pages_and_not_much_too_large() {
     let mut before = 0;
     for len in (0..100_000).chain((100_000..50_000_000).step_by(9_999)) {
         let capacity = capacity_for(len).unwrap();
@@ -61,7 +61,7 @@ fn capacities_are_pages_and_not_much_too_large() {
 }
 
 #[test]
-fn a_thread_is_in_the_memory_that_it_entered_last() {
+fn the_current_memory_of_a_thread_is_the_one_it_entered_last() {
     let (outer, inner) = (Memory::new(1, 1 << 20), Memory::new(2, 1 << 20));
     let origin = || Memory::current().map(|memory| memory.0.origin);
     assert_eq!(origin(), None);
@@ -106,18 +106,19 @@ fn threads_that_make_and_drop_regions_never_share_one() {
 
 #[cfg(all(target_os = "linux", not(miri)))]
 #[test]
-fn a_mapping_that_was_received_cannot_be_written() {
+fn a_received_mapping_cannot_be_written() {
     let memory = Memory::new(0, 1 << 20);
     let region = memory.allocate(100).unwrap().freeze();
     let (sender, receiver) = ipc_channel::ipc::channel().unwrap();
-    sender.send(Handle::of(&region)).unwrap();
-    let handle: Handle = receiver.recv().unwrap();
+    sender.send(SegmentHandle::of(&region)).unwrap();
+    let handle: SegmentHandle = receiver.recv().unwrap();
     let segment = handle.into_segment(region.id()).unwrap();
     assert_ne!(segment.start, region.segment().start);
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let rights = |segment: &Segment| {
         let start = format!("{:x}-", segment.start.as_ptr().addr());
-        // Neighbouring mappings of the same file and rights would be one line; these have other files.
+        // Neighbouring mappings of the same file and rights would be one line; these have other
+        // files.
         maps.lines()
             .find(|line| line.trim_start_matches('0').starts_with(&start))
             .map(|line| line.split(' ').nth(1).unwrap().to_owned())
