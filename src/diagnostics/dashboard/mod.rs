@@ -11,10 +11,10 @@
 //! is asked, with the `token` also to cancel and to restart.
 
 mod collector;
-mod held;
 mod resources;
 mod server;
 mod token;
+mod value_bytes;
 mod view;
 
 use crate::engine::callback::{self, Registration};

@@ -21,8 +21,8 @@
 //! 6. A report is made of copies of samples, which are taken under the lock of the store, and of a graph, which is not copied there. Who adds
 //!    to the graph of a window while a report on it is made, copies it.
 
-use super::held::Held;
 use super::resources::Resources;
+use super::value_bytes::Held;
 use crate::diagnostics::picture::{Direction, Graph, Growing, Placed};
 use crate::diagnostics::profile::{self, Profile, Record, RecordedRun, Sample, Sampling};
 use crate::engine::callback::{

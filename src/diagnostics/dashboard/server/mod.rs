@@ -62,13 +62,13 @@ const MAX_WORK: usize = 2;
 const LOOK: Duration = Duration::from_secs(1);
 
 const ASSETS: [(&str, &str, &str); 7] = [
-    ("/", "text/html; charset=utf-8", include_str!("assets/index.html")),
-    ("/style.css", "text/css; charset=utf-8", include_str!("assets/style.css")),
-    ("/app.js", "text/javascript; charset=utf-8", include_str!("assets/app.js")),
-    ("/graph.js", "text/javascript; charset=utf-8", include_str!("assets/graph.js")),
-    ("/parts.js", "text/javascript; charset=utf-8", include_str!("assets/parts.js")),
-    ("/stream.js", "text/javascript; charset=utf-8", include_str!("assets/stream.js")),
-    ("/icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
+    ("/", "text/html; charset=utf-8", include_str!("../assets/index.html")),
+    ("/style.css", "text/css; charset=utf-8", include_str!("../assets/style.css")),
+    ("/app.js", "text/javascript; charset=utf-8", include_str!("../assets/app.js")),
+    ("/graph.js", "text/javascript; charset=utf-8", include_str!("../assets/graph.js")),
+    ("/parts.js", "text/javascript; charset=utf-8", include_str!("../assets/parts.js")),
+    ("/stream.js", "text/javascript; charset=utf-8", include_str!("../assets/stream.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
 ];
 
 /// A header that a page of another site cannot send without asking first, which is refused.
