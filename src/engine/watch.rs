@@ -1,7 +1,7 @@
 //! Reports the events of one run to the callbacks that watch it.
 
 use super::callback::{
-    Callback, CancelRun, Crossing, Frame, Observers, RunFinished, RunHandle, RunId, RunInfo, RunStalled, RunStarted,
+    Callback, CancelRun, Crossing, Frame, Observers, RunFinished, RunHandle, RunIds, RunInfo, RunStalled, RunStarted,
     RunningTask, StartedWorker, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskReady, TaskRetried, TaskSkipped,
     TaskStarted, ValueReleased, ValueStored, WorkerId, WorkerLost, WorkerStarted, has_watchers,
 };
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// The callbacks that watch one run, and the state that their events need.
 pub(super) struct Watch {
-    run: RunId,
+    ids: RunIds,
     /// The frame of the thread that started the run.
     outer: Frame,
     started: Instant,
@@ -89,7 +89,7 @@ impl InFlight {
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
-            .field("run", &self.run)
+            .field("run", &self.ids.run)
             .field("num_callbacks", &self.observers.len())
             .finish_non_exhaustive()
     }
@@ -119,7 +119,7 @@ impl Watch {
         let tracker = (interests.ready || of_values)
             .then(|| ReadyValueTracker::new(plan, interests.ready, of_values, outer.cluster.is_some()));
         Some(Box::new(Watch {
-            run: RunId::next(),
+            ids: RunIds::new(outer.cluster.as_ref().filter(|_| !outer.starts_worker), plan),
             outer,
             started: Instant::now(),
             observers,
@@ -133,7 +133,7 @@ impl Watch {
 
     /// The frame to put in force around the tasks of the run.
     pub(super) fn task_frame(&self) -> Frame {
-        self.outer.of_tasks(self.run, self.stall.as_ref())
+        self.outer.of_tasks(self.ids, self.stall.as_ref())
     }
 
     /// Whether to measure the value of each task that has ended.
@@ -177,19 +177,19 @@ impl Watch {
     }
 
     fn task<'e>(&self, plan: &'e Plan, id: u32) -> TaskInfo<'e> {
-        TaskInfo { run: self.run, id, plan }
+        TaskInfo { run: self.ids, id, plan }
     }
 
     fn run_info<'e>(&'e self, plan: &'e Plan) -> RunInfo<'e> {
         let Frame { run: parent, cluster, starts_worker, .. } = &self.outer;
         let cluster = cluster.as_ref();
-        RunInfo { id: self.run, parent: *parent, cluster, starts_worker: *starts_worker, plan }
+        RunInfo { ids: self.ids, parent: *parent, cluster, starts_worker: *starts_worker, plan }
     }
 
     // ---- the run ----
 
     pub(super) fn run_started(&self, plan: &Plan, scheduler: &str, run: Weak<dyn CancelRun>) {
-        let handle = RunHandle { id: self.run, run };
+        let handle = RunHandle { id: self.ids.run, run };
         let event = RunStarted { run: self.run_info(plan), scheduler, started: self.started, handle };
         self.observers.notify(|callback| callback.on_run_started(&event));
         if let Some(tracker) = &self.tracker {

@@ -1,6 +1,6 @@
 //! Attaching callbacks to the process or to a thread, and the callbacks that watch one run.
 
-use super::info::{ClusterInfo, RunId};
+use super::info::{ClusterInfo, RunIds};
 use super::observer::{Callback, Interests};
 use crate::engine::panics;
 use crate::engine::stall::Stall;
@@ -65,7 +65,7 @@ thread_local! {
 pub(in crate::engine) struct Frame {
     scoped: List,
     /// The watched run that the thread works on.
-    pub(in crate::engine) run: Option<RunId>,
+    pub(in crate::engine) run: Option<RunIds>,
     /// Detects stalls of that run.
     pub(in crate::engine) stall: Option<Arc<Stall>>,
     /// The cluster, if the thread runs futures.
@@ -81,7 +81,7 @@ impl Frame {
     }
 
     /// The frame of the tasks of a run that was started with this one.
-    pub(in crate::engine) fn of_tasks(&self, run: RunId, stall: Option<&Arc<Stall>>) -> Self {
+    pub(in crate::engine) fn of_tasks(&self, run: RunIds, stall: Option<&Arc<Stall>>) -> Self {
         let scoped = self.scoped.clone();
         Frame { scoped, run: Some(run), stall: stall.map(Arc::clone), ..Frame::default() }
     }

@@ -120,20 +120,26 @@ pub(crate) trait Backlog: Send + Sync {
 /// common, which is this.
 #[derive(Clone)]
 pub struct ClusterInfo {
-    id: u64,
+    run: RunId,
+    /// How many tasks watched runs of futures have had.
+    num_tasks: Arc<AtomicU64>,
     name: Arc<str>,
     backlog: Weak<dyn Backlog>,
 }
 
 impl ClusterInfo {
     pub(crate) fn new(name: Arc<str>, backlog: Weak<dyn Backlog>) -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        ClusterInfo { id: LAST.fetch_add(1, Ordering::Relaxed) + 1, name, backlog }
+        ClusterInfo { run: RunId::next(), num_tasks: Arc::default(), name, backlog }
     }
 
     /// A number that no other cluster of this process ever has.
     pub fn id(&self) -> u64 {
-        self.id
+        self.run.get()
+    }
+
+    /// The [logical run](RunInfo::logical_run) of all its futures.
+    pub fn run(&self) -> RunId {
+        self.run
     }
 
     /// What it is called.
@@ -155,15 +161,34 @@ impl ClusterInfo {
 
 impl fmt::Debug for ClusterInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClusterInfo").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ClusterInfo").field("run", &self.run).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The ids of a run: its own, that of its logical run, and the id of its first task there.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct RunIds {
+    pub(in crate::engine) run: RunId,
+    logical: RunId,
+    first_task: u64,
+}
+
+impl RunIds {
+    /// The ids of a new run; of a run of futures if there is a cluster.
+    pub(in crate::engine) fn new(cluster: Option<&ClusterInfo>, plan: &Plan) -> Self {
+        let run = RunId::next();
+        cluster.map_or(RunIds { run, logical: run, first_task: 0 }, |cluster| {
+            let first_task = cluster.num_tasks.fetch_add(plan.num_tasks() as u64, Ordering::Relaxed);
+            RunIds { run, logical: cluster.run, first_task }
+        })
     }
 }
 
 /// A run, as far as an event shows it.
 #[derive(Clone, Copy)]
 pub struct RunInfo<'e> {
-    pub(in crate::engine) id: RunId,
-    pub(in crate::engine) parent: Option<RunId>,
+    pub(in crate::engine) ids: RunIds,
+    pub(in crate::engine) parent: Option<RunIds>,
     pub(in crate::engine) cluster: Option<&'e ClusterInfo>,
     pub(in crate::engine) starts_worker: bool,
     pub(in crate::engine) plan: &'e Plan,
@@ -172,12 +197,55 @@ pub struct RunInfo<'e> {
 impl<'e> RunInfo<'e> {
     /// Its number.
     pub fn id(&self) -> RunId {
-        self.id
+        self.ids.run
+    }
+
+    /// The run that this one is a part of: all runs of futures of one cluster are parts of one logical run, and every other run is its
+    /// own. [`TaskInfo::logical_id`] numbers the tasks of a logical run.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::Client;
+    /// use sprang::callback::{self, Callback, RunStarted};
+    /// use std::collections::HashSet;
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// #[derive(Default)]
+    /// struct Runs(Mutex<Vec<u64>>, Mutex<HashSet<u64>>);
+    ///
+    /// impl Callback for Runs {
+    ///     fn on_run_started(&self, event: &RunStarted<'_>) {
+    ///         self.0.lock().unwrap().push(event.run.id().get());
+    ///         self.1.lock().unwrap().insert(event.run.logical_run().get());
+    ///     }
+    /// }
+    ///
+    /// let runs = Arc::new(Runs::default());
+    /// let _registration = callback::register(Arc::<Runs>::clone(&runs));
+    /// let client = Client::threads(1)?;
+    /// let one = client.submit(|| 1, ());
+    /// let two = client.submit(|one: &i32| one + 1, (&one,));
+    /// assert_eq!(two.result()?, 2);
+    /// assert_eq!((runs.0.lock().unwrap().len(), runs.1.lock().unwrap().len()), (2, 1));
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn logical_run(&self) -> RunId {
+        self.ids.logical
+    }
+
+    /// The [id in the logical run](TaskInfo::logical_id) of its task 0.
+    pub fn first_task(&self) -> u64 {
+        self.ids.first_task
     }
 
     /// The run of the task that computes this one, if that is watched and in the same process.
     pub fn parent(&self) -> Option<RunId> {
-        self.parent
+        self.parent.map(|parent| parent.run)
+    }
+
+    /// The [logical run](RunInfo::logical_run) of the [parent](RunInfo::parent).
+    pub fn logical_parent(&self) -> Option<RunId> {
+        self.parent.map(|parent| parent.logical)
     }
 
     /// Whose workers carry it, if it is a run of [futures](crate::TaskFuture). What is computed without a future, as by
@@ -203,7 +271,7 @@ impl<'e> RunInfo<'e> {
     #[track_caller]
     pub fn task(&self, id: usize) -> TaskInfo<'e> {
         assert!(id < self.num_tasks(), "there is no task {id} in a run of {}", self.num_tasks());
-        TaskInfo { run: self.id, id: id as u32, plan: self.plan }
+        TaskInfo { run: self.ids, id: id as u32, plan: self.plan }
     }
 
     /// Its outputs, in the order in which they were asked for: what one would call the run by.
@@ -229,7 +297,7 @@ impl<'e> RunInfo<'e> {
     /// # Ok::<_, sprang::Error>(())
     /// ```
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = TaskInfo<'e>> + use<'e> {
-        let (run, plan) = (self.id, self.plan);
+        let (run, plan) = (self.ids, self.plan);
         plan.outputs().iter().map(move |&id| TaskInfo { run, id, plan })
     }
 
@@ -241,8 +309,8 @@ impl<'e> RunInfo<'e> {
 impl fmt::Debug for RunInfo<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunInfo")
-            .field("id", &self.id)
-            .field("parent", &self.parent)
+            .field("ids", &self.ids)
+            .field("parent", &self.parent())
             .field("num_tasks", &self.num_tasks())
             .finish()
     }
@@ -373,7 +441,7 @@ impl fmt::Debug for WorkerHandle {
 /// A task, as far as an event shows it. It is looked up in the plan when it is asked for, so that an event costs little.
 #[derive(Clone, Copy)]
 pub struct TaskInfo<'e> {
-    pub(in crate::engine) run: RunId,
+    pub(in crate::engine) run: RunIds,
     pub(in crate::engine) id: u32,
     pub(in crate::engine) plan: &'e Plan,
 }
@@ -381,12 +449,22 @@ pub struct TaskInfo<'e> {
 impl TaskInfo<'_> {
     /// The run it belongs to.
     pub fn run(&self) -> RunId {
-        self.run
+        self.run.run
     }
 
     /// Its number in the run, which is its rank.
     pub fn id(&self) -> usize {
         self.id as usize
+    }
+
+    /// The [logical run](RunInfo::logical_run) of its run.
+    pub fn logical_run(&self) -> RunId {
+        self.run.logical
+    }
+
+    /// Its id in the logical run. No other task of the logical run has it, and the tasks of a run have consecutive ones.
+    pub fn logical_id(&self) -> u64 {
+        self.run.first_task + u64::from(self.id)
     }
 
     /// The name that it was given, or that of its function.
@@ -420,7 +498,7 @@ impl TaskInfo<'_> {
 impl fmt::Debug for TaskInfo<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = name::of_task(self.plan.tasks()[self.id()]);
-        f.debug_struct("TaskInfo").field("run", &self.run).field("id", &self.id).field("name", &name).finish()
+        f.debug_struct("TaskInfo").field("run", &self.run()).field("id", &self.id).field("name", &name).finish()
     }
 }
 

@@ -46,6 +46,7 @@ pub use self::events::{
     RunFinished, RunStalled, RunStarted, RunningTask, TaskCancelled, TaskFailed, TaskFinished, TaskReady, TaskRetried,
     TaskSkipped, TaskStarted, ValueReleased, ValueStored, WorkerLost, WorkerStarted,
 };
+pub(in crate::engine) use self::info::RunIds;
 pub(crate) use self::info::{Backlog, CancelRun, Replaceable, StartedWorker};
 pub use self::info::{ClusterInfo, Crossing, RunHandle, RunId, RunInfo, TaskInfo, WorkerHandle, WorkerId};
 pub use self::observer::{Callback, Interests};
