@@ -5,7 +5,9 @@
 
 pub mod callback;
 mod cancel;
+mod context;
 mod countdown;
+mod failure;
 mod gate;
 mod panics;
 mod ready;
@@ -17,9 +19,10 @@ mod tracker;
 mod watch;
 
 pub use cancel::{CancelListener, CancelToken, EnteredToken};
+pub(crate) use context::{Deadline, Restore, ResultSink, RunSettings, TaskContext, Timer};
 pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};
 pub use ready::ReadyTask;
 pub(crate) use replay::{EncodedInputs, ReplayInputs};
 pub use run::Run;
-pub(crate) use run::{Deadline, ParallelRef, Restore, ResultSink, RunAccess, RunSettings, TaskContext, Timer};
+pub(crate) use run::{ParallelRef, RunAccess};
 pub(crate) use stall::StallCheck;

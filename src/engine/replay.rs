@@ -15,11 +15,12 @@
 
 #![expect(unsafe_code, reason = "it calls tasks through their untyped kinds, as a run does")]
 
+use super::context::TaskContext;
+use super::failure::CallFailure;
 use super::panics::{self, InRun};
-use super::run::TaskContext;
 use crate::error::{Error, ErrorKind, Replay, Replayed, Result};
 use crate::graph::name;
-use crate::graph::node::{CallError, Task};
+use crate::graph::node::Task;
 use crate::graph::plan::Plan;
 use crate::graph::value::Cell;
 use std::collections::HashMap;
@@ -82,21 +83,18 @@ impl ReplayInputs {
     ///
     /// # Safety
     /// The cells have the inputs at these ids, and one that is empty, or was before, at `id`, which is the caller's.
-    unsafe fn call(&self, cells: &[Cell], inputs: &[u32], id: u32) -> Option<Failure> {
+    unsafe fn call(&self, cells: &[Cell], inputs: &[u32], id: u32) -> Option<Error> {
         let task = self.task.as_ref();
         // SAFETY: the caller's contract; the inputs are kept, so nothing is taken out of their cells.
         let call = || unsafe { (task.kind().call)(task, cells, inputs.as_ptr(), id, true) };
-        let outcome = catch_unwind(AssertUnwindSafe(call));
-        // SAFETY: the cell is the caller's, and nobody asks for the value.
+        let failure = CallFailure::of(catch_unwind(AssertUnwindSafe(call)));
+        let error = failure.map(|failure| failure.into_error().with_task(self.name(), 1));
+        // SAFETY: the cell is the caller's, and there is no reader for the value.
         panics::quietly(|| unsafe { cells[id as usize].discard(task.kind().drop_value) });
-        match outcome {
-            Ok(None) => None,
-            Ok(Some(error)) => Some(Failure::Returned(*error)),
-            Err(payload) => Some(Failure::Panicked(panics::describe(payload))),
-        }
+        error
     }
 
-    fn replay_once(&self) -> Result<Option<Failure>> {
+    fn replay_once(&self) -> Result<Option<Error>> {
         let mut failure = None;
         match &self.place {
             Place::Cells { id, inputs, cells, .. } => {
@@ -156,7 +154,7 @@ impl Replay for ReplayInputs {
         self.task_context.enter(&mut || outcome = Some(self.replay_once()));
         Ok(match outcome.expect("task_context call what they are put around")? {
             None => Replayed::Finished,
-            Some(failure) => Replayed::Failed(failure.into_error().with_task(self.name(), 1)),
+            Some(error) => Replayed::Failed(error),
         })
     }
 }
@@ -173,21 +171,6 @@ impl Drop for ReplayInputs {
                     catch_unwind(AssertUnwindSafe(|| unsafe { cells[input as usize].release_with(drop_value) }));
                 let _message = dropped.map_err(panics::describe);
             }
-        }
-    }
-}
-
-/// Why a call gave no value.
-enum Failure {
-    Returned(CallError),
-    Panicked(String),
-}
-
-impl Failure {
-    fn into_error(self) -> Error {
-        match self {
-            Failure::Returned(cause) => Error::new(ErrorKind::Failed, cause.to_string()).with_source(cause),
-            Failure::Panicked(message) => Error::new(ErrorKind::Panicked, message),
         }
     }
 }

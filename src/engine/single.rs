@@ -1,28 +1,31 @@
 //! One task by itself, whose inputs are values.
 //!
-//! What a [`Run`](super::Run) does for it, without what only several tasks, retries, timeouts or observers need: a task that is handed in alone
-//! costs a fifth of a run that way (`benches/futures.rs`: 0.1 us in place of 0.6 us, 2 cores, 25 November 2026).
+//! It does for the task what a [`Run`](super::Run) does, without the parts that serve several tasks,
+//! retries, timeouts and observers. A task that is submitted alone costs a fifth of a run that way
+//! (`benches/futures.rs`: 0.1 us in place of 0.6 us, 2 cores, 25 November 2026).
 
 #![expect(unsafe_code, reason = "it calls tasks through their untyped kinds")]
 
 use super::cancel::CancelToken;
-use super::panics::{self, InRun};
-use crate::error::{Error, ErrorKind};
+use super::failure::CallFailure;
+use super::panics::InRun;
+use crate::error::Error;
 use crate::graph::name;
-use crate::graph::node::{CallError, TaskRef};
+use crate::graph::node::TaskRef;
 use crate::graph::value::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// So many cells lie on the stack.
+/// The number of cells that lie on the stack.
 const FEW: usize = 9;
 
-/// Calls a task, and lends the cell with its value to `take`, which takes it out.
+/// Calls a task, and lends the cell with its value to `take`, which takes the value out.
 ///
 /// # Errors
-/// What the task failed of, with its name.
+/// The failure of the task, with the task's name.
 ///
 /// # Safety
-/// `inputs` are the task's, in their order, and each is a value. `take` takes a value of the task's type.
+/// `inputs` are the task's, in their order, and each is a value. `take` takes a value of the task's
+/// type.
 pub(crate) unsafe fn call<R>(
     task: TaskRef,
     inputs: &[TaskRef],
@@ -49,38 +52,23 @@ pub(crate) unsafe fn call<R>(
     };
     let _in_run = InRun::new();
     let _token = token.enter();
+    let failed = |failure: CallFailure| failure.into_error().with_task(name::of_task(task), 1);
     let called = catch_unwind(AssertUnwindSafe(|| {
         for (id, input) in inputs.iter().enumerate() {
-            // SAFETY: the kind is the task's own; a value needs no inputs, and its cell is its own.
+            // SAFETY: the kind is the task's own. A value has no inputs, and the cell is new.
             if let Some(error) = unsafe { (input.kind().call)(*input, cells, ids.as_ptr(), id as u32, false) } {
-                return Err(Failure::Input(*error));
+                return Err(match (*error).downcast::<Error>() {
+                    Ok(error) => error.needed_by(&name::of_task(task)),
+                    Err(cause) => failed(CallFailure::Returned(cause)),
+                });
             }
         }
-        // SAFETY: the inputs have their values, the ids are those of their cells, and the last cell is the task's. Values that belong to their
-        // nodes need not be let go of.
+        // SAFETY: the inputs have their values, the ids are those of their cells, and the last cell is
+        // the task's. A value that belongs to its node needs no release.
         match unsafe { (task.kind().call)(task, cells, ids.as_ptr(), len as u32, false) } {
             None => Ok(take(&cells[len])),
-            Some(error) => Err(Failure::Task(*error)),
+            Some(error) => Err(failed(CallFailure::Returned(*error))),
         }
     }));
-    match called {
-        Ok(Ok(result)) => Ok(result),
-        Ok(Err(Failure::Input(cause))) => Err(match cause.downcast::<Error>() {
-            Ok(error) => error.needed_by(&name::of_task(task)),
-            Err(cause) => returned(task, cause),
-        }),
-        Ok(Err(Failure::Task(cause))) => Err(returned(task, cause)),
-        Err(payload) => {
-            Err(Error::new(ErrorKind::Panicked, panics::describe(payload)).with_task(name::of_task(task), 1))
-        }
-    }
-}
-
-enum Failure {
-    Input(CallError),
-    Task(CallError),
-}
-
-fn returned(task: TaskRef, cause: CallError) -> Error {
-    Error::new(ErrorKind::Failed, cause.to_string()).with_source(cause).with_task(name::of_task(task), 1)
+    called.unwrap_or_else(|payload| Err(failed(CallFailure::Panicked(payload))))
 }

@@ -1,0 +1,392 @@
+//! Running a task on this thread: the call, its retries and timeout, and its failure.
+
+use super::super::cancel::CancelToken;
+use super::super::failure::CallFailure;
+use super::super::panics;
+use super::super::replay::ReplayInputs;
+use super::super::watch::{Attempt, Watch};
+use super::{FAILURES, RunAccess, STOPPED, with_path};
+use crate::error::Error;
+use crate::graph::node::CallError;
+use crate::primitives::Relaxed;
+use std::any::Any;
+use std::cell::Cell as StdCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+impl RunAccess<'_> {
+    /// Runs a task. False if the run has stopped: then the task's dependents are not announced.
+    ///
+    /// Unwinds if the task panics. The caller then calls [`RunAccess::panicked`] for the result.
+    ///
+    /// # Safety
+    /// The caller has learned that the task is ready, and runs it once.
+    #[inline(always)]
+    pub(crate) unsafe fn run(&self, id: u32) -> bool {
+        if self.run.status.load(Relaxed) != 0 {
+            // SAFETY: the caller's contract is the same.
+            return unsafe { self.run_carefully(id) };
+        }
+        debug_assert!((id as usize) < self.run.num_tasks());
+        // SAFETY: ids are below the number of tasks.
+        let call = unsafe { self.plan().calls().get_unchecked(id as usize) };
+        // SAFETY: the call is the task's own. The task is ready, so its inputs have finished; the
+        // caller runs it once, so no other thread uses its cell.
+        let error = unsafe { call(self.task(id), self.cells(), self.inputs_ptr(id), id, false) };
+        match error {
+            None => true,
+            Some(error) => {
+                // SAFETY: the task is the caller's, and a call that returns an error releases nothing.
+                unsafe { self.release_inputs(id) };
+                self.failed(id, CallFailure::Returned(*error), 1, None, false)
+            }
+        }
+    }
+
+    /// Settles a task whose call unwound out of [`RunAccess::run`].
+    #[cold]
+    pub(crate) fn panicked(&self, id: u32, payload: Box<dyn Any + Send>) -> bool {
+        // The call may have released some of the inputs. The others are dropped when the run is closed.
+        self.failed(id, CallFailure::Panicked(payload), 1, None, false)
+    }
+
+    /// # Safety
+    /// As for [`RunAccess::run`].
+    #[cold]
+    unsafe fn run_carefully(&self, id: u32) -> bool {
+        let run = self.run;
+        self.check_token();
+        if run.status.load(Relaxed) & STOPPED != 0 {
+            return false;
+        }
+        let Some(watch) = &run.watch else {
+            // SAFETY: the caller's contract is the same, and no input of a task that is not skipped has
+            // failed.
+            return unsafe { self.skip_after_failure(id) || self.run_attempts(id, None) };
+        };
+        let watched = WatchedTask { watch, attempt: StdCell::new(None) };
+        // SAFETY: as above.
+        let outcome = catch_unwind(AssertUnwindSafe(|| unsafe {
+            self.skip_after_failure(id) || self.run_attempts(id, Some(&watched))
+        }));
+        // A value of the program's panicked when it was dropped.
+        outcome.unwrap_or_else(|payload| self.failed(id, CallFailure::Panicked(payload), 1, Some(&watched), false))
+    }
+
+    /// Whether an input of a task has failed.
+    pub(crate) fn has_failed_input(&self, id: u32) -> bool {
+        self.failed_input(id).is_some()
+    }
+
+    /// The task whose failure is the reason why an input of the task `id` has no value.
+    fn failed_input(&self, id: u32) -> Option<u32> {
+        if self.run.status.load(Relaxed) & FAILURES == 0 {
+            return None;
+        }
+        self.plan().inputs(id).iter().find_map(|&input| self.cell(input).failure())
+    }
+
+    /// Settles a task without calling it if one of its inputs has failed. Returns whether that is so.
+    ///
+    /// # Safety
+    /// As for [`RunAccess::run`].
+    pub(crate) unsafe fn skip_after_failure(&self, id: u32) -> bool {
+        let Some(cause) = self.failed_input(id) else { return false };
+        // SAFETY: the task is ready and will not be called, so no other thread uses its cell, which is
+        // empty.
+        unsafe { self.cell(id).put_failure(cause) };
+        // A value that panics when it is dropped makes the failure no worse.
+        // SAFETY: the task is the caller's and was not called, so its inputs are not released.
+        panics::quietly(|| unsafe { self.release_inputs(id) });
+        if let Some(watch) = &self.run.watch {
+            watch.task_skipped(self.plan(), id, cause);
+        }
+        if let Some(sink) = &self.run.sink {
+            sink.failed(id, &self.run.failure(self.plan(), cause, id));
+        }
+        true
+    }
+
+    /// Gives the sink the value of a task that it wants.
+    ///
+    /// # Safety
+    /// The task has left a value in its cell, and this is the only call for it.
+    pub(super) unsafe fn notify_sink(&self, id: u32) {
+        // A task that saw a cancelled token may have returned half a result.
+        if self.run.is_stopped() {
+            return;
+        }
+        if let Some(sink) = self.run.sink.as_ref().filter(|sink| sink.wants(id)) {
+            // SAFETY: the value is the task's, so it has the task's type. The sink counts as a reader,
+            // and has not released the value before, as this is the only call.
+            unsafe { sink.finished(id, self.cell(id)) };
+        }
+    }
+
+    /// Calls a task as often as its options allow.
+    ///
+    /// # Safety
+    /// As for [`RunAccess::run`], and no input has failed.
+    unsafe fn run_attempts(&self, id: u32, watched: Option<&WatchedTask<'_>>) -> bool {
+        let task = self.task(id);
+        let (retries, timeout) = task.options().map_or((0, None), |options| (options.retries, options.timeout));
+        let keeps_inputs = self.run.settings.keep_inputs;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let is_last = attempt > retries;
+            let keep = !is_last || keeps_inputs;
+            // SAFETY: the kind is the task's own. Its inputs have finished, its cell is empty and used by
+            // no other thread, and calls before the last one release nothing.
+            let call = || unsafe { (task.kind().call)(task, self.cells(), self.inputs_ptr(id), id, keep) };
+            if let Some(watched) = watched {
+                watched.begin(self, id, attempt);
+            }
+            let outcome = match timeout {
+                None => Some(catch_unwind(AssertUnwindSafe(call))),
+                Some(timeout) => self.call_within(id, timeout, is_last.then_some(attempt), call),
+            };
+            let ended = watched.map(|_| Instant::now());
+            let failure = match outcome {
+                None => CallFailure::TimedOut(timeout.unwrap_or_default()),
+                Some(Err(payload)) => CallFailure::Panicked(payload),
+                Some(Ok(Some(error))) => {
+                    if !keep {
+                        // SAFETY: the task is the caller's, and a call that returns an error releases
+                        // nothing.
+                        unsafe { self.release_inputs(id) };
+                    }
+                    CallFailure::Returned(*error)
+                }
+                Some(Ok(None)) => match self.check_portable(id) {
+                    Err(message) => CallFailure::NotPortable(message),
+                    // SAFETY: the task is the caller's, and the call has left a value and, if `keep`,
+                    // released nothing.
+                    Ok(()) => return unsafe { self.finished(id, keep, ended, watched) },
+                },
+            };
+            if is_last || self.run.is_stopped() {
+                return self.failed(id, failure, attempt, watched, keeps_inputs);
+            }
+            if let Some(watched) = watched {
+                watched.retried(self, id, ended, self.error_of(id, failure, attempt));
+            }
+            // SAFETY: the task is the caller's and has not been announced as finished.
+            unsafe { self.cell(id).discard(task.kind().drop_value) };
+        }
+    }
+
+    /// Settles a task whose call has left a value. False if the run has stopped.
+    ///
+    /// # Safety
+    /// The task is the caller's, its value is in its cell and was not announced. If `is_holding`, the
+    /// task has not released its inputs.
+    unsafe fn finished(
+        &self,
+        id: u32,
+        is_holding: bool,
+        ended: Option<Instant>,
+        watched: Option<&WatchedTask<'_>>,
+    ) -> bool {
+        if is_holding {
+            // SAFETY: the caller's contract says that the inputs are not released.
+            unsafe { self.release_inputs(id) };
+        }
+        // A task that saw a cancelled token may have returned half a result.
+        self.check_token();
+        if let (Some(watched), Some(ended)) = (watched, ended) {
+            watched.finished(self, id, ended);
+        }
+        if !self.run.defers_values.load(Ordering::Relaxed) {
+            // SAFETY: the value is in the cell, and the sink is notified only here, as no value is
+            // deferred.
+            unsafe { self.notify_sink(id) };
+        }
+        !self.run.is_stopped()
+    }
+
+    /// Makes a call with a timeout. `None` if the call ended too late; then its token was cancelled at
+    /// the timeout and, if this was the last attempt, the failure was recorded.
+    fn call_within(
+        &self,
+        id: u32,
+        timeout: Duration,
+        last_attempt: Option<u32>,
+        call: impl FnOnce() -> Option<Box<CallError>>,
+    ) -> Option<std::thread::Result<Option<Box<CallError>>>> {
+        let token = CancelToken::within(Some(self.run.token.clone()));
+        // Set by the end of the call or by the timeout, whichever comes first.
+        let is_settled = Arc::new(AtomicBool::new(false));
+        let on_timeout = {
+            let (token, is_settled, run) = (token.clone(), Arc::clone(&is_settled), Weak::clone(&self.run.this));
+            move || {
+                if is_settled.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+                token.cancel();
+                // The run stops now, and does not wait for the task to notice.
+                if let (Some(attempts), Some(run)) = (last_attempt, run.upgrade()) {
+                    run.enter(|access| access.timed_out(id, timeout, attempts));
+                }
+            }
+        };
+        let _deadline = self.run.timer.start(timeout, Box::new(on_timeout));
+        let outcome = token.scope(|| catch_unwind(AssertUnwindSafe(call)));
+        let is_late = is_settled.swap(true, Ordering::SeqCst);
+        (!is_late).then_some(outcome)
+    }
+
+    fn check_portable(&self, id: u32) -> Result<(), String> {
+        let value_code = self.task(id).kind().value_code.filter(|_| self.run.settings.check_portable);
+        match value_code {
+            // A value without readers is not kept, so there is nothing to check.
+            Some(code) if self.plan().num_readers()[id as usize] > 0 => {
+                let cell = self.cell(id);
+                // SAFETY: the task has just left a value of its type in its cell and has not been
+                // announced as finished, so no other thread uses the cell.
+                catch_unwind(AssertUnwindSafe(|| unsafe { (code.item.round_trip)(cell, self.run.settings.codec) }))
+                    .unwrap_or_else(|payload| Err(format!("encoding panicked: {}", panics::describe(payload))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The encoded size of the value that a task has just left, if a callback wants it and the value
+    /// can be encoded.
+    pub(super) fn measured(&self, watch: &Watch, id: u32) -> Option<u64> {
+        let task = self.task(id);
+        let kind = task.kind();
+        let is_wanted = watch.measures() && !kind.is_value && self.plan().num_readers()[id as usize] > 0;
+        let code = kind.value_code.filter(|_| is_wanted)?;
+        let (cell, codec) = (self.cell(id), self.run.settings.codec);
+        // SAFETY: the task has left a value of its type in its cell and has not been announced as
+        // finished, so no reader releases it.
+        catch_unwind(AssertUnwindSafe(|| unsafe { (code.item.measure)(cell, codec) })).ok().flatten()
+    }
+
+    /// The error of a task whose call gave no value.
+    fn error_of(&self, id: u32, failure: CallFailure, attempts: u32) -> Error {
+        match failure {
+            // The error of an awaited value already has the name of the task that failed.
+            CallFailure::Returned(cause) if self.task(id).awaited().is_some() && cause.is::<Error>() => {
+                *cause.downcast::<Error>().expect("its type was just checked")
+            }
+            failure => failure.into_error().with_task(self.plan().name(id), attempts),
+        }
+    }
+
+    /// Leaves the task's failure in its cell, in the place of a value if there is one.
+    ///
+    /// # Safety
+    /// The task is the caller's, and has not been announced as finished.
+    pub(super) unsafe fn replace_by_failure(&self, id: u32) {
+        let (cell, drop_value) = (self.cell(id), self.task(id).kind().drop_value);
+        // A value that panics when it is dropped makes the failure no worse.
+        // SAFETY: the task was not announced, so no other thread uses its cell.
+        panics::quietly(|| unsafe { cell.discard(drop_value) });
+        // SAFETY: as above, and the cell is empty now.
+        unsafe { cell.put_failure(id) };
+    }
+
+    /// Tells the sink and the run of a failure. False if the run has stopped.
+    pub(super) fn record_failure(&self, id: u32, error: Error) -> bool {
+        if let Some(sink) = &self.run.sink {
+            sink.failed(id, &error);
+        }
+        if self.run.settings.collect_errors {
+            let _before = self.run.failures.lock().by_task.insert(id, error);
+            self.run.status.fetch_or(FAILURES, Ordering::SeqCst);
+        } else {
+            self.run.stop(with_path(error, self.plan(), id, None));
+        }
+        !self.run.is_stopped()
+    }
+
+    /// The timeout of a task that is still running has passed.
+    fn timed_out(&self, id: u32, timeout: Duration, attempts: u32) {
+        if !self.run.settings.collect_errors {
+            let error = self.error_of(id, CallFailure::TimedOut(timeout), attempts);
+            // The task still runs, and keeps its inputs when it ends.
+            let keeps_inputs = self.run.settings.keep_inputs;
+            self.record_failure(id, if keeps_inputs { error.with_replay(self.keep_inputs(id)) } else { error });
+        }
+    }
+
+    /// The inputs of a task that has failed and does not release them.
+    fn keep_inputs(&self, id: u32) -> Arc<ReplayInputs> {
+        let task_context = self.run.task_context();
+        let make = || ReplayInputs::in_run(self.plan(), id, task_context);
+        self.run.failures.lock().kept.of(id, make)
+    }
+
+    /// Settles a task that has failed for good. False if the run has stopped. `keeps_inputs` says that
+    /// the task has not released its inputs and keeps them for a replay.
+    #[cold]
+    fn failed(
+        &self,
+        id: u32,
+        failure: CallFailure,
+        attempts: u32,
+        watched: Option<&WatchedTask<'_>>,
+        keeps_inputs: bool,
+    ) -> bool {
+        let ended = watched.map(|_| Instant::now());
+        // A call that unwound may not have released its inputs.
+        let is_holding = matches!(failure, CallFailure::Panicked(_));
+        // SAFETY: the task is the caller's and has not been announced as finished.
+        unsafe { self.replace_by_failure(id) };
+        let mut error = self.error_of(id, failure, attempts);
+        if keeps_inputs {
+            error = error.with_replay(self.keep_inputs(id));
+        }
+        if let Some(watched) = watched {
+            watched.failed(self, id, ended, error.clone(), is_holding);
+        }
+        self.record_failure(id, error)
+    }
+
+    /// # Safety
+    /// The task is the caller's, its inputs have finished or failed, and it has not released them.
+    pub(crate) unsafe fn release_inputs(&self, id: u32) {
+        let task = self.task(id);
+        // SAFETY: the kind is the task's own, and by the caller's contract the task still counts as a
+        // reader of each input.
+        unsafe { (task.kind().release_inputs)(task, self.cells(), self.inputs_ptr(id)) };
+    }
+}
+
+/// A task that this thread runs in a run that callbacks watch.
+struct WatchedTask<'w> {
+    watch: &'w Watch,
+    /// The attempt that has begun and whose end was not reported.
+    attempt: StdCell<Option<Attempt>>,
+}
+
+impl WatchedTask<'_> {
+    fn begin(&self, access: &RunAccess<'_>, id: u32, number: u32) {
+        self.attempt.set(Some(self.watch.begin(access.plan(), id, number)));
+    }
+
+    fn finished(&self, access: &RunAccess<'_>, id: u32, ended: Instant) {
+        let Some(attempt) = self.attempt.take() else { return };
+        if access.run.defers_values.load(Ordering::Relaxed) && !access.run.is_stopped() {
+            self.watch.hold_back(id, attempt, ended);
+        } else {
+            self.watch.finished(access.plan(), id, attempt, ended, access.measured(self.watch, id));
+        }
+    }
+
+    fn retried(&self, access: &RunAccess<'_>, id: u32, ended: Option<Instant>, error: Error) {
+        if let Some(attempt) = self.attempt.take() {
+            self.watch.retried(access.plan(), id, attempt, ended.unwrap_or_else(Instant::now), error);
+        }
+    }
+
+    fn failed(&self, access: &RunAccess<'_>, id: u32, ended: Option<Instant>, error: Error, is_holding: bool) {
+        let attempt = self.attempt.take().unwrap_or_else(|| self.watch.begin(access.plan(), id, 1));
+        let ended = ended.unwrap_or_else(Instant::now);
+        self.watch.failed(access.plan(), id, attempt, ended, error, is_holding);
+    }
+}
