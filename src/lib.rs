@@ -96,16 +96,14 @@ mod graph;
 mod portable;
 mod primitives;
 
-pub use api::compute::{
-    Handles, IntoScheduler, Leaf, Outcomes, Outputs, Prepared, Values, compute, compute_each, compute_with, persist,
-    prepare,
+pub use api::collection::{
+    Collection, Form, HandleList, Handles, HandlesOf, Leaf, Listed, Outcomes, Parts, Values, ValuesOf,
 };
+pub use api::compute::{IntoScheduler, Prepared, compute, compute_each, compute_with, persist, prepare};
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
-#[cfg(feature = "progress")]
-pub use client::Futures;
 pub use client::{
-    AsCompleted, Client, ClusterBuilder, Computable, DefaultClient, Event, LocalCluster, Lock, Permit, Queue,
+    AsCompleted, Client, ClusterBuilder, DefaultClient, Event, Futures, LocalCluster, Lock, Permit, Persisted, Queue,
     Semaphore, Status, TaskFuture, Tasks, Variable, WaitFor, WhenFull, WithResults, WorkerInfo, WorkerState,
     as_completed, wait, wait_timeout,
 };

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "it owns runs, and takes typed values from untyped cells")]
 
+use super::collection::{Collection, Form, HandleList, Handles, HandlesOf, Outcomes, Parts, Values, ValuesOf};
 use super::config::{self, Errors, OnFailure, Order, Settings, Snapshot};
 use crate::engine::{Restore, ResultSink, Run, RunSettings, TaskContext};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,18 +12,15 @@ use crate::executor::watchdog::Watchdog;
 use crate::executor::{Executor, Scheduler};
 use crate::features;
 use crate::graph::Delayed;
-use crate::graph::node::{Kind, TaskRef};
-use crate::graph::pages;
+use crate::graph::node::{Task, TaskRef};
 use crate::graph::plan::Plan;
-use crate::graph::task::cloneable_value_task;
 use crate::graph::value::Cell;
 use crate::portable::code::CodeDescriptor;
 use std::any::Any;
 use std::cell::Cell as StdCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -46,16 +44,16 @@ use std::sync::Arc;
 /// # Errors
 /// The first failure of a task; [`Cancelled`](ErrorKind::Cancelled); [`DuplicateName`](ErrorKind::DuplicateName); a mistake in the
 /// [configuration](crate::config).
-pub fn compute<O: Outputs>(outputs: O) -> Result<O::Shape<Values>> {
-    prepare(outputs)?.compute()
+pub fn compute<C: Collection<Values>>(outputs: C) -> Result<C::Shape> {
+    compute_in(&outputs, config::snapshot, false)
 }
 
 /// As [`compute`], with a scheduler for this call: a name, a [`Scheduler`], or any [`Executor`].
 ///
 /// # Errors
 /// As [`compute`], and for an unknown name.
-pub fn compute_with<O: Outputs>(scheduler: impl IntoScheduler, outputs: O) -> Result<O::Shape<Values>> {
-    prepare(outputs)?.compute_with(scheduler)
+pub fn compute_with<C: Collection<Values>>(scheduler: impl IntoScheduler, outputs: C) -> Result<C::Shape> {
+    compute_in(&outputs, || Ok(config::snapshot()?.with_scheduler(scheduler.into_scheduler()?)), false)
 }
 
 /// Computes several outputs in one run and gives a `Result` for each: what does not depend on a failure is finished.
@@ -73,8 +71,8 @@ pub fn compute_with<O: Outputs>(scheduler: impl IntoScheduler, outputs: O) -> Re
 ///
 /// # Errors
 /// What concerns the run as a whole: it was cancelled, or could not be started.
-pub fn compute_each<O: Outputs>(outputs: O) -> Result<O::Shape<Outcomes>> {
-    prepare(outputs)?.compute_each()
+pub fn compute_each<C: Collection<Outcomes>>(outputs: C) -> Result<C::Shape> {
+    compute_in(&outputs, config::snapshot, true)
 }
 
 /// Computes outputs once and gives handles, in the same shape, to the results.
@@ -95,8 +93,8 @@ pub fn compute_each<O: Outputs>(outputs: O) -> Result<O::Shape<Outcomes>> {
 ///
 /// # Errors
 /// As [`compute`].
-pub fn persist<O: Outputs>(outputs: O) -> Result<O::Shape<Handles>> {
-    prepare(outputs)?.persist()
+pub fn persist<C: Collection<Handles>>(outputs: C) -> Result<C::Shape> {
+    compute_in(&outputs, config::snapshot, false)
 }
 
 /// Plans the graph of the outputs, to be computed many times.
@@ -117,12 +115,39 @@ pub fn persist<O: Outputs>(outputs: O) -> Result<O::Shape<Handles>> {
 ///
 /// # Complexity
 /// O(tasks + dependencies) time and space.
-pub fn prepare<O: Outputs>(outputs: O) -> Result<Prepared<O>> {
-    let mut tasks = Vec::new();
-    outputs.visit(&mut tasks);
-    // SAFETY: `Prepared` keeps the outputs beside the plan, and nobody can change them there.
-    let plan = unsafe { plan(&tasks) }?;
-    Ok(Prepared { plan, outputs })
+pub fn prepare<C: Collection<Values>>(outputs: C) -> Result<Prepared<C>> {
+    let listed = HandleList::of::<Values>(&outputs).tasks().to_vec();
+    let tasks = listed.iter().map(|task| task.to_task()).collect();
+    // SAFETY: `Prepared` keeps handles of the outputs beside the plan.
+    let plan = unsafe { plan(&listed) }?;
+    Ok(Prepared { plan, outputs, listed, _tasks: tasks })
+}
+
+/// Plans, runs and rebuilds a collection.
+#[inline]
+pub(crate) fn compute_in<F: Form, C: Collection<F>>(
+    outputs: &C,
+    snapshot: impl FnOnce() -> Result<Snapshot>,
+    each: bool,
+) -> Result<C::Shape> {
+    let handles = HandleList::of::<F>(outputs);
+    // SAFETY: the list borrows handles of the outputs, and is used after the plan.
+    let plan = unsafe { plan(handles.tasks()) }?;
+    rebuild(outputs, &plan, handles.tasks(), snapshot()?, each)
+}
+
+/// Runs a plan and rebuilds the collection from which it was made.
+fn rebuild<F: Form, C: Collection<F>>(
+    outputs: &C,
+    plan: &Plan,
+    listed: &[TaskRef],
+    snapshot: Snapshot,
+    each: bool,
+) -> Result<C::Shape> {
+    let run = OwnedRun::execute(plan, snapshot, each)?;
+    let shape = outputs.rebuild(&mut Parts::of_run(&run, listed));
+    drop(run); // Not after the return: if it panics, the shape is neither dropped nor given to the caller.
+    shape
 }
 
 /// # Safety
@@ -163,13 +188,13 @@ impl<T: Send + Sync + 'static> Delayed<T> {
         self.compute_in(config::snapshot()?.with_scheduler(scheduler.into_scheduler()?))
     }
 
-    /// Not by way of [`Outputs`]: a single value need not be `Clone`.
+    /// Not by way of [`Collection`]: a single value need not be `Clone`.
     fn compute_in(&self, snapshot: Snapshot) -> Result<T> {
         // SAFETY: `self` is a handle of the output.
         let plan = unsafe { plan(&[self.task_ref()]) }?;
         let run = OwnedRun::execute(&plan, snapshot, false)?;
         // SAFETY: the plan has one output, and the value of a `Delayed<T>` is a `T`.
-        let value = unsafe { run.results().take(None) };
+        let value = unsafe { run.take_output(0, None) };
         drop(run); // Not after the return: if it panics, what has been returned is neither dropped nor given to anybody.
         value
     }
@@ -187,18 +212,21 @@ impl<T: Send + Sync + 'static> Delayed<T> {
 }
 
 /// A planned graph, made by [`prepare`].
-pub struct Prepared<O> {
+pub struct Prepared<C> {
     plan: Plan,
-    outputs: O,
+    outputs: C,
+    listed: Vec<TaskRef>,
+    /// Keeps the listed tasks alive, whatever `outputs` does.
+    _tasks: Vec<Task>,
 }
 
-impl<O> fmt::Debug for Prepared<O> {
+impl<C> fmt::Debug for Prepared<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prepared").field("num_tasks", &self.num_tasks()).finish_non_exhaustive()
     }
 }
 
-impl<O> Prepared<O> {
+impl<C> Prepared<C> {
     /// How many tasks one run has.
     pub fn num_tasks(&self) -> usize {
         self.plan.num_tasks()
@@ -207,47 +235,56 @@ impl<O> Prepared<O> {
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
-}
 
-impl<O: Outputs> Prepared<O> {
     /// Computes the outputs, under the scheduler that is configured now.
     ///
     /// # Errors
     /// As the function [`compute`].
-    pub fn compute(&self) -> Result<O::Shape<Values>> {
-        self.take::<Values>(config::snapshot()?, false)
+    pub fn compute(&self) -> Result<ValuesOf<C>>
+    where
+        C: Collection<Values>,
+    {
+        self.rebuild::<Values>(config::snapshot()?, false)
     }
 
     /// Computes the outputs with a scheduler for this call.
     ///
     /// # Errors
     /// As the function [`compute_with`].
-    pub fn compute_with(&self, scheduler: impl IntoScheduler) -> Result<O::Shape<Values>> {
-        self.take::<Values>(config::snapshot()?.with_scheduler(scheduler.into_scheduler()?), false)
+    pub fn compute_with(&self, scheduler: impl IntoScheduler) -> Result<ValuesOf<C>>
+    where
+        C: Collection<Values>,
+    {
+        self.rebuild::<Values>(config::snapshot()?.with_scheduler(scheduler.into_scheduler()?), false)
     }
 
     /// Computes the outputs and gives a `Result` for each.
     ///
     /// # Errors
     /// As the function [`compute_each`].
-    pub fn compute_each(&self) -> Result<O::Shape<Outcomes>> {
-        self.take::<Outcomes>(config::snapshot()?, true)
+    pub fn compute_each(&self) -> Result<C::Shape>
+    where
+        C: Collection<Outcomes>,
+    {
+        self.rebuild::<Outcomes>(config::snapshot()?, true)
     }
 
     /// Computes the outputs and gives handles to the results.
     ///
     /// # Errors
     /// As the function [`persist`].
-    pub fn persist(&self) -> Result<O::Shape<Handles>> {
-        self.take::<Handles>(config::snapshot()?, false)
+    pub fn persist(&self) -> Result<HandlesOf<C>>
+    where
+        C: Collection<Handles>,
+    {
+        self.rebuild::<Handles>(config::snapshot()?, false)
     }
 
-    pub(crate) fn take<L: Leaf>(&self, snapshot: Snapshot, each: bool) -> Result<O::Shape<L>> {
-        let run = OwnedRun::execute(&self.plan, snapshot, each)?;
-        // SAFETY: the plan was made from these outputs.
-        let values = unsafe { self.outputs.take::<L>(&mut run.results()) };
-        drop(run); // As in `compute_in`.
-        values
+    fn rebuild<F: Form>(&self, snapshot: Snapshot, each: bool) -> Result<C::Shape>
+    where
+        C: Collection<F>,
+    {
+        rebuild(&self.outputs, &self.plan, &self.listed, snapshot, each)
     }
 }
 
@@ -386,10 +423,6 @@ impl<'p> OwnedRun<'p> {
         }
         Ok(owned)
     }
-
-    fn results(&self) -> Results<'_> {
-        Results { owned: Some(self) }
-    }
 }
 
 /// Has the dashboard of this process started, if one is wanted and that has not been done. One that cannot listen does not keep the run.
@@ -454,78 +487,43 @@ impl OwnedRun<'_> {
     }
 }
 
-/// The outputs of a run, taken one after the other.
-pub struct Results<'r> {
-    /// `None` where there is no run, because all outputs have their values elsewhere.
-    owned: Option<&'r OwnedRun<'r>>,
-}
-
-impl fmt::Debug for Results<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Results").field("run", &self.owned.map(|owned| &owned.run)).finish_non_exhaustive()
-    }
-}
-
-impl<'r> Results<'r> {
-    /// For outputs that have their values elsewhere, all of them.
-    pub(crate) fn elsewhere() -> Self {
-        Results { owned: None }
-    }
-
-    pub(crate) fn are_elsewhere(&self) -> bool {
-        self.owned.is_none()
-    }
-
-    fn run(&self) -> &'r OwnedRun<'r> {
-        self.owned.expect("outputs without a run take their values themselves")
-    }
-
-    /// The kind of the task whose result is next.
-    fn next_kind(&self) -> &Kind {
-        let OwnedRun { plan, num_taken, .. } = self.run();
-        plan.tasks()[plan.outputs()[num_taken.get()] as usize].kind()
-    }
-
-    /// Takes the next output.
+impl OwnedRun<'_> {
+    /// Takes the output of this index.
     ///
     /// # Safety
-    /// The outputs are taken in the order in which they were listed for the plan, and the next one is a `T`. Without `clone`, no other
-    /// output is the same task.
+    /// The output exists, is a `T` and was not taken before. Without `clone`, no other output is the same task.
     #[inline(always)]
-    unsafe fn take<T>(&mut self, clone: Option<fn(&T) -> T>) -> Result<T> {
-        let OwnedRun { plan, cells, num_taken, .. } = self.run();
-        let cell = &cells[plan.outputs()[num_taken.get()] as usize];
+    pub(super) unsafe fn take_output<T>(&self, index: usize, clone: Option<fn(&T) -> T>) -> Result<T> {
+        let cell = &self.cells[self.plan.outputs()[index] as usize];
         if cell.has_own_value() {
-            // SAFETY: the run is over, and the cell's task has finished with a `T`.
+            // SAFETY: a run that `execute` gave is over and the cell's task has finished, with a `T`; the rest is the contract above.
             let value = unsafe { cell.take_output(clone) };
             // Not earlier: if cloning panics, something is left to sweep.
-            num_taken.set(num_taken.get() + 1);
+            self.num_taken.set(self.num_taken.get() + 1);
             return value.ok_or_else(not_cloneable);
         }
-        // SAFETY: the caller's contract.
-        unsafe { self.take_from_elsewhere(clone) }
+        // SAFETY: the contract is the same.
+        unsafe { self.take_output_without_own_value(index, clone) }
     }
 
-    /// Takes the next output whose value is not in its cell, because it failed or belongs to its node, which is the only one to know how it is
-    /// cloned.
+    /// Takes an output that failed, or whose value belongs to its node: only the node's kind knows how that value is cloned.
     ///
     /// # Safety
-    /// As [`Results::take`].
+    /// As [`OwnedRun::take_output`].
     #[cold]
-    unsafe fn take_from_elsewhere<T>(&mut self, clone: Option<fn(&T) -> T>) -> Result<T> {
-        let OwnedRun { run, plan, cells, num_taken } = self.run();
-        let id = plan.outputs()[num_taken.get()];
-        let cell = &cells[id as usize];
+    unsafe fn take_output_without_own_value<T>(&self, index: usize, clone: Option<fn(&T) -> T>) -> Result<T> {
+        let id = self.plan.outputs()[index];
+        let cell = &self.cells[id as usize];
         if let Some(cause) = cell.failure() {
-            num_taken.set(num_taken.get() + 1);
-            return Err(run.failure(plan, cause, id));
+            self.num_taken.set(self.num_taken.get() + 1);
+            return Err(self.run.failure(self.plan, cause, id));
         }
-        let of_kind = plan.tasks()[id as usize].kind().clone_value;
+        let of_kind = self.plan.tasks()[id as usize].kind().clone_value;
         // SAFETY: the kind of a task whose value is a `T` keeps a `fn(&T) -> T`.
         let of_kind = of_kind.map(|clone| unsafe { std::mem::transmute::<*const (), fn(&T) -> T>(clone) });
-        // SAFETY: the run is over, and the cell's task has finished with a `T`.
+        // SAFETY: a run that `execute` gave is over and the cell's task has finished, with a `T`; the rest is the contract above.
         let value = unsafe { cell.take_output(clone.or(of_kind)) };
-        num_taken.set(num_taken.get() + 1);
+        self.num_taken.set(self.num_taken.get() + 1);
         value.ok_or_else(not_cloneable)
     }
 }
@@ -538,251 +536,6 @@ fn not_cloneable() -> Error {
          it as an argument, or ask the future",
     )
 }
-
-/// What is taken for each handle of a shape.
-pub trait Leaf {
-    /// What stands in the place of a handle to a `T`.
-    type Of<T: Clone + Send + Sync + 'static>;
-    /// # Safety
-    /// As [`Results::take`].
-    #[doc(hidden)]
-    unsafe fn take<T: Clone + Send + Sync + 'static>(results: &mut Results<'_>) -> Result<Self::Of<T>>;
-    /// The same of a result that is elsewhere.
-    #[doc(hidden)]
-    fn of<T: Clone + Send + Sync + 'static>(result: Result<&T>) -> Result<Self::Of<T>>;
-}
-
-/// A value for each handle: what [`compute`] gives.
-#[derive(Debug)]
-pub struct Values;
-
-/// A `Result` for each handle: what [`compute_each`] gives.
-#[derive(Debug)]
-pub struct Outcomes;
-
-/// A handle to the result for each handle: what [`persist`] gives.
-#[derive(Debug)]
-pub struct Handles;
-
-impl Leaf for Values {
-    type Of<T: Clone + Send + Sync + 'static> = T;
-
-    #[inline(always)]
-    unsafe fn take<T: Clone + Send + Sync + 'static>(results: &mut Results<'_>) -> Result<T> {
-        // SAFETY: the caller's contract.
-        unsafe { results.take(Some(T::clone)) }
-    }
-
-    fn of<T: Clone + Send + Sync + 'static>(result: Result<&T>) -> Result<T> {
-        result.cloned()
-    }
-}
-
-impl Leaf for Outcomes {
-    type Of<T: Clone + Send + Sync + 'static> = Result<T>;
-
-    unsafe fn take<T: Clone + Send + Sync + 'static>(results: &mut Results<'_>) -> Result<Result<T>> {
-        // SAFETY: the caller's contract.
-        Ok(unsafe { results.take(Some(T::clone)) })
-    }
-
-    fn of<T: Clone + Send + Sync + 'static>(result: Result<&T>) -> Result<Result<T>> {
-        Ok(result.cloned())
-    }
-}
-
-impl Leaf for Handles {
-    type Of<T: Clone + Send + Sync + 'static> = Delayed<T>;
-
-    unsafe fn take<T: Clone + Send + Sync + 'static>(results: &mut Results<'_>) -> Result<Delayed<T>> {
-        let code = results.next_kind().value_code;
-        // SAFETY: the caller's contract.
-        let mut task = cloneable_value_task(unsafe { results.take(Some(T::clone)) }?);
-        if let Some(code) = code {
-            task.set_value_code(code);
-        }
-        Ok(Delayed::from_task(task))
-    }
-
-    fn of<T: Clone + Send + Sync + 'static>(result: Result<&T>) -> Result<Delayed<T>> {
-        result.map(|value| Delayed::from_task(cloneable_value_task(value.clone())))
-    }
-}
-
-/// Handles to compute: one, or a tuple, vector, slice, array, option or map of such things.
-///
-/// The values of the handles must be `Clone`, because the same handle may be there twice.
-///
-/// # Safety
-/// `visit` lists the handles in the order in which `take` takes their results, with their types. They are owned, and the same ones for as
-/// long as nobody has `&mut` access.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be computed",
-    label = "not a handle whose value is `Clone`, or a shape of such handles",
-    note = "compute takes `&Delayed<T>` or `Delayed<T>` with `T: Clone`, and tuples, vectors, slices, arrays, options and maps of these",
-    note = "a handle whose value is not `Clone` is computed on its own: `handle.compute()`"
-)]
-pub unsafe trait Outputs {
-    /// The shape, with something else in the place of the handles.
-    type Shape<L: Leaf>;
-    #[doc(hidden)]
-    fn visit(&self, tasks: &mut Vec<TaskRef>);
-    /// # Safety
-    /// The results are those of a run of what `visit` listed, and the next one is the first of these.
-    #[doc(hidden)]
-    unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<Self::Shape<L>>;
-}
-
-// Otherwise the message would be the one for `Clone`.
-#[diagnostic::do_not_recommend]
-// SAFETY: both take the one handle.
-unsafe impl<T: Clone + Send + Sync + 'static> Outputs for Delayed<T> {
-    type Shape<L: Leaf> = L::Of<T>;
-
-    fn visit(&self, tasks: &mut Vec<TaskRef>) {
-        tasks.push(self.task_ref());
-    }
-
-    #[inline(always)]
-    unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<L::Of<T>> {
-        // SAFETY: the caller's contract; the value of a `Delayed<T>` is a `T`.
-        unsafe { L::take::<T>(results) }
-    }
-}
-
-// SAFETY: as what it refers to.
-unsafe impl<O: Outputs + ?Sized> Outputs for &O {
-    type Shape<L: Leaf> = O::Shape<L>;
-
-    fn visit(&self, tasks: &mut Vec<TaskRef>) {
-        (**self).visit(tasks);
-    }
-
-    #[inline(always)]
-    unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<O::Shape<L>> {
-        // SAFETY: the caller's contract.
-        unsafe { (**self).take::<L>(results) }
-    }
-}
-
-// SAFETY: both go over the items in order.
-unsafe impl<O: Outputs> Outputs for [O] {
-    type Shape<L: Leaf> = Vec<O::Shape<L>>;
-
-    fn visit(&self, tasks: &mut Vec<TaskRef>) {
-        self.iter().for_each(|item| item.visit(tasks));
-    }
-
-    unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<Vec<O::Shape<L>>> {
-        let mut values = pages::vec_with_capacity(self.len());
-        for item in self {
-            // SAFETY: the caller's contract, item by item.
-            values.push(unsafe { item.take::<L>(results) }?);
-        }
-        Ok(values)
-    }
-}
-
-// SAFETY: as a slice.
-unsafe impl<O: Outputs> Outputs for Vec<O> {
-    type Shape<L: Leaf> = Vec<O::Shape<L>>;
-
-    fn visit(&self, tasks: &mut Vec<TaskRef>) {
-        self[..].visit(tasks);
-    }
-
-    unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<Vec<O::Shape<L>>> {
-        // SAFETY: the caller's contract.
-        unsafe { self[..].take::<L>(results) }
-    }
-}
-
-// SAFETY: as a slice.
-unsafe impl<O: Outputs, const N: usize> Outputs for [O; N] {
-    type Shape<L: Leaf> = [O::Shape<L>; N];
-
-    fn visit(&self, tasks: &mut Vec<TaskRef>) {
-        self[..].visit(tasks);
-    }
-
-    unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<[O::Shape<L>; N]> {
-        // SAFETY: the caller's contract.
-        let items = unsafe { self[..].take::<L>(results) }?;
-        Ok(items.try_into().unwrap_or_else(|_| unreachable!("there are as many results as handles")))
-    }
-}
-
-// SAFETY: both go over the items in order.
-unsafe impl<O: Outputs> Outputs for Option<O> {
-    type Shape<L: Leaf> = Option<O::Shape<L>>;
-
-    fn visit(&self, tasks: &mut Vec<TaskRef>) {
-        self.iter().for_each(|item| item.visit(tasks));
-    }
-
-    unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<Option<O::Shape<L>>> {
-        // SAFETY: the caller's contract.
-        self.as_ref().map(|item| unsafe { item.take::<L>(results) }).transpose()
-    }
-}
-
-// SAFETY: both go over the items in order; a map that is not changed keeps its order.
-unsafe impl<K: Clone + Ord, O: Outputs> Outputs for BTreeMap<K, O> {
-    type Shape<L: Leaf> = BTreeMap<K, O::Shape<L>>;
-
-    fn visit(&self, tasks: &mut Vec<TaskRef>) {
-        self.values().for_each(|item| item.visit(tasks));
-    }
-
-    unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<BTreeMap<K, O::Shape<L>>> {
-        // SAFETY: the caller's contract, item by item.
-        self.iter().map(|(key, item)| Ok((key.clone(), unsafe { item.take::<L>(results) }?))).collect()
-    }
-}
-
-// SAFETY: both go over the items in order; a map that is not changed keeps its order.
-unsafe impl<K: Clone + Eq + Hash, O: Outputs, S: BuildHasher + Default> Outputs for HashMap<K, O, S> {
-    type Shape<L: Leaf> = HashMap<K, O::Shape<L>, S>;
-
-    fn visit(&self, tasks: &mut Vec<TaskRef>) {
-        self.values().for_each(|item| item.visit(tasks));
-    }
-
-    unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<HashMap<K, O::Shape<L>, S>> {
-        // SAFETY: the caller's contract, item by item.
-        self.iter().map(|(key, item)| Ok((key.clone(), unsafe { item.take::<L>(results) }?))).collect()
-    }
-}
-
-// SAFETY: there is no handle.
-unsafe impl Outputs for () {
-    type Shape<L: Leaf> = ();
-
-    fn visit(&self, _: &mut Vec<TaskRef>) {}
-
-    unsafe fn take<L: Leaf>(&self, _: &mut Results<'_>) -> Result<()> {
-        Ok(())
-    }
-}
-
-macro_rules! tuple {
-    ($($A:ident $i:tt),*) => {
-        // SAFETY: both go over the items in order.
-        unsafe impl<$($A: Outputs),*> Outputs for ($($A,)*) {
-            type Shape<Lf: Leaf> = ($($A::Shape<Lf>,)*);
-
-            fn visit(&self, tasks: &mut Vec<TaskRef>) {
-                $(self.$i.visit(tasks);)*
-            }
-
-            unsafe fn take<Lf: Leaf>(&self, results: &mut Results<'_>) -> Result<Self::Shape<Lf>> {
-                // SAFETY: the caller's contract, item by item.
-                Ok(($(unsafe { self.$i.take::<Lf>(results) }?,)*))
-            }
-        }
-    };
-}
-for_each_arity!(tuple);
 
 #[cfg(test)]
 mod tests {

@@ -2,5 +2,6 @@
 
 pub mod config;
 
+pub(crate) mod collection;
 pub(crate) mod compute;
 pub(crate) mod delayed;

@@ -1,13 +1,13 @@
 //! Futures without the types of their values, for those who watch many of them.
 
-use super::future::TaskFuture;
-use super::promise::{AnyPromise, Status};
+use super::promise::{AnyPromise, Status, promise_of};
 use super::wait::{self, WaitFor};
+use crate::api::collection::{Collection, HandleList, Listed};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 /// A future of a value of any type. It keeps nobody's task wanted.
-pub struct AnyFuture(Arc<dyn AnyPromise>);
+pub(crate) struct AnyFuture(Arc<dyn AnyPromise>);
 
 impl fmt::Debug for AnyFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -16,6 +16,12 @@ impl fmt::Debug for AnyFuture {
 }
 
 impl AnyFuture {
+    /// The futures of a collection, in order. Handles of other tasks are left out.
+    pub(crate) fn of(futures: &impl Collection<Listed>) -> Vec<AnyFuture> {
+        let handles = HandleList::of::<Listed>(futures);
+        handles.tasks().iter().filter_map(|&task| promise_of(task)).map(AnyFuture).collect()
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.0.record().status()
     }
@@ -35,60 +41,3 @@ impl AnyFuture {
         })
     }
 }
-
-/// Futures in any shape: one, or a tuple, vector, slice, array or option of such things, whatever their values are.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is no future, and no shape of futures",
-    label = "not a `TaskFuture`, or a tuple, vector, slice, array or option of these"
-)]
-pub trait Futures {
-    #[doc(hidden)]
-    fn list(&self, futures: &mut Vec<AnyFuture>);
-}
-
-impl<T: Send + Sync + 'static> Futures for TaskFuture<T> {
-    fn list(&self, futures: &mut Vec<AnyFuture>) {
-        futures.push(AnyFuture(self.promise()));
-    }
-}
-
-impl<F: Futures + ?Sized> Futures for &F {
-    fn list(&self, futures: &mut Vec<AnyFuture>) {
-        (**self).list(futures);
-    }
-}
-
-impl<F: Futures> Futures for [F] {
-    fn list(&self, futures: &mut Vec<AnyFuture>) {
-        self.iter().for_each(|item| item.list(futures));
-    }
-}
-
-impl<F: Futures> Futures for Vec<F> {
-    fn list(&self, futures: &mut Vec<AnyFuture>) {
-        self[..].list(futures);
-    }
-}
-
-impl<F: Futures, const N: usize> Futures for [F; N] {
-    fn list(&self, futures: &mut Vec<AnyFuture>) {
-        self[..].list(futures);
-    }
-}
-
-impl<F: Futures> Futures for Option<F> {
-    fn list(&self, futures: &mut Vec<AnyFuture>) {
-        self.iter().for_each(|item| item.list(futures));
-    }
-}
-
-macro_rules! tuple {
-    ($($A:ident $i:tt),*) => {
-        impl<$($A: Futures),*> Futures for ($($A,)*) {
-            fn list(&self, futures: &mut Vec<AnyFuture>) {
-                $(self.$i.list(futures);)*
-            }
-        }
-    };
-}
-for_each_arity!(tuple);

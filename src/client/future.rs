@@ -2,10 +2,10 @@
 
 use super::cluster::CurrentWorker;
 use super::nested;
-use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, cloneable_future_node, promise_of, settle};
+use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, promise_of, settle};
 use super::spin::deadline_after;
 use super::wait::{self, WaitFor};
-use crate::api::compute::{Leaf, Outputs, Results};
+use crate::api::collection::{Collection, HandleList, Leaf, Parts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Delayed;
 use crate::graph::argument::{Argument, Cursor, Owned};
@@ -200,14 +200,6 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
     pub fn as_delayed(&self) -> Delayed<T> {
         self.handle.clone()
     }
-
-    /// The same, to be an output too.
-    pub(super) fn as_output(&self) -> Delayed<T>
-    where
-        T: Clone,
-    {
-        cloneable_future_node(Arc::clone(&self.promise), self.handle.task_ref().kind().value_code)
-    }
 }
 
 impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
@@ -239,21 +231,16 @@ impl<T: Clone + Send + Sync + 'static> IntoFuture for &TaskFuture<T> {
     }
 }
 
-// SAFETY: both take the one handle.
-#[expect(unsafe_code, reason = "a future is an output as its handle is")]
-unsafe impl<T: Clone + Send + Sync + 'static> Outputs for TaskFuture<T> {
-    type Shape<L: Leaf> = L::Of<T>;
+#[diagnostic::do_not_recommend]
+impl<T: Send + Sync + 'static, F: Leaf<T>> Collection<F> for TaskFuture<T> {
+    type Shape = F::Of;
 
-    fn visit(&self, tasks: &mut Vec<TaskRef>) {
-        self.handle.visit(tasks);
+    fn list<'a>(&'a self, handles: &mut HandleList<'a>) {
+        handles.add(&self.handle);
     }
 
-    unsafe fn take<L: Leaf>(&self, results: &mut Results<'_>) -> Result<L::Of<T>> {
-        if results.are_elsewhere() {
-            return L::of(self.promise.wait());
-        }
-        // SAFETY: the caller's contract.
-        unsafe { self.handle.take::<L>(results) }
+    fn rebuild(&self, parts: &mut Parts<'_>) -> Result<F::Of> {
+        F::take(parts, &self.handle)
     }
 }
 

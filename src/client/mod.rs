@@ -12,11 +12,11 @@
 mod any;
 mod cluster;
 mod completed;
+mod forms;
 mod future;
 mod job;
 mod nested;
 mod promise;
-mod shapes;
 mod shared;
 mod spin;
 mod submit;
@@ -25,19 +25,18 @@ mod wait;
 
 #[cfg(feature = "progress")]
 pub(crate) use any::AnyFuture;
-#[cfg(feature = "progress")]
-pub use any::Futures;
 pub use cluster::{ClusterBuilder, LocalCluster, WhenFull, WorkerInfo, WorkerState};
 pub use completed::{AsCompleted, WithResults, as_completed, wait, wait_timeout};
+pub use forms::{Futures, Persisted};
 pub use future::TaskFuture;
 pub use promise::Status;
-pub use shapes::Computable;
 pub use shared::{Event, Lock, Permit, Queue, Semaphore, Variable};
 pub use tasks::Tasks;
 pub use wait::WaitFor;
 
 use self::cluster::Core;
-use crate::api::compute::{IntoScheduler, Leaf, Outcomes, Outputs, Results, Values};
+use crate::api::collection::{Collection, Form, HandleList, Outcomes, Parts, Values};
+use crate::api::compute::{IntoScheduler, compute_in};
 use crate::api::config;
 use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
 use crate::engine::CancelToken;
@@ -48,11 +47,11 @@ use crate::graph::node::CallError;
 use crate::graph::task::TaskArgs;
 use crate::portable::Portable;
 use cluster::Size;
+use forms::Submission;
 use future::{first_error, unsettled};
 use job::Owner;
 use parking_lot::Mutex;
-use promise::{Promise, portable_future_node, ticket};
-use shapes::Part;
+use promise::{Promise, future_node, portable_future_node};
 use spin::deadline_after;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -202,7 +201,7 @@ impl Client {
         R: Send + Sync + 'static,
         A: TaskArgs<F, R>,
     {
-        self.compute_one(&delayed_local(function, args), None)
+        self.compute_one(&delayed_local(function, args))
     }
 
     /// As [`submit_local`](Client::submit_local), for a function that can fail.
@@ -212,7 +211,7 @@ impl Client {
         E: Into<CallError>,
         A: TaskArgs<F, Result<T, E>>,
     {
-        self.compute_one(&try_delayed_local(function, args), None)
+        self.compute_one(&try_delayed_local(function, args))
     }
 
     /// As [`submit`](Client::submit), unless the same function was submitted in this way with equal arguments: then its future is given, as long as
@@ -304,8 +303,8 @@ impl Client {
     /// assert_eq!(sum.result()? / len.result()? as f64, 2.0);
     /// # Ok::<_, sprang::Error>(())
     /// ```
-    pub fn compute<C: Computable>(&self, outputs: C) -> C::Futures {
-        outputs.submit(self)
+    pub fn compute<C: Collection<Futures>>(&self, outputs: C) -> C::Shape {
+        Submission::submit::<Futures, C>(self, &outputs)
     }
 
     /// As [`compute`](Client::compute), for handles: what is built on them waits for the values, which are computed meanwhile and once.
@@ -320,29 +319,29 @@ impl Client {
     /// assert_eq!((sum.compute()?, table.compute()?.len()), (3.0, 2));
     /// # Ok::<_, sprang::Error>(())
     /// ```
-    pub fn persist<C: Part>(&self, outputs: C) -> C::Handles {
-        C::handles(outputs.submit(self))
+    pub fn persist<C: Collection<Persisted>>(&self, outputs: C) -> C::Shape {
+        Submission::submit::<Persisted, C>(self, &outputs)
     }
 
     /// Waits for futures, in any shape that [`compute`](crate::compute()) takes, and gives clones of their values in the same shape.
     ///
     /// # Errors
     /// As soon as one of them has failed, its error; the first in order, if there are several.
-    pub fn gather<O: Outputs>(&self, futures: O) -> Result<O::Shape<Values>> {
-        self.gather_as::<O, Values>(&futures, WaitFor::FirstFailure, None).expect("it waits as long as it takes")
+    pub fn gather<C: Collection<Values>>(&self, futures: C) -> Result<C::Shape> {
+        self.gather_as::<Values, C>(&futures, WaitFor::FirstFailure, None).expect("it waits as long as it takes")
     }
 
     /// As [`gather`](Client::gather), or `None` if not all are there after this time, and none has failed. The tasks go on.
-    pub fn gather_timeout<O: Outputs>(&self, futures: O, timeout: Duration) -> Option<Result<O::Shape<Values>>> {
-        self.gather_as::<O, Values>(&futures, WaitFor::FirstFailure, deadline_after(timeout))
+    pub fn gather_timeout<C: Collection<Values>>(&self, futures: C, timeout: Duration) -> Option<Result<C::Shape>> {
+        self.gather_as::<Values, C>(&futures, WaitFor::FirstFailure, deadline_after(timeout))
     }
 
     /// As [`gather`](Client::gather), with a `Result` for each.
     ///
     /// # Errors
     /// If the task that waits was cancelled.
-    pub fn gather_each<O: Outputs>(&self, futures: O) -> Result<O::Shape<Outcomes>> {
-        self.gather_as::<O, Outcomes>(&futures, WaitFor::All, None).expect("it waits as long as it takes")
+    pub fn gather_each<C: Collection<Outcomes>>(&self, futures: C) -> Result<C::Shape> {
+        self.gather_as::<Outcomes, C>(&futures, WaitFor::All, None).expect("it waits as long as it takes")
     }
 
     /// Waits for futures and gives clones of the values of those that have finished; the others are left out.
@@ -354,34 +353,31 @@ impl Client {
     }
 
     /// `None` if the time was up before.
-    #[expect(unsafe_code, reason = "it takes outputs without a run")]
-    fn gather_as<O: Outputs, L: Leaf>(
+    fn gather_as<F: Form, C: Collection<F>>(
         &self,
-        futures: &O,
+        futures: &C,
         until: WaitFor,
         deadline: Option<Instant>,
-    ) -> Option<Result<O::Shape<L>>> {
-        let mut tasks = Vec::new();
-        futures.visit(&mut tasks);
-        let open = unsettled(&tasks);
+    ) -> Option<Result<C::Shape>> {
+        let handles = HandleList::of::<F>(futures);
+        let tasks = handles.tasks();
+        let open = unsettled(tasks);
         // One that had failed before is not among those.
-        let has_failed = until == WaitFor::FirstFailure && !open.is_empty() && first_error(&tasks).is_some();
+        let has_failed = until == WaitFor::FirstFailure && !open.is_empty() && first_error(tasks).is_some();
         let is_over = has_failed || wait::settled(&open, until, deadline);
         if open.iter().any(|promise| !promise.record().is_settled()) {
             let is_cancelled = CancelToken::in_force().is_some_and(|token| token.is_cancelled());
             let cancelled = || Error::new(ErrorKind::Cancelled, "the task that waits for futures was cancelled");
             return match is_over {
-                true => Some(Err(first_error(&tasks).unwrap_or_else(cancelled))),
+                true => Some(Err(first_error(tasks).unwrap_or_else(cancelled))),
                 false => (is_cancelled || deadline.is_none()).then(|| Err(cancelled())),
             };
         }
         if tasks.iter().all(|task| task.awaited().is_some()) {
-            // SAFETY: futures take their values themselves.
-            return Some(unsafe { futures.take::<L>(&mut Results::elsewhere()) });
+            return Some(futures.rebuild(&mut Parts::settled()));
         }
-        let snapshot = self.core.snapshot().with_scheduler(Scheduler::Sync);
-        let prepared = crate::api::compute::prepare(futures);
-        Some(prepared.and_then(|prepared| prepared.take::<L>(snapshot, until == WaitFor::All)))
+        let snapshot = || Ok(self.core.snapshot().with_scheduler(Scheduler::Sync));
+        Some(compute_in(futures, snapshot, until == WaitFor::All))
     }
 
     /// Gives a value to the workers: a future that has finished. It is sent to a worker process when a task there first asks for it, and kept
@@ -484,14 +480,14 @@ impl Client {
     /// For a task whose type is not known to be portable; `clone` if others may read its value in the same run.
     fn promise_for<T: Send + Sync + 'static>(&self, task: &Delayed<T>, clone: Option<fn(&T) -> T>) -> TaskFuture<T> {
         let promise = Arc::new(Promise::new(Arc::<Core>::clone(&self.core), Some(task.task_ref().to_task()), clone));
-        TaskFuture::new(ticket(Arc::clone(&promise), task.task_ref().kind().value_code), promise)
+        TaskFuture::new(future_node(Arc::clone(&promise), task.task_ref().kind().value_code), promise)
     }
 
-    fn compute_one<T: Send + Sync + 'static>(&self, task: &Delayed<T>, clone: Option<fn(&T) -> T>) -> TaskFuture<T> {
+    fn compute_one<T: Send + Sync + 'static>(&self, task: &Delayed<T>) -> TaskFuture<T> {
         if let Some(known) = self.known(task) {
             return known;
         }
-        let future = self.promise_for(task, clone);
+        let future = self.promise_for(task, None);
         self.remember(task, &future);
         submit::submit_one(&*self.core, task.task_ref(), future.promise());
         future
@@ -504,7 +500,7 @@ impl Client {
         let promise = self.pure.lock().by_key.get(&key)?.upgrade()?;
         let promise = promise.downcast::<Promise<T>>().ok()?;
         let is_of_use = !promise.record().is_settled() || promise.record().status() == Status::Finished;
-        let handle = ticket(Arc::clone(&promise), task.task_ref().kind().value_code);
+        let handle = future_node(Arc::clone(&promise), task.task_ref().kind().value_code);
         is_of_use.then(|| TaskFuture::new(handle, promise))
     }
 

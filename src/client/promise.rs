@@ -705,6 +705,7 @@ impl<T: Send + Sync + 'static> Awaited for FutureNode<T> {
     fn with_source(&self, look: &mut dyn FnMut(&dyn Any)) {
         let promise: Arc<dyn AnyPromise> = Arc::<Promise<T>>::clone(&self.0);
         look(&promise);
+        look(&self.0);
     }
 }
 
@@ -766,7 +767,7 @@ pub(super) fn portable_future_node<T: Portable>(promise: Arc<Promise<T>>) -> Del
 }
 
 /// A handle whose value crosses to other processes in this way, if it does.
-pub(super) fn ticket<T: Send + Sync + 'static>(
+pub(super) fn future_node<T: Send + Sync + 'static>(
     promise: Arc<Promise<T>>,
     code: Option<&'static CodeDescriptor<ValueCode>>,
 ) -> Delayed<T> {
@@ -794,9 +795,18 @@ fn future_node_of<T: Send + Sync + 'static>(
     Delayed::from_task(task)
 }
 
-/// The promise behind a task, if it is a ticket.
+/// The promise behind a task, if the task is a future's.
 pub(super) fn promise_of(task: TaskRef) -> Option<Arc<dyn AnyPromise>> {
-    let mut promise = None;
-    task.awaited()?.with_source(&mut |source| promise = source.downcast_ref::<Arc<dyn AnyPromise>>().map(Arc::clone));
-    promise
+    source_of(task)
+}
+
+/// As [`promise_of`], with the type of its value.
+pub(super) fn typed_promise_of<T: Send + Sync + 'static>(task: TaskRef) -> Option<Arc<Promise<T>>> {
+    source_of(task)
+}
+
+fn source_of<S: Clone + 'static>(task: TaskRef) -> Option<S> {
+    let mut found = None;
+    task.awaited()?.with_source(&mut |source| found = found.take().or_else(|| source.downcast_ref::<S>().cloned()));
+    found
 }

@@ -111,7 +111,7 @@ impl<'c> Tasks<'c> {
         R: Send + Sync + 'static,
         A: TaskArgs<F, R>,
     {
-        self.client.compute_one(&self.apply(delayed_local(function, args)), None)
+        self.client.compute_one(&self.apply(delayed_local(function, args)))
     }
 
     /// See [`Client::try_submit_local`].
@@ -121,7 +121,7 @@ impl<'c> Tasks<'c> {
         E: Into<CallError>,
         A: TaskArgs<F, Result<T, E>>,
     {
-        self.client.compute_one(&self.apply(try_delayed_local(function, args)), None)
+        self.client.compute_one(&self.apply(try_delayed_local(function, args)))
     }
 
     /// See [`Client::map`].

@@ -8,6 +8,7 @@ mod ledger;
 mod watchdog;
 
 mod clusters;
+mod collections;
 mod endings;
 mod kills;
 mod nested;

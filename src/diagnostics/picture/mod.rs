@@ -54,7 +54,8 @@ pub(super) use placed::Placed;
 #[cfg(feature = "progress")]
 pub(super) use text::without_numbers;
 
-use crate::api::compute::{Outputs, Prepared, prepare};
+use crate::api::collection::{Collection, Values};
+use crate::api::compute::{Prepared, prepare};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Delayed;
 use scene::Scene;
@@ -87,7 +88,7 @@ use std::sync::Arc;
 ///
 /// # Complexity
 /// O(tasks + dependencies).
-pub fn visualize<O: Outputs>(outputs: O) -> Result<Picture> {
+pub fn visualize<C: Collection<Values>>(outputs: C) -> Result<Picture> {
     Ok(prepare(outputs)?.visualize())
 }
 

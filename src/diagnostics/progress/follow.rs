@@ -3,7 +3,8 @@
 use super::counts::{FamilyCounts, LineCounts};
 use super::display::Display;
 use super::{Progress, REDRAW};
-use crate::client::{AnyFuture, Futures, Status};
+use crate::api::collection::{Collection, Listed};
+use crate::client::{AnyFuture, Status};
 use crate::diagnostics::picture::without_numbers;
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ use std::time::{Duration, Instant};
 /// assert_eq!(client.gather(&squares)?[99], 9_801);
 /// # Ok::<_, sprang::Error>(())
 /// ```
-pub fn progress_of(futures: impl Futures) {
+pub fn progress_of(futures: impl Collection<Listed>) {
     Progress::new().min_duration(Duration::ZERO).follow(futures).wait();
 }
 
@@ -70,9 +71,8 @@ struct OpenFuture {
 }
 
 impl FutureProgress {
-    pub(super) fn new(mut display: Display, futures: impl Futures) -> Self {
-        let mut all = Vec::new();
-        futures.list(&mut all);
+    pub(super) fn new(mut display: Display, futures: impl Collection<Listed>) -> Self {
+        let all = AnyFuture::of(&futures);
         let now = Instant::now();
         let names: Vec<String> = all.iter().map(|future| without_numbers(&future.name())).collect();
         let title = match names.first() {

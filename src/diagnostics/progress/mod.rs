@@ -30,7 +30,7 @@ mod follow;
 
 pub use follow::{FutureProgress, progress_of};
 
-use crate::client::Futures;
+use crate::api::collection::{Collection, Listed};
 use crate::engine::callback::{self, Callback};
 use board::{Board, ProgressCallback};
 use display::{Display, DisplayTarget};
@@ -182,7 +182,7 @@ impl Progress {
     /// assert_eq!(total.result()?, 11);
     /// # Ok::<_, sprang::Error>(())
     /// ```
-    pub fn follow(self, futures: impl Futures) -> FutureProgress {
+    pub fn follow(self, futures: impl Collection<Listed>) -> FutureProgress {
         FutureProgress::new(self.display(), futures)
     }
 
