@@ -1,6 +1,6 @@
-//! The pages in `docs`: what stands in a table stands in a program that is compiled and run.
+//! The pages in `docs`: every line of code in a table is also in a program that is compiled and run.
 
-/// The code in backticks of a cell.
+/// The code in backticks of a table cell.
 fn code_of(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }

@@ -1,14 +1,14 @@
-//! Programs that must not compile, and what the compiler says to the one who wrote them.
+//! Programs that must not compile, and the compiler's messages.
 //!
-//! The messages beside the programs are those of one compiler; another words its own part
-//! differently. After a change, look at the new messages with the eyes of a user:
+//! The messages beside the programs are those of one compiler version; another version words its
+//! part differently. After a change, read the new messages as a user would:
 //! `TRYBUILD=overwrite cargo test --test ui` writes them.
 
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::process::Command;
 
-/// The compiler that the messages are from.
+/// The compiler version of the messages.
 const COMPILER: &str = "rustc 1.95.";
 
 #[test]

@@ -1,8 +1,8 @@
 //! A test in a process of its own.
 //!
-//! The environment, the current folder and what `config::set` says belong to the whole process. So
+//! The environment, the current folder and values from `config::set` belong to the whole process. So
 //! a test here starts this binary again for itself alone, in a fresh folder and with an environment
-//! of its choice, and the child runs the test's body.
+//! of its choice, and the child process runs the test's body.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,17 +11,17 @@ use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Set in the child alone.
+/// Set in the child process only.
 const MARK: &str = "CONFIG_TEST_CHILD";
 
-/// Where a child will run. Its current folder is `work`, its home `home`; both are empty.
+/// The folders of a child process: its current folder is `work`, its home `home`; both start empty.
 pub(crate) struct Room {
     folder: tempfile::TempDir,
     command: Command,
 }
 
 impl Room {
-    /// Writes a file, given by its path from the folder that has `work` and `home` in it.
+    /// Writes a file at a path relative to the folder that contains `work` and `home`.
     pub(crate) fn file(&mut self, path: &str, text: impl AsRef<[u8]>) -> &mut Self {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -39,15 +39,15 @@ impl Room {
     }
 }
 
-/// Runs `body`, the body of the test that calls this, in a child process that `furnish` has made
-/// the room for.
+/// Runs `body`, the body of the calling test, in a child process whose folders and environment
+/// `furnish` prepares.
 ///
-/// A child that does not end within a minute is aborted: no test waits that long for anything.
+/// A child that runs longer than a minute is aborted: no test needs that long.
 pub(crate) fn alone<F: FnOnce()>(furnish: impl FnOnce(&mut Room), body: F) {
     alone_with_output(furnish, body, |_| {});
 }
 
-/// As [`alone`], with a look at what the child has written.
+/// As [`alone`], and checks the output of the child.
 pub(crate) fn alone_with_output<F: FnOnce()>(
     furnish: impl FnOnce(&mut Room),
     body: F,
@@ -98,7 +98,7 @@ pub(crate) fn alone_with_output<F: FnOnce()>(
     check_output(&output);
 }
 
-/// In the child: a path from the folder that has `work` and `home` in it, as messages show it.
+/// In the child: a path relative to the folder that contains `work` and `home`, as messages show it.
 pub(crate) fn shown(path: &str) -> String {
     std::env::current_dir().unwrap().parent().unwrap().join(Path::new(path)).display().to_string()
 }

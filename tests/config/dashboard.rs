@@ -11,7 +11,7 @@ fn seven() -> sprang::Result<i32> {
 }
 
 #[test]
-fn what_is_no_address_is_refused() {
+fn text_that_is_not_an_address_is_refused() {
     for bad in ["here", "127.0.0.1", "127.0.0.1:99999", ":x", "a b:80", ""] {
         let error = config::set("dashboard", bad).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
@@ -86,7 +86,7 @@ mod with_the_feature {
                 threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), 7));
                 let address = dashboard::of_the_process().unwrap().address();
                 assert!(status().contains("\"runs\":{\"running\":0,\"finished\":4,"), "{}", status());
-                // Another address comes too late.
+                // A later address has no effect.
                 config::with("dashboard", "127.0.0.1:1", seven).unwrap().unwrap();
                 assert_eq!(dashboard::of_the_process().unwrap().address(), address);
                 assert!(status().contains("\"finished\":5,"), "{}", status());
@@ -112,8 +112,8 @@ mod with_the_feature {
     }
 
     #[test]
-    fn one_that_cannot_listen_does_not_keep_the_run() {
-        // An address for documents, which no machine has.
+    fn a_dashboard_that_cannot_listen_does_not_hold_up_the_run() {
+        // An address reserved for documentation, which no machine has.
         alone(
             |room| {
                 room.env("SPRANG_DASHBOARD", "192.0.2.1:8787");
@@ -152,7 +152,7 @@ mod with_the_feature {
                 room.env("SPRANG_DASHBOARD", "127.0.0.1:0");
             },
             || {
-                // A task in a worker that computes something itself.
+                // A task in a worker that computes a graph of its own.
                 let nested = || -> sprang::Result<bool> {
                     seven()?;
                     Ok(sprang::dashboard::of_the_process().is_some())

@@ -1,4 +1,4 @@
-//! The table in the documentation is the schema's.
+//! The table of settings in the documentation matches the schema.
 
 use sprang::config;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Which layer wins, and what each may say.
+//! Which layer wins, and the values that each accepts.
 
 use crate::child::{alone, shown};
 use crate::get;
@@ -31,7 +31,7 @@ fn without_a_word_from_anyone_the_defaults_hold() {
     );
 }
 
-/// Every layer gives a number, so that each shows when those above it are gone.
+/// Every layer gives a number, so that each takes effect once the layers above it are removed.
 #[test]
 fn layers_prevail_in_their_order() {
     alone(
@@ -285,8 +285,8 @@ fn files_are_read_once_and_again_by_refresh() {
     );
 }
 
-/// The last handle of a custom executor may be dropped by any of these calls, and its destructor
-/// may ask for the configuration.
+/// Any of these calls may drop the last handle of a custom executor, whose destructor may read the
+/// configuration.
 #[test]
 fn an_executor_may_ask_for_the_configuration_when_it_is_dropped() {
     struct Asks;
@@ -330,7 +330,7 @@ fn an_executor_may_ask_for_the_configuration_when_it_is_dropped() {
             config::with("scheduler", Arc::new(Asks), ask).unwrap();
             drop(entered);
             config::set("order", Arc::new(Asks)).unwrap_err();
-            // At the end of a thread, when its own storage is destroyed.
+            // At the end of a thread, while its thread-local storage is destroyed.
             std::thread::spawn(move || {
                 std::mem::forget(config::scoped("scheduler", Arc::new(Asks)));
                 ask();

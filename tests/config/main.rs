@@ -10,12 +10,12 @@ mod scopes;
 
 use sprang::config;
 
-/// What `key` is for this thread now.
+/// The value of `key` on this thread now.
 fn get(key: &str) -> String {
     config::get(key).unwrap()
 }
 
-/// The message of the mistake that every call reports which needs a setting.
+/// The message that every call that needs a setting fails with.
 fn mistake() -> String {
     let error = config::settings().unwrap_err();
     assert_eq!(error.kind(), sprang::ErrorKind::Config);

@@ -1,4 +1,4 @@
-//! What is refused, and in which words.
+//! The mistakes that are refused, and their messages.
 
 use crate::child::{alone, shown};
 use crate::{get, mistake};
@@ -363,7 +363,7 @@ fn a_mistake_is_reported_until_refresh_finds_it_repaired() {
         },
         || {
             let first = mistake();
-            // What does not need the file works meanwhile.
+            // Calls that do not need the file work meanwhile.
             config::set("errors", "collect").unwrap();
             let _scope = config::scoped("num_workers", 2).unwrap();
             assert_eq!(mistake(), first);

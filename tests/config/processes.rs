@@ -1,4 +1,4 @@
-//! The settings of worker processes, and the kinds of values that only they have.
+//! The settings of worker processes, and the types of values that only they accept.
 
 use crate::child::alone;
 use crate::get;

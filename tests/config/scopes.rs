@@ -39,8 +39,8 @@ fn an_inner_scope_leaves_other_settings_as_the_outer_made_them() {
     );
 }
 
-/// Three guards over the same setting, dropped in each of the six orders: always the youngest that
-/// is left holds.
+/// Three guards over the same setting, dropped in each of the six orders: the newest remaining guard
+/// always wins.
 #[test]
 fn guards_dropped_in_any_order_undo_their_own_override_each() {
     alone(
@@ -227,7 +227,7 @@ fn a_snapshot_freezes_everything() {
     );
 }
 
-/// A program may go on from scope to scope for as long as it likes; what it explains does not grow.
+/// A program may open nested scopes without end; its explanations do not grow.
 #[test]
 fn scopes_within_scopes_take_no_room_for_ever() {
     alone(
