@@ -141,6 +141,10 @@ struct Readme;
 struct ProcessesGuide;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/configuration.md")]
+struct ConfigurationGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/debugging.md")]
 struct DebuggingGuide;
 

@@ -187,6 +187,16 @@ fn a_setting_is_found_in_every_layer() {
 }
 
 #[test]
+fn an_unknown_variable_is_an_error_of_the_command_that_shows_settings() {
+    let room = Room::new();
+    for arguments in [&["config", "list"][..], &["config", "get", "order"], &["config", "explain"]] {
+        let shown = done(room.command(arguments).env("SPRANG_ODER", "fast"));
+        assert_eq!(shown.code, Some(1), "{arguments:?}");
+        assert!(shown.stderr.contains("SPRANG_ODER: unknown setting \"oder\"; the nearest is SPRANG_ORDER"));
+    }
+}
+
+#[test]
 fn a_list_has_every_setting_or_only_changed_ones() {
     let room = Room::new();
     let list = room.run(&["config", "list"]).output();

@@ -28,7 +28,7 @@ refused_files! {
     an_unknown_key_that_is_near_to_none_is_refused_with_all_that_are_known:
         "frobnicate = 4"
         => "@:1: unknown setting \"frobnicate\"; known are \"scheduler\", \"num_workers\", \"errors\", \"on_failure\", \"order\", \
-            \"check_portable\", \"dashboard\", \"stall_timeout\", \"processes.max_attempts\", \"processes.start_timeout\", \"processes.idle_timeout\", \
+            \"check_portable\", \"strict_config\", \"dashboard\", \"stall_timeout\", \"processes.max_attempts\", \"processes.start_timeout\", \"processes.idle_timeout\", \
             \"processes.memory_limit\", \"processes.max_tasks_per_worker\", \"processes.stdio\", \"processes.environment\", \
             \"processes.working_directory\", \"processes.initializer\", \"processes.local_tasks\", \"processes.codec\", \
             \"processes.core_dumps\", \"processes.cancel_grace\", \"processes.shared_memory_limit\", \
@@ -265,12 +265,6 @@ macro_rules! refused_variables {
 }
 
 refused_variables! {
-    an_unknown_variable_is_refused_with_the_nearest: "SPRANG_NUM_WORKER" = "4"
-        => "environment variable SPRANG_NUM_WORKER: unknown setting \"num_worker\"; the nearest is SPRANG_NUM_WORKERS; \
-            rename it, or unset it";
-    two_underscores_in_a_variable_lead_into_a_table: "SPRANG_CHECK__PORTABLE" = "true"
-        => "environment variable SPRANG_CHECK__PORTABLE: unknown setting \"check.portable\"; the nearest is \
-            SPRANG_CHECK_PORTABLE; rename it, or unset it";
     a_wrong_value_in_a_variable_is_refused: "SPRANG_num_workers" = "many"
         => "environment variable SPRANG_num_workers: \"num_workers\" cannot be \"many\"; give a whole number from 1, or \
             \"auto\" for one per core, or unset it";
@@ -289,15 +283,81 @@ refused_variables! {
         => "environment variable SPRANG_SCHEDULER: its value is not UTF-8: \"x\\xFF\"; set it again, or unset it";
 }
 
+/// Collects the warnings of the `log` crate.
+struct Warnings(parking_lot::Mutex<Vec<String>>);
+
+static WARNINGS: Warnings = Warnings(parking_lot::Mutex::new(Vec::new()));
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Checks that the variable is an error with the message under `strict_config`, and otherwise one
+/// warning with the same message, beside settings that work.
+fn check_unknown_variable(message: &str) {
+    log::set_logger(&WARNINGS).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    assert_eq!(get("order"), "fast", "the settings before and after the unknown variable apply");
+    assert_eq!(get("scheduler"), "sync");
+    assert_eq!(*WARNINGS.0.lock(), [format!("{message}; it has no effect")]);
+    config::set("strict_config", true).unwrap();
+    assert_eq!(mistake(), message);
+    config::unset("strict_config").unwrap();
+    assert_eq!(get("order"), "fast");
+    assert_eq!(WARNINGS.0.lock().len(), 1, "the environment is read once");
+}
+
+macro_rules! unknown_variables {
+    ($($name:ident: $variable:expr => $message:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            alone(
+                |room| {
+                    room.env("SPRANG_ORDER", "fast").env($variable, "true").env("SPRANG_SCHEDULER", "sync");
+                },
+                || check_unknown_variable($message),
+            );
+        }
+    )*};
+}
+
+unknown_variables! {
+    an_unknown_variable_is_a_warning_with_the_nearest_name: "SPRANG_NUM_WORKER"
+        => "environment variable SPRANG_NUM_WORKER: unknown setting \"num_worker\"; the nearest is SPRANG_NUM_WORKERS; \
+            rename it, or unset it";
+    two_underscores_in_a_variable_stand_for_a_table: "SPRANG_CHECK__PORTABLE"
+        => "environment variable SPRANG_CHECK__PORTABLE: unknown setting \"check.portable\"; the nearest is \
+            SPRANG_CHECK_PORTABLE; rename it, or unset it";
+}
+
 #[cfg(unix)]
+unknown_variables! {
+    a_variable_whose_name_is_not_utf8_is_a_warning:
+        <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"SPRANG_\xff")
+        => "environment variable \"SPRANG_\\xFF\": its name is not UTF-8; unset it";
+}
+
 #[test]
-fn a_variable_whose_name_is_not_utf8_is_refused() {
-    use std::os::unix::ffi::OsStrExt;
+fn a_file_or_a_variable_can_make_unknown_variables_an_error() {
+    let unknown = "environment variable SPRANG_ODER: unknown setting \"oder\"; the nearest is SPRANG_ORDER; \
+                   rename it, or unset it";
     alone(
         |room| {
-            room.env(std::ffi::OsStr::from_bytes(b"SPRANG_\xff"), "x");
+            room.file("work/sprang.toml", "strict_config = true").env("SPRANG_ODER", "fast");
         },
-        || assert_eq!(mistake(), "environment variable \"SPRANG_\\xFF\": its name is not UTF-8; unset it"),
+        || {
+            assert_eq!(mistake(), unknown);
+            config::set("strict_config", false).unwrap();
+            assert_eq!(get("order"), "memory");
+        },
     );
 }
 

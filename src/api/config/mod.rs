@@ -13,8 +13,9 @@
 //! 8. the default.
 //!
 //! The environment and the files are read once, when the first setting is needed; [`refresh`] reads
-//! them again. A mistake in them (an unknown key, a wrong value, an unreadable file) fails every
-//! call that needs a setting until the mistake is corrected; nothing is skipped silently.
+//! them again. A mistake in them (an unknown key in a file, a wrong value, an unreadable file) fails
+//! every call that needs a setting until the mistake is corrected. An unknown `SPRANG_*` variable may
+//! belong to another program: it is logged as a warning, and an error only under `strict_config`.
 //! [`explain`] reports which layer supplies a value.
 //!
 //! A scope belongs to the thread that opened it: no other thread sees it. A [`Snapshot`] carries it

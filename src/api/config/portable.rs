@@ -116,6 +116,7 @@ mod tests {
             ("on_failure", "keep_inputs".into()),
             ("order", "fast".into()),
             ("check_portable", true.into()),
+            ("strict_config", true.into()),
             ("dashboard", "[::1]:8787".into()),
             ("stall_timeout", Duration::from_millis(1500).into()),
             ("processes.max_attempts", 7.into()),

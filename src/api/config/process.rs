@@ -2,7 +2,7 @@
 
 use super::layers::{Entry, Layer, Snapshot};
 use super::schema::Setting;
-use super::sources;
+use super::sources::{self, Sources};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +18,8 @@ static PROCESS: Mutex<ProcessLayers> = Mutex::new(ProcessLayers { sources: None,
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 struct ProcessLayers {
-    /// The environment and the files, weakest first; `None` before the first use.
-    sources: Option<Result<Vec<Layer>>>,
+    /// The environment and the files; `None` before the first use.
+    sources: Option<Result<Sources>>,
     set: Layer,
     /// All layers resolved; `None` until the first request after a change.
     resolved: Option<Result<Snapshot>>,
@@ -43,9 +43,14 @@ pub(super) fn generation() -> u64 {
 pub(super) fn snapshot() -> Result<(u64, Snapshot)> {
     let process = &mut *PROCESS.lock();
     let resolved = process.resolved.get_or_insert_with(|| {
-        let mut layers = process.sources.get_or_insert_with(sources::read).clone()?;
-        layers.push(process.set.clone());
-        Ok(Snapshot::of(layers))
+        let sources = process.sources.get_or_insert_with(|| sources::read().inspect(warn_of_unknown));
+        let sources = sources.as_ref().map_err(Error::clone)?;
+        let layers = sources.layers.iter().chain([&process.set]).cloned().collect();
+        let snapshot = Snapshot::of(layers);
+        match sources.unknown.first() {
+            Some(error) if snapshot.settings().strict_config => Err(error.clone()),
+            _ => Ok(snapshot),
+        }
     });
     Ok((generation(), resolved.clone()?))
 }
@@ -55,7 +60,7 @@ pub(super) fn snapshot() -> Result<(u64, Snapshot)> {
 pub(super) fn refresh() -> Result<()> {
     let (read, replaced) = {
         let process = &mut *PROCESS.lock();
-        let read = sources::read();
+        let read = sources::read().inspect(warn_of_unknown);
         if let (Err(error), Some(Ok(_))) = (&read, &process.sources) {
             return Err(error.clone());
         }
@@ -64,6 +69,11 @@ pub(super) fn refresh() -> Result<()> {
     };
     drop(replaced);
     read
+}
+
+/// Logs a warning for each unknown variable. The sources are read once, so each is logged once.
+fn warn_of_unknown(sources: &Sources) {
+    sources.unknown.iter().for_each(|error| log::warn!("{error}; it has no effect"));
 }
 
 pub(super) fn set(setting: &'static Setting, entry: Entry) {

@@ -36,6 +36,9 @@ pub struct Settings {
     /// Whether every value is encoded and decoded between tasks, to find values that cannot be sent
     /// to another process.
     pub check_portable: bool,
+    /// Whether an unknown `SPRANG_*` environment variable is an error; otherwise it is logged as a
+    /// warning.
+    pub strict_config: bool,
     /// The address on which the dashboard of the process listens; `None` for no dashboard.
     pub dashboard: Option<String>,
     /// How long no task of a run may finish before
@@ -55,6 +58,7 @@ impl Default for Settings {
             on_failure: OnFailure::DropInputs,
             order: Order::Memory,
             check_portable: false,
+            strict_config: false,
             dashboard: None,
             stall_timeout: None,
             processes: ProcessSettings::default(),
@@ -181,6 +185,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         doc: "Whether every value is encoded and decoded between tasks, to find values that are not portable.",
         write: |settings, value| truth(value).map(|it| settings.check_portable = it),
         show: |settings| settings.check_portable.to_string(),
+    },
+    Setting {
+        name: "strict_config",
+        kind: "true or false",
+        doc: "Whether an unknown `SPRANG_*` environment variable is an error, or a warning in the log.",
+        write: |settings, value| truth(value).map(|it| settings.strict_config = it),
+        show: |settings| settings.strict_config.to_string(),
     },
     Setting {
         name: "dashboard",

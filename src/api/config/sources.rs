@@ -16,9 +16,18 @@ use toml::de::{DeTable, DeValue};
 
 const PREFIX: &str = "SPRANG_";
 
-/// Reads the layers, weakest first: the user's file, the file in the current folder, the file that
-/// `SPRANG_CONFIG` names, the environment.
-pub(super) fn read() -> Result<Vec<Layer>> {
+/// What the environment and the files contain.
+pub(super) struct Sources {
+    /// Weakest first: the user's file, the file in the current folder, the file that `SPRANG_CONFIG`
+    /// names, the environment.
+    pub(super) layers: Vec<Layer>,
+    /// `SPRANG_*` variables that are not settings. They may belong to another program, so they are an
+    /// error only under `strict_config`.
+    pub(super) unknown: Vec<Error>,
+}
+
+/// Reads the environment and the files.
+pub(super) fn read() -> Result<Sources> {
     let environment = environment()?;
     let mut layers = Vec::with_capacity(4);
     for ConfigFile { path, role, is_there } in files_with(environment.file) {
@@ -34,7 +43,7 @@ pub(super) fn read() -> Result<Vec<Layer>> {
         }
     }
     layers.push(environment.layer);
-    Ok(layers)
+    Ok(Sources { layers, unknown: environment.unknown })
 }
 
 /// A place that is searched for a configuration file. See [`files`](super::files).
@@ -117,6 +126,7 @@ struct Environment {
     layer: Layer,
     /// The value of `SPRANG_CONFIG`.
     file: Option<PathBuf>,
+    unknown: Vec<Error>,
 }
 
 fn environment() -> Result<Environment> {
@@ -129,32 +139,39 @@ fn environment() -> Result<Environment> {
 
     let mut layer = Layer::new();
     let mut file = None;
+    let mut unknown = Vec::new();
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in ours {
-        let name = name
-            .into_string()
-            .map_err(|name| Error::config(format!("environment variable {name:?}: its name is not UTF-8; unset it")))?;
+        let name = match name.into_string() {
+            Ok(name) => name,
+            Err(name) => {
+                unknown.push(Error::config(format!("environment variable {name:?}: its name is not UTF-8; unset it")));
+                continue;
+            }
+        };
         let refused = |problem: String| Error::config(format!("environment variable {name}: {problem}, or unset it"));
+        let key = name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".").replace('-', "_");
+        let setting = schema::find(&key);
+        if setting.is_none() && key != "config" {
+            unknown.push(refused(format!("{}; rename it", schema::unknown(&key, Setting::variable))));
+            continue;
+        }
         let value =
             value.into_string().map_err(|value| refused(format!("its value is not UTF-8: {value:?}; set it again")))?;
-
-        let key = name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".").replace('-', "_");
         if let Some(other) = names.insert(key.clone(), name.clone()) {
             return Err(Error::config(format!(
                 "environment variables {other} and {name} are the same setting; unset one of them"
             )));
         }
-        if key == "config" {
+        let Some(setting) = setting else {
             file = Some(value.into());
             continue;
-        }
-        let setting = schema::find(&key)
-            .ok_or_else(|| refused(format!("{}; rename it", schema::unknown(&key, Setting::variable))))?;
+        };
         let entry =
             Entry::new(setting, Value(Given::Untyped(value)), Origin::Variable(name.clone())).map_err(refused)?;
         layer.insert(setting.name, entry);
     }
-    Ok(Environment { layer, file })
+    Ok(Environment { layer, file, unknown })
 }
 
 /// `$XDG_CONFIG_HOME`, or `~/.config`. The XDG specification ignores relative paths.

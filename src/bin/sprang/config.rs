@@ -81,6 +81,9 @@ impl TypedValueParser for Key {
 
 impl Config {
     pub(super) fn run(self) -> Output {
+        if !matches!(self, Config::Set { .. } | Config::Unset { .. } | Config::Find { key: None }) {
+            refuse_unknown_variables()?;
+        }
         match self {
             Config::List { changed, json: Json { json } } => list(changed, json),
             Config::Get { key } => Ok(config::get(&key)? + "\n"),
@@ -95,6 +98,14 @@ impl Config {
             }
         }
     }
+}
+
+/// Reports unknown `SPRANG_*` variables as errors, since whoever runs this command looks for mistakes.
+fn refuse_unknown_variables() -> sprang::Result<()> {
+    config::set("strict_config", true)?;
+    let checked = config::settings();
+    config::unset("strict_config")?;
+    checked.map(drop)
 }
 
 fn list(only_changed: bool, as_json: bool) -> Output {
