@@ -2,11 +2,10 @@
 
 #![allow(missing_docs, reason = "no part of what the crate offers")]
 
-use super::protocol::{
-    Bytes, Call, CallBatch, CallInput, CallReader, CallResult, CallWriter, Encoding, Payload, Ran, ResourceUpdate,
-    ToParent, ToWorker,
+use super::protocol::{CallBatch, Payload, ResourceUpdate, ToParent, ToWorker};
+use crate::executor::remote::call::{
+    Bytes, Call, CallInput, CallOutcome, CallReader, CallResult, CallWriter, Encoding, Ran,
 };
-use crate::executor::remote::call::CallOutcome;
 use crate::portable::exchange::RegionRef;
 
 /// As messages of both sides, and as the calls and results in them.
@@ -25,13 +24,9 @@ pub fn read_messages(bytes: &[u8]) {
 fn read_results(bytes: &Bytes, count: u32) {
     let mut reader = CallReader::new(bytes);
     for _ in 0..count {
-        let Ok(mut result) = reader.result() else { return };
-        if matches!(result.outcome, CallOutcome::NotPortable(_) | CallOutcome::Skipped | CallOutcome::LacksInput(..)) {
-            // A call that has not run is written without a time.
-            result.ran = Ran::default();
-        }
+        let Ok(result) = reader.result() else { return };
         let mut writer = CallWriter::default();
-        write_result(&mut writer, &result);
+        writer.result(&result);
         assert_eq!(CallReader::new(&writer.finish()).result().as_ref(), Ok(&result));
     }
 }
@@ -41,47 +36,8 @@ fn read_calls(bytes: &Bytes, count: u32) {
     for _ in 0..count {
         let Ok(call) = reader.call() else { return };
         let mut writer = CallWriter::default();
-        write_call(&mut writer, &call);
+        writer.whole_call(&call);
         assert_eq!(CallReader::new(&writer.finish()).call().as_ref(), Ok(&call));
-    }
-}
-
-fn write_encoding(writer: &mut CallWriter, encoding: &Encoding<'_>) {
-    writer.encoding(encoding.bytes, encoding.regions.iter().copied());
-}
-
-fn write_call(writer: &mut CallWriter, call: &Call<'_>) {
-    let place = writer.call(call.code, call.name, call.keep, call.inputs.len() as u32);
-    for input in &call.inputs {
-        match input {
-            CallInput::Earlier(index) => writer.input_earlier(*index),
-            CallInput::Kept(key) => writer.input_kept(*key),
-            CallInput::Value { code, keep, value } => {
-                writer.input_value(*code, *keep);
-                write_encoding(writer, value);
-            }
-        }
-    }
-    write_encoding(writer, &call.args);
-    writer.ship(place, call.ship);
-}
-
-fn write_result(writer: &mut CallWriter, result: &CallResult<'_>) {
-    let CallResult { index, ran, kept, ref outcome } = *result;
-    match outcome {
-        CallOutcome::Value(Some(value)) => {
-            writer.result_value(index, ran, kept);
-            write_encoding(writer, value);
-        }
-        CallOutcome::Value(None) => writer.result_unsent(index, ran, kept),
-        CallOutcome::Returned(texts) => {
-            let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
-            writer.result_returned(index, ran, &texts);
-        }
-        CallOutcome::Panicked(message) => writer.result_panicked(index, ran, message),
-        CallOutcome::NotPortable(message) => writer.result_not_portable(index, message),
-        CallOutcome::Skipped => writer.result_skipped(index),
-        CallOutcome::LacksInput(input, message) => writer.result_lacks_input(index, *input, message),
     }
 }
 
@@ -94,19 +50,19 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
         CallInput::Value { code: 2, keep: 5, value: encoding(b"value") },
     ];
     let (mut calls, mut results) = (CallWriter::default(), CallWriter::default());
-    write_call(&mut calls, &Call { code: 3, name: Some("load"), ship: true, keep: 9, inputs, args: encoding(b"args") });
+    calls.whole_call(&Call { code: 3, name: Some("load"), ship: true, keep: 9, inputs, args: encoding(b"args") });
     let outcomes = [
         CallOutcome::Value(Some(encoding(b"value"))),
         CallOutcome::Value(None),
-        CallOutcome::Returned(vec!["outer", "inner"]),
-        CallOutcome::Panicked("oh"),
-        CallOutcome::NotPortable("no"),
+        CallOutcome::Returned(vec!["outer".into(), "inner".into()]),
+        CallOutcome::Panicked("oh".into()),
+        CallOutcome::NotPortable("no".into()),
         CallOutcome::Skipped,
-        CallOutcome::LacksInput(1, "not this"),
+        CallOutcome::LacksInput(1, "not this".into()),
     ];
     let num_results = outcomes.len() as u32;
     for (index, outcome) in (0..).zip(outcomes) {
-        write_result(&mut results, &CallResult { index, ran: Ran { started_ns: 3, ns: 17 }, kept: index < 2, outcome });
+        results.result(&CallResult { index, ran: Ran { started_ns: 3, ns: 17 }, kept: index < 1, outcome });
     }
     let (calls, results) = (calls.finish(), results.finish());
     let update = || ResourceUpdate {

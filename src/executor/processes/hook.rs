@@ -31,7 +31,7 @@
 
 use super::lifeline::{Control, Watched, watch};
 use super::token::{EXIT_ASTRAY, EXIT_NOT_STARTED, EXIT_ORPHANED, EXIT_PANICKED, Token, VARIABLE};
-use super::worker::{WorkerStart, worker_main};
+use super::worker::{STACK_BYTES, WorkerStart, worker_main};
 use crate::portable::module::{Access, Module, find};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
@@ -53,9 +53,6 @@ use std::time::Duration;
 pub(super) static HOOK_RAN: AtomicBool = AtomicBool::new(false);
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
 static DEPTH: AtomicU32 = AtomicU32::new(0);
-
-/// The stack of the thread that runs tasks, as large as that of a main thread commonly is.
-const STACK_BYTES: usize = 8 << 20;
 
 /// How long a worker may take to end by itself when its lifeline was cut by a parent that still lives.
 const LAST_SECOND: Duration = Duration::from_secs(1);

@@ -1,10 +1,10 @@
 //! One end of the channel pair between a slot and a thread of a worker.
 //!
-//! A thin layer over ipc-channel, the same on both sides. It makes up for what ipc-channel leaves to its users: no signal interrupts it, a
-//! panic inside (it asserts that system calls work) becomes an error and leaves nothing behind, and the handles of regions are spread over
-//! several messages where there are too many for one.
+//! A thin layer over ipc-channel, the same on both sides. It adds three things: no signal
+//! interrupts a call, a panic inside a call becomes an error and leaves nothing behind, and region
+//! handles that are too many for one message are spread over several.
 
-use super::protocol::{CallWriter, Encoding, ResourceUpdate, ToParent, ToWorker};
+use super::protocol::{Encoding, ResourceUpdate, ToParent, ToWorker};
 use super::signals::with_signals_blocked;
 use crate::portable::codec::CodecError;
 use crate::portable::exchange::{Exchange, MAX_HANDLES, RegionRef};
@@ -13,17 +13,21 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use ipc_channel::{IpcError, TryRecvError};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// The other side is gone, what it sent is not a message, or nothing can be sent to it.
+/// Why a message was not received or sent.
 #[derive(Debug)]
 pub(super) enum ChannelError {
+    /// The other side is gone.
     Closed,
+    /// The bytes that arrived are no message.
     Malformed(String),
+    /// The message cannot be sent.
     NotSent(String),
 }
 
@@ -31,66 +35,81 @@ impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ChannelError::Closed => f.write_str("the other side is gone"),
-            ChannelError::Malformed(what) => write!(f, "it sent a message that cannot be read: {what}"),
-            ChannelError::NotSent(what) => write!(f, "a message cannot be sent to it: {what}"),
+            ChannelError::Malformed(problem) => write!(f, "it sent a message that cannot be read: {problem}"),
+            ChannelError::NotSent(problem) => write!(f, "a message cannot be sent to it: {problem}"),
         }
     }
 }
 
-pub(super) fn receive<T: for<'de> Deserialize<'de> + Serialize>(from: &IpcReceiver<T>) -> Result<T, ChannelError> {
-    match with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| from.recv()))) {
-        Ok(Ok(message)) => Ok(message),
-        Ok(Err(IpcError::Disconnected | IpcError::Io(_))) => Err(ChannelError::Closed),
-        Ok(Err(error)) => Err(ChannelError::Malformed(error.to_string())),
-        Err(_) => Err(ChannelError::Malformed(format!("its parts do not fit, {FILES}"))),
+impl std::error::Error for ChannelError {}
+
+impl From<IpcError> for ChannelError {
+    fn from(error: IpcError) -> Self {
+        match error {
+            IpcError::Disconnected | IpcError::Io(_) => ChannelError::Closed,
+            error => ChannelError::Malformed(error.to_string()),
+        }
     }
 }
 
-/// As [`receive`], or `None` if nothing has come in this time, in whole milliseconds.
+/// Calls ipc-channel; `None` if it panics.
+///
+/// ipc-channel asserts that system calls succeed, and panics if the process runs out of
+/// descriptors.
+fn guarded<R>(call: impl FnOnce() -> R) -> Option<R> {
+    with_signals_blocked(|| catch_unwind(AssertUnwindSafe(call))).ok()
+}
+
+/// A likely reason for a panic of ipc-channel.
+const FILES: &str = "perhaps for lack of open files (ulimit -n)";
+
+fn unfit() -> ChannelError {
+    ChannelError::Malformed(format!("its parts do not fit, {FILES}"))
+}
+
+pub(super) fn receive<T: for<'de> Deserialize<'de> + Serialize>(from: &IpcReceiver<T>) -> Result<T, ChannelError> {
+    Ok(guarded(|| from.recv()).ok_or_else(unfit)??)
+}
+
+/// As [`receive`], but returns `None` when the timeout passes first, or a little earlier.
 pub(super) fn receive_within<T: for<'de> Deserialize<'de> + Serialize>(
     from: &IpcReceiver<T>,
-    time: Duration,
+    timeout: Duration,
 ) -> Result<Option<T>, ChannelError> {
-    // What is less than a millisecond would be none, and this would turn in circles.
-    let time = time.max(Duration::from_millis(1));
-    match with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| from.try_recv_timeout(time)))) {
-        Ok(Ok(message)) => Ok(Some(message)),
-        Ok(Err(TryRecvError::Empty)) => Ok(None),
-        Ok(Err(TryRecvError::IpcError(IpcError::Disconnected | IpcError::Io(_)))) => Err(ChannelError::Closed),
-        Ok(Err(TryRecvError::IpcError(error))) => Err(ChannelError::Malformed(error.to_string())),
-        Err(_) => Err(ChannelError::Malformed(format!("its parts do not fit, {FILES}"))),
+    // ipc-channel counts in whole milliseconds. It takes less than one for none, and more than 24
+    // days for no limit.
+    let timeout = timeout.clamp(Duration::from_millis(1), Duration::from_secs(24 * 60 * 60));
+    match guarded(|| from.try_recv_timeout(timeout)).ok_or_else(unfit)? {
+        Ok(message) => Ok(Some(message)),
+        Err(TryRecvError::Empty) => Ok(None),
+        Err(TryRecvError::IpcError(error)) => Err(error.into()),
     }
 }
 
 pub(super) fn send<T: Serialize>(to: &IpcSender<T>, message: T) -> Result<(), ChannelError> {
-    match with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| to.send(message)))) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(IpcError::SerializationError(error))) => {
-            discard();
-            Err(ChannelError::NotSent(error.to_string()))
-        }
-        Ok(Err(_)) => Err(ChannelError::Closed),
-        Err(_) => {
-            discard();
-            Err(ChannelError::NotSent(format!("ipc-channel panicked, {FILES}")))
-        }
-    }
+    let problem = match guarded(|| to.send(message)) {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(IpcError::SerializationError(error))) => error.to_string(),
+        Some(Err(_)) => return Err(ChannelError::Closed),
+        None => format!("ipc-channel panicked, {FILES}"),
+    };
+    discard();
+    Err(ChannelError::NotSent(problem))
 }
 
-/// What it may be that ipc-channel panics of.
-const FILES: &str = "perhaps for lack of open files (ulimit -n)";
-
-/// Where messages go that nobody is to receive.
+/// A channel without a receiver.
 static SINK: OnceLock<IpcSender<()>> = OnceLock::new();
 
-/// To be called before anything is sent or received in this process.
+/// Prepares this process. It must be called before anything else here.
 ///
 /// # Errors
-/// If there are not enough open files. It can be tried again, while ipc-channel would be of no use any more if it had found that out by itself.
+/// If there are too few open files. The call can be repeated. If ipc-channel met that problem by
+/// itself, it would be of no use to this process any more.
 pub(super) fn prepare() -> io::Result<()> {
     if SINK.get().is_none() {
         let (sink, _) = ipc::channel()?;
-        // The first message of a process makes ipc-channel ask the system how long one may be, by a channel that it opens for that.
+        // For the first message of a process, ipc-channel opens a channel, to ask the system for
+        // the largest size of a message.
         drop(ipc::channel::<()>()?);
         let _ = sink.send(());
         let _ = SINK.set(sink);
@@ -98,14 +117,15 @@ pub(super) fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes away what ipc-channel, when it panics, leaves behind of a message in this thread. It would be sent with the next one.
+/// Sends the parts of a message that a failed `send` has left in this thread to nobody. Otherwise
+/// ipc-channel would send them with the next message.
 fn discard() {
     if let Some(sink) = SINK.get() {
-        let _ = catch_unwind(AssertUnwindSafe(|| sink.send(())));
+        let _ = guarded(|| sink.send(()));
     }
 }
 
-/// A message that can carry update.
+/// A message that can be a [`ResourceUpdate`] alone.
 pub(super) trait Message: Serialize {
     fn of_update(update: ResourceUpdate) -> Self;
 }
@@ -122,10 +142,10 @@ impl Message for ToParent {
     }
 }
 
-/// Sends messages and the regions they refer to.
+/// Sends messages, and the regions that they refer to.
 pub(super) struct Outgoing<M> {
     to: IpcSender<M>,
-    /// Regions of the message that is being written.
+    /// The regions of the message that is being written.
     offered: HashMap<u64, RegionRef>,
     attached: Vec<(RegionRef, SegmentHandle)>,
 }
@@ -141,16 +161,14 @@ impl<M: Message> Outgoing<M> {
         Outgoing { to, offered: HashMap::new(), attached: Vec::new() }
     }
 
-    /// Writes an encoding whose regions the next message will make known.
-    pub(super) fn encoding(
+    /// An encoding for the next message, which carries its regions.
+    pub(super) fn encoding<'a>(
         &mut self,
-        writer: &mut CallWriter,
-        bytes: &[u8],
+        bytes: &'a [u8],
         regions: &[Region],
         exchange: &mut Exchange,
-    ) {
-        let offered: Vec<RegionRef> = regions.iter().map(|region| self.offer(region, exchange)).collect();
-        writer.encoding(bytes, offered.into_iter());
+    ) -> Encoding<'a> {
+        Encoding { bytes, regions: regions.iter().map(|region| self.offer(region, exchange)).collect() }
     }
 
     fn offer(&mut self, region: &Region, exchange: &mut Exchange) -> RegionRef {
@@ -163,7 +181,7 @@ impl<M: Message> Outgoing<M> {
         reference
     }
 
-    /// Sends a message made of what is to be told beside it.
+    /// Sends a message with an update, to which this adds the regions.
     pub(super) fn send(
         &mut self,
         mut update: ResourceUpdate,
@@ -181,19 +199,20 @@ impl<M: Message> Outgoing<M> {
         send(&self.to, message(update))
     }
 
+    /// Sends a message without an update.
     pub(super) fn send_plain(&self, message: M) -> Result<(), ChannelError> {
         send(&self.to, message)
     }
 }
 
-/// The regions that have come with messages and that the next calls or results refer to.
+/// The regions that arrived with messages, for the calls or results that refer to them next.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     arrived: HashMap<u64, Region>,
 }
 
 impl Incoming {
-    /// Takes in what came beside a message.
+    /// Applies the part of an update that is about regions.
     pub(super) fn apply(&mut self, update: ResourceUpdate, exchange: &mut Exchange) -> Result<(), CodecError> {
         exchange.on_released(&update.released)?;
         exchange.on_forgotten(&update.forgotten);
@@ -210,18 +229,14 @@ impl Incoming {
         encoding: &Encoding<'_>,
         exchange: &mut Exchange,
     ) -> Result<Vec<Region>, CodecError> {
-        let region = |&reference: &RegionRef| match self.arrived.get(&reference.id) {
-            Some(region) => Ok(region.clone()),
-            None => {
-                let region = exchange.receive(reference, None)?;
-                self.arrived.insert(reference.id, region.clone());
-                Ok(region)
-            }
+        let region = |&reference: &RegionRef| match self.arrived.entry(reference.id) {
+            Entry::Occupied(entry) => Ok(entry.get().clone()),
+            Entry::Vacant(entry) => Ok(entry.insert(exchange.receive(reference, None)?).clone()),
         };
         encoding.regions.iter().map(region).collect()
     }
 
-    /// The message has been dealt with.
+    /// Drops the regions of a message that has been processed.
     pub(super) fn clear(&mut self) {
         self.arrived.clear();
     }

@@ -262,7 +262,7 @@ impl WorkerProcess {
         &self,
         core: &Core,
         server: IpcOneShotServer<Hello>,
-        page: ipc::IpcSharedMemory,
+        activity: ipc::IpcSharedMemory,
         budget: BudgetHandle,
         num_threads: usize,
     ) -> Result<Vec<Channel>, NotReady> {
@@ -299,7 +299,7 @@ impl WorkerProcess {
             codec: settings.codec,
             budget,
             initializer: initializer.transpose().map_err(|error| error.to_string())?,
-            page,
+            activity,
             log_level: log::max_level() as usize,
             num_threads,
         };

@@ -1,50 +1,57 @@
-//! Every message that crosses between this process and a worker.
+//! The messages between this process and a worker.
 //!
 //! # The conversation
 //!
-//! The parent starts a worker with a socket as its standard input and the name of a one-shot server in its environment. The worker
-//! connects to the server and says [`Hello`]; the parent checks that it is the same executable, and answers with a [`Setup`] and the
-//! channels, one message for each thread. From then on each channel goes one way, from one thread to one thread:
+//! The parent starts a worker with a socket as its standard input and the name of a one-shot server
+//! in its environment. The worker connects to the server and sends [`Hello`]. The parent checks
+//! that both run the same executable. It answers with a [`Setup`] and with the channels, one
+//! message for each thread. From then on each channel goes one way, from one thread to one thread:
 //!
 //! ```text
 //! parent                                      worker
 //!           <- Hello
 //!   Setup::Worker ->
-//!   Setup::Thread ->                          for each
-//!           <- ToParent::Ready                      set up, initializer run; or why not
+//!   Setup::Thread ->                          one for each thread
+//!           <- ToParent::Ready                set up, initializer run; or why not
 //!   ToWorker::Batch(1) ->
-//!   ToWorker::Batch(2) ->                          at most two are under way, so that the worker is never idle
-//!           <- ToParent::Results(1)                 one or more, the last one says so
+//!   ToWorker::Batch(2) ->                     at most two at a time, so that the worker is never idle
+//!           <- ToParent::Results(1)           one or more; the last one says so
 //!           <- ToParent::Results(2)
-//!           <- ToParent::Request(1)                     a task asks something, and waits; see below
+//!           <- ToParent::Request(1)           a task asks something and waits; see below
 //!   ToWorker::Response(1) ->
-//!   ToWorker::Resources ->                     now and then; no answer
-//!   ToWorker::Trim ->                             when there has been nothing to do for a while
+//!   ToWorker::Resources ->                    now and then; no answer
+//!   ToWorker::Trim ->                         after a while without work
 //!           <- ToParent::Trimmed
-//!   ToWorker::Goodbye ->                              the worker ends
+//!   ToWorker::Goodbye ->                      the worker ends
 //! ```
 //!
-//! A worker that ends at any other point is found by its process handle; [`ToParent::WakeForEnd`] is what the parent then sends to itself.
-//! A batch is numbered, its results carry its number and the index of the call, and a result that fits no batch under way is a breach
-//! after which the worker is killed. So nothing that a confused or half-dead worker says is taken for something else.
+//! If a worker ends at any other point, its process handle shows it, and the parent sends
+//! [`ToParent::WakeForEnd`] to itself. Batches are numbered. Results carry the number of their
+//! batch and the index of their call. Results that fit no batch under way are a breach, for which
+//! the parent kills the worker. So a message of a confused or dying worker is never taken for
+//! another one.
 //!
-//! # Questions
+//! # Requests
 //!
-//! A task may ask something ([`ToParent::Request`]) of whoever has registered for that in the parent, and its thread waits for the [`ToWorker::Response`]; what else
-//! comes before it is set aside. It asks one thing at a time. [`ToParent::Withdraw`] asks for an answer without further waiting, which comes in
-//! any case. [`ToParent::Note`] is a question without an answer, and may come from any thread of the worker.
+//! A task may send a [`ToParent::Request`] to the run's handler in the parent. Its thread waits for
+//! the [`ToWorker::Response`] and defers other messages that arrive before. A task sends one
+//! request at a time. [`ToParent::Withdraw`] asks for a response without further waiting; every
+//! request gets one response. [`ToParent::Note`] gets none, and any thread of the worker may send
+//! it.
 //!
-//! Where an answer takes long the parent takes back what was to be run after the task: the calls behind it in its batch, and the batch that is
-//! under way behind that. It says so in the answer, and until then it sends no other batch; so both sides know which calls are meant. The worker
-//! passes them over, and reports the end of the batch behind, without results.
+//! If a response takes long, the parent revokes the calls after the task: those behind it in its
+//! batch, and those of the batch after that. The response says so. Until then the parent sends no
+//! other batch, so both sides agree on the calls. The worker skips them, and reports the end of the
+//! second batch without results.
 //!
 //! # Calls and results
 //!
-//! Calls and results are bytes inside a message; [`call`](crate::executor::remote::call) has their format. The handles of the
-//! regions that they refer to travel in [`ResourceUpdate`], the first time that a process is shown a region.
+//! Calls and results are bytes inside a message; [`call`](crate::executor::remote::call) has their
+//! format. Handles of the regions that they refer to travel in a [`ResourceUpdate`], the first time
+//! that a process gets a region.
 
 pub(super) use crate::executor::remote::call::{
-    Bytes, Call, CallInput, CallReader, CallResult, CallWriter, Encoding, KEEP_MIN_BYTES, Malformed, Ran,
+    Bytes, CallInput, CallReader, CallResult, CallWriter, Encoding, KEEP_MIN_BYTES, Malformed,
 };
 use crate::portable::budget::BudgetHandle;
 use crate::portable::code::CodeRef;
@@ -54,28 +61,29 @@ use crate::portable::region::{SegmentHandle, file_size_limit};
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
 
-/// The first word of a worker, or of the parent in its place if the worker will not come.
+/// The first message of a worker. The parent sends it in the worker's place if the worker will not
+/// come.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Hello {
     Worker { version: String, executable: (u64, u64), setup: IpcSender<Setup> },
     Abandoned,
 }
 
-/// What a worker must know before its first call: first of all, and then for each of its threads.
+/// What a worker needs before its first call: once for the worker, and then once for each thread.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Setup {
     Worker {
-        /// Counted from 0 in its pool; for names.
+        /// The worker's number in its pool, from 0. Names use it.
         number: u32,
-        /// Distinguishes the regions that this worker makes from those of others.
+        /// Tells regions that this worker makes from those of others.
         origin: u32,
         codec: Codec,
-        /// What it may take of shared memory.
+        /// How much shared memory the worker may use.
         budget: BudgetHandle,
         initializer: Option<CodeRef>,
-        /// Tells which call each thread is busy with; see [`Activity`](super::activity::Activity).
-        page: IpcSharedMemory,
-        /// How much tasks may log: the number of a `log::LevelFilter`.
+        /// Shows which call each thread runs; see [`Activity`](super::activity::Activity).
+        activity: IpcSharedMemory,
+        /// The number of a `log::LevelFilter` for the logs of tasks.
         log_level: usize,
         num_threads: usize,
     },
@@ -86,16 +94,17 @@ pub(super) enum Setup {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToWorker {
     Batch(CallBatch),
-    /// Code that goes with no batch.
+    /// Code without a batch.
     Codes(Vec<Code>),
     Resources(ResourceUpdate),
-    /// There will be nothing to do for a while: let go of memory that is kept for the next tasks, and answer [`ToParent::Trimmed`].
+    /// Work is not expected for a while. The worker frees the memory that it holds for the next
+    /// tasks, and answers with [`ToParent::Trimmed`].
     Trim(ResourceUpdate),
     Response {
         number: u64,
-        /// What was to be run after the task has been taken back.
+        /// The calls after the task are revoked.
         is_rest_revoked: bool,
-        /// `None` if there is nobody to ask.
+        /// `None` if the run has no handler.
         body: Option<Payload>,
     },
     Goodbye,
@@ -106,9 +115,10 @@ pub(super) enum ToWorker {
 pub(super) struct CallBatch {
     pub(super) batch: u32,
     pub(super) run: u64,
-    /// The run's configuration, the first time that this thread has to do with the run.
+    /// The run's configuration, in the first batch of the run that this thread gets.
     pub(super) task_context: Option<(CodeRef, Bytes)>,
-    /// Code that this thread has not seen yet; calls refer to code by its place in the list of all that was ever sent.
+    /// Code that this thread has not got yet. Calls refer to code by its index among all code that
+    /// the thread was sent.
     pub(super) codes: Vec<Code>,
     pub(super) num_calls: u32,
     pub(super) calls: Payload,
@@ -127,7 +137,7 @@ pub(super) enum ToParent {
     Ready(Result<(), String>),
     Results {
         batch: u32,
-        /// Whether the batch is done with these.
+        /// These results end the batch.
         is_last: bool,
         num_results: u32,
         results: Payload,
@@ -135,65 +145,65 @@ pub(super) enum ToParent {
     },
     Resources(ResourceUpdate),
     Trimmed(ResourceUpdate),
-    /// The task that is this call of this batch waits for an answer.
+    /// The task that is this call of this batch waits for a response.
     Request {
         number: u64,
         batch: u32,
         index: u32,
         body: Payload,
     },
-    /// The task that has asked this cannot wait any longer.
+    /// The task that sent the request with this number cannot wait any longer.
     Withdraw(u64),
     Note(Payload),
-    /// The parent to itself: look up, the worker has ended.
+    /// From the parent to itself: the worker has ended.
     WakeForEnd,
-    /// The parent to itself: there is an answer, or it has taken long.
+    /// From the parent to itself: there is a response, or it takes long.
     WakeForAnswer,
 }
 
-/// What each side tells the other about shared memory and kept values, beside the work.
+/// What one side tells the other about shared memory, kept values and runs, beside calls and
+/// results.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct ResourceUpdate {
-    /// Regions that the other side has not seen yet.
+    /// Regions that the other side has not got yet.
     pub(super) attached: Vec<(RegionRef, SegmentHandle)>,
-    /// Uses of the other side's regions that have ended here, with their number.
+    /// Regions of the other side, and how many uses of each have ended here.
     pub(super) released: Vec<(u64, u32)>,
     /// Regions that will not be used again.
     pub(super) forgotten: Vec<u64>,
-    /// Kept values that will not be asked for again; from the parent only.
+    /// Keys of kept values that no call will read again; from the parent only.
     pub(super) dropped: Vec<u64>,
     /// Runs that are over; from the parent only.
     pub(super) ended: Vec<u64>,
 }
 
-/// The bytes of calls or results.
+/// Bytes inside a message.
 ///
-/// Many of them go beside the message: what is larger than a socket takes at once, ipc-channel sends in pieces, and if the receiver dies
-/// between two of these the sender waits for ever, as it holds the receiving end of the pieces itself. It would also wait while the receiver
-/// is busy, perhaps with sending something.
+/// Large ones travel beside the message. ipc-channel sends a message that is larger than the
+/// socket's buffer in pieces. If the receiver dies between two pieces, the sender would wait for
+/// ever, because it holds the receiving end of the pieces itself. It would also wait while the
+/// receiver is busy, which may be sending something, too.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Payload {
     Inline(Bytes),
     Shared(IpcSharedMemory),
 }
 
-/// A socket takes 208 KiB as most systems are set up.
-const BODY_INLINE_MAX: usize = 128 << 10;
+/// The buffer of a socket has 208 KiB on most systems.
+const INLINE_MAX_BYTES: usize = 128 << 10;
 
 impl Payload {
     pub(super) fn new(bytes: Bytes) -> Self {
-        if bytes.0.len() <= BODY_INLINE_MAX {
+        let is_too_large = |limit| bytes.0.len() as u64 > limit;
+        if bytes.0.len() <= INLINE_MAX_BYTES || file_size_limit().is_some_and(is_too_large) {
             return Payload::Inline(bytes);
         }
-        if file_size_limit().is_some_and(|limit| bytes.0.len() as u64 > limit) {
-            return Payload::Inline(bytes);
-        }
-        // It panics where there is no more memory to share.
+        // ipc-channel panics if there is no more memory to share.
         std::panic::catch_unwind(|| IpcSharedMemory::from_bytes(&bytes.0))
             .map_or(Payload::Inline(bytes), Payload::Shared)
     }
 
-    /// A copy where the other side could change it.
+    /// The bytes, as a copy if the other side could still change them.
     pub(super) fn into_bytes(self) -> Bytes {
         match self {
             Payload::Inline(bytes) => bytes,

@@ -33,7 +33,8 @@ use super::link::{ChannelError, Incoming, Outgoing, receive};
 use super::pool::{Core, Woken};
 use super::process::{Channel, EXIT_GRACE, KillReason, WorkerProcess};
 use super::protocol::{
-    Bytes, CallBatch, CallReader, CallResult, CallWriter, Code, Malformed, Payload, ResourceUpdate, ToParent, ToWorker,
+    Bytes, CallBatch, CallInput, CallReader, CallResult, CallWriter, Code, Malformed, Payload, ResourceUpdate,
+    ToParent, ToWorker,
 };
 use super::requests::{GIVE_WAY_AFTER, GIVE_WAY_AGAIN_AFTER, SPARE_IDLE};
 use super::schedule::{Batch, CallState, Death, Source, Value, size};
@@ -519,12 +520,13 @@ impl Link {
         let mut num_bytes = 0;
         for (source, code) in sources.iter().zip(value_codes) {
             match source {
-                Source::Earlier(earlier) => writer.input_earlier(*earlier),
-                Source::Value(value) if value.kept.is_in(&self.host) => writer.input_kept(value.key),
+                Source::Earlier(earlier) => writer.input(&CallInput::Earlier(*earlier)),
+                Source::Value(value) if value.kept.is_in(&self.host) => writer.input(&CallInput::Kept(value.key)),
                 Source::Value(value) => {
                     let keep = value.is_shared && value.size() >= super::protocol::KEEP_MIN_BYTES;
-                    writer.input_value(code, if keep { value.key } else { 0 });
-                    self.outgoing.encoding(writer, &value.bytes, &value.regions, &mut self.exchange);
+                    let encoding = self.outgoing.encoding(&value.bytes, &value.regions, &mut self.exchange);
+                    let key = if keep { value.key } else { 0 };
+                    writer.input(&CallInput::Value { code, keep: key, value: encoding });
                     num_bytes += value.size();
                     if keep {
                         kept.push((index, Arc::clone(value)));
@@ -533,7 +535,7 @@ impl Link {
             }
         }
         let (bytes, regions) = encoder.finish();
-        self.outgoing.encoding(writer, &bytes, &regions, &mut self.exchange);
+        writer.encoding(&self.outgoing.encoding(&bytes, &regions, &mut self.exchange));
         num_bytes += size(&bytes, &regions);
         Ok((place, num_bytes as u64))
     }
@@ -966,7 +968,7 @@ fn take_results(
                     }
                 }
             }
-            CallOutcome::Returned(texts) => (returned(&texts), true),
+            CallOutcome::Returned(texts) => (returned(texts), true),
             CallOutcome::Panicked(message) => (Error::new(ErrorKind::Panicked, message), true),
             CallOutcome::NotPortable(message) => (Error::new(ErrorKind::NotPortable, message), false),
             CallOutcome::LacksInput(input, problem) => {
@@ -1066,9 +1068,9 @@ fn give_back(
 }
 
 /// The error that a task returned in another process.
-fn returned(texts: &[&str]) -> Error {
-    let error = Error::new(ErrorKind::Failed, texts.first().copied().unwrap_or_default());
-    match RemoteError::new(texts.iter().map(|&text| text.to_owned()).collect()) {
+fn returned(texts: Vec<String>) -> Error {
+    let error = Error::new(ErrorKind::Failed, texts.first().cloned().unwrap_or_default());
+    match RemoteError::new(texts) {
         Some(source) => error.with_source(Arc::new(source) as Arc<dyn std::error::Error + Send + Sync>),
         None => error,
     }

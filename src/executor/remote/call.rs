@@ -4,43 +4,34 @@
 //! lie one after the other in the bytes of one message, and so do their results. [`CallWriter`] writes
 //! them and [`CallReader`] reads them.
 //!
+//! Both are written by hand. With serde's derives and postcard, a call without inputs took 36 ns to
+//! write and 39 ns to read instead of 14 and 18, and a result 35 and 24 instead of 12 and 8 (least of
+//! 3000 times 200 calls, 2 cores, 30 November 2026); a whole task takes 260 ns (bench `processes`).
+//!
 //! A value is its encoding and references to the regions that the encoding refers to. How the
 //! regions themselves get to the other side is for the executor's protocol.
 
 use crate::portable::exchange::RegionRef;
-use serde::de::{Deserializer, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// Bytes that serde treats as a byte string, not as a list of numbers.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(in crate::executor) struct Bytes(pub(in crate::executor) Vec<u8>);
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::executor) struct Bytes(
+    #[serde(serialize_with = "serialize_bytes", deserialize_with = "deserialize_bytes")] pub(in crate::executor) Vec<u8>,
+);
+
+fn serialize_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+fn deserialize_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    <&[u8]>::deserialize(deserializer).map(Vec::from)
+}
 
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
-    }
-}
-
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Of;
-        impl Visitor<'_> for Of {
-            type Value = Bytes;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.to_vec()))
-            }
-        }
-        deserializer.deserialize_bytes(Of)
     }
 }
 
@@ -87,12 +78,12 @@ pub(in crate::executor) enum CallOutcome<'a> {
     /// With a value; `None` if the call did not ask for it to be sent.
     Value(Option<Encoding<'a>>),
     /// With an `Err`; the texts are its own and those of its sources, outermost first.
-    Returned(Vec<&'a str>),
-    Panicked(&'a str),
+    Returned(Vec<String>),
+    Panicked(String),
     /// The arguments could not be decoded, or the value not encoded.
-    NotPortable(&'a str),
+    NotPortable(String),
     /// The value of an input, counted in the call, could not be decoded.
-    LacksInput(u32, &'a str),
+    LacksInput(u32, String),
     /// An input of the call comes from an earlier call that gave no value.
     Skipped,
 }
@@ -120,9 +111,11 @@ pub(in crate::executor) struct CallResult<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::executor) struct Malformed;
 
+impl std::error::Error for Malformed {}
+
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a message that makes no sense")
+        f.write_str("a message that cannot be read")
     }
 }
 
@@ -158,89 +151,89 @@ impl CallWriter {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub(in crate::executor) fn encoding(&mut self, bytes: &[u8], regions: impl ExactSizeIterator<Item = RegionRef>) {
-        self.u32(regions.len() as u32);
-        for region in regions {
+    pub(in crate::executor) fn encoding(&mut self, encoding: &Encoding<'_>) {
+        self.u32(encoding.regions.len() as u32);
+        for region in &encoding.regions {
             self.u64(region.id);
             self.u64(region.len);
         }
-        self.bytes(bytes);
+        self.bytes(encoding.bytes);
     }
 
-    /// Begins a call. Its `num_inputs` inputs follow, then its arguments as an
-    /// [`encoding`](CallWriter::encoding). Returns the position for [`CallWriter::ship`].
+    /// Begins a call. Its `num_inputs` inputs follow, then the [`encoding`](CallWriter::encoding) of its
+    /// arguments. Returns the position for [`CallWriter::ship`].
     pub(in crate::executor) fn call(&mut self, code: u32, name: Option<&str>, keep: u64, num_inputs: u32) -> usize {
-        let place = self.bytes.len();
+        let position = self.bytes.len();
         self.u8(1);
         self.u32(code);
         self.u64(keep);
         self.bytes(name.unwrap_or_default().as_bytes());
         self.u32(num_inputs);
-        place
+        position
     }
 
     /// Sets whether the value of a call is sent, after the call was written.
-    pub(in crate::executor) fn ship(&mut self, place: usize, ship: bool) {
-        self.bytes[place] = u8::from(ship);
+    pub(in crate::executor) fn ship(&mut self, position: usize, ship: bool) {
+        self.bytes[position] = u8::from(ship);
     }
 
-    pub(in crate::executor) fn input_earlier(&mut self, index: u32) {
-        self.u8(0);
-        self.u32(index);
+    pub(in crate::executor) fn input(&mut self, input: &CallInput<'_>) {
+        match input {
+            CallInput::Earlier(index) => {
+                self.u8(0);
+                self.u32(*index);
+            }
+            CallInput::Kept(key) => {
+                self.u8(1);
+                self.u64(*key);
+            }
+            CallInput::Value { code, keep, value } => {
+                self.u8(2);
+                self.u32(*code);
+                self.u64(*keep);
+                self.encoding(value);
+            }
+        }
     }
 
-    pub(in crate::executor) fn input_kept(&mut self, key: u64) {
-        self.u8(1);
-        self.u64(key);
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::executor) fn whole_call(&mut self, call: &Call<'_>) {
+        let position = self.call(call.code, call.name, call.keep, call.inputs.len() as u32);
+        self.ship(position, call.ship);
+        call.inputs.iter().for_each(|input| self.input(input));
+        self.encoding(&call.args);
     }
 
-    /// The value follows, as an [`encoding`](CallWriter::encoding).
-    pub(in crate::executor) fn input_value(&mut self, code: u32, keep: u64) {
-        self.u8(2);
-        self.u32(code);
-        self.u64(keep);
-    }
-
-    fn result(&mut self, index: u32, ran: Ran, tag: u8) {
-        self.u32(index);
-        self.u64(ran.started_ns);
-        self.u64(ran.ns);
-        self.u8(tag);
-    }
-
-    /// The value follows, as an [`encoding`](CallWriter::encoding).
-    pub(in crate::executor) fn result_value(&mut self, index: u32, ran: Ran, kept: bool) {
-        self.result(index, ran, if kept { 1 } else { 0 });
-    }
-
-    pub(in crate::executor) fn result_unsent(&mut self, index: u32, ran: Ran, kept: bool) {
-        self.result(index, ran, if kept { 3 } else { 2 });
-    }
-
-    pub(in crate::executor) fn result_returned(&mut self, index: u32, ran: Ran, texts: &[String]) {
-        self.result(index, ran, 4);
-        self.u32(texts.len() as u32);
-        texts.iter().for_each(|text| self.bytes(text.as_bytes()));
-    }
-
-    pub(in crate::executor) fn result_panicked(&mut self, index: u32, ran: Ran, message: &str) {
-        self.result(index, ran, 5);
-        self.bytes(message.as_bytes());
-    }
-
-    pub(in crate::executor) fn result_not_portable(&mut self, index: u32, message: &str) {
-        self.result(index, Ran::default(), 6);
-        self.bytes(message.as_bytes());
-    }
-
-    pub(in crate::executor) fn result_skipped(&mut self, index: u32) {
-        self.result(index, Ran::default(), 7);
-    }
-
-    pub(in crate::executor) fn result_lacks_input(&mut self, index: u32, input: u32, message: &str) {
-        self.result(index, Ran::default(), 8);
-        self.u32(input);
-        self.bytes(message.as_bytes());
+    pub(in crate::executor) fn result(&mut self, result: &CallResult<'_>) {
+        self.u32(result.index);
+        self.u64(result.ran.started_ns);
+        self.u64(result.ran.ns);
+        match &result.outcome {
+            CallOutcome::Value(Some(value)) => {
+                self.u8(u8::from(result.kept));
+                self.encoding(value);
+            }
+            CallOutcome::Value(None) => self.u8(2),
+            CallOutcome::Returned(texts) => {
+                self.u8(3);
+                self.u32(texts.len() as u32);
+                texts.iter().for_each(|text| self.bytes(text.as_bytes()));
+            }
+            CallOutcome::Panicked(message) => {
+                self.u8(4);
+                self.bytes(message.as_bytes());
+            }
+            CallOutcome::NotPortable(message) => {
+                self.u8(5);
+                self.bytes(message.as_bytes());
+            }
+            CallOutcome::LacksInput(input, message) => {
+                self.u8(6);
+                self.u32(*input);
+                self.bytes(message.as_bytes());
+            }
+            CallOutcome::Skipped => self.u8(7),
+        }
     }
 }
 
@@ -283,8 +276,12 @@ impl<'a> CallReader<'a> {
         self.take(len as usize)
     }
 
-    fn text(&mut self) -> Result<&'a str, Malformed> {
+    fn str(&mut self) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.sized()?).map_err(|_| Malformed)
+    }
+
+    fn text(&mut self) -> Result<String, Malformed> {
+        self.str().map(str::to_owned)
     }
 
     /// A list whose items take at least `min_len` bytes each.
@@ -308,7 +305,7 @@ impl<'a> CallReader<'a> {
     pub(in crate::executor) fn call(&mut self) -> Result<Call<'a>, Malformed> {
         let ship = self.truth()?;
         let (code, keep) = (self.u32()?, self.u64()?);
-        let name = Some(self.text()?).filter(|name| !name.is_empty());
+        let name = Some(self.str()?).filter(|name| !name.is_empty());
         let inputs = self.list(5, Self::input)?;
         Ok(Call { code, name, ship, keep, inputs, args: self.encoding()? })
     }
@@ -336,15 +333,15 @@ impl<'a> CallReader<'a> {
         let tag = self.u8()?;
         let outcome = match tag {
             0 | 1 => CallOutcome::Value(Some(self.encoding()?)),
-            2 | 3 => CallOutcome::Value(None),
-            4 => CallOutcome::Returned(self.list(4, Self::text)?),
-            5 => CallOutcome::Panicked(self.text()?),
-            6 => CallOutcome::NotPortable(self.text()?),
+            2 => CallOutcome::Value(None),
+            3 => CallOutcome::Returned(self.list(4, Self::text)?),
+            4 => CallOutcome::Panicked(self.text()?),
+            5 => CallOutcome::NotPortable(self.text()?),
+            6 => CallOutcome::LacksInput(self.u32()?, self.text()?),
             7 => CallOutcome::Skipped,
-            8 => CallOutcome::LacksInput(self.u32()?, self.text()?),
             _ => return Err(Malformed),
         };
-        Ok(CallResult { index, ran, kept: matches!(tag, 1 | 3), outcome })
+        Ok(CallResult { index, ran, kept: tag == 1, outcome })
     }
 }
 
@@ -353,78 +350,62 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn region(id: u64) -> RegionRef {
-        RegionRef { id, len: 10 * id }
+    fn value(bytes: &'static [u8], regions: &[u64]) -> Encoding<'static> {
+        let region = |&id| RegionRef { id, len: 10 * id };
+        Encoding { bytes, regions: regions.iter().map(region).collect() }
+    }
+
+    fn call(index: u32) -> Call<'static> {
+        let inputs = vec![
+            CallInput::Earlier(index),
+            CallInput::Kept(8),
+            CallInput::Value { code: 2, keep: 5, value: value(b"value", &[1, 2]) },
+        ];
+        let name = (index == 2).then_some("named");
+        Call { code: index, name, ship: index % 2 == 0, keep: u64::from(index), inputs, args: value(b"args", &[]) }
+    }
+
+    fn results() -> Vec<CallResult<'static>> {
+        let outcomes = [
+            CallOutcome::Value(Some(value(b"v", &[4]))),
+            CallOutcome::Value(Some(value(b"w", &[]))),
+            CallOutcome::Value(None),
+            CallOutcome::Returned(vec!["outer".into(), "inner".into()]),
+            CallOutcome::Panicked("oh".into()),
+            CallOutcome::NotPortable("no".into()),
+            CallOutcome::Skipped,
+            CallOutcome::LacksInput(2, "not this".into()),
+        ];
+        let result = |(index, outcome)| CallResult {
+            index,
+            ran: Ran { started_ns: 1 << 40, ns: 17 },
+            kept: index == 0,
+            outcome,
+        };
+        (0..).zip(outcomes).map(result).collect()
+    }
+
+    fn some_calls_and_results() -> (Bytes, Bytes) {
+        let (mut call_writer, mut result_writer) = (CallWriter::default(), CallWriter::default());
+        (0..4).for_each(|index| call_writer.whole_call(&call(index)));
+        results().iter().for_each(|result| result_writer.result(result));
+        (call_writer.finish(), result_writer.finish())
     }
 
     #[test]
     fn a_call_is_read_as_it_was_written() {
-        let mut writer = CallWriter::default();
-        let place = writer.call(3, Some("load"), 9, 3);
-        writer.input_earlier(7);
-        writer.input_kept(8);
-        writer.input_value(2, 5);
-        writer.encoding(b"value", [region(1), region(2)].into_iter());
-        writer.encoding(b"args", [].into_iter());
-        writer.ship(place, false);
-        let bytes = writer.finish();
+        let (bytes, _) = some_calls_and_results();
         let mut reader = CallReader::new(&bytes);
-        let value = Encoding { bytes: b"value", regions: vec![region(1), region(2)] };
-        let inputs = vec![CallInput::Earlier(7), CallInput::Kept(8), CallInput::Value { code: 2, keep: 5, value }];
-        let args = Encoding { bytes: b"args", regions: vec![] };
-        assert_eq!(reader.call(), Ok(Call { code: 3, name: Some("load"), ship: false, keep: 9, inputs, args }));
+        (0..4).for_each(|index| assert_eq!(reader.call(), Ok(call(index))));
         assert!(reader.is_at_end());
     }
 
     #[test]
     fn results_are_read_as_they_were_written() {
-        let mut writer = CallWriter::default();
-        let ran = |ns| Ran { started_ns: 1 << 40, ns };
-        writer.result_value(0, ran(17), true);
-        writer.encoding(b"v", [region(4)].into_iter());
-        writer.result_unsent(1, ran(18), false);
-        writer.result_returned(2, ran(19), &["outer".into(), "inner".into()]);
-        writer.result_panicked(3, ran(20), "oh");
-        writer.result_not_portable(4, "no");
-        writer.result_skipped(5);
-        writer.result_lacks_input(6, 2, "not this");
-        let bytes = writer.finish();
+        let (_, bytes) = some_calls_and_results();
         let mut reader = CallReader::new(&bytes);
-        let outcomes = [
-            CallOutcome::Value(Some(Encoding { bytes: b"v", regions: vec![region(4)] })),
-            CallOutcome::Value(None),
-            CallOutcome::Returned(vec!["outer", "inner"]),
-            CallOutcome::Panicked("oh"),
-            CallOutcome::NotPortable("no"),
-            CallOutcome::Skipped,
-            CallOutcome::LacksInput(2, "not this"),
-        ];
-        for (index, outcome) in outcomes.into_iter().enumerate() {
-            let result = reader.result().unwrap();
-            assert_eq!((result.index, result.kept, result.outcome), (index as u32, index == 0, outcome));
-            assert_eq!(result.ran, if index < 4 { ran(17 + index as u64) } else { Ran::default() });
-        }
+        results().into_iter().for_each(|result| assert_eq!(reader.result(), Ok(result)));
         assert!(reader.is_at_end());
-    }
-
-    fn some_calls_and_results() -> (Bytes, Bytes) {
-        let (mut calls, mut results) = (CallWriter::default(), CallWriter::default());
-        for index in 0..4_u32 {
-            let place = calls.call(index, (index == 2).then_some("named"), u64::from(index), 3);
-            calls.input_earlier(index);
-            calls.input_kept(8);
-            calls.input_value(2, 5);
-            calls.encoding(b"value", [region(1), region(2)].into_iter());
-            calls.encoding(b"args", [].into_iter());
-            calls.ship(place, index % 2 == 0);
-            results.result_value(index, Ran { started_ns: 3, ns: 17 }, true);
-            results.encoding(b"value", [region(4)].into_iter());
-            results.result_returned(index, Ran::default(), &["outer".into(), "inner".into()]);
-            results.result_panicked(index, Ran { started_ns: 4, ns: 20 }, "oh");
-            results.result_skipped(index);
-            results.result_lacks_input(index, 1, "not this");
-        }
-        (calls.finish(), results.finish())
     }
 
     proptest! {

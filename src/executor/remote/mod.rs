@@ -1,3 +1,4 @@
 //! What executors with workers outside this process share.
 
 pub(in crate::executor) mod call;
+pub(in crate::executor) mod values;

@@ -1,10 +1,8 @@
 //! The encoded inputs of a task that has failed in another process, for a replay in this one.
 
-#![expect(unsafe_code, reason = "it drops values through the code of their types")]
-
 use super::schedule::Value;
-use super::worker::decode;
-use crate::engine::{EncodedInputs, quietly};
+use crate::engine::EncodedInputs;
+use crate::executor::remote::values::{CallCells, OwnedCell};
 use crate::graph::crossing::ValueCode;
 use crate::graph::value::Cell;
 use crate::portable::code::CodeDescriptor;
@@ -35,31 +33,14 @@ impl StoredInputs {
     }
 }
 
-/// Drops what it holds, also on the way out of a value that panics when it is decoded.
-struct Decoded<'s> {
-    values: &'s [Stored],
-    cells: Vec<Cell>,
-}
-
-impl Drop for Decoded<'_> {
-    fn drop(&mut self) {
-        for (cell, value) in self.cells.iter().zip(self.values) {
-            if let Some(drop_value) = value.code.item.drop_value {
-                // SAFETY: the call is over, and the cell was filled by this code.
-                quietly(|| unsafe { cell.sweep(drop_value) });
-            }
-        }
-    }
-}
-
 impl EncodedInputs for StoredInputs {
     fn with_cells(&self, body: &mut dyn FnMut(&[Cell])) -> Result<(), String> {
-        let mut decoded = Decoded { values: &self.values, cells: Vec::with_capacity(self.values.len() + 1) };
+        let mut cells = CallCells::new(self.values.len());
         for Stored { codec, bytes, regions, code } in &self.values {
-            decoded.cells.push(decode(code, *codec, bytes, regions)?);
+            cells.push(OwnedCell::decode(code, *codec, bytes, regions)?);
         }
-        decoded.cells.push(Cell::new(1));
-        body(&decoded.cells);
+        cells.push_value_cell();
+        body(cells.as_slice());
         Ok(())
     }
 }

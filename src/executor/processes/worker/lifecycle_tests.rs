@@ -1,6 +1,7 @@
 //! Tests of the life of a worker, from its start to its end, without an executor.
 //!
-//! The workers are this test program itself, started again. What they do then is given by a word, in the place of the server's name.
+//! The workers are this test program itself, started again. What they do then is given by a word,
+//! in the place of the server's name.
 
 #![expect(unsafe_code, reason = "asks the C library what it does with signals, and crashes")]
 
@@ -69,7 +70,8 @@ pub(super) fn work(start: WorkerStart) -> i32 {
             i32::from(bytes[4096]) - 2
         }
         "subprocess" => {
-            // What a task starts is an ordinary program, even if it is this one and gets all that this one has.
+            // What a task starts is an ordinary program, even if it is this one and gets all that
+            // this one has.
             let output = tests_alone("an_ordinary_program").output().unwrap();
             std::io::stdout().write_all(&output.stdout).unwrap();
             output.status.code().unwrap()
@@ -126,7 +128,8 @@ fn deeper(depth: u64) -> u64 {
 
 static CONSTRUCTED: AtomicU32 = AtomicU32::new(0);
 
-/// A function before `main` in a part that most linkers put after those without a number, such as the hook.
+/// A function before `main` in a part that most linkers put after those without a number, such as
+/// the hook.
 #[used]
 #[unsafe(link_section = ".init_array.70000")]
 static LATE: extern "C" fn() = late;
@@ -286,7 +289,8 @@ fn an_end_is_told_as_it_was() {
     let aborted = ends("abort");
     assert!(aborted.to_string().starts_with("killed by signal 6 (SIGABRT): abort"), "{aborted}");
     assert!(!aborted.core_dumped());
-    // What names a stack overflow in other programs is set up after this, in a `main` that a worker has not.
+    // What names a stack overflow in other programs is set up after this, in a `main` that a worker
+    // has not.
     assert_eq!(ends("overflow").signal(), Some(libc::SIGSEGV));
     assert_eq!(ends("panic").to_string(), "exited with status 101");
 }
@@ -398,7 +402,8 @@ fn workers_are_nested_so_deep_and_no_deeper() {
     assert!(text.starts_with("worker processes are nested 2 deep already"), "{text}");
 }
 
-/// The token is this process's own in all but one thing, and what is started with it is an ordinary program then.
+/// The token is this process's own in all but one thing, and what is started with it is an ordinary
+/// program then.
 #[test]
 fn a_token_that_is_not_meant_for_a_process_is_ignored() {
     let ordinary = |token: &Token, stdin: StdStdio| {
@@ -425,7 +430,8 @@ fn a_token_that_is_not_meant_for_a_process_is_ignored() {
 
 #[test]
 fn a_worker_whose_parent_went_before_it_started_does_not_run_the_program() {
-    // A shell that starts this program and goes: then this process is not the parent, but made the socket.
+    // A shell that starts this program and goes: then this process is not the parent, but made the
+    // socket.
     let (_lifeline, theirs) = super::super::lifeline::Lifeline::pair().unwrap();
     let (name, value) = new_token("test:exit 0", 1, false).variable();
     let output = Command::new("/bin/sh")
@@ -512,7 +518,8 @@ fn a_folder_that_is_not_there_is_named() {
 #[test]
 fn workers_leave_no_descriptors_behind() {
     let count = || fs::read_dir("/proc/self/fd").unwrap().count();
-    // Others of these tests run beside this one, so the count varies; a leak of one for each would show.
+    // Others of these tests run beside this one, so the count varies; a leak of one for each would
+    // show.
     let before = count();
     for _ in 0..100 {
         ends("exit 0");
