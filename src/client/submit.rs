@@ -158,7 +158,7 @@ fn failed_for(promise: &Arc<dyn AnyPromise>) -> Vec<(Task, Arc<dyn AnyPromise>)>
         }
         let Some(task) = record.task() else { continue };
         // SAFETY: `task` is a handle of the output.
-        if let Ok(plan) = unsafe { Plan::of_strangers(&[task.as_ref()]) } {
+        if let Ok(plan) = unsafe { Plan::of_unrelated(&[task.as_ref()]) } {
             open.extend(plan.tasks().iter().filter_map(|&task| promise_of(task)));
         }
         failed.push((task, promise));

@@ -1,17 +1,18 @@
-//! From the wanted outputs to every task that they need.
+//! Finds every task that the wanted outputs need.
 //!
-//! A depth-first walk, without recursion, that numbers tasks in post-order: a task's number is higher than those of its inputs, and
-//! tasks that belong together get numbers close together, so that every later pass goes through memory nearly in sequence. Each node
-//! has room for a stamp, so the walk needs no hash map.
+//! A depth-first walk, without recursion, numbers the tasks in post-order: a task's number is
+//! higher than the numbers of its inputs. Related tasks get numbers close together, so that every
+//! later pass goes through memory nearly in sequence. Each node has room for a stamp, so the walk
+//! needs no hash map.
+//!
+//! Pure tasks with the same function, arguments and inputs get one number. Their inputs are
+//! numbered before them, so equal inputs already have equal numbers.
 //!
 //! # What is always true
 //!
-//! 1. Stamps are written under one lock, each walk with an epoch of its own. A walk that finds the lock taken uses a hash map instead:
-//!    a small graph does not wait for a large one.
+//! 1. Stamps are written under one lock, and each walk has an epoch of its own. A walk that finds
+//!    the lock taken uses a hash map, so that a small graph does not wait for a large one.
 //! 2. No code of the program runs here: no argument is encoded, compared, cloned or dropped.
-//!
-//! Pure tasks with the same function, arguments and inputs get one number. Their inputs were numbered before, so equal inputs
-//! already have equal numbers.
 
 use super::node::{CallFn, Task, TaskRef};
 use super::pages;
@@ -25,7 +26,8 @@ use std::collections::HashMap;
 pub(super) struct Gathered {
     pub(super) tasks: Vec<TaskRef>,
     pub(super) calls: Vec<CallFn>,
-    /// The inputs of task `i` are `inputs[row[i]..row[i + 1]]`: those of its arguments, then those it only comes after.
+    /// The inputs of task `i` are `inputs[row[i]..row[i + 1]]`: the inputs of its arguments, then
+    /// the tasks it only comes after.
     pub(super) row: Vec<u32>,
     pub(super) inputs: Vec<u32>,
     pub(super) outputs: Vec<u32>,
@@ -33,12 +35,12 @@ pub(super) struct Gathered {
     pub(super) with_options: Vec<u32>,
     /// Whether each task but the first needs the one before it.
     pub(super) is_chain: bool,
-    /// Whether the readers of a value are counted, as the last one has to drop it.
+    /// Whether some value needs a count of its readers, because the last reader drops it.
     pub(super) has_counted: bool,
 }
 
-/// Which number each task has got.
-trait Numbers {
+/// The number of each task that was numbered.
+trait TaskNumbers {
     fn get(&self, task: TaskRef) -> Option<u32>;
     fn set(&mut self, task: TaskRef, id: u32);
 }
@@ -47,7 +49,7 @@ struct Stamps {
     epoch: u64,
 }
 
-impl Numbers for Stamps {
+impl TaskNumbers for Stamps {
     #[inline(always)]
     fn get(&self, task: TaskRef) -> Option<u32> {
         task.stamp(self.epoch)
@@ -59,7 +61,7 @@ impl Numbers for Stamps {
     }
 }
 
-impl Numbers for HashMap<TaskRef, u32> {
+impl TaskNumbers for HashMap<TaskRef, u32> {
     fn get(&self, task: TaskRef) -> Option<u32> {
         self.get(&task).copied()
     }
@@ -69,10 +71,10 @@ impl Numbers for HashMap<TaskRef, u32> {
     }
 }
 
-/// The epoch of the last walk. Whoever holds the lock may write stamps.
+/// The epoch of the last walk. The thread that holds the lock may write stamps.
 static EPOCH: Mutex<u64> = Mutex::new(0);
 
-/// Numbers every task that the outputs need.
+/// TaskNumbers every task that the outputs need.
 ///
 /// # Errors
 /// [`ErrorKind::TooLarge`] for more tasks or dependencies than a `u32` can number.
@@ -83,34 +85,36 @@ pub(super) fn gather(outputs: &[TaskRef]) -> Result<Gathered> {
     match EPOCH.try_lock() {
         Some(mut epoch) => {
             *epoch += 1;
-            Walk::new(Stamps { epoch: *epoch }).over(outputs)
+            Gatherer::new(Stamps { epoch: *epoch }).gather(outputs)
         }
-        None => Walk::new(HashMap::new()).over(outputs),
+        None => Gatherer::new(HashMap::new()).gather(outputs),
     }
 }
 
-/// What is the same for two pure calls that need only one run: types of function and arguments, plain arguments, numbers of the inputs.
+/// The key of a pure call: the types of function and arguments, the plain arguments, and the
+/// numbers of the inputs. Calls with equal keys need one run.
 type PureCall = (TypeId, Box<[u8]>, Box<[u32]>);
 
-struct Walk<N> {
+struct Gatherer<N> {
     graph: Gathered,
     numbers: N,
     pure: HashMap<PureCall, u32>,
     /// The inputs of the open tasks.
     inputs: Vec<TaskRef>,
-    open: Vec<Open>,
+    open: Vec<OpenTask>,
 }
 
-/// A task whose inputs are being numbered: they begin at `first`, and `next` is the first of them that is left.
-struct Open {
+/// A task whose inputs are being numbered: they begin at `first`, and `next` is the first that is
+/// left.
+struct OpenTask {
     task: TaskRef,
     first: usize,
     next: usize,
 }
 
-impl<N: Numbers> Walk<N> {
+impl<N: TaskNumbers> Gatherer<N> {
     fn new(numbers: N) -> Self {
-        // Small graphs are the ones where each allocation counts.
+        // In a small graph each allocation counts.
         const SMALL: usize = 16;
         let mut graph = Gathered {
             tasks: Vec::with_capacity(SMALL),
@@ -121,7 +125,7 @@ impl<N: Numbers> Walk<N> {
             ..Gathered::default()
         };
         graph.row.push(0);
-        Walk {
+        Gatherer {
             graph,
             numbers,
             pure: HashMap::new(),
@@ -130,7 +134,7 @@ impl<N: Numbers> Walk<N> {
         }
     }
 
-    fn over(mut self, outputs: &[TaskRef]) -> Result<Gathered> {
+    fn gather(mut self, outputs: &[TaskRef]) -> Result<Gathered> {
         self.graph.outputs.reserve_exact(outputs.len());
         for &output in outputs {
             self.reach(output)?;
@@ -141,7 +145,7 @@ impl<N: Numbers> Walk<N> {
                         self.reach(input)?;
                     }
                     None => {
-                        let Open { task, first, .. } = *top;
+                        let OpenTask { task, first, .. } = *top;
                         self.open.pop();
                         self.number(task, first)?;
                     }
@@ -160,9 +164,10 @@ impl<N: Numbers> Walk<N> {
             return Ok(());
         }
         let first = self.inputs.len();
-        // As much as most tasks need, so that a deep graph gets it on large pages.
+        // Room for the inputs of most tasks, so that a deep graph gets it on large pages.
         pages::reserve(&mut self.inputs, 16);
-        // SAFETY: the kind is that of the node.
+        // SAFETY: own task: the function comes from the kind of `task`, which the outputs keep
+        // alive.
         unsafe { (task.kind().visit_inputs)(task, &mut self.inputs) };
         if let Some(options) = task.options() {
             self.inputs.extend(options.after.iter().map(Task::as_ref));
@@ -171,18 +176,19 @@ impl<N: Numbers> Walk<N> {
             return self.number(task, first);
         }
         pages::reserve(&mut self.open, 1);
-        self.open.push(Open { task, first, next: first });
+        self.open.push(OpenTask { task, first, next: first });
         Ok(())
     }
 
-    /// Gives a number to a task whose inputs have theirs.
+    /// Gives a number to a task whose inputs have numbers.
     #[inline]
     fn number(&mut self, task: TaskRef, first: usize) -> Result<()> {
         let graph = &mut self.graph;
         let numbers = &self.numbers;
         let start = graph.inputs.len();
         pages::reserve(&mut graph.inputs, self.inputs.len() - first);
-        // Not `extend` over a `drain`: for the one or two inputs of most tasks its bookkeeping took a sixth of a chain's plan.
+        // Not `extend` over a `drain`: for the one or two inputs of most tasks its bookkeeping took
+        // a sixth of a chain's plan.
         for &input in &self.inputs[first..] {
             graph.inputs.push(numbers.get(input).expect("an input is numbered before its reader"));
         }

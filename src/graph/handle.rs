@@ -5,15 +5,17 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
-/// A task that has not run: what it will compute, and from what.
+/// A task that has not run: a function and the arguments for it.
 ///
-/// A `Delayed<T>` is a handle, one pointer wide and cheap to clone. It stands for the value of type `T` that the task returns:
-/// give it to other tasks as an argument, or [`compute`](Delayed::compute) it. The graph behind it is immutable and holds no
-/// results, so it can be computed again, as part of any other graph, and by several threads at once. What no handle reaches any
-/// more is freed.
+/// A `Delayed<T>` is a handle, one pointer wide and cheap to clone. It stands for the value of type
+/// `T` that the task returns. Pass it to other tasks as an argument, or
+/// [`compute`](Delayed::compute) it. The graph behind it is immutable and holds no results, so it
+/// can be computed again, as part of any other graph, and by several threads at once. A task that
+/// no handle reaches is freed.
 ///
-/// Made by [`delayed`](crate::delayed), [`try_delayed`](crate::try_delayed), [`delayed_local`](crate::delayed_local),
-/// [`local`](crate::local) and [`persist`](crate::persist).
+/// Made by [`delayed`](crate::delayed), [`try_delayed`](crate::try_delayed),
+/// [`delayed_local`](crate::delayed_local), [`local`](crate::local) and
+/// [`persist`](crate::persist).
 ///
 /// # Examples
 /// ```
@@ -32,12 +34,13 @@ pub struct Delayed<T> {
 }
 
 impl<T> Delayed<T> {
-    /// The caller promises that the value of `task` is a `T`; it is `pub(crate)` and called where the task is made.
+    /// The handle of a task whose value is a `T`. Called only where the task is made.
     pub(crate) fn from_task(task: Task) -> Self {
         Delayed { task, value: PhantomData }
     }
 
-    /// A handle for the place of an argument in another process, where the task itself is not.
+    /// A handle that replaces an argument's handle in another process, which does not have the
+    /// task.
     pub(crate) fn placeholder() -> Self {
         static TASK: LazyLock<Task> = LazyLock::new(|| super::task::value_task(()));
         Delayed { task: TASK.clone(), value: PhantomData }

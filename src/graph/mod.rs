@@ -1,15 +1,16 @@
-//! WHAT is to be computed: immutable recipes. No threads, no clock, no I/O.
+//! Task graphs: immutable recipes. This module uses no threads, no clock and no I/O.
 //!
-//! A program builds nodes and holds them by [`Delayed`] handles ([`handle`]); a node ([`node`]) is a function and its arguments
-//! ([`argument`], [`task`]) and holds handles of the tasks that its arguments come from. Since a handle exists only after its node,
-//! and a node never changes, a graph cannot have a cycle. Nothing is shared between nodes but the nodes themselves: a graph is
-//! whatever the wanted outputs reach.
+//! A program builds nodes and holds them by [`Delayed`] handles ([`handle`]). A node ([`node`]) is
+//! a function and its arguments ([`argument`], [`task`]), and holds handles of the tasks that its
+//! arguments come from. A handle exists only after its node, and a node never changes, so a graph
+//! cannot have a cycle. A graph is everything that the wanted outputs reach.
 //!
-//! A plan ([`plan`]) is made from the outputs of one compute: [`gather`] finds the tasks, [`order`] ranks them, and the plan numbers
-//! them so that a task's id is its rank and every task comes after its inputs.
+//! A plan ([`plan`]) is made from the outputs of one compute: [`gather`] finds the tasks, [`order`]
+//! ranks them, and the plan numbers them, so that a task's id is its rank and every task comes
+//! after its inputs.
 //!
-//! [`value`] is the place where a task's value stays during a run. It is here, above the engine, because the functions that are
-//! compiled for a task's types read and write it.
+//! A cell ([`value`]) holds a task's value during a run. Cells are part of this module, and not of
+//! the engine, because the functions that are compiled for a task's types read and write them.
 
 pub(crate) mod argument;
 mod chunk;

@@ -1,10 +1,10 @@
-//! What people call a task: the name it was given, or one derived from its function.
+//! Names of tasks: given by the user, or derived from the function.
 
 use super::node::TaskRef;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-/// The name that was given to the task, or the name of its function.
+/// The name that the user gave the task, or the name of its function.
 pub(crate) fn of_task(task: TaskRef) -> Arc<str> {
     match task.options().and_then(|options| options.name.as_ref()) {
         Some(name) => Arc::clone(name),
@@ -12,7 +12,7 @@ pub(crate) fn of_task(task: TaskRef) -> Arc<str> {
     }
 }
 
-/// The last part of a function's path; a closure is named after the function that it stands in.
+/// The last part of a function's path; a closure is named after the function that contains it.
 pub(crate) fn of_function(type_name: &str) -> String {
     // `a::b::f::<a::T>`: the generic arguments have paths of their own and say little.
     let path = type_name.split('<').next().unwrap_or(type_name).trim_end_matches("::");
@@ -30,7 +30,7 @@ pub(super) fn of_type(type_name: &str) -> String {
     name
 }
 
-/// The beginning of what a value's `Debug` writes; the rest is not even made.
+/// The beginning of a value's `Debug` text. Formatting stops where it ends.
 pub(super) fn brief(value: &dyn fmt::Debug) -> String {
     const MAX_CHARS: usize = 60;
     struct Brief(String, usize);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_value_there_is_the_beginning() {
+    fn a_long_value_is_cut_after_its_beginning() {
         assert_eq!(brief(&"a\"b"), r#""a\"b""#);
         let text = brief(&"x".repeat(10_000_000));
         assert_eq!((text.chars().count(), text.chars().last()), (61, Some('…')));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closure_is_named_after_the_function_it_stands_in() {
+    fn a_closure_is_named_after_the_function_that_contains_it() {
         assert_eq!(of_function("app::load::{{closure}}"), "closure in load");
         assert_eq!(of_function("app::load::{{closure}}::{{closure}}"), "closure in load");
     }

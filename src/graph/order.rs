@@ -1,54 +1,66 @@
-//! In which sequence one careful worker would run the tasks.
+//! The sequence in which one careful worker would run the tasks.
 //!
-//! The sequence lets memory go soon: it finishes what it has started, touches few new inputs, and takes a task at once where that
-//! leaves no more values alive than before. Executors use it to choose between tasks that are ready; it never holds one back.
-//! It sees only the shape of the graph: no sizes, no durations, no number of workers.
+//! The sequence frees memory soon: it finishes the work that it has started, touches few new
+//! inputs, and runs a task at once if that leaves no more values alive than before. Executors use
+//! it to choose between ready tasks; it never holds a ready task back. It depends only on the shape
+//! of the graph: not on sizes, durations or the number of workers.
 //!
 //! # How
 //!
-//! 1. *Need.* One sweep over the ids gives every task the number of values that a worker must hold to compute it, were its inputs
-//!    computed one after the other and nothing shared (Sethi and Ullman): the largest of `need(input i) + i`, inputs taken by
-//!    falling need. In a forest that is exact, and where the ids have every input list by falling need, they are the answer.
-//! 2. *Demand.* A depth-first walk from the outputs runs inputs by falling need, then the task. The output that needs the most
-//!    comes first: the others then find what they share with it in passing.
-//! 3. *Free tasks.* A task is free when all its inputs have run or are free themselves: it can be reached without a demand for
-//!    anything new. Its *closure* is itself and what has not run yet below it. When a task becomes free, and again when it is the
-//!    last reader of a value, its closure is tried: it runs now, ahead of demand, if the values that it leaves are paid for by the
-//!    values that it helps to release (to be one of a value's last `k` readers pays `1/k`), and if on the way there are never more
-//!    than [`MAX_RISE`] values more than now. The shares are what makes several reductions of one input advance together; the
-//!    rise is what keeps a shuffle from opening all its inputs.
-//! 4. *Choice.* If the sequence keeps no fewer values alive than the ids would, the order of the ids stays: it is the plain
-//!    depth-first one, and costs the caller nothing.
+//! 1. *Need.* One sweep over the ids computes the number of values that a worker must hold to
+//!    compute each task, if its inputs were computed one after another and nothing were shared
+//!    (Sethi and Ullman): the largest of `need(input i) + i`, with the inputs by falling need. In a
+//!    forest that is exact, and if the ids list the inputs of every task by falling need, they are
+//!    the answer.
+//! 2. *Demand.* A depth-first walk from the outputs runs inputs by falling need, then the task. The
+//!    output with the largest need comes first; the others then find the tasks that they share with
+//!    it done.
+//! 3. *Free tasks.* A task is free when each of its inputs has run or is free: it can be reached
+//!    without a demand for anything new. Its *closure* is the task and the tasks below it that have
+//!    not run. When a task becomes free, and again when it is the last reader of a value, its
+//!    closure is tried. The closure runs now, ahead of demand, if the values that it leaves are
+//!    paid for by the values that it helps to release (one of a value's last `k` readers pays
+//!    `1/k`), and if on the way there are never more than [`MAX_RISE`] values more than now. The
+//!    shares make several reductions of one input advance together; the limit on the rise keeps a
+//!    shuffle from opening all its inputs.
+//! 4. *Choice.* If the sequence keeps no fewer values alive than the ids would, the order of the
+//!    ids stays: it is plain depth-first, and costs the caller nothing.
 //!
 //! # What is always true
 //!
-//! 1. A sequence holds every task once, after all its inputs. Closures run in post-order, so that they keep this.
-//! 2. The result depends on nothing but the arguments, and never keeps more values alive at once than the order of the ids; unless
-//!    priorities ask for it.
-//! 3. Time is O(V + E). A waiting task watches one input that has neither run nor been reached and, to find another, goes over its
-//!    inputs once, from the last to the first. Lone tasks are tried a few times each, on at most [`MAX_CLOSURE`] inputs; all other
-//!    trials together visit about 2 (V + E) edges at most, and then demand alone decides. A large graph in which nearly every
-//!    closure is too long to be tried, as in a random one, keeps its ids.
-//! 4. Nothing recurs, so depth costs heap and not stack.
+//! 1. A sequence holds every task once, after all its inputs. Closures run in post-order, so that
+//!    they keep this.
+//! 2. The result depends on nothing but the arguments. It never keeps more values alive at once
+//!    than the order of the ids, except where priorities demand it.
+//! 3. Time is O(V + E). A waiting task watches one input that has neither run nor been reached. To
+//!    find another one, it goes over its inputs once in all, from the last to the first. Closures
+//!    of one task are tried a few times each, on at most [`MAX_CLOSURE`] inputs. All other trials
+//!    together visit about 2 (V + E) edges at most; after that, demand alone decides. A large graph
+//!    in which nearly every closure is too long to be tried, such as a random one, keeps its ids.
+//! 4. No function recurs, so depth costs heap and not stack.
 //!
 //! # Source
 //!
-//! R. Sethi, J. D. Ullman, "The generation of optimal code for arithmetic expressions" (1970), for step 1. The goal, depth first
-//! with few live results, is that of Dask's `order.py`. Departures from Dask: demand comes from the outputs and not from a critical
-//! path; ties keep the order of the arguments and not that of names, so that the result is the same in every run; side branches are
-//! judged by what they release and not by where they end; a user's priority is obeyed.
+//! R. Sethi, J. D. Ullman, "The generation of optimal code for arithmetic expressions" (1970), for
+//! step 1. The goal, depth first with few live results, is that of Dask's `order.py`. The
+//! differences to Dask: demand comes from the outputs and not from a critical path; ties keep the
+//! order of the arguments and not that of names, so that the result is the same in every run; a
+//! side branch is judged by the values that it releases and not by where it ends; the order
+//! respects a user's priorities.
 
-/// A graph as predecessor lists in compressed sparse rows: task `v` reads `pred[row[v]..row[v + 1]]`.
+/// A graph as predecessor lists in compressed sparse rows: task `v` reads `pred[row[v]..row[v +
+/// 1]]`.
 ///
-/// Ids are a depth-first post-order from the outputs, inputs in the order of the arguments. So every predecessor of `v` is smaller
-/// than `v`, and every task is needed by some output. A predecessor may be listed more than once, and so may an output.
+/// Ids are a depth-first post-order from the outputs, inputs in the order of the arguments. So
+/// every predecessor of `v` is smaller than `v`, and every task is needed by some output. A
+/// predecessor may be listed more than once, and so may an output.
 #[derive(Debug)]
 pub(crate) struct Csr<'a> {
-    /// Where each task's predecessors begin; one entry more than tasks.
+    /// The start of each task's predecessors; one entry more than tasks.
     pub row: &'a [u32],
     pub pred: &'a [u32],
     pub outputs: &'a [u32],
-    /// The user's wish for each task, higher first. Empty: all are equal.
+    /// The user's priority for each task, higher first. Empty: all are equal.
     pub priority: &'a [i32],
 }
 
@@ -64,14 +76,17 @@ impl Csr<'_> {
     }
 }
 
-/// Gives the sequence in which a careful single worker would run the tasks: the entry `k` is the task that runs `k`-th.
+/// Gives the sequence in which a careful single worker would run the tasks: the entry `k` is the
+/// task that runs `k`-th.
 ///
-/// `None` says that the ids are already in that sequence. Everything that a task of a higher priority needs, and the task itself,
-/// comes before anything else of a lower priority; among equals memory decides.
+/// `None` means that the ids are already in that sequence. A task of a higher priority, and
+/// everything that it needs, comes before all other tasks of a lower priority. Among equal
+/// priorities, memory decides.
 ///
 /// # Complexity
-/// O(V + E) time and O(V) scratch; one pass over `row` and no scratch to speak of where no value has two readers and the inputs of
-/// every task come by falling need. Priorities add a sort by level.
+/// O(V + E) time and O(V) scratch; one pass over `row` and no scratch to speak of where no value
+/// has two readers and the inputs of every task come by falling need. Priorities add a sort by
+/// level.
 pub(crate) fn memory_order(graph: &Csr<'_>) -> Option<Vec<u32>> {
     let by_memory = if in_order_already(graph) { None } else { Walk::new(graph).run() };
     by_priority(graph, by_memory)
@@ -81,17 +96,21 @@ pub(crate) fn memory_order(graph: &Csr<'_>) -> Option<Vec<u32>> {
 const MAX_RISE: i64 = 4;
 /// The longest closure that is tried, in edges.
 const MAX_CLOSURE: usize = 32;
-/// Thirds do not quite add up to one.
+/// Three thirds do not quite add up to one.
 const ROUNDING: f32 = 1e-4;
-/// Closures are counted in windows of this many, so that a graph with fewer tasks is tried to the end.
+/// Closures are counted in windows of this size, so that a graph with fewer tasks is tried to the
+/// end.
 const TRIAL_WINDOW: u32 = 8192;
-/// The walk is given up after a window in which fewer than one closure in this many was short enough to be tried.
+/// The walk ends early after a window in which fewer than one closure in this many was short enough
+/// to be tried.
 const MIN_SMALL: u32 = 16;
 
-/// Whether the ids are visibly the answer: no value has two readers, and the inputs of every task come by falling need.
+/// Whether the ids are the answer at first sight: no value has two readers, and the inputs of every
+/// task come by falling need.
 ///
-/// Every value is read or an output, so `E + outputs = V` says that no value is read twice and no output is read or listed twice.
-/// In the post-order of such a forest the inputs of a task are the last unread values, so a stack of needs replaces the input lists.
+/// Every value is read or is an output, so `E + outputs = V` means that no value is read twice and
+/// no output is read or listed twice. In the post-order of such a forest the inputs of a task are
+/// the last unread values, so a stack of needs replaces the input lists.
 fn in_order_already(graph: &Csr<'_>) -> bool {
     if graph.pred.is_empty() {
         // Repeated outputs do not matter here.
@@ -134,10 +153,10 @@ fn need_of_sorted(inputs: impl Iterator<Item = u32>) -> u32 {
     inputs.enumerate().map(|(held, need)| need + held as u32).max().unwrap_or(1)
 }
 
-/// Moves what a higher priority asks for to the front, and keeps the sequence otherwise.
+/// Moves the tasks that a higher priority needs to the front, and keeps the sequence otherwise.
 ///
-/// A task is as urgent as the most urgent task that needs it. So no input is less urgent than its reader, and a stable sort by
-/// urgency leaves the sequence topological.
+/// A task is as urgent as the most urgent task that needs it. So no input is less urgent than its
+/// reader, and a stable sort by urgency leaves the sequence topological.
 fn by_priority(graph: &Csr<'_>, sequence: Option<Vec<u32>>) -> Option<Vec<u32>> {
     let Some((&first, rest)) = graph.priority.split_first() else { return sequence };
     if rest.iter().all(|&priority| priority == first) {
@@ -156,35 +175,37 @@ fn by_priority(graph: &Csr<'_>, sequence: Option<Vec<u32>>) -> Option<Vec<u32>> 
     Some(sequence)
 }
 
-/// What has happened to a task, one byte each: the walk asks for little else, and a million of them fit the cache.
+/// The state of a task, in one byte: the walk reads little else, and a million of them fit in the
+/// cache.
 mod state {
     /// The task is in the sequence.
     pub(super) const RUN: u8 = 1;
     /// All inputs have run or are free.
     pub(super) const FREE: u8 = 1 << 1;
-    /// Free, tried and found not to pay: its readers count it among the reachable.
+    /// The task is free, was tried, and does not pay: it counts as reachable for its readers.
     pub(super) const REACHABLE: u8 = 1 << 2;
-    /// Waits to be tried.
+    /// The task waits to be tried.
     pub(super) const QUEUED: u8 = 1 << 3;
-    /// The walk has put the inputs on its stack.
+    /// The walk has put the task's inputs on its stack.
     pub(super) const OPENED: u8 = 1 << 4;
-    /// The user asked for the value, which therefore stays whatever runs.
+    /// The value is an output, so it stays whatever runs.
     pub(super) const OUTPUT: u8 = 1 << 5;
     /// The inputs are not listed by falling need.
     pub(super) const UNSORTED: u8 = 1 << 6;
-    /// In the closure under trial, or read by it.
+    /// The task is in the closure under trial, or the closure reads it.
     pub(super) const TRIED: u8 = 1 << 7;
 }
 use state::{FREE, OPENED, OUTPUT, QUEUED, REACHABLE, RUN, TRIED, UNSORTED};
 
-/// What a trial and a run change together, in a quarter of a cache line.
+/// The readers and watchers of a value, which trials and runs change together, in a quarter of a
+/// cache line.
 ///
 /// Links are ids plus one; zero is the end of a list.
 #[derive(Clone, Copy, Default)]
-struct Value {
-    /// How many edges to readers that have not run.
+struct ValueLinks {
+    /// The number of edges to readers that have not run.
     readers: u32,
-    /// The exclusive or of these readers: the last one's id when one is left.
+    /// The exclusive or of the ids of these readers: the id of the last one when one is left.
     reader_ids: u32,
     /// The first task that watches this one.
     watchers: u32,
@@ -192,7 +213,7 @@ struct Value {
     next_watcher: u32,
 }
 
-/// How many values, outputs not counted, a sequence of tasks keeps alive.
+/// The number of values that a sequence of tasks keeps alive, without outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Footprint {
     peak: u32,
@@ -208,20 +229,21 @@ impl Footprint {
     }
 }
 
-/// The walk by demand, and what it knows of every task.
+/// The walk by demand, with the state of every task.
 struct Walk<'a> {
     graph: &'a Csr<'a>,
     state: Vec<u8>,
     need: Vec<u16>,
     /// Empty for a forest, in which demand alone is right.
-    values: Vec<Value>,
-    /// How many inputs, from the last, are known to have run or be free. Only tasks with many inputs use it.
+    values: Vec<ValueLinks>,
+    /// The number of inputs, from the last, that are known to have run or to be free. Only tasks
+    /// with many inputs use it.
     passed: Vec<u32>,
     sequence: Vec<u32>,
-    /// What the order of the ids would keep alive, and what the sequence does.
+    /// The footprint of the order of the ids, and of the sequence.
     ids: Footprint,
     footprint: Footprint,
-    /// Free tasks to be tried, the last first.
+    /// Free tasks to try, the last first.
     queue: Vec<u32>,
     trials: Trials,
 }
@@ -233,12 +255,13 @@ struct Trials {
     small_in_window: u32,
     closure: Vec<u32>,
     path: Vec<(u32, u32)>,
-    /// The values that the closure reads, and how many readers each had before.
+    /// The values that the closure reads, and the number of readers that each had before.
     read: Vec<(u32, u32)>,
 }
 
 impl Trials {
-    /// Whether a window has just ended in which nearly every closure was too long: the graph is a thicket.
+    /// Whether a window has just ended in which nearly every closure was too long: the graph is too
+    /// dense.
     fn are_hopeless(&mut self) -> bool {
         if self.in_window < TRIAL_WINDOW {
             return false;
@@ -266,7 +289,7 @@ impl<'a> Walk<'a> {
             graph,
             state: vec![0; num_tasks],
             need: vec![1; num_tasks],
-            values: if forest { Vec::new() } else { vec![Value::default(); num_tasks] },
+            values: if forest { Vec::new() } else { vec![ValueLinks::default(); num_tasks] },
             passed: if forest { Vec::new() } else { vec![0; num_tasks] },
             sequence: Vec::with_capacity(num_tasks),
             ids: Footprint::default(),
@@ -284,7 +307,7 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// Fills in the needs, and which input lists do not come by falling need.
+    /// Computes the needs, and marks the tasks whose inputs do not come by falling need.
     fn label(&mut self) {
         let mut sorted = Vec::new();
         let mut begin = self.graph.row[0] as usize;
@@ -308,9 +331,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Counts the readers of every value, lets every task watch its last input, and measures the order of the ids.
+    /// Counts the readers of every value, lets every task watch its last input, and measures the
+    /// order of the ids.
     ///
-    /// From the last task to the first, so that the first reader met of a value is the one that would release it.
+    /// It goes from the last task to the first, so that the first reader found of a value is the
+    /// one that would release it.
     fn link(&mut self) -> Footprint {
         let mut ids = Footprint::default();
         let mut end = self.graph.pred.len();
@@ -337,7 +362,8 @@ impl<'a> Walk<'a> {
         self.values[task as usize].next_watcher = next;
     }
 
-    /// Runs everything, by demand from the outputs and free closures in between; `None` if the order of the ids is no worse.
+    /// Runs all tasks, by demand from the outputs and free closures in between; `None` if the order
+    /// of the ids is no worse.
     fn run(mut self) -> Option<Vec<u32>> {
         let mut outputs = self.graph.outputs.to_vec();
         outputs.sort_by_key(|&output| std::cmp::Reverse(self.need[output as usize]));
@@ -363,7 +389,8 @@ impl<'a> Walk<'a> {
         better.then_some(self.sequence)
     }
 
-    /// Puts the inputs that have not run on the stack, the one with the greatest need on top; says whether there were any.
+    /// Puts the inputs that have not run on the stack, the one with the largest need on top.
+    /// Returns whether there were any.
     fn demand_inputs(&mut self, task: u32, stack: &mut Vec<u32>) -> bool {
         let graph = self.graph;
         let first = stack.len();
@@ -387,9 +414,10 @@ impl<'a> Walk<'a> {
             return;
         }
         if state & REACHABLE == 0 {
-            self.tell_watchers(task);
+            self.notify_watchers(task);
         } else if self.values[task as usize].readers == 1 {
-            // Its reader was tried when it could be reached; now it may have become the next link of a chain.
+            // Its reader was tried when it became reachable. Now the reader may be the next link of
+            // a chain.
             let reader = self.values[task as usize].reader_ids;
             if self.state[reader as usize] & FREE != 0 && self.pays_alone(reader) == Some(true) {
                 self.enqueue(reader);
@@ -421,8 +449,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// `input` has run or is reachable: each of its watchers finds another input to watch, or is free.
-    fn tell_watchers(&mut self, input: u32) {
+    /// `input` has run or is reachable: each of its watchers finds another input to watch, or
+    /// becomes free.
+    fn notify_watchers(&mut self, input: u32) {
         let mut next = std::mem::take(&mut self.values[input as usize].watchers);
         while next != 0 {
             let watcher = next - 1;
@@ -438,7 +467,7 @@ impl<'a> Walk<'a> {
     }
 
     fn input_to_watch(&mut self, task: u32) -> Option<u32> {
-        /// Up to here it is cheaper to look again than to remember.
+        /// With at most this many inputs it is cheaper to check all again than to remember.
         const FEW: usize = 8;
         let inputs = self.graph.inputs(task);
         let passed = if inputs.len() <= FEW { 0 } else { self.passed[task as usize] as usize };
@@ -450,8 +479,8 @@ impl<'a> Walk<'a> {
         Some(inputs[found])
     }
 
-    /// Tries the queued tasks and those that become free by that, and runs the closures that pay; says whether to
-    /// go on with the walk.
+    /// Tries the queued tasks and the tasks that become free by that, and runs the closures that
+    /// pay. Returns whether to continue the walk.
     fn try_queued(&mut self) -> bool {
         while let Some(task) = self.queue.pop() {
             self.state[task as usize] &= !QUEUED;
@@ -469,7 +498,7 @@ impl<'a> Walk<'a> {
                 self.trials.closure = closure;
             } else if self.state[task as usize] & REACHABLE == 0 {
                 self.state[task as usize] |= REACHABLE;
-                self.tell_watchers(task);
+                self.notify_watchers(task);
             }
             if self.trials.are_hopeless() {
                 return false;
@@ -478,7 +507,8 @@ impl<'a> Walk<'a> {
         true
     }
 
-    /// What [`Self::pays`] would say of a closure of one task, the usual one; `None` if an input has still to run.
+    /// The result of [`Self::pays`] for the usual closure, of one task; `None` if an input has not
+    /// run.
     fn pays_alone(&self, task: u32) -> Option<bool> {
         let inputs = self.graph.inputs(task);
         if inputs.len() > MAX_CLOSURE {
@@ -497,7 +527,7 @@ impl<'a> Walk<'a> {
         Some(paid + ROUNDING >= 1.0)
     }
 
-    /// Collects the closure of a free task and says whether to run it now.
+    /// Collects the closure of a free task and returns whether to run it now.
     fn pays(&mut self, task: u32) -> bool {
         if self.trials.edges_left == 0 {
             return false;
@@ -509,7 +539,8 @@ impl<'a> Walk<'a> {
         small && self.closure_pays()
     }
 
-    /// Puts the closure of a free task into `trials.closure`, in post-order; says whether it has at most [`MAX_CLOSURE`] edges.
+    /// Puts the closure of a free task into `trials.closure`, in post-order. Returns whether it has
+    /// at most [`MAX_CLOSURE`] edges.
     fn collect_closure(&mut self, task: u32) -> bool {
         let graph = self.graph;
         let Trials { closure, path, edges_left, in_window, small_in_window, .. } = &mut self.trials;
@@ -537,7 +568,7 @@ impl<'a> Walk<'a> {
             closure.push(*task);
             path.pop();
         }
-        // What was given up on the way has to be unmarked with the rest.
+        // The tasks of an abandoned path have to be unmarked too.
         closure.extend(path.drain(..).map(|(task, _)| task));
         *edges_left = edges_left.saturating_sub(num_edges);
         *in_window += 1;
@@ -545,7 +576,8 @@ impl<'a> Walk<'a> {
         small
     }
 
-    /// Runs the collected closure on the reader counts, puts them back, and compares what it leaves with what it releases.
+    /// Runs the collected closure on the reader counts, restores them, and compares the values left
+    /// with the values released.
     fn closure_pays(&mut self) -> bool {
         let graph = self.graph;
         let Trials { closure, read, .. } = &mut self.trials;
@@ -590,298 +622,5 @@ impl<'a> Walk<'a> {
 mod shapes;
 
 #[cfg(test)]
-mod tests {
-    use super::shapes::{self, Random, Shape};
-    use super::{Csr, memory_order};
-
-    /// The most values alive at once on each shape: with the order of Dask 2026.8.0, and with ours, which may fall but not rise.
-    ///
-    /// Alive are the results held after a task has run and its inputs were let go, outputs not counted. Where Dask's figure
-    /// changes with the names of the tasks or the seed of Python's hashes, it is the least one seen.
-    #[rustfmt::skip]
-    const PEAKS: &[(&str, usize, usize)] = &[
-        ("tree1024", 11, 11),
-        ("x+xT store 20x20", 3, 3),
-        ("x+xT sum 20x20", 77, 61),
-        ("shuffle 24x24", 48, 48),
-        ("rechunk 2:3", 3, 3),
-        ("tensordot 10^3 flat", 200, 120),
-        ("tensordot 10^3 tree", 128, 115),
-        ("16 chains x100 + sum", 16, 16),
-        ("overlap 256 store", 4, 4),
-        ("overlap 256 sum", 18, 15),
-        ("2 reductions 256", 26, 26),
-        ("4 reductions 256", 269, 47),
-        ("anomaly x-mean(x) 128", 139, 139),
-        ("grouped anomaly 12x24", 30, 30),
-        ("store 256x4", 1, 1),
-        ("stencil 32x40", 62, 62),
-        ("tsqr 64", 128, 128),
-        ("random 2000 3-in", 146, 62),
-        ("keeps_groups_together", 2, 2),
-        ("avoid_broker_nodes", 1, 1),
-        ("base_of_reduce_preferred", 3, 3),
-        ("avoid_upwards_branching", 2, 2),
-        ("avoid_upwards_branching_complex", 3, 2),
-        ("deep_bases_win_over_dependents", 3, 3),
-        ("prefer_deep", 1, 1),
-        ("favor_longest_critical_path", 2, 1),
-        ("run_smaller_sections", 3, 2),
-        ("local_parents_of_reduction", 2, 2),
-        ("nearest_neighbor", 2, 2),
-        ("prefer_short_narrow", 3, 3),
-        ("prefer_short_ancestor", 4, 4),
-        ("map_overlap", 4, 4),
-        ("many_branches_use_ndependencies", 5, 5),
-        ("dont_run_all_dependents_too_early", 5, 5),
-        ("terminal_node_backtrack", 5, 5),
-        ("array_store_final_order", 7, 7),
-        ("use_structure_not_keys", 3, 3),
-        ("diagnostics", 3, 3),
-        ("gh_3055", 8, 7),
-        ("gh_3055_explicit", 5, 5),
-        ("order_with_equal_dependents 2 0", 10, 9),
-        ("order_with_equal_dependents 2 1", 10, 9),
-        ("order_with_equal_dependents 1 1", 10, 8),
-        ("order_with_equal_dependents 1 0", 9, 8),
-        ("eager_to_compute_dependent_to_free_parent", 8, 8),
-        ("xarray_like_reduction", 9, 6),
-        ("anom_mean_raw", 7, 7),
-        ("anom_mean", 178, 178),
-        ("array_vs_dataframe", 38, 38),
-        ("flaky_array_reduction", 11, 11),
-        ("flox_reduction", 5, 5),
-        ("order_flox_reduction_2", 6, 6),
-        ("reduce_with_many_common_dependents 4 2", 6, 6),
-        ("reduce_with_many_common_dependents 4 2 keep", 6, 6),
-        ("reduce_with_many_common_dependents 4 5", 9, 9),
-        ("reduce_with_many_common_dependents 4 5 keep", 9, 9),
-        ("reduce_with_many_common_dependents 7 2", 9, 9),
-        ("reduce_with_many_common_dependents 7 2 keep", 9, 9),
-        ("reduce_with_many_common_dependents 7 5", 12, 12),
-        ("reduce_with_many_common_dependents 7 5 keep", 12, 12),
-        ("doublediff", 10, 10),
-        ("xarray_map_reduce_with_slicing", 5, 5),
-        ("xarray_rechunk_map_reduce_cohorts", 7, 6),
-        ("xarray_8414", 3, 3),
-        ("stackstac", 9, 9),
-    ];
-
-    fn csr<'a>(shape: &'a Shape, priority: &'a [i32]) -> Csr<'a> {
-        Csr { row: &shape.row, pred: &shape.pred, outputs: &shape.outputs, priority }
-    }
-
-    /// The sequence for a numbered shape, checked: every task once, after its inputs.
-    fn sequence(shape: &Shape, priority: &[i32]) -> Vec<u32> {
-        let sequence = memory_order(&csr(shape, priority)).unwrap_or_else(|| ids(shape));
-        assert_eq!(sequence.len(), shape.num_tasks(), "{}", shape.name);
-        let mut has_run = vec![false; shape.num_tasks()];
-        for &task in &sequence {
-            assert!(shape.inputs(task).iter().all(|&input| has_run[input as usize]), "{}: {task} is early", shape.name);
-            assert!(!std::mem::replace(&mut has_run[task as usize], true), "{}: {task} runs twice", shape.name);
-        }
-        sequence
-    }
-
-    fn ids(shape: &Shape) -> Vec<u32> {
-        (0..shape.num_tasks() as u32).collect()
-    }
-
-    /// The most values alive after any task of a sequence.
-    fn peak(shape: &Shape, sequence: &[u32]) -> usize {
-        let mut is_output = vec![false; shape.num_tasks()];
-        shape.outputs.iter().for_each(|&output| is_output[output as usize] = true);
-        let mut readers = vec![0; shape.num_tasks()];
-        shape.pred.iter().for_each(|&input| readers[input as usize] += 1);
-        let (mut live, mut peak) = (0, 0);
-        for &task in sequence {
-            live += usize::from(!is_output[task as usize]);
-            for &input in shape.inputs(task) {
-                readers[input as usize] -= 1;
-                live -= usize::from(readers[input as usize] == 0 && !is_output[input as usize]);
-            }
-            peak = peak.max(live);
-        }
-        peak
-    }
-
-    /// The least peak of all sequences, by way of every set of tasks that may have run.
-    fn least_peak(shape: &Shape) -> usize {
-        let tasks = ids(shape);
-        let live = |run: usize| {
-            let has_run = |task: u32| run >> task & 1 == 1;
-            let is_wanted =
-                |task: u32| tasks.iter().any(|&reader| !has_run(reader) && shape.inputs(reader).contains(&task));
-            tasks.iter().filter(|&&task| has_run(task) && !shape.outputs.contains(&task) && is_wanted(task)).count()
-        };
-        let mut least = vec![usize::MAX; 1 << tasks.len()];
-        least[0] = 0;
-        for run in 0..least.len() {
-            for &task in &tasks {
-                let may_run = shape.inputs(task).iter().all(|&input| run >> input & 1 == 1);
-                if least[run] != usize::MAX && run >> task & 1 == 0 && may_run {
-                    let then = run | 1 << task;
-                    least[then] = least[then].min(least[run].max(live(then)));
-                }
-            }
-        }
-        least[least.len() - 1]
-    }
-
-    /// Trees whose inputs come in any order, several to a forest.
-    fn random_forest(seed: u64, tasks: u32) -> Shape {
-        let mut random = Random::new(seed);
-        let mut shape = Shape::new(format!("forest {seed}"));
-        let mut unread: Vec<u32> = Vec::new();
-        for _ in 0..tasks {
-            let count = random.below(4).min(unread.len() as u32);
-            let inputs: Vec<u32> =
-                (0..count).map(|_| unread.swap_remove(random.below(unread.len() as u32) as usize)).collect();
-            unread.push(shape.task(&inputs));
-        }
-        shape.ask_for_unread().numbered()
-    }
-
-    fn random_graphs() -> impl Iterator<Item = Shape> {
-        (0..4000).map(|seed| {
-            let mut random = Random::new(seed);
-            let (tasks, inputs, window) = (1 + random.below(60), 1 + random.below(5), 1 + random.below(60));
-            let mut shape = shapes::random(seed, tasks, inputs, window);
-            // Outputs that are read and outputs that are asked for twice.
-            for _ in 0..random.below(3) {
-                shape.outputs.push(random.below(tasks));
-            }
-            shape.numbered()
-        })
-    }
-
-    #[test]
-    fn the_serial_peak_is_never_above_dasks_on_any_shape() {
-        let shapes: Vec<Shape> = shapes::studies().into_iter().chain(shapes::dask_cases()).collect();
-        assert_eq!(shapes.len(), PEAKS.len());
-        for (shape, &(name, dasks, ours)) in shapes.iter().zip(PEAKS) {
-            assert_eq!(shape.name, name);
-            let shape = shape.numbered();
-            let peak = peak(&shape, &sequence(&shape, &[]));
-            assert!(ours <= dasks && peak <= ours, "{name}: {peak} values, and {ours} were enough; Dask: {dasks}");
-        }
-    }
-
-    #[test]
-    fn the_order_of_the_ids_is_kept_where_no_other_is_better() {
-        for shape in random_graphs() {
-            let ids = peak(&shape, &ids(&shape));
-            let ours = peak(&shape, &sequence(&shape, &[]));
-            assert!(ours <= ids, "{}: {ours}, ids {ids}", shape.name);
-        }
-    }
-
-    #[test]
-    fn small_graphs_run_in_little_more_than_the_least_memory() {
-        let (mut ours, mut least) = (0, 0);
-        for seed in 0..500 {
-            let shape = shapes::random(seed, 8, 3, 8).numbered();
-            let (peak, least_peak) = (peak(&shape, &sequence(&shape, &[])), least_peak(&shape));
-            assert!((least_peak..=least_peak + 2).contains(&peak), "{}: {peak}, least {least_peak}", shape.name);
-            ours += peak;
-            least += least_peak;
-        }
-        assert!(ours * 10 <= least * 11, "{ours} values in all, {least} would do");
-    }
-
-    #[test]
-    fn a_forest_runs_in_the_least_memory() {
-        for seed in 0..500 {
-            let shape = random_forest(seed, 9);
-            assert_eq!(peak(&shape, &sequence(&shape, &[])), least_peak(&shape), "{}", shape.name);
-        }
-        for seed in 0..50 {
-            sequence(&random_forest(seed, 500), &[]);
-        }
-    }
-
-    #[test]
-    fn chains_trees_and_independent_tasks_keep_their_ids() {
-        for shape in [shapes::chain(1000), shapes::independent(1000), shapes::tree(1024)] {
-            assert!(memory_order(&csr(&shape.numbered(), &[])).is_none(), "{}", shape.name);
-        }
-        assert!(memory_order(&Csr { row: &[0], pred: &[], outputs: &[], priority: &[] }).is_none());
-        assert!(memory_order(&Csr { row: &[0, 0], pred: &[], outputs: &[0, 0, 0], priority: &[] }).is_none());
-    }
-
-    #[test]
-    fn the_input_that_needs_more_runs_first() {
-        // The last task reads a lone value and a tree of four, in this order.
-        let shape = Shape::from_inputs("late tree", &[&[], &[], &[], &[], &[], &[1, 2], &[3, 4], &[5, 6], &[0, 7]]);
-        assert_eq!(sequence(&shape.numbered(), &[]), [1, 2, 3, 4, 5, 6, 7, 0, 8]);
-    }
-
-    #[test]
-    fn an_input_may_be_listed_twice() {
-        let shape = Shape::from_inputs("twice", &[&[], &[0, 0], &[], &[1, 2, 1], &[0, 3, 3, 3]]).numbered();
-        sequence(&shape, &[]);
-        let outputs = [1, 1, 4, 0];
-        let graph = Csr { row: &shape.row, pred: &shape.pred, outputs: &outputs, priority: &[] };
-        assert_eq!(memory_order(&graph).map_or(5, |sequence| sequence.len()), 5);
-    }
-
-    #[test]
-    fn the_same_graph_has_the_same_order_in_every_run() {
-        for shape in random_graphs().take(100) {
-            assert_eq!(memory_order(&csr(&shape, &[])), memory_order(&csr(&shape, &[])));
-        }
-    }
-
-    #[test]
-    fn a_thicket_ends_the_trials_and_is_ordered_all_the_same() {
-        sequence(&shapes::thicket(60_000).numbered(), &[]);
-        sequence(&shapes::random(7, 60_000, 8, 60_000).numbered(), &[]);
-    }
-
-    #[test]
-    fn two_million_tasks_in_a_row_need_no_stack() {
-        let order = || {
-            let length = 2_000_000;
-            sequence(&shapes::chain(length), &[]);
-            // Each reads the one before it twice, so that this is no forest; its neighbour is read at the far end.
-            let mut shape = Shape::new("doubled chain");
-            let first = shape.task(&[]);
-            let mut last = shape.task(&[first, first]);
-            for _ in 2..length {
-                last = shape.task(&[last, last]);
-            }
-            shape.task(&[last, first]);
-            sequence(&shape.ask_for_unread(), &[]);
-        };
-        let thread = std::thread::Builder::new().stack_size(256 << 10).spawn(order).expect("a thread");
-        thread.join().expect("no overflow");
-    }
-
-    #[test]
-    fn what_a_higher_priority_needs_comes_first() {
-        // Two chains of three; the second one's middle is urgent.
-        let shape = Shape::from_inputs("two chains", &[&[], &[0], &[1], &[], &[3], &[4]]).numbered();
-        assert_eq!(sequence(&shape, &[0, 0, 0, 0, 1, 0]), [3, 4, 0, 1, 2, 5]);
-        assert_eq!(sequence(&shape, &[0, 0, -1, 0, 0, 0]), [0, 1, 3, 4, 5, 2]);
-        assert_eq!(memory_order(&csr(&shape, &[7; 6])), None);
-    }
-
-    #[test]
-    fn nothing_of_a_lower_priority_comes_before_a_higher_one() {
-        for (seed, shape) in random_graphs().take(500).enumerate() {
-            let mut random = Random::new(seed as u64);
-            let priority: Vec<i32> = ids(&shape).iter().map(|_| random.below(4) as i32 - 1).collect();
-            let sequence = sequence(&shape, &priority);
-            for level in 0..3 {
-                let mut needed: Vec<bool> = priority.iter().map(|&priority| priority >= level).collect();
-                for task in (0..shape.num_tasks()).rev() {
-                    if needed[task] {
-                        shape.inputs(task as u32).iter().for_each(|&input| needed[input as usize] = true);
-                    }
-                }
-                let is_needed: Vec<bool> = sequence.iter().map(|&task| needed[task as usize]).collect();
-                assert!(is_needed.is_sorted_by(|a, b| a >= b), "{}: level {level}", shape.name);
-            }
-        }
-    }
-}
+#[path = "order/tests.rs"]
+mod tests;

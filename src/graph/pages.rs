@@ -1,8 +1,9 @@
 //! Large pages for large arrays.
 //!
-//! The first touch of a page costs more than a small task: 0.4 to 0.5 ns for each byte where this was measured, so 15 ns for a task's
-//! cell alone; with pages of 2 MiB it was 0.06 ns. Linux gives them on request. To plan and run a chain of a million tasks for the
-//! first time took 36 ns a task with them and 55 without (2 cores of a shared AMD EPYC VM, November 2026, medians of 16).
+//! The first access to a page costs more than a small task: 0.4 to 0.5 ns per byte, so 15 ns for a
+//! task's cell alone. With pages of 2 MiB, which Linux gives on request, it costs 0.06 ns per byte.
+//! The first plan and run of a chain of a million tasks took 36 ns per task with large pages and 55
+//! ns without (2 cores of a shared AMD EPYC VM, November 2026, medians of 16).
 
 #![cfg_attr(all(target_os = "linux", not(miri)), expect(unsafe_code, reason = "`madvise` is a call on raw memory"))]
 
@@ -34,7 +35,7 @@ mod system {
     use std::mem::MaybeUninit;
 
     const LARGE_PAGE: usize = 2 << 20;
-    /// Below, what is saved is not worth the call and the memory at the ends.
+    /// Below this size the gain is not worth the call and the unused memory at the ends.
     const WORTH_ASKING: usize = 2 * LARGE_PAGE;
 
     pub(super) fn ask_for_large_pages<T>(memory: &mut [MaybeUninit<T>]) {
@@ -45,8 +46,9 @@ mod system {
         let start = memory.as_mut_ptr().cast::<u8>();
         let skipped = start.align_offset(LARGE_PAGE);
         let whole = (bytes - skipped) / LARGE_PAGE * LARGE_PAGE;
-        // SAFETY: the range lies within `memory`, and the advice changes nothing that a program can see in it. It is only advice: a
-        // system that does not take it is as good as before.
+        // SAFETY: the range lies within `memory`, and the advice does not change its contents. The
+        // result is ignored, since the memory can be used whether the system follows the advice or
+        // not.
         let _ = unsafe { madvise(start.add(skipped).cast(), whole, Advice::LinuxHugepage) };
     }
 }

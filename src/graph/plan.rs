@@ -1,19 +1,20 @@
 //! The graph of one compute, frozen and numbered.
 //!
-//! A plan is made of flat arrays indexed by the id of a task. It says what there is to do and holds nothing that changes while it is
-//! done, so one plan can be run many times, also at once.
+//! A plan consists of flat arrays indexed by the id of a task. It describes the work and holds no
+//! state of a run, so one plan can be run many times, even at once.
 //!
 //! # What is always true
 //!
-//! 1. Ids are `0..num_tasks`, in the order in which a careful single worker would run the tasks: an id is a rank, and a task's inputs
-//!    have lower ids than the task.
-//! 2. The inputs of a task are those of its arguments, in the order in which its call reads them, then the tasks it only comes after.
-//! 3. Whoever makes a plan keeps handles of its outputs, and those reach all its tasks. So the plan's `TaskRef`s are good for as long
-//!    as it lives.
+//! 1. Ids are `0..num_tasks`, in the order in which a careful single worker would run the tasks. An
+//!    id is a rank, and a task's inputs have lower ids than the task.
+//! 2. The inputs of a task are the tasks of its arguments, in the order in which its call reads
+//!    them, then the tasks it only comes after.
+//! 3. The maker of a plan keeps handles of the plan's outputs, and these reach all its tasks. So
+//!    the plan's `TaskRef`s stay valid as long as the plan.
 
 #![expect(
     unsafe_code,
-    reason = "its maker promises to keep the tasks alive; a handle for each output would be counted twice a run"
+    reason = "the maker of a plan keeps its tasks alive; a handle for each output would be counted twice a run"
 )]
 
 use super::gather::{Gathered, gather};
@@ -28,11 +29,11 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-/// See the [module](self).
+/// A frozen, numbered graph; see the [module](self).
 #[derive(Debug)]
 pub(crate) struct Plan {
     tasks: Vec<TaskRef>,
-    /// What a worker needs to run each task is here, so that it need not look into the node.
+    /// Copied from the nodes, so that a worker need not read the node to run a task.
     calls: Vec<CallFn>,
     is_chain: bool,
     row: Vec<u32>,
@@ -41,9 +42,10 @@ pub(crate) struct Plan {
     num_readers: Vec<u32>,
     /// Whether the readers of a value are counted.
     has_counted: bool,
-    /// Whether a task only comes after another, which it does not read.
+    /// Whether some task only comes after another, without reading its value.
     has_after: bool,
-    /// Cells for one run, and whether they have to be made ready for it. A run takes them, and gives them back.
+    /// Cells for one run, and whether they have to be reset before. A run takes them and returns
+    /// them.
     spare: Mutex<Option<(Vec<Cell>, bool)>>,
     dependents: OnceLock<Dependents>,
     /// Ids, ascending, of the tasks with options that change how they are called.
@@ -58,7 +60,8 @@ pub(crate) struct Dependents {
 }
 
 impl Plan {
-    /// Freezes what the outputs need; `for_memory` ranks the tasks so that few values are held at once.
+    /// Freezes the tasks that the outputs need. `for_memory` ranks them so that few values are held
+    /// at once.
     ///
     /// # Errors
     /// [`ErrorKind::DuplicateName`] and [`ErrorKind::TooLarge`].
@@ -74,20 +77,20 @@ impl Plan {
         Ok(Plan::of(graph, for_memory))
     }
 
-    /// As [`Plan::new`], of outputs that have nothing to do with each other: tasks of different ones may have the same name.
+    /// As [`Plan::new`], for unrelated outputs: tasks of different outputs may have the same name.
     ///
     /// # Errors
     /// [`ErrorKind::TooLarge`].
     ///
     /// # Safety
     /// As [`Plan::new`].
-    pub(crate) unsafe fn of_strangers(outputs: &[TaskRef]) -> Result<Plan> {
+    pub(crate) unsafe fn of_unrelated(outputs: &[TaskRef]) -> Result<Plan> {
         gather(outputs).map(|graph| Plan::of(graph, false))
     }
 
     fn of(mut graph: Gathered, for_memory: bool) -> Plan {
         let priority = priorities(&graph);
-        // A user's priorities are obeyed by any order.
+        // Every order respects the user's priorities.
         if for_memory || !priority.is_empty() {
             let csr = Csr { row: &graph.row, pred: &graph.inputs, outputs: &graph.outputs, priority: &priority };
             if let Some(sequence) = memory_order(&csr) {
@@ -125,7 +128,8 @@ impl Plan {
         &self.tasks
     }
 
-    /// Whether each task but the first needs the one before it, so that there is never more than one to run.
+    /// Whether each task but the first needs the one before it, so that there is never more than
+    /// one to run.
     pub(crate) fn is_chain(&self) -> bool {
         self.is_chain
     }
@@ -150,14 +154,15 @@ impl Plan {
         &self.inputs[span(&self.row, id)]
     }
 
-    /// The tasks whose values a task asks for: its inputs, but for those that it only comes after.
+    /// The inputs of a task whose values it reads, without the tasks it only comes after.
     pub(crate) fn read_inputs(&self, id: u32) -> &[u32] {
         let inputs = self.inputs(id);
         let after = self.tasks[id as usize].options().map_or(0, |options| options.after.len());
         &inputs[..inputs.len() - after]
     }
 
-    /// The ids of the outputs, in the order in which they were asked for; an output asked for twice is there twice.
+    /// The ids of the outputs, in the order of the request. An output that was requested twice is
+    /// listed twice.
     pub(crate) fn outputs(&self) -> &[u32] {
         &self.outputs
     }
@@ -182,27 +187,28 @@ impl Plan {
         }
     }
 
-    /// Takes back the cells of a run that is over and has no values in them; `is_complete` if every task had given its own, and every output
-    /// was taken.
+    /// Takes back the cells of a finished run. They hold no values. `is_complete` says that every
+    /// task finished with a value and every output was taken.
     pub(crate) fn give_back_cells(&self, cells: Vec<Cell>, is_complete: bool) {
-        // Values that need no release leave a cell as good as new. To go through a million cells takes as long as to run a task in each.
+        // A value that needs no release leaves its cell reusable. Resetting a million cells takes
+        // as long as running a task in each.
         let needs_reset = self.has_counted || !is_complete;
         let _other = self.spare.lock().replace((cells, needs_reset));
     }
 
-    /// Who waits for whom; made when it is first asked for.
+    /// The dependents of all tasks, made at the first call.
     pub(crate) fn dependents(&self) -> &Dependents {
         self.dependents.get_or_init(|| Dependents::new(&self.row, &self.inputs, &self.num_dependents()))
     }
 
-    /// How many tasks wait for each.
+    /// How many tasks wait for each task.
     fn num_dependents(&self) -> Vec<u32> {
         if self.has_after {
             let mut num_dependents = vec![0; self.num_tasks()];
             self.inputs.iter().for_each(|&input| num_dependents[input as usize] += 1);
             return num_dependents;
         }
-        // They read it, and nobody else does but outputs.
+        // The readers of a value are its dependents and the outputs.
         let mut num_dependents = self.num_readers.clone();
         self.outputs.iter().for_each(|&output| num_dependents[output as usize] -= 1);
         num_dependents
@@ -211,7 +217,7 @@ impl Plan {
     /// How many tasks need a task, directly or through others.
     ///
     /// # Complexity
-    /// O(V + E); it is for messages.
+    /// O(V + E); used for messages.
     pub(crate) fn num_downstream(&self, id: u32) -> usize {
         let mut is_reached = vec![false; self.num_tasks()];
         let mut rest = vec![id];
@@ -227,7 +233,7 @@ impl Plan {
         count
     }
 
-    /// Ids, ascending, of the tasks that are not just called once.
+    /// Ids, ascending, of the tasks with options that change how they are called.
     pub(crate) fn special(&self) -> &[u32] {
         &self.special
     }
@@ -236,16 +242,17 @@ impl Plan {
         name::of_task(self.tasks[id as usize])
     }
 
-    /// The names from a task to an output that needs it, both included: to the given one, or else to the first in rank. Of a long
-    /// path the middle is left out.
+    /// The names on the path from a task to an output that needs it, both included. The output is
+    /// the given one, or else the first in rank. The middle of a long path is left out.
     ///
     /// # Complexity
-    /// O(V + E); it is for error messages.
+    /// O(V + E); used for error messages.
     pub(crate) fn path_to_output(&self, from: u32, output: Option<u32>) -> Vec<Arc<str>> {
         const ENDS: usize = 8;
         let outputs: HashSet<u32> =
             output.map_or_else(|| self.outputs.iter().copied().collect(), |output| [output].into());
-        // `via[id - from]` is the input through which `from` reaches `id`. It reaches an output, or it would not be in the plan.
+        // `via[id - from]` is the input through which `from` reaches `id`. Every task of a plan
+        // reaches an output.
         let mut via = vec![from];
         let mut end = from;
         while via[(end - from) as usize] == u32::MAX || !outputs.contains(&end) {
@@ -273,7 +280,8 @@ impl Plan {
 
 impl Dependents {
     fn new(row: &[u32], inputs: &[u32], num_dependents: &[u32]) -> Self {
-        // `ends[i + 1]` says where the next dependent of `i` goes, and at last where they end.
+        // `ends[i + 1]` is the position of the next dependent of `i`, and in the end the end of the
+        // dependents of `i`.
         let mut ends = Vec::with_capacity(row.len());
         ends.push(0);
         let mut start = 0;
@@ -295,7 +303,7 @@ impl Dependents {
         Dependents { row: ends, ids }
     }
 
-    /// The dependents of a task, ascending; one that reads it twice is there twice.
+    /// The dependents of a task, ascending. A dependent that reads the task twice is listed twice.
     #[inline(always)]
     pub(crate) fn of(&self, id: u32) -> &[u32] {
         &self.ids[span(&self.row, id)]
@@ -313,7 +321,7 @@ fn span(row: &[u32], id: u32) -> Range<usize> {
     row[id as usize] as usize..row[id as usize + 1] as usize
 }
 
-/// A name that was given stands for one task.
+/// Checks that each given name belongs to one task.
 fn check_names(graph: &Gathered) -> Result<()> {
     let mut named = HashMap::new();
     for &id in &graph.with_options {
@@ -332,7 +340,7 @@ fn check_names(graph: &Gathered) -> Result<()> {
     Ok(())
 }
 
-/// The priority of each task; empty if all are alike.
+/// The priority of each task; empty if all are 0.
 fn priorities(graph: &Gathered) -> Vec<i32> {
     let of = |id: u32| graph.tasks[id as usize].options().map_or(0, |options| options.priority);
     if graph.with_options.iter().all(|&id| of(id) == 0) {
@@ -341,7 +349,7 @@ fn priorities(graph: &Gathered) -> Vec<i32> {
     (0..graph.tasks.len() as u32).map(of).collect()
 }
 
-/// `sequence[k]` becomes the task with the id `k`.
+/// Renumbers the graph: `sequence[k]` becomes the task with the id `k`.
 fn renumber(graph: &Gathered, sequence: &[u32]) -> Gathered {
     let mut rank = pages::vec_with_capacity(sequence.len());
     rank.resize(sequence.len(), 0);
@@ -375,14 +383,15 @@ fn permuted<T: Copy>(items: &[T], sequence: &[u32]) -> Vec<T> {
     permuted
 }
 
-/// How many arguments and outputs read the value of each task, and whether there are tasks that only come after others.
+/// How many arguments and outputs read the value of each task, and whether some task only comes
+/// after another.
 fn count_readers(graph: &Gathered) -> (Vec<u32>, bool) {
     let mut num_readers = pages::vec_with_capacity(graph.tasks.len());
     num_readers.resize(graph.tasks.len(), 0);
     for &id in graph.inputs.iter().chain(&graph.outputs) {
         num_readers[id as usize] += 1;
     }
-    // A task that only comes after another does not read it.
+    // A task that only comes after another does not read its value.
     let mut has_after = false;
     for &id in &graph.with_options {
         let after = graph.tasks[id as usize].options().map_or(0, |options| options.after.len());

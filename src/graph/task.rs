@@ -1,8 +1,9 @@
-//! A function and its arguments made into a node.
+//! Makes a node from a function and its arguments.
 //!
-//! [`TaskArgs`] stands on the *tuple of arguments*, so that its type is known before the body of a closure is checked: the tuple selects
-//! the implementation, and the implementation's `Fn` bound gives the closure its signature. (With the trait on the function,
-//! unannotated closures do not infer.)
+//! [`TaskArgs`] is implemented by the *tuple of arguments*, whose type is known before the body of
+//! a closure is checked. The tuple selects the implementation, and the `Fn` bound of the
+//! implementation gives the closure its signature. If the function implemented the trait, the types
+//! of closures without annotations could not be inferred.
 
 #![expect(unsafe_code, reason = "the typed functions behind a task's untyped kind")]
 
@@ -17,11 +18,11 @@ use std::any::TypeId;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// What a task makes of the return value of its function.
+/// Derives a task's value from the return value of its function.
 pub trait Return<O> {
-    /// What dependents see.
+    /// The type that dependents read.
     type Value: Send + Sync + 'static;
-    /// How the value crosses to another process; `None` if it does not.
+    /// Sends the value to another process; `None` for a value that stays in this process.
     #[doc(hidden)]
     const VALUE_CODE: Option<&'static CodeDescriptor<ValueCode>>;
     #[doc(hidden)]
@@ -93,11 +94,11 @@ pub trait TaskArgs<F, O> {
     fn into_task<M: Return<O> + 'static>(self, function: F) -> TaskParts;
 }
 
-/// A task on its way from the arguments to the handle.
+/// A task without its typed handle.
 #[derive(Debug)]
 pub struct TaskParts(pub(crate) Task);
 
-struct Body<F, S> {
+struct TaskBody<F, S> {
     function: F,
     args: S,
 }
@@ -106,11 +107,11 @@ macro_rules! task_args {
     ($($A:ident $i:tt),*) => {
         const _: () = {
             /// The functions for one type of function, arguments and return value.
-            struct Of<F, O, M, $($A,)*>(PhantomData<fn() -> (F, O, M, $($A,)*)>);
+            struct TaskFns<F, O, M, $($A,)*>(PhantomData<fn() -> (F, O, M, $($A,)*)>);
 
             #[allow(non_snake_case, reason = "arguments are named like their types")]
             #[allow(unused, clippy::ptr_arg, reason = "a task without arguments uses no cursor and no list")]
-            impl<F, O, M, $($A,)*> Of<F, O, M, $($A,)*>
+            impl<F, O, M, $($A,)*> TaskFns<F, O, M, $($A,)*>
             where
                 F: for<'a> Fn($($A::Out<'a>),*) -> O + Send + Sync + 'static,
                 M: Return<O> + 'static,
@@ -132,8 +133,8 @@ macro_rules! task_args {
                     describe_args: Self::describe_args,
                     code: if M::VALUE_CODE.is_some() { Some(Self::CODE) } else { None },
                     value_code: M::VALUE_CODE,
-                    drop_body: drop_body::<Body<F, ($($A::Stored,)*)>>,
-                    layout: layout::<Body<F, ($($A::Stored,)*)>>(),
+                    drop_body: drop_body::<TaskBody<F, ($($A::Stored,)*)>>,
+                    layout: layout::<TaskBody<F, ($($A::Stored,)*)>>(),
                     type_id: TypeId::of::<(F, ($($A::Stored,)*), M)>,
                     type_name: std::any::type_name::<F>,
                     is_value: false,
@@ -143,22 +144,26 @@ macro_rules! task_args {
                 };
 
                 unsafe fn call(task: TaskRef, cells: &[Cell], inputs: *const u32, id: u32, keep: bool) -> Option<Box<CallError>> {
-                    // SAFETY: the kind belongs to nodes with this body; the engine calls it for a ready task with its inputs and
-                    // its own id, so the inputs have finished, with values of the types of their handles.
+                    // SAFETY: own task, so the body has this type. The other conditions are passed
+                    // on.
                     unsafe { Self::call_body(task.body(), cells, inputs, id, keep) }
                 }
 
                 /// # Safety
-                /// As [`CallFn`](super::node::CallFn).
+                /// As [`CallFn`](super::node::CallFn), for a task with this body.
                 #[inline(always)]
                 unsafe fn call_body(
-                    body: &Body<F, ($($A::Stored,)*)>,
+                    body: &TaskBody<F, ($($A::Stored,)*)>,
                     cells: &[Cell],
                     inputs: *const u32,
                     id: u32,
                     keep: bool,
                 ) -> Option<Box<CallError>> {
-                    // SAFETY: the caller's contract.
+                    // SAFETY: own ids: the arguments walk over the inputs in the order of
+                    // `visit_inputs`, so each cursor points to the inputs of the next argument, and
+                    // `id` is below `cells.len()`. Finished inputs: `fetch` reads values of the
+                    // right types, and their borrows end with the function's call. Own cell: `put`
+                    // writes it once. One release: `release` runs only here.
                     unsafe {
                         let mut cursor = Cursor::new(cells, inputs, keep);
                         $(let $A = $A::fetch(&body.args.$i, &mut cursor);)*
@@ -180,41 +185,46 @@ macro_rules! task_args {
                     inputs: *const u32,
                     id: u32,
                 ) -> Result<Option<Box<CallError>>, ArgumentError> {
-                    // `delayed` has let nobody make such a task, and local tasks have no code.
+                    // `delayed` refuses such a function at compile time, and local tasks have no
+                    // code.
                     assert!(size_of::<F>() == 0, "a function that captures cannot be called from another process");
                     let args = ($($A::read(decoder).map_err(|error| ($i, error))?,)*);
-                    // SAFETY: the function has no bytes to read. That there is a value of the type is known from the process that holds it.
+                    // SAFETY: the function's type has no bytes to read, and is inhabited: the
+                    // sending process has a value of it.
                     let function = unsafe { NonNull::<F>::dangling().read() };
-                    // SAFETY: the caller's contract.
-                    Ok(unsafe { Self::call_body(&Body { function, args }, cells, inputs, id, false) })
+                    // SAFETY: the caller keeps the conditions for the inputs, ids and cells of a
+                    // task with these arguments.
+                    Ok(unsafe { Self::call_body(&TaskBody { function, args }, cells, inputs, id, false) })
                 }
 
                 unsafe fn visit_inputs(task: TaskRef, inputs: &mut Vec<TaskRef>) {
-                    // SAFETY: the kind belongs to nodes with this body.
-                    let body = unsafe { task.body::<Body<F, ($($A::Stored,)*)>>() };
+                    // SAFETY: own task, so the body has this type.
+                    let body = unsafe { task.body::<TaskBody<F, ($($A::Stored,)*)>>() };
                     $($A::visit(&body.args.$i, inputs);)*
                 }
 
                 unsafe fn release_inputs(task: TaskRef, cells: &[Cell], inputs: *const u32) {
-                    // SAFETY: as `call`; there is no call in progress.
+                    // SAFETY: own task, so the body has this type. Own ids: the cursor points to
+                    // the inputs of the arguments in turn. The inputs have finished, no result of
+                    // `fetch` lives, and this is their one release.
                     unsafe {
-                        let body = task.body::<Body<F, ($($A::Stored,)*)>>();
+                        let body = task.body::<TaskBody<F, ($($A::Stored,)*)>>();
                         let mut cursor = Cursor::new(cells, inputs, false);
                         $($A::release(&body.args.$i, &mut cursor);)*
                     }
                 }
 
                 unsafe fn write_args(task: TaskRef, encoder: &mut Encoder<'_>) -> Result<(), ArgumentError> {
-                    // SAFETY: the kind belongs to nodes with this body.
-                    let body = unsafe { task.body::<Body<F, ($($A::Stored,)*)>>() };
+                    // SAFETY: own task, so the body has this type.
+                    let body = unsafe { task.body::<TaskBody<F, ($($A::Stored,)*)>>() };
                     $($A::write(&body.args.$i, encoder).map_err(|error| ($i, error))?;)*
                     Ok(())
                 }
 
-                unsafe fn describe_args(task: TaskRef, words: &mut Vec<String>) {
-                    // SAFETY: the kind belongs to nodes with this body.
-                    let body = unsafe { task.body::<Body<F, ($($A::Stored,)*)>>() };
-                    $($A::describe(&body.args.$i, words);)*
+                unsafe fn describe_args(task: TaskRef, texts: &mut Vec<String>) {
+                    // SAFETY: own task, so the body has this type.
+                    let body = unsafe { task.body::<TaskBody<F, ($($A::Stored,)*)>>() };
+                    $($A::describe(&body.args.$i, texts);)*
                 }
             }
 
@@ -225,9 +235,9 @@ macro_rules! task_args {
             {
                 #[inline]
                 fn into_task<M: Return<O> + 'static>(self, function: F) -> TaskParts {
-                    let body = Body { function, args: ($(self.$i.store(),)*) };
-                    // SAFETY: the kind is the one for this body.
-                    TaskParts(unsafe { Task::new(const { &Of::<F, O, M, $($A,)*>::KIND }, body) })
+                    let body = TaskBody { function, args: ($(self.$i.store(),)*) };
+                    // SAFETY: `KIND` was made for this type of body.
+                    TaskParts(unsafe { Task::new(const { &TaskFns::<F, O, M, $($A,)*>::KIND }, body) })
                 }
             }
         };
@@ -236,7 +246,7 @@ macro_rules! task_args {
 task_args!();
 for_each_arity!(task_args);
 
-/// A value in the place of a task: shared by all runs, never moved out.
+/// A value in the place of a function: shared by all runs, never moved out.
 pub(crate) struct ValueOf<T>(PhantomData<T>);
 
 impl<T: Send + Sync + 'static> ValueOf<T> {
@@ -262,7 +272,8 @@ impl<T: Send + Sync + 'static> ValueOf<T> {
     };
 
     unsafe fn call(task: TaskRef, cells: &[Cell], _: *const u32, id: u32, _: bool) -> Option<Box<CallError>> {
-        // SAFETY: the kind belongs to nodes with this body, which outlive the run; the task writes to its own cell.
+        // SAFETY: own task, so the body is a `T`, and the plan's maker keeps the node alive during
+        // the run. Own cell, whose id is below `cells.len()` (own ids).
         unsafe { cells.get_unchecked(id as usize).put_external::<T>(task.body::<T>()) };
         None
     }
@@ -272,30 +283,31 @@ impl<T: Clone + Send + Sync + 'static> ValueOf<T> {
     const CLONEABLE: Kind = Kind { clone_value: Some(<T as Clone>::clone as fn(&T) -> T as *const ()), ..Self::LOCAL };
 }
 
-/// A task whose value is there already.
+/// A task that has its value already.
 pub(crate) fn value_task<T: Send + Sync + 'static>(value: T) -> Task {
-    // SAFETY: the kind is the one for this body.
+    // SAFETY: the kind was made for a body of type `T`.
     unsafe { Task::new_alone(const { &ValueOf::<T>::LOCAL }, value) }
 }
 
-/// A task whose value is there already and can be asked for as an output.
+/// A task that has its value already, and can be an output.
 pub(crate) fn cloneable_value_task<T: Clone + Send + Sync + 'static>(value: T) -> Task {
-    // SAFETY: the kind is the one for this body.
+    // SAFETY: the kind was made for a body of type `T`.
     unsafe { Task::new_alone(const { &ValueOf::<T>::CLONEABLE }, value) }
 }
 
-/// A few words on each of the task's plain arguments.
-pub(crate) fn described_arguments(task: TaskRef) -> Vec<String> {
-    let mut words = Vec::new();
-    // SAFETY: the kind is the task's own.
-    unsafe { (task.kind().describe_args)(task, &mut words) };
-    words
+/// A short text for each of the task's plain arguments.
+pub(crate) fn argument_texts(task: TaskRef) -> Vec<String> {
+    let mut texts = Vec::new();
+    // SAFETY: own task: the function comes from the kind of `task`, which its caller keeps alive.
+    unsafe { (task.kind().describe_args)(task, &mut texts) };
+    texts
 }
 
-/// An encoding of the task's plain arguments and of the shape of the others, equal for equal ones; `None` if they have none.
+/// An encoding of the task's plain arguments and of the shape of the others. Equal arguments have
+/// equal encodings. `None` if an argument cannot be encoded.
 pub(crate) fn token_of(task: TaskRef) -> Option<Box<[u8]>> {
     let mut encoder = Encoder::new(Codec::Fast, None);
-    // SAFETY: the kind is the task's own.
+    // SAFETY: own task: the function comes from the kind of `task`, which its caller keeps alive.
     unsafe { (task.kind().write_args)(task, &mut encoder) }.ok()?;
     Some(encoder.finish().0.into())
 }

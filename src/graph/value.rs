@@ -1,18 +1,23 @@
-//! Where the value of a task stays between the task that made it and its readers.
+//! The cell that holds a task's value for its readers.
 //!
-//! A [`Cell`] has room for one value of any type and does not know the type; the functions of a task, compiled for its types, do.
-//! Values of up to 24 bytes (numbers, `Vec`, `String`, `Arc`) lie inside, larger ones in a box. Two kinds of task share the type
-//! of a value: the one that makes it and those that read it, both built from a `Delayed<T>` of the same `T`.
+//! A [`Cell`] has room for one value of any type. It does not know the type; the functions that are
+//! compiled for a task's types do. Values of up to 24 bytes (numbers, `Vec`, `String`, `Arc`) lie
+//! inside, larger ones in a box. The task that makes a value and the tasks that read it agree on
+//! its type, since both are built from a `Delayed<T>` of the same `T`.
 //!
 //! # What is always true
 //!
-//! 1. A cell is written at most once in a run, by its own task, before that task is announced as finished; it is read only by
-//!    tasks that were announced to after that. The engine's counters carry the ordering.
-//! 2. `readers` is the number of argument edges and outputs that have not yet let go. Who lets go last owns the value: it moves
-//!    it out or drops it, and leaves `readers` at 0.
-//! 3. A type that needs no release (no drop glue, and fits inside) is never counted: `readers` then stays as it was, and its
-//!    value is only ever read or cloned in place.
-//! 4. An external value belongs to its task's node and outlives the run; it is read or cloned, never moved or dropped.
+//! 1. A cell is written at most once in a run (again only after [`Cell::discard`]), by its own
+//!    task, before that task is announced as finished. Only tasks and outputs that learned of the
+//!    announcement read it. The engine's counters carry the ordering.
+//! 2. `readers` is the number of argument edges and outputs that have not yet released the value.
+//!    The last of them owns the value: it moves the value out or drops it, and leaves `readers` at
+//!    0.
+//! 3. Readers of a type that needs no release (no drop glue, and fits inside) are not counted:
+//!    `readers` keeps its initial value, and the value is only read or cloned in place. The
+//!    exception is a last output, which copies the bytes out.
+//! 4. An external value belongs to its task's node and outlives the run. It is read or cloned,
+//!    never moved or dropped.
 
 #![expect(
     unsafe_code,
@@ -26,7 +31,7 @@ use std::mem::{MaybeUninit, align_of, needs_drop, size_of};
 
 type Slot = [MaybeUninit<u64>; 3];
 
-/// The number of readers that have not yet let go of one value.
+/// The number of readers that have not yet released one value.
 pub(crate) struct Readers(AtomicU32);
 
 impl Readers {
@@ -34,39 +39,42 @@ impl Readers {
         Readers(AtomicU32::new(count))
     }
 
-    /// Whether the caller, who is one of the readers, is the only one left.
+    /// Whether the caller, which is one of the readers, is the only one left.
     #[inline(always)]
     pub(crate) fn is_last(&self) -> bool {
-        // Acquire: pairs with the release half of `leave`, so that what the others read happened before the value is moved.
+        // Acquire: pairs with the release half of `leave`, so that the reads of the others happen
+        // before the value is moved.
         self.0.load(Acquire) == 1
     }
 
-    /// Whether nobody will ever read the value (again).
+    /// Whether no reader is left.
     #[inline(always)]
     pub(crate) fn is_none(&self) -> bool {
         self.0.load(Relaxed) == 0
     }
 
-    /// The only reader takes the value with it.
+    /// The only reader moves the value out.
     #[inline(always)]
     pub(crate) fn clear(&self) {
         self.0.store(0, Relaxed);
     }
 
-    /// One reader lets go; true for the last, who then owns the value.
+    /// One reader releases the value. Returns true for the last, which then owns the value.
     #[inline(always)]
     pub(crate) fn leave(&self) -> bool {
-        // The last reader needs no read-modify-write: nobody else can change the count any more.
+        // The last reader needs no read-modify-write: no other thread can change the count any
+        // more.
         if self.is_last() {
             self.clear();
             return true;
         }
-        // AcqRel: the release half publishes our reading, the acquire half of the last one sees everybody's.
+        // AcqRel: the release half publishes this reader's reads, and the acquire half of the last
+        // reader sees all of them.
         self.0.fetch_sub(1, AcqRel) == 1
     }
 }
 
-/// States of a cell. `EMPTY` also stands for a full cell of a type that needs no release.
+/// States of a cell. A full cell of a type that needs no release stays `EMPTY`.
 const EMPTY: u32 = 0;
 const FULL: u32 = 1;
 const EXTERNAL: u32 = 2;
@@ -80,10 +88,11 @@ pub(crate) struct Cell {
     slot: UnsafeCell<Slot>,
 }
 
-// SAFETY: the slot is written once, before anyone else may look (rule 1), and values are `Send + Sync` by the bounds on the
-// functions that make them.
+// SAFETY: the slot is written before the announcement and read after it (rule 1), or accessed by
+// its last reader alone (rule 2). Values are `Send + Sync` by the bounds on the functions that make
+// them.
 unsafe impl Sync for Cell {}
-// SAFETY: as above; a cell owns its value.
+// SAFETY: a cell owns its value, which is `Send`.
 unsafe impl Send for Cell {}
 
 impl fmt::Debug for Cell {
@@ -113,24 +122,25 @@ impl Cell {
         }
     }
 
-    /// Makes the cell ready for another run. It holds no value, or one that needs no release.
+    /// Prepares the cell for another run. It holds no value, or one that needs no release.
     pub(crate) fn reset(&mut self, num_readers: u32) {
         debug_assert!(self.state.load(Relaxed) != FULL || self.readers.is_none(), "the value was taken or dropped");
         *self = Cell::new(num_readers);
     }
 
-    /// Stores the task's value; drops it at once if nobody is going to read it.
+    /// Stores the task's value, or drops it if it has no readers.
     ///
     /// # Safety
-    /// The caller is the cell's task, for the first time in this run or after [`Cell::discard`] (rule 1).
+    /// The caller is the cell's task, for the first time in this run or after [`Cell::discard`]
+    /// (rule 1).
     #[inline(always)]
     pub(crate) unsafe fn put<T>(&self, value: T) {
         if needs_release::<T>() && self.readers.is_none() {
             return drop(value);
         }
         let slot = self.slot.get();
-        // SAFETY: the caller has the sole right to write; `fits` checks size and alignment for the value itself, and a pointer
-        // always fits.
+        // SAFETY: the caller is the cell's task, and no one else accesses the slot yet (rule 1).
+        // `fits` checks size and alignment for the value itself, and a pointer always fits.
         unsafe {
             if fits::<T>() {
                 slot.cast::<T>().write(value);
@@ -143,31 +153,31 @@ impl Cell {
         }
     }
 
-    /// Lets readers see a value that belongs to the task's node.
+    /// Makes a value that belongs to the task's node readable through the cell.
     ///
     /// # Safety
     /// As [`Cell::put`]; `value` outlives every access to the cell in this run.
     pub(crate) unsafe fn put_external<T>(&self, value: *const T) {
-        // SAFETY: a pointer fits; the caller has the sole right to write.
+        // SAFETY: a pointer fits, and no one else accesses the slot yet (rule 1).
         unsafe { self.slot.get().cast::<*const T>().write(value) };
         self.state.store(EXTERNAL, Relaxed);
     }
 
-    /// Marks the cell as one that will have no value, because `cause` failed.
+    /// Marks that the cell will have no value, because task `cause` failed.
     ///
     /// # Safety
     /// As [`Cell::put`], and the cell is empty.
     pub(crate) unsafe fn put_failure(&self, cause: u32) {
-        // SAFETY: a `u32` fits; the caller has the sole right to write.
+        // SAFETY: a `u32` fits, and no one else accesses the slot yet (rule 1).
         unsafe { self.slot.get().cast::<u32>().write(cause) };
         self.state.store(FAILED, Relaxed);
     }
 
     /// The task whose failure left this cell empty.
     ///
-    /// Call it after the cell's task was announced as finished (rule 1).
+    /// The cell's task must have been announced as finished (rule 1).
     pub(crate) fn failure(&self) -> Option<u32> {
-        // SAFETY: a cell in state FAILED holds what `put_failure` wrote.
+        // SAFETY: a cell in state FAILED holds the `u32` that `put_failure` wrote.
         (self.state.load(Relaxed) == FAILED).then(|| unsafe { self.slot.get().cast::<u32>().read() })
     }
 
@@ -175,19 +185,22 @@ impl Cell {
         self.state.load(Relaxed) == EXTERNAL
     }
 
-    /// Whether a value that is there lies in the cell.
+    /// Whether the value, if there is one, lies in the cell.
     #[inline(always)]
     pub(crate) fn has_own_value(&self) -> bool {
         self.state.load(Relaxed) < EXTERNAL
     }
 
+    /// Borrows the value.
+    ///
     /// # Safety
-    /// The cell was filled with a `T`, its task was announced as finished, and the caller is a reader that has not let go; the
-    /// reference is dead before it does.
+    /// The cell was filled with a `T`, its task was announced as finished, and the caller is a
+    /// reader that has not released the value. The reference is not used after the release.
     #[inline(always)]
     pub(crate) unsafe fn peek<T>(&self) -> &T {
         let slot = self.slot.get();
-        // SAFETY: by the contract above the slot holds a `T`, a box of one, or a pointer to an external one.
+        // SAFETY: the cell was filled with a `T`, so the slot holds the `T`, a box of it, or a
+        // pointer to an external one. It stays until this reader releases it (rules 2 and 4).
         unsafe {
             if self.state.load(Relaxed) == EXTERNAL {
                 return &**slot.cast::<*const T>();
@@ -199,129 +212,141 @@ impl Cell {
     /// Moves the value out.
     ///
     /// # Safety
-    /// As [`Cell::peek`]; the value is not external, the caller is the last reader, and nobody reads it afterwards.
+    /// As [`Cell::peek`]; the value is not external, the caller is its last reader, and it is not
+    /// read afterwards.
     #[inline(always)]
     pub(crate) unsafe fn take<T>(&self) -> T {
         debug_assert_ne!(self.state.load(Relaxed), EXTERNAL, "an external value stays where it is");
         let slot = self.slot.get();
-        // SAFETY: by the contract above.
+        // SAFETY: the cell was filled with a `T` that is not external, so the slot holds the `T` or
+        // a box of it. The last reader owns it.
         unsafe { if fits::<T>() { slot.cast::<T>().read() } else { *Box::from_raw(slot.cast::<*mut T>().read()) } }
     }
 
-    /// The value for a reader that wants it as its own: moved if this is the last reader and `keep` is false, else cloned.
+    /// An owned value for a reader: moved if this is the last reader and `keep` is false, otherwise
+    /// cloned.
     ///
     /// # Safety
-    /// As [`Cell::peek`]. The reader lets go with [`Cell::release_owned`].
+    /// As [`Cell::peek`]. The reader then calls [`Cell::release_owned`].
     #[inline(always)]
     pub(crate) unsafe fn own<T: Clone>(&self, keep: bool) -> T {
         if needs_release::<T>() && !keep && self.readers.is_last() && self.state.load(Relaxed) == FULL {
             self.readers.clear();
-            // SAFETY: the last reader moves the value out, and `readers` says so.
+            // SAFETY: this is the last reader, the cell is full and so not external, and `readers`
+            // is 0, so no one reads the value again.
             return unsafe { self.take() };
         }
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller keeps the conditions of `peek`.
         unsafe { self.peek::<T>().clone() }
     }
 
-    /// One reader lets go of the value.
+    /// One reader releases the value.
     ///
     /// # Safety
-    /// The caller counts in `readers`, the cell's task was announced as finished, and the cell holds a `T`, a failure, or nothing.
+    /// The caller counts in `readers`, the cell's task was announced as finished, and the cell
+    /// holds a `T`, a failure, or nothing.
     #[inline(always)]
     pub(crate) unsafe fn release<T>(&self) {
         if needs_release::<T>() && self.readers.leave() && self.state.load(Relaxed) == FULL {
-            // SAFETY: `leave` made us the owner, and the cell is full.
+            // SAFETY: `leave` made the caller the owner (rule 2), and the cell is full.
             drop(unsafe { self.take::<T>() });
         }
     }
 
-    /// As [`Cell::release`], with what drops a value of the type.
+    /// As [`Cell::release`], with a function that drops a value of the type.
     ///
     /// # Safety
-    /// As [`Cell::release`]; the type needs releasing, and `drop_value` is that of the cell's task.
+    /// As [`Cell::release`]; the type needs release, and `drop_value` belongs to the kind of the
+    /// cell's task.
     pub(crate) unsafe fn release_with(&self, drop_value: unsafe fn(&Cell)) {
         if self.readers.leave() && self.state.load(Relaxed) == FULL {
-            // SAFETY: `leave` made us the owner, and the cell is full.
+            // SAFETY: `leave` made the caller the owner (rule 2), and the cell is full.
             unsafe { drop_value(self) };
         }
     }
 
-    /// One reader that called [`Cell::own`], or meant to, lets go.
+    /// One reader of an owned value releases it, whether it has called [`Cell::own`] or not.
     ///
     /// # Safety
     /// As [`Cell::release`].
     #[inline(always)]
     pub(crate) unsafe fn release_owned<T>(&self) {
-        // At 0 we took the value ourselves: our own count would have kept it above otherwise.
+        // At 0 the caller has moved the value out: otherwise its own count would keep `readers`
+        // above 0.
         if needs_release::<T>() && !self.readers.is_none() {
-            // SAFETY: the caller's contract.
+            // SAFETY: the caller keeps the conditions of `release`.
             unsafe { self.release::<T>() }
         }
     }
 
-    /// Takes the value for an output: the last asker gets the value itself, the others a clone. `None` if a clone is needed and
-    /// `clone` is not there.
+    /// Takes the value for an output: the last output gets the value itself, the others a clone.
+    /// `None` if a clone is needed and there is no `clone`.
     ///
     /// # Safety
-    /// The run is over, the cell holds a `T`, the caller is an output that has not taken it yet, and without `clone` it is the
-    /// only output that asks for this cell.
+    /// The run is over, the cell holds a `T`, and the caller is an output that has not taken it
+    /// yet. Without `clone`, it is the only output for this cell.
     #[inline(always)]
     pub(crate) unsafe fn take_output<T>(&self, clone: Option<fn(&T) -> T>) -> Option<T> {
         // Readers of a type that needs no release are not counted (rule 3).
         let is_last = if needs_release::<T>() { self.readers.is_last() } else { clone.is_none() };
         if is_last && !self.is_external() {
             self.readers.clear();
-            // SAFETY: the last reader.
+            // SAFETY: the cell holds a `T` that is not external, and this is its last reader. If
+            // the type needs no release, it is the only output, and no task runs any more.
             return Some(unsafe { self.take() });
         }
-        // SAFETY: a reader that has not let go.
+        // SAFETY: this output is a reader that has not released the value.
         let copy = clone.map(|clone| clone(unsafe { self.peek::<T>() }));
-        // SAFETY: this output lets go, once.
+        // SAFETY: this output counts in `readers`, and releases the value once.
         unsafe { self.release::<T>() };
         copy
     }
 
-    /// Takes back the value of a task that is going to be run again or has failed after all.
+    /// Removes the value of a task that will run again or has failed after all.
     ///
     /// # Safety
-    /// The caller is the cell's task and has not been announced as finished.
+    /// The caller is the cell's task, which was not announced as finished. `drop_value` belongs to
+    /// its kind.
     pub(crate) unsafe fn discard(&self, drop_value: Option<unsafe fn(&Cell)>) {
         if self.state.load(Relaxed) == FULL {
             self.state.store(EMPTY, Relaxed);
             if let Some(drop_value) = drop_value {
-                // SAFETY: the cell was full, and nobody else looks.
+                // SAFETY: the cell was full, and no one else accesses it before the announcement
+                // (rule 1).
                 unsafe { drop_value(self) };
             }
         }
     }
 
-    /// Says anew who has not yet let go of the value.
+    /// Sets the number of readers that have not yet released the value.
     ///
     /// # Safety
-    /// No task of the run is running and none will, the cell's value has not been taken, and `count` readers will let go of it.
+    /// No task of the run is running or will run, the cell's value was not taken, and `count`
+    /// readers will release it.
     pub(crate) unsafe fn set_readers(&self, count: u32) {
         self.readers.0.store(count, Relaxed);
     }
 
-    /// Drops the value if there is one that nobody took.
+    /// Drops the value if there is one that was not taken.
     ///
     /// # Safety
-    /// No task of the run is running and none will; `drop_value` is that of the cell's task.
+    /// No task of the run is running or will run. `drop_value` belongs to the kind of the cell's
+    /// task.
     pub(crate) unsafe fn sweep(&self, drop_value: unsafe fn(&Cell)) {
         if self.state.load(Relaxed) == FULL && !self.readers.is_none() {
             self.readers.clear();
-            // SAFETY: full, and nobody took it (rule 2).
+            // SAFETY: the cell is full, and no reader took the value (rule 2).
             unsafe { drop_value(self) };
         }
     }
 }
 
-/// What a task's [`Kind`](super::node::Kind) keeps to drop a value of its type.
+/// The `drop_value` of the [`Kind`](super::node::Kind)s with a value of this type.
 ///
 /// # Safety
-/// The cell holds a `T` that nobody else will touch.
+/// The cell holds a `T` that a task has put there, and no one else uses the value any more.
 pub(crate) unsafe fn drop_value_of<T>(cell: &Cell) {
-    // SAFETY: the caller's contract.
+    // SAFETY: the cell holds a `T` of its own that no one else uses.
     drop(unsafe { cell.take::<T>() });
 }
 
@@ -333,19 +358,19 @@ mod models {
     use loom::sync::atomic::{AtomicU32, Ordering};
     use loom::thread;
 
-    struct Value {
+    struct SharedValue {
         readers: Readers,
         value: UnsafeCell<u32>,
         released: AtomicU32,
     }
 
-    fn read(value: &Value) {
-        // SAFETY: a reader that has not let go.
+    fn read(value: &SharedValue) {
+        // SAFETY: the caller is a reader that has not released the value.
         value.value.with(|v| assert_eq!(unsafe { *v }, 7));
     }
 
-    fn end(value: &Value) {
-        // SAFETY: the caller owns the value now.
+    fn end(value: &SharedValue) {
+        // SAFETY: the caller owns the value.
         value.value.with_mut(|v| unsafe { assert_eq!(std::mem::replace(&mut *v, 0), 7) });
         value.released.fetch_add(1, Ordering::Relaxed);
     }
@@ -353,8 +378,11 @@ mod models {
     #[test]
     fn a_value_with_three_readers_is_moved_or_dropped_exactly_once() {
         loom::model(|| {
-            let value =
-                Arc::new(Value { readers: Readers::new(3), value: UnsafeCell::new(7), released: AtomicU32::new(0) });
+            let value = Arc::new(SharedValue {
+                readers: Readers::new(3),
+                value: UnsafeCell::new(7),
+                released: AtomicU32::new(0),
+            });
             let borrowers: Vec<_> = (0..2)
                 .map(|_| {
                     let value = Arc::clone(&value);
@@ -366,7 +394,8 @@ mod models {
                     })
                 })
                 .collect();
-            // The owner: moves if it is the last, else reads (clones) and lets go.
+            // The reader of an owned value moves it if it is the last, and otherwise clones and
+            // releases it.
             if value.readers.is_last() {
                 value.readers.clear();
                 end(&value);

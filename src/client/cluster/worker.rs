@@ -326,7 +326,7 @@ fn carry_out(
 fn run(core: &Arc<Core>, started: &[Started], executor: &dyn Executor, each: bool) -> Option<Error> {
     let outputs: Vec<_> = started.iter().map(|started| started.task.as_ref()).collect();
     // SAFETY: `started` has handles of the outputs.
-    let plan = match unsafe { Plan::of_strangers(&outputs) } {
+    let plan = match unsafe { Plan::of_unrelated(&outputs) } {
         Ok(plan) => plan,
         Err(error) => return Some(error),
     };

@@ -16,7 +16,7 @@ pub(in crate::diagnostics) use stored::StoredGraph;
 use super::text;
 use crate::graph::node::{Kind, TaskRef};
 use crate::graph::plan::Plan;
-use crate::graph::task::described_arguments;
+use crate::graph::task::argument_texts;
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -134,7 +134,7 @@ impl Graph {
     /// O(V + E).
     pub(in crate::diagnostics) fn of(plan: &Plan) -> Graph {
         let arguments = match plan.num_tasks() <= MAX_WITH_ARGUMENTS {
-            true => plan.tasks().iter().map(|&task| described_arguments(task).join(", ").into()).collect(),
+            true => plan.tasks().iter().map(|&task| argument_texts(task).join(", ").into()).collect(),
             false => Vec::new(),
         };
         Graph { arguments, ..Graph::without_arguments(plan) }

@@ -1,0 +1,156 @@
+//! Arguments without handles: plain values and literals.
+
+use super::super::name;
+use super::super::node::TaskRef;
+use super::{Argument, Cursor};
+use crate::portable::Portable;
+use crate::portable::codec::{CodecError, Decoder, Encoder};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+
+/// The methods that walk over the handles of an argument without handles.
+macro_rules! no_handles {
+    () => {
+        #[inline]
+        fn visit(_: &Self::Stored, _: &mut Vec<TaskRef>) {}
+
+        #[inline(always)]
+        unsafe fn release(_: &Self::Stored, _: &mut Cursor<'_>) {}
+    };
+}
+
+// SAFETY: the argument has no handles, so no method walks over any.
+unsafe impl Argument for () {
+    type Out<'a> = ();
+    type Stored = ();
+
+    #[inline]
+    fn store(self) {}
+
+    no_handles!();
+
+    #[inline(always)]
+    unsafe fn fetch<'a>(_: &'a (), _: &mut Cursor<'a>) {}
+
+    fn write(_: &(), _: &mut Encoder<'_>) -> Result<(), CodecError> {
+        Ok(())
+    }
+
+    fn read(_: &mut Decoder<'_>) -> Result<(), CodecError> {
+        Ok(())
+    }
+}
+
+macro_rules! plain {
+    ($($t:ty, $read:path;)*) => {$(
+        // SAFETY: the argument has no handles, so no method walks over any.
+        unsafe impl Argument for $t {
+            type Out<'a> = $t;
+            type Stored = $t;
+
+            #[inline]
+            fn store(self) -> $t {
+                self
+            }
+
+            no_handles!();
+
+            #[inline(always)]
+            unsafe fn fetch<'a>(stored: &'a $t, _: &mut Cursor<'a>) -> $t {
+                Clone::clone(stored)
+            }
+
+            fn write(stored: &$t, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
+                encoder.write(stored)
+            }
+
+            fn read(decoder: &mut Decoder<'_>) -> Result<$t, CodecError> {
+                $read(decoder)
+            }
+
+            fn describe(stored: &$t, texts: &mut Vec<String>) {
+                texts.push(name::brief(stored));
+            }
+        }
+    )*};
+}
+macro_rules! plain_values {
+    ($($t:ty)*) => {
+        plain! { $($t, Decoder::read::<$t>;)* }
+    };
+}
+plain_values! { bool char i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 String }
+plain! { &'static str, read_text; }
+
+/// Decodes a text that lives for the rest of the process, as in the process that wrote it. Equal
+/// texts are stored once.
+fn read_text(decoder: &mut Decoder<'_>) -> Result<&'static str, CodecError> {
+    static TEXTS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let text = decoder.read::<String>()?;
+    let mut texts = TEXTS.lock();
+    if let Some(text) = texts.get(text.as_str()) {
+        return Ok(text);
+    }
+    let text: &'static str = text.leak();
+    texts.insert(text);
+    Ok(text)
+}
+
+/// Adds the type that cannot be encoded or decoded to the error.
+fn of_type<V>(problem: CodecError) -> CodecError {
+    CodecError::new(format!("a `{}`: {problem}", std::any::type_name::<V>()))
+}
+
+/// A plain value that a task borrows. [`lit`] makes it.
+#[derive(Clone, Debug)]
+pub struct Lit<V>(V);
+
+/// Passes any plain value to a task. The function gets `&V`.
+///
+/// Numbers, `bool`, `char` and strings need no `lit` and reach the function by value. Pass a value
+/// that cannot be encoded as `&`[`local`](crate::local)`(value)`.
+///
+/// # Examples
+/// ```
+/// use sprang::{delayed, lit};
+///
+/// fn dot(a: &Vec<f64>, b: &Vec<f64>) -> f64 {
+///     a.iter().zip(b).map(|(x, y)| x * y).sum()
+/// }
+///
+/// let product = delayed(dot, (lit(vec![1.0, 2.0]), lit(vec![3.0, 4.0])));
+/// assert_eq!(product.compute()?, 11.0);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+pub fn lit<V: Portable>(value: V) -> Lit<V> {
+    Lit(value)
+}
+
+// SAFETY: the argument has no handles, so no method walks over any.
+unsafe impl<V: Portable> Argument for Lit<V> {
+    type Out<'a> = &'a V;
+    type Stored = V;
+
+    fn store(self) -> V {
+        self.0
+    }
+
+    no_handles!();
+
+    #[inline(always)]
+    unsafe fn fetch<'a>(stored: &'a V, _: &mut Cursor<'a>) -> &'a V {
+        stored
+    }
+
+    fn write(stored: &V, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
+        encoder.write(stored).map_err(of_type::<V>)
+    }
+
+    fn read(decoder: &mut Decoder<'_>) -> Result<V, CodecError> {
+        decoder.read().map_err(of_type::<V>)
+    }
+
+    fn describe(_: &V, texts: &mut Vec<String>) {
+        texts.push(name::of_type(std::any::type_name::<V>()));
+    }
+}
