@@ -10,6 +10,7 @@
 
 #[cfg(feature = "progress")]
 mod any;
+mod block;
 mod cluster;
 mod completed;
 mod forms;

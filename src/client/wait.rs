@@ -1,33 +1,34 @@
 //! Waiting for promises.
 //!
-//! A thread of a cluster that waits in a task runs what it waits for, if that has not begun; otherwise it gives up its place, so that another
-//! thread works meanwhile. So tasks may wait for tasks, however few workers there are.
+//! A task that waits runs the task it waits for, if that has not started. Otherwise its thread gives up its place, and another thread
+//! works meanwhile. So tasks may wait for tasks, however few workers there are.
 //!
-//! Running just what is waited for, and nothing else that happens to be ready, is what keeps locks safe: a task that holds one while
-//! it waits never runs a stranger that wants the same.
+//! A waiting task runs no other ready task. This keeps locks safe: a task that holds a lock while it waits never runs a second task
+//! that wants the same lock.
 //!
-//! A thread of the program does the same with small tasks while the worker's thread that was called for them has not come yet
-//! ([`Core::run_inline`]), but gives up nothing.
+//! A thread of the program also runs a short task itself, if the worker's thread that was notified for it is not awake yet
+//! ([`Owner::run_inline`](super::job::Owner::run_inline)). It has no place to give up.
 
+use super::block::Monitor;
 use super::cluster::CurrentWorker;
 use super::nested;
 use super::promise::{AnyPromise, Status, Waiter, Watcher};
 use super::spin::spin_until;
-use crate::engine::CancelToken;
-use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Waker;
 use std::time::Instant;
 
-/// What is waited for.
+/// The condition that ends a wait for several futures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitFor {
-    /// That all are settled.
+    /// All futures are settled.
     All,
-    /// That one is.
+    /// One future is settled.
     First,
-    /// That one has failed, was cancelled or was lost, or all have finished.
+    /// One future has failed, was cancelled or was lost, or all have finished.
     FirstFailure,
 }
 
@@ -35,16 +36,12 @@ struct Latch {
     until: WaitFor,
     num_left: AtomicUsize,
     is_open: AtomicBool,
-    lock: Mutex<()>,
-    bell: Condvar,
+    monitor: Monitor<()>,
 }
 
 impl Latch {
-    fn open(&self) {
-        self.is_open.store(true, Ordering::Release);
-        // With the lock: who has just found it closed is waiting by now.
-        drop(self.lock.lock());
-        self.bell.notify_all();
+    fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
     }
 }
 
@@ -57,25 +54,26 @@ impl Watcher for Latch {
             WaitFor::FirstFailure => status != Status::Finished,
         };
         if is_last || is_enough {
-            self.open();
+            // Release: pairs with the acquire in `is_open`, so that the waiting thread sees the settled promises.
+            self.is_open.store(true, Ordering::Release);
+            self.monitor.update(|()| ());
         }
     }
 }
 
-/// Waits until promises are settled; false if the time was up before, or the task that waits was cancelled.
+/// Blocks until promises are settled. False if the deadline passed before, or the calling task was cancelled.
 pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline: Option<Instant>) -> bool {
     let latch = Arc::new(Latch {
         until,
         num_left: AtomicUsize::new(promises.len()),
         is_open: AtomicBool::new(false),
-        lock: Mutex::new(()),
-        bell: Condvar::new(),
+        monitor: Monitor::default(),
     });
     let watcher: Arc<dyn Watcher> = Arc::<Latch>::clone(&latch);
     let place = CurrentWorker::of_this_thread();
     for promise in promises {
         match &place {
-            // It may take longer than there is time, or than another of which one is enough.
+            // A task may take longer than the deadline allows, or than another one that would be enough.
             Some(place) if until != WaitFor::First && deadline.is_none() => {
                 place.run_here(promise);
             }
@@ -87,66 +85,40 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
             drop(waiter);
             latch.on_settled(0, promise.record().status());
         }
-        if latch.is_open.load(Ordering::Acquire) {
+        if latch.is_open() {
             break;
         }
     }
     nested::reclaim(promises);
-    let is_open = promises.is_empty() || wait(&latch, place, deadline);
+    let is_open = promises.is_empty() || wait(&latch, deadline);
     if !is_open || until != WaitFor::All {
         promises.iter().for_each(|promise| promise.record().forget(&watcher));
     }
     is_open
 }
 
-fn wait(latch: &Latch, place: Option<CurrentWorker>, deadline: Option<Instant>) -> bool {
-    let is_open = || latch.is_open.load(Ordering::Acquire);
-    nested::wait(is_open, deadline);
-    if spin_until(is_open) {
-        return true;
-    }
-    let token = CancelToken::in_force();
-    let sleep = || {
-        let mut lock = latch.lock.lock();
-        while !is_open() {
-            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_over || token.as_ref().is_some_and(CancelToken::is_cancelled) {
-                return false;
-            }
-            let look = token.as_ref().map(|_| Instant::now() + CancelToken::LOOK);
-            match deadline.into_iter().chain(look).min() {
-                Some(time) => drop(latch.bell.wait_until(&mut lock, time)),
-                None => latch.bell.wait(&mut lock),
-            }
-        }
-        true
-    };
-    match place {
-        Some(place) => place.give_up(sleep),
-        None => sleep(),
-    }
+fn wait(latch: &Arc<Latch>, deadline: Option<Instant>) -> bool {
+    nested::wait(|| latch.is_open(), deadline);
+    let is_open = |_: &mut ()| latch.is_open().then_some(());
+    spin_until(|| latch.is_open()) || Monitor::wait(latch, |latch| &latch.monitor, deadline, is_open).is_some()
 }
 
-/// Sends results as they come, for iterators in the order of completion.
+/// The indices of promises in the order in which they were settled.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals {
-    arrived: Mutex<ArrivalsState>,
-    bell: Condvar,
-}
+pub(super) struct Arrivals(Monitor<ArrivalsState>);
 
 #[derive(Debug, Default)]
 struct ArrivalsState {
-    indices: std::collections::VecDeque<usize>,
-    waker: Option<std::task::Waker>,
+    indices: VecDeque<usize>,
+    waker: Option<Waker>,
 }
 
 impl Watcher for Arrivals {
     fn on_settled(&self, index: usize, _: Status) {
-        let mut arrived = self.arrived.lock();
-        arrived.indices.push_back(index);
-        let waker = arrived.waker.take();
-        drop(arrived);
-        self.bell.notify_one();
+        let waker = self.0.update(|state| {
+            state.indices.push_back(index);
+            state.waker.take()
+        });
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -154,51 +126,29 @@ impl Watcher for Arrivals {
 }
 
 impl Arrivals {
-    /// What has come and was not taken.
+    /// Takes all indices that have arrived.
     pub(super) fn take_arrived(&self) -> Vec<usize> {
-        self.arrived.lock().indices.drain(..).collect()
+        self.0.state.lock().indices.drain(..).collect()
     }
 
     pub(super) fn has_any(&self) -> bool {
-        !self.arrived.lock().indices.is_empty()
+        !self.0.state.lock().indices.is_empty()
     }
 
-    /// The next that comes, or `None` and the waker is called when there is one.
-    pub(super) fn poll_next(&self, waker: &std::task::Waker) -> Option<usize> {
-        let mut arrived = self.arrived.lock();
-        let next = arrived.indices.pop_front();
+    /// Takes the next index. If there is none, the waker is called when one arrives.
+    pub(super) fn poll_next(&self, waker: &Waker) -> Option<usize> {
+        let mut state = self.0.state.lock();
+        let next = state.indices.pop_front();
         if next.is_none() {
-            arrived.waker = Some(waker.clone());
+            state.waker = Some(waker.clone());
         }
         next
     }
 
-    /// Waits for the next; `None` if the time is up before, or the task that waits was cancelled.
-    pub(super) fn next(&self, deadline: Option<Instant>) -> Option<usize> {
+    /// Blocks until an index arrives. `None` if the deadline passes before, or the calling task is cancelled.
+    pub(super) fn next(self: &Arc<Self>, deadline: Option<Instant>) -> Option<usize> {
         nested::wait(|| self.has_any(), deadline);
         spin_until(|| self.has_any());
-        let place = CurrentWorker::of_this_thread();
-        let token = CancelToken::in_force();
-        let sleep = || {
-            let mut arrived = self.arrived.lock();
-            loop {
-                if let Some(next) = arrived.indices.pop_front() {
-                    return Some(next);
-                }
-                let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-                if is_over || token.as_ref().is_some_and(CancelToken::is_cancelled) {
-                    return None;
-                }
-                let look = token.as_ref().map(|_| Instant::now() + CancelToken::LOOK);
-                match deadline.into_iter().chain(look).min() {
-                    Some(time) => drop(self.bell.wait_until(&mut arrived, time)),
-                    None => self.bell.wait(&mut arrived),
-                }
-            }
-        };
-        match place {
-            Some(place) => place.give_up(sleep),
-            None => sleep(),
-        }
+        Monitor::wait(self, |arrivals| &arrivals.0, deadline, |state| state.indices.pop_front())
     }
 }
