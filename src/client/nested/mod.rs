@@ -105,7 +105,7 @@ fn asker() -> Option<Arc<Submitter>> {
 
 /// As the handler of the parent reads it.
 fn written(said: Request, pieces: &[u8]) -> Vec<u8> {
-    super::shared::of_handed(said, pieces)
+    super::shared::encode_nested(said, pieces)
 }
 
 /// Gives jobs on to the parent, and returns those that are to be run here.

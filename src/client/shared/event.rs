@@ -1,62 +1,59 @@
-//! Waiting until something is so.
+//! Events.
 
 use super::table::{Answer, Op};
-use super::{Object, Patience, unexpected};
+use super::{Handle, Timeout, unexpected};
 use crate::error::Result;
 use std::time::Duration;
 
-/// Something that has happened or not, for all tasks of a cluster and the program; see [`Client::event`](crate::Client::event).
+/// A flag that all tasks of a cluster and the program can set and wait for; see [`Client::event`](crate::Client::event).
 ///
-/// It is not set at first. A task that waits does not keep its worker from working. A handle can be cloned, and is a value that tasks can be
-/// given: `lit(event.clone())`.
+/// A new event is not set. A task that waits gives its worker's thread to other tasks. A handle can be cloned, and is a value that tasks
+/// take: `lit(event.clone())`.
 #[derive(Clone, Debug)]
-pub struct Event(pub(super) Object);
+pub struct Event(pub(super) Handle);
 
 impl Event {
-    pub(super) fn object(&self) -> &Object {
-        &self.0
-    }
-
-    /// Sets it. All who wait go on, and nobody waits any more until it is cleared.
+    /// Sets the event. All waiting tasks continue, and no call of `wait` blocks until the event is cleared.
     ///
     /// # Errors
     /// [`Closed`](crate::ErrorKind::Closed) if the cluster is; [`NotShared`](crate::ErrorKind::NotShared) where it cannot be had.
     pub fn set(&self) -> Result<()> {
-        self.0.ask(Op::Set(true), Patience::None).map(drop)
+        self.0.submit(Op::Set(true), Timeout::Zero).map(drop)
     }
 
-    /// Takes it back to where it was at first.
+    /// Clears the event, so that it is not set.
     ///
     /// # Errors
     /// As [`set`](Event::set).
     pub fn clear(&self) -> Result<()> {
-        self.0.ask(Op::Set(false), Patience::None).map(drop)
+        self.0.submit(Op::Set(false), Timeout::Zero).map(drop)
     }
 
-    /// Whether it is set.
+    /// Whether the event is set.
     ///
     /// # Errors
     /// As [`set`](Event::set).
     pub fn is_set(&self) -> Result<bool> {
-        match self.0.ask(Op::IsSet, Patience::None)? {
+        match self.0.submit(Op::IsSet, Timeout::Zero)? {
             Answer::Flag(is_set) => Ok(is_set),
             other => Err(unexpected(&self.0, &other)),
         }
     }
 
-    /// Waits until it is set.
+    /// Blocks until the event is set.
     ///
     /// # Errors
-    /// As [`set`](Event::set), also when the cluster is closed meanwhile; [`Cancelled`](crate::ErrorKind::Cancelled) if the task that waits is.
+    /// As [`set`](Event::set), also when the cluster is closed meanwhile; [`Cancelled`](crate::ErrorKind::Cancelled) if the calling task
+    /// is cancelled.
     pub fn wait(&self) -> Result<()> {
-        self.0.ask(Op::AwaitSet, Patience::Endless).map(drop)
+        self.0.submit(Op::AwaitSet, Timeout::Never).map(drop)
     }
 
-    /// As [`wait`](Event::wait); false if it is not set after this time.
+    /// As [`wait`](Event::wait); false if the event is not set within `timeout`.
     ///
     /// # Errors
     /// As [`wait`](Event::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
-        Ok(!matches!(self.0.ask(Op::AwaitSet, Patience::of(timeout))?, Answer::Refused(_)))
+        Ok(!matches!(self.0.submit(Op::AwaitSet, Timeout::after(timeout))?, Answer::Refused(_)))
     }
 }

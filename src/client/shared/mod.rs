@@ -1,9 +1,9 @@
-//! WHAT TASKS SHARE: events, locks and semaphores, queues and variables that tasks in any worker of a cluster, and the program itself, know by
-//! name.
+//! Objects that the tasks of a cluster and the program share by name: events, locks, semaphores, queues and variables.
 //!
-//! The objects are in the [`table`] of the cluster, in this process, whatever its workers are. A handle ([`Object`]) is a name and a way there: in
-//! this process the cluster; in a worker process the line to it, at the other end of which the [`handler`] asks the table on behalf of the task. So what
-//! is true for one is true for the other, but for what only processes do: they die, and what they had goes back.
+//! The objects are in the [`table`] of the cluster, in the process that made the cluster. A [`Handle`] has a name and a way to that
+//! table: in this process the cluster, and in a worker process a connection to the parent, where a [`session`] passes requests to the
+//! table. So handles behave alike everywhere. Only worker processes die: then their permits are released, and an item that has not
+//! arrived is put back.
 
 mod event;
 mod permits;
@@ -12,7 +12,7 @@ mod session;
 mod table;
 mod variable;
 
-pub(super) use session::{ClusterService, of_handed};
+pub(super) use session::{ClusterService, encode_nested};
 pub(super) use table::Table;
 
 pub use event::Event;
@@ -29,23 +29,26 @@ use crate::executor::processes::is_worker;
 use crate::executor::processes::requests::{self, RequestError};
 use crate::portable::Portable;
 use crate::portable::codec::{Codec, Decoder, Encoder};
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Receiver, bounded};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use session::OWN_CLUSTER;
 use std::any::type_name;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use table::{Answer, Asked, Item, Kind, Op, Subject, Tell};
+use table::{Answer, Item, ObjectKind, ObjectSpec, Op, Reply, Submitted};
 
-/// How many threads of a cluster may wait for what is shared without keeping their places. Those beyond keep them, so that their number is bounded.
+/// How many threads of a cluster may give up their places to wait for shared objects. Further threads keep their places, which bounds
+/// the number of threads.
 const MAX_AWAY: usize = 256;
 
+/// Every answer is delivered: the table answers each waiting operation once, also when it is closed.
+const ANSWERED: &str = "a waiting operation is answered once";
+
 impl Client {
-    /// The event of the cluster that has this name.
-    ///
-    /// Tasks and the program wait until it is set.
+    /// Returns the event of the cluster with this name.
     ///
     /// # Examples
     /// ```
@@ -58,17 +61,17 @@ impl Client {
     /// # Ok::<_, sprang::Error>(())
     /// ```
     pub fn event(&self, name: &str) -> Event {
-        Event(self.object(Kind::Event, name, None, ""))
+        Event(self.handle(ObjectKind::Event, name, None, ""))
     }
 
-    /// The lock of the cluster that has this name: a [`semaphore`](Client::semaphore) of one permit.
+    /// Returns the lock of the cluster with this name. It is a [`semaphore`](Client::semaphore) of one permit.
     pub fn lock(&self, name: &str) -> Lock {
-        Lock(self.object(Kind::Lock, name, None, ""))
+        Lock(self.handle(ObjectKind::Lock, name, None, ""))
     }
 
-    /// The semaphore of the cluster that has this name and so many permits; 0 counts as 1.
+    /// Returns the semaphore of the cluster with this name and number of permits; 0 counts as 1.
     ///
-    /// At most so many tasks at a time have a permit, in whatever workers they run.
+    /// At most `num_permits` tasks have a permit at a time, in all workers together.
     ///
     /// # Examples
     /// ```
@@ -87,13 +90,13 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`NotShared`](ErrorKind::NotShared) if there is one of this name that has another number of permits; [`Closed`](ErrorKind::Closed).
+    /// [`NotShared`](ErrorKind::NotShared) if a semaphore of this name has another number of permits; [`Closed`](ErrorKind::Closed).
     pub fn semaphore(&self, name: &str, num_permits: usize) -> Result<Semaphore> {
-        let object = self.object(Kind::Semaphore, name, Some(num_permits.max(1) as u64), "");
-        object.check().map(Semaphore)
+        let handle = self.handle(ObjectKind::Semaphore, name, Some(num_permits.max(1) as u64), "");
+        handle.check().map(Semaphore)
     }
 
-    /// The queue of the cluster that has this name, of items of this type, and so many at most, if there is to be a limit; 0 counts as 1.
+    /// Returns the queue of the cluster with this name, for items of this type. `max_items` limits the number of items; 0 counts as 1.
     ///
     /// # Examples
     /// ```
@@ -116,135 +119,143 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`NotShared`](ErrorKind::NotShared) if there is one of this name with another limit or items of another type; [`Closed`](ErrorKind::Closed).
+    /// [`NotShared`](ErrorKind::NotShared) if a queue of this name has another limit or another type of items;
+    /// [`Closed`](ErrorKind::Closed).
     pub fn queue<T: Portable>(&self, name: &str, max_items: Option<usize>) -> Result<Queue<T>> {
         let max_items = max_items.map(|max_items| max_items.max(1) as u64);
-        self.object(Kind::Queue, name, max_items, type_name::<T>()).check().map(Queue::of)
+        self.handle(ObjectKind::Queue, name, max_items, type_name::<T>()).check().map(Queue::of)
     }
 
-    /// The variable of the cluster that has this name, for a value of this type.
+    /// Returns the variable of the cluster with this name, for values of this type.
     ///
     /// # Errors
-    /// [`NotShared`](ErrorKind::NotShared) if there is one of this name for values of another type; [`Closed`](ErrorKind::Closed).
+    /// [`NotShared`](ErrorKind::NotShared) if a variable of this name has another type of values; [`Closed`](ErrorKind::Closed).
     pub fn variable<T: Portable + Clone>(&self, name: &str) -> Result<Variable<T>> {
-        self.object(Kind::Variable, name, None, type_name::<T>()).check().map(Variable::of)
+        self.handle(ObjectKind::Variable, name, None, type_name::<T>()).check().map(Variable::of)
     }
 
-    fn object(&self, kind: Kind, name: &str, size: Option<u64>, value: &'static str) -> Object {
+    fn handle(&self, kind: ObjectKind, name: &str, size: Option<u64>, value: &'static str) -> Handle {
         let is_in_worker = core_in_worker().is_some_and(|core| Arc::ptr_eq(&core, &self.core));
-        let site = if is_in_worker { Site::Line { cluster: OWN_CLUSTER } } else { Site::Here(Arc::clone(&self.core)) };
-        Object::new(site, Subject { kind, name: name.into(), size, value: value.into() })
+        let location = match is_in_worker {
+            true => Location::Parent { cluster: OWN_CLUSTER },
+            false => Location::Here(Arc::clone(&self.core)),
+        };
+        Handle::new(location, ObjectSpec { kind, name: name.into(), size, value: value.into() })
     }
 }
 
-/// Where an object is.
+/// The process of an object.
 #[derive(Clone)]
-enum Site {
+enum Location {
     Here(Arc<Core>),
-    /// In the parent of this process.
-    Line {
+    /// The parent of this worker process.
+    Parent {
         cluster: u64,
     },
 }
 
 /// A handle of an object of any kind.
-struct Object {
-    site: Site,
-    subject: Arc<Subject>,
-    /// Whether the table knows of this handle.
-    is_open: AtomicBool,
+struct Handle {
+    location: Location,
+    spec: Arc<ObjectSpec>,
+    /// Whether the table counts this handle.
+    is_counted: AtomicBool,
 }
 
-impl fmt::Debug for Object {
+impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.subject)
+        write!(f, "{}", self.spec)
     }
 }
 
-impl Clone for Object {
+impl Clone for Handle {
     fn clone(&self) -> Self {
-        let object = self.uncounted();
-        let _ = object.open();
-        object
+        let handle = self.uncounted();
+        let _ = handle.count();
+        handle
     }
 }
 
-impl Drop for Object {
+impl Drop for Handle {
     fn drop(&mut self) {
-        if let (Site::Here(core), true) = (&self.site, *self.is_open.get_mut()) {
-            core.shared().shut(&self.subject);
+        if let (Location::Here(core), true) = (&self.location, *self.is_counted.get_mut()) {
+            core.shared().remove_handle(&self.spec);
         }
     }
 }
 
-/// How long somebody is ready to wait.
+/// How long an operation may wait.
 #[derive(Clone, Copy, Debug)]
-enum Patience {
-    None,
-    Until(Instant),
-    Endless,
+enum Timeout {
+    Zero,
+    At(Instant),
+    Never,
 }
 
-impl Patience {
-    fn of(time: Duration) -> Patience {
+impl Timeout {
+    fn after(time: Duration) -> Timeout {
         match deadline_after(time) {
-            _ if time.is_zero() => Patience::None,
-            Some(deadline) => Patience::Until(deadline),
-            None => Patience::Endless,
+            _ if time.is_zero() => Timeout::Zero,
+            Some(deadline) => Timeout::At(deadline),
+            None => Timeout::Never,
         }
+    }
+
+    fn may_wait(self) -> bool {
+        !matches!(self, Timeout::Zero)
     }
 
     fn deadline(self) -> Option<Instant> {
         match self {
-            Patience::Until(deadline) => Some(deadline),
-            Patience::None | Patience::Endless => None,
+            Timeout::At(deadline) => Some(deadline),
+            Timeout::Zero | Timeout::Never => None,
         }
     }
 }
 
-impl Object {
-    fn new(site: Site, subject: Subject) -> Object {
-        let object = Object { site, subject: Arc::new(subject), is_open: AtomicBool::new(false) };
-        // If it is like another, or the cluster is closed, that is said by `check`, or when it is used.
-        let _ = object.open();
-        object
+impl Handle {
+    fn new(location: Location, spec: ObjectSpec) -> Handle {
+        let handle = Handle { location, spec: Arc::new(spec), is_counted: AtomicBool::new(false) };
+        // An error is returned by `check`, or by the first operation.
+        let _ = handle.count();
+        handle
     }
 
-    /// A handle that does not keep the object there.
-    fn uncounted(&self) -> Object {
-        Object { site: self.site.clone(), subject: Arc::clone(&self.subject), is_open: AtomicBool::new(false) }
+    /// A handle that does not keep the object in the table.
+    fn uncounted(&self) -> Handle {
+        Handle { location: self.location.clone(), spec: Arc::clone(&self.spec), is_counted: AtomicBool::new(false) }
     }
 
-    fn open(&self) -> Result<()> {
-        if let Site::Here(core) = &self.site
-            && !self.is_open.load(Ordering::Relaxed)
+    fn count(&self) -> Result<()> {
+        if let Location::Here(core) = &self.location
+            && !self.is_counted.load(Ordering::Relaxed)
         {
-            core.shared().open(&self.subject)?;
-            self.is_open.store(true, Ordering::Relaxed);
+            core.shared().add_handle(&self.spec)?;
+            self.is_counted.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Fails unless the object is like that.
-    fn check(self) -> Result<Object> {
-        self.ask(Op::Look, Patience::None)?;
+    /// Fails unless the object is like its spec.
+    fn check(self) -> Result<Handle> {
+        self.submit(Op::Check, Timeout::Zero)?;
         Ok(self)
     }
 
     fn codec(&self) -> Codec {
-        match &self.site {
-            Site::Here(core) => core.codec(),
-            Site::Line { .. } => requests::codec(),
+        match &self.location {
+            Location::Here(core) => core.codec(),
+            Location::Parent { .. } => requests::codec(),
         }
     }
 
-    /// Whether items are kept as they are.
+    /// Whether items are kept unencoded.
     fn keeps_values(&self) -> bool {
-        matches!(&self.site, Site::Here(core) if matches!(core.backend(), Backend::Threads(_)))
+        matches!(&self.location, Location::Here(core) if matches!(core.backend(), Backend::Threads(_)))
     }
 
     fn encode<T: Portable>(&self, value: &T) -> Result<Item> {
-        // Without shared memory: it is not known who is going to let go of it, and when.
+        // Without shared memory: no process is known that would release a region.
         let mut encoder = Encoder::new(self.codec(), None);
         encoder.write(value).map_err(|error| self.not_portable::<T>("encode", &error))?;
         Ok(Item::Encoded(encoder.finish().0.into()))
@@ -255,50 +266,46 @@ impl Object {
     }
 
     fn not_portable<T>(&self, verb: &str, error: &dyn fmt::Display) -> Error {
-        let message = format!("cannot {verb} a `{}` for {}: {error}", type_name::<T>(), self.subject);
+        let message = format!("cannot {verb} a `{}` for {}: {error}", type_name::<T>(), self.spec);
         Error::new(ErrorKind::NotPortable, message)
     }
 
-    /// Does something to the object, or has it done, and waits until that is possible.
+    /// Applies an operation to the object, and waits until it completes.
     ///
     /// # Errors
-    /// [`Closed`](ErrorKind::Closed), [`NotShared`](ErrorKind::NotShared); [`Cancelled`](ErrorKind::Cancelled) if the task that waits is.
-    fn ask(&self, op: Op, patience: Patience) -> Result<Answer> {
-        let answer = match &self.site {
-            Site::Here(core) => self.ask_here(core, op, patience)?,
-            Site::Line { cluster } => self.ask_parent(*cluster, &op, patience)?,
+    /// [`Closed`](ErrorKind::Closed), [`NotShared`](ErrorKind::NotShared); [`Cancelled`](ErrorKind::Cancelled) if the calling task is.
+    fn submit(&self, op: Op, timeout: Timeout) -> Result<Answer> {
+        let answer = match &self.location {
+            Location::Here(core) => self.submit_here(core, op, timeout)?,
+            Location::Parent { cluster } => self.submit_to_parent(*cluster, op, timeout)?,
         };
         let was_cancelled = || CancelToken::in_force().is_some_and(|token| token.is_cancelled());
-        if matches!((&answer, patience), (Answer::Refused(_), Patience::Until(_) | Patience::Endless))
-            && was_cancelled()
-        {
-            let message = format!("the task that waits for {} was cancelled", self.subject);
+        if matches!(answer, Answer::Refused(_)) && timeout.may_wait() && was_cancelled() {
+            let message = format!("the task that waits for {} was cancelled", self.spec);
             return Err(Error::new(ErrorKind::Cancelled, message));
         }
         Ok(answer)
     }
 
-    fn ask_here(&self, core: &Arc<Core>, op: Op, patience: Patience) -> Result<Answer> {
-        if let Patience::None = patience {
-            return match core.shared().ask(&self.subject, op, || None) {
-                Asked::Answered(answer) => answer,
-                Asked::Waits(_) => unreachable!("there is nobody to be told"),
-            };
-        }
-        let mut letter = None;
-        let tell = || -> Option<Tell> {
-            let letter = Arc::clone(letter.insert(Arc::<Oneshot>::default()));
-            Some(Box::new(move |answer| letter.put(answer)))
+    fn submit_here(&self, core: &Arc<Core>, op: Op, timeout: Timeout) -> Result<Answer> {
+        let mut answer = None;
+        let reply = || -> Option<Reply> {
+            timeout.may_wait().then(|| {
+                let (sender, receiver) = bounded(1);
+                answer = Some(receiver);
+                let reply: Reply = Box::new(move |answer| drop(sender.send(answer)));
+                reply
+            })
         };
-        let asked = core.shared().ask(&self.subject, op, tell);
-        let (number, letter) = match (asked, letter) {
-            (Asked::Answered(answer), _) => return answer,
-            (Asked::Waits(number), letter) => (number, letter.expect("who waits is told by a letter")),
+        let id = match core.shared().submit(&self.spec, op, reply) {
+            Submitted::Answered(answer) => return answer,
+            Submitted::Waits(id) => id,
         };
-        if spin_until(|| letter.is_there.load(Ordering::Acquire)) {
-            return letter.take();
+        let answer = answer.expect("an operation waits only with a reply");
+        if spin_until(|| !answer.is_empty()) {
+            return answer.recv().expect(ANSWERED);
         }
-        let wait = || self.wait(core, number, &letter, patience.deadline());
+        let wait = || self.wait(core, id, &answer, timeout.deadline());
         if !CurrentWorker::of_this_thread().is_some_and(|place| place.is_in(core)) {
             return wait();
         }
@@ -309,160 +316,148 @@ impl Object {
         answer
     }
 
-    fn wait(&self, core: &Core, number: u64, letter: &Oneshot, deadline: Option<Instant>) -> Result<Answer> {
-        let token = CancelToken::in_force();
-        loop {
-            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline)
-                || token.as_ref().is_some_and(CancelToken::is_cancelled);
-            if is_over {
-                return match core.shared().withdraw(&self.subject, number) {
-                    Some((_, answer)) => Ok(answer),
-                    // It is on its way.
-                    None => {
-                        letter.wait(None);
-                        letter.take()
-                    }
-                };
+    /// Blocks until the answer is there. A deadline or a cancellation withdraws the operation, which answers it.
+    fn wait(
+        &self,
+        core: &Arc<Core>,
+        id: u64,
+        answer: &Receiver<Result<Answer>>,
+        deadline: Option<Instant>,
+    ) -> Result<Answer> {
+        let _listener = CancelToken::in_force().map(|token| {
+            let (core, spec) = (Arc::clone(core), Arc::clone(&self.spec));
+            token.on_cancel(move || core.shared().withdraw(&spec, id))
+        });
+        if let Some(deadline) = deadline {
+            if let Ok(answer) = answer.recv_deadline(deadline) {
+                return answer;
             }
-            let look = token.as_ref().map(|_| Instant::now() + CancelToken::LOOK);
-            if letter.wait(deadline.into_iter().chain(look).min()) {
-                return letter.take();
-            }
+            core.shared().withdraw(&self.spec, id);
         }
+        answer.recv().expect(ANSWERED)
     }
 
-    fn ask_parent(&self, cluster: u64, op: &Op, patience: Patience) -> Result<Answer> {
-        let may_wait = !matches!(patience, Patience::None);
-        let question = session::question(cluster, &self.subject, op, may_wait);
-        match requests::ask(question, patience.deadline()) {
-            Ok(answer) => session::read_answer(&answer),
+    fn submit_to_parent(&self, cluster: u64, op: Op, timeout: Timeout) -> Result<Answer> {
+        let request = session::encode_request(cluster, &self.spec, op, timeout.may_wait());
+        match requests::ask(request, timeout.deadline()) {
+            Ok(answer) => session::decode_answer(&answer),
             Err(RequestError::NoTask) => Err(Error::new(
                 ErrorKind::NotShared,
                 format!(
                     "{} is in the parent of this worker process, which only the thread of a task can ask; ask for it there, before \
                      other threads are started",
-                    self.subject
+                    self.spec
                 ),
             )),
             Err(RequestError::NoDesk) => Err(Error::new(
                 ErrorKind::NotShared,
-                format!(
-                    "{} cannot be had: the task was not handed in by a client; submit it to a cluster",
-                    self.subject
-                ),
+                format!("{} cannot be had: the task was not handed in by a client; submit it to a cluster", self.spec),
             )),
         }
     }
 
-    /// Gives back a permit. Waits for nothing, and cannot fail.
+    /// Releases a permit. Never blocks or fails.
     fn release(&self) {
-        match &self.site {
-            Site::Here(core) => drop(core.shared().ask(&self.subject, Op::Release, || None)),
-            Site::Line { cluster } => requests::note(session::question(*cluster, &self.subject, &Op::Release, false)),
-        }
-    }
-}
-
-/// Where a thread waits for its answer.
-#[derive(Default)]
-struct Oneshot {
-    is_there: AtomicBool,
-    answer: Mutex<Option<Result<Answer>>>,
-    bell: Condvar,
-}
-
-impl Oneshot {
-    fn put(&self, answer: Result<Answer>) {
-        *self.answer.lock() = Some(answer);
-        // Release: pairs with who looks for it before it takes the lock.
-        self.is_there.store(true, Ordering::Release);
-        self.bell.notify_all();
-    }
-
-    /// Waits until it is there; false if it is not by this time.
-    fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut answer = self.answer.lock();
-        while answer.is_none() {
-            match deadline {
-                None => self.bell.wait(&mut answer),
-                Some(deadline) => {
-                    if self.bell.wait_until(&mut answer, deadline).timed_out() {
-                        return answer.is_some();
-                    }
-                }
+        match &self.location {
+            Location::Here(core) => core.shared().apply(&self.spec, Op::Release),
+            Location::Parent { cluster } => {
+                requests::note(session::encode_request(*cluster, &self.spec, Op::Release, false));
             }
         }
-        true
-    }
-
-    fn take(&self) -> Result<Answer> {
-        self.answer.lock().take().expect("it was waited for")
     }
 }
 
-/// What has come that makes no sense as an answer to what was asked.
-fn unexpected(object: &Object, answer: &Answer) -> Error {
-    Error::new(ErrorKind::NotShared, format!("{} answered {answer:?}, which is a bug of sprang", object.subject))
+/// An answer that makes no sense for the operation.
+fn unexpected(handle: &Handle, answer: &Answer) -> Error {
+    Error::new(ErrorKind::NotShared, format!("{} answered {answer:?}, which is a bug of sprang", handle.spec))
 }
 
 // ---- handles cross to other processes ----
 
-/// A handle on its way; its kind and the type of its items are those of the Rust type.
+/// An encoded handle. Its Rust type gives the kind and the type of the items.
 #[derive(Serialize, Deserialize)]
-struct EncodedValue {
+struct EncodedHandle {
     cluster: u64,
     name: String,
     size: Option<u64>,
 }
 
-impl Object {
+impl Handle {
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let cluster = match &self.site {
-            Site::Here(core) => core.shared().number(),
-            Site::Line { cluster } => *cluster,
+        let cluster = match &self.location {
+            Location::Here(core) => core.shared().number(),
+            Location::Parent { cluster } => *cluster,
         };
         if cluster == OWN_CLUSTER {
-            // Whose that is would be lost on the way.
+            // In another process this would stand for another cluster.
             return Err(ser::Error::custom(format!(
                 "{} was asked for in a worker process and cannot leave it; send its name",
-                self.subject
+                self.spec
             )));
         }
-        EncodedValue { cluster, name: self.subject.name.clone(), size: self.subject.size }.serialize(serializer)
+        EncodedHandle { cluster, name: self.spec.name.clone(), size: self.spec.size }.serialize(serializer)
     }
 
-    fn read<'de, D: Deserializer<'de>>(deserializer: D, kind: Kind, value: &'static str) -> Result<Object, D::Error> {
-        let EncodedValue { cluster, name, size } = EncodedValue::deserialize(deserializer)?;
-        let subject = Subject { kind, name, size, value: value.into() };
-        let site = match cluster_numbered(cluster) {
-            Some(core) => Site::Here(core),
-            None if is_worker() => Site::Line { cluster },
-            None => return Err(de::Error::custom(format!("the cluster of {subject} is gone"))),
+    fn read<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        kind: ObjectKind,
+        value: &'static str,
+    ) -> Result<Handle, D::Error> {
+        let EncodedHandle { cluster, name, size } = EncodedHandle::deserialize(deserializer)?;
+        let spec = ObjectSpec { kind, name, size, value: value.into() };
+        let location = match cluster_numbered(cluster) {
+            Some(core) => Location::Here(core),
+            None if is_worker() => Location::Parent { cluster },
+            None => return Err(de::Error::custom(format!("the cluster of {spec} is gone"))),
         };
-        Ok(Object::new(site, subject))
+        Ok(Handle::new(location, spec))
     }
 }
 
-/// Handles are values that tasks can be given, also in another process.
+/// Lets handles be values of tasks, also in another process.
 macro_rules! portable {
     ($($handle:ident $(<$item:ident: $bound:path>)?, $kind:expr, $value:expr, $wrap:expr;)*) => {$(
         impl $(<$item>)? Serialize for $handle $(<$item>)? {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                self.object().write(serializer)
+                self.0.write(serializer)
             }
         }
 
         impl<'de $(, $item: $bound)?> Deserialize<'de> for $handle $(<$item>)? {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Object::read(deserializer, $kind, $value).map($wrap)
+                Handle::read(deserializer, $kind, $value).map($wrap)
             }
         }
     )*};
 }
 portable! {
-    Event, Kind::Event, "", Event;
-    Lock, Kind::Lock, "", Lock;
-    Semaphore, Kind::Semaphore, "", Semaphore;
-    Queue<T: Portable>, Kind::Queue, type_name::<T>(), Queue::of;
-    Variable<T: Portable>, Kind::Variable, type_name::<T>(), Variable::of;
+    Event, ObjectKind::Event, "", Event;
+    Lock, ObjectKind::Lock, "", Lock;
+    Semaphore, ObjectKind::Semaphore, "", Semaphore;
+    Queue<T: Portable>, ObjectKind::Queue, type_name::<T>(), Queue::of;
+    Variable<T: Portable>, ObjectKind::Variable, type_name::<T>(), Variable::of;
 }
+
+/// What handles with a type of items have in common.
+macro_rules! typed {
+    ($($handle:ident)*) => {$(
+        impl<T> Clone for $handle<T> {
+            fn clone(&self) -> Self {
+                $handle::of(self.0.clone())
+            }
+        }
+
+        impl<T> fmt::Debug for $handle<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($handle), "({:?})"), self.0)
+            }
+        }
+
+        impl<T> $handle<T> {
+            fn of(handle: Handle) -> Self {
+                $handle(handle, PhantomData)
+            }
+        }
+    )*};
+}
+typed!(Queue Variable);

@@ -1,21 +1,21 @@
-//! Locks and semaphores: so many at a time, in whatever process.
+//! Locks and semaphores.
 
 use super::table::{Answer, Op};
-use super::{Object, Patience, unexpected};
+use super::{Handle, Timeout, unexpected};
 use crate::error::Result;
 use std::fmt;
 use std::time::Duration;
 
-/// A number of permits, for all tasks of a cluster and the program; see [`Client::semaphore`](crate::Client::semaphore).
+/// A number of permits for all tasks of a cluster and the program; see [`Client::semaphore`](crate::Client::semaphore).
 ///
-/// Who waits longest is the next. A task that waits does not keep its worker from working. A handle can be cloned, and is a value that tasks can
-/// be given: `lit(semaphore.clone())`.
+/// The task that has waited longest gets the next permit. A task that waits gives its worker's thread to other tasks. A handle can be
+/// cloned, and is a value that tasks take: `lit(semaphore.clone())`.
 #[derive(Clone, Debug)]
-pub struct Semaphore(pub(super) Object);
+pub struct Semaphore(pub(super) Handle);
 
-/// What one task of a cluster, or the program, has at a time; see [`Client::lock`](crate::Client::lock).
+/// Excludes all other tasks of a cluster and the program; see [`Client::lock`](crate::Client::lock).
 ///
-/// It is a [`Semaphore`] of one permit. A task that acquires it twice waits for itself.
+/// A lock is a [`Semaphore`] of one permit. A task that acquires it twice deadlocks.
 ///
 /// # Examples
 /// ```
@@ -33,11 +33,11 @@ pub struct Semaphore(pub(super) Object);
 /// # Ok::<_, sprang::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Lock(pub(super) Object);
+pub struct Lock(pub(super) Handle);
 
-/// A permit of a [`Semaphore`] or a [`Lock`]. It is given back when it is dropped, also by a panic, and when the worker process ends that has it.
-#[must_use = "a permit is given back when it is dropped: bind it, `let _permit = ...`"]
-pub struct Permit(Object);
+/// A permit of a [`Semaphore`] or a [`Lock`]. It is released when it is dropped, also by a panic, and when its worker process ends.
+#[must_use = "a permit is released when it is dropped: bind it, `let _permit = ...`"]
+pub struct Permit(Handle);
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,47 +51,43 @@ impl Drop for Permit {
     }
 }
 
-fn acquire(object: &Object, patience: Patience) -> Result<Option<Permit>> {
-    match object.ask(Op::Acquire, patience)? {
-        // That it is out keeps the object there.
-        Answer::Permit => Ok(Some(Permit(object.uncounted()))),
+fn acquire(handle: &Handle, timeout: Timeout) -> Result<Option<Permit>> {
+    match handle.submit(Op::Acquire, timeout)? {
+        // The permit needs no counted handle: a taken permit keeps the object in the table.
+        Answer::Permit => Ok(Some(Permit(handle.uncounted()))),
         Answer::Refused(_) => Ok(None),
-        other => Err(unexpected(object, &other)),
+        other => Err(unexpected(handle, &other)),
     }
 }
 
-fn acquire_at_last(object: &Object) -> Result<Permit> {
-    acquire(object, Patience::Endless)?.ok_or_else(|| unexpected(object, &Answer::Refused(None)))
+fn acquire_without_timeout(handle: &Handle) -> Result<Permit> {
+    acquire(handle, Timeout::Never)?.ok_or_else(|| unexpected(handle, &Answer::Refused(None)))
 }
 
 impl Semaphore {
-    pub(super) fn object(&self) -> &Object {
-        &self.0
-    }
-
-    /// Waits for a permit and takes it.
+    /// Blocks until a permit is free, and takes it.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is, now or meanwhile; [`Cancelled`](crate::ErrorKind::Cancelled) if the task that waits
-    /// is; [`NotShared`](crate::ErrorKind::NotShared) where it cannot be had.
+    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is, now or meanwhile; [`Cancelled`](crate::ErrorKind::Cancelled) if the
+    /// calling task is cancelled; [`NotShared`](crate::ErrorKind::NotShared) where the semaphore cannot be had.
     pub fn acquire(&self) -> Result<Permit> {
-        acquire_at_last(&self.0)
+        acquire_without_timeout(&self.0)
     }
 
-    /// As [`acquire`](Semaphore::acquire); `None` if there is no permit after this time, which may be zero.
+    /// As [`acquire`](Semaphore::acquire); `None` if no permit is free within `timeout`, which may be zero.
     ///
     /// # Errors
     /// As [`acquire`](Semaphore::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<Permit>> {
-        acquire(&self.0, Patience::of(timeout))
+        acquire(&self.0, Timeout::after(timeout))
     }
 
-    /// How many permits nobody has in this moment.
+    /// The number of free permits at this moment.
     ///
     /// # Errors
     /// As [`acquire`](Semaphore::acquire).
     pub fn num_free(&self) -> Result<usize> {
-        match self.0.ask(Op::NumFree, Patience::None)? {
+        match self.0.submit(Op::NumFree, Timeout::Zero)? {
             Answer::Count(num_free) => Ok(num_free as usize),
             other => Err(unexpected(&self.0, &other)),
         }
@@ -99,23 +95,19 @@ impl Semaphore {
 }
 
 impl Lock {
-    pub(super) fn object(&self) -> &Object {
-        &self.0
-    }
-
-    /// Waits until nobody has it and takes it.
+    /// Blocks until the lock is free, and takes it.
     ///
     /// # Errors
     /// As [`Semaphore::acquire`].
     pub fn acquire(&self) -> Result<Permit> {
-        acquire_at_last(&self.0)
+        acquire_without_timeout(&self.0)
     }
 
-    /// As [`acquire`](Lock::acquire); `None` if somebody has it after this time, which may be zero.
+    /// As [`acquire`](Lock::acquire); `None` if the lock is not free within `timeout`, which may be zero.
     ///
     /// # Errors
     /// As [`Semaphore::acquire`].
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<Permit>> {
-        acquire(&self.0, Patience::of(timeout))
+        acquire(&self.0, Timeout::after(timeout))
     }
 }

@@ -1,19 +1,19 @@
-//! The shared objects of a cluster, by kind and name, and who waits for what.
+//! The shared objects of a cluster, by kind and name, and the operations that wait for them.
 //!
-//! Everything that can be done to an object is an [`Op`], whoever does it: a thread of this process, or a task in a worker on whose behalf the
-//! [`handler`](super::handler) asks. What cannot be answered at once is a [`Waiting`] with the function that takes the answer.
+//! An [`Op`] comes from a thread of this process, or from a task in a worker process through a [`session`](super::session).
+//! An operation that cannot complete at once becomes a [`Waiting`], with the function that takes its answer.
 //!
 //! # What is always true
 //!
-//! 1. An object is in the table as long as it is open (there is a handle in this process), somebody waits, or it has a state: a set event, a permit
-//!    that is out, an item, a value. One that has none of these is as a new one, so nothing is lost with it.
-//! 2. Nobody waits for what is there: after each change those who wait are served in the order in which they came.
-//! 3. Somebody who waits is told once, or taken out by who withdraws; never both.
-//! 4. The lock is not held while anybody is told, and while items are dropped, encoded or decoded: these run code of the program.
+//! 1. An object is in the table while it has a handle in this process, a waiting operation, or a state: a set event, a permit that
+//!    is taken, an item, a value. An object without these equals a new one, so removing it loses nothing.
+//! 2. No operation waits that could complete: each change completes waiting operations, oldest first, as far as possible.
+//! 3. A waiting operation is answered once, or withdrawn; never both.
+//! 4. The lock is not held while an answer is delivered, or an item is dropped, encoded or decoded: these run code of the program.
 
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::any::Any;
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -21,9 +21,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-/// What sort of object. Each has names of its own.
+/// The kind of an object. Each kind has names of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) enum Kind {
+pub(super) enum ObjectKind {
     Event,
     Lock,
     Semaphore,
@@ -31,65 +31,92 @@ pub(super) enum Kind {
     Variable,
 }
 
-/// An object, and what it must be like.
+/// Names an object, and describes what it must be like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Subject {
-    pub(super) kind: Kind,
+pub(super) struct ObjectSpec {
+    pub(super) kind: ObjectKind,
     pub(super) name: String,
-    /// How many permits there are, or how many items there may be.
+    /// The number of permits, or the limit of items.
     pub(super) size: Option<u64>,
-    /// The name of the type of what it holds.
+    /// The name of the type of the items.
     pub(super) value: Cow<'static, str>,
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for ObjectSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            Kind::Event => "event",
-            Kind::Lock => "lock",
-            Kind::Semaphore => "semaphore",
-            Kind::Queue => "queue",
-            Kind::Variable => "variable",
+            ObjectKind::Event => "event",
+            ObjectKind::Lock => "lock",
+            ObjectKind::Semaphore => "semaphore",
+            ObjectKind::Queue => "queue",
+            ObjectKind::Variable => "variable",
         };
         write!(f, "{kind} {:?}", self.name)
     }
 }
 
-impl Subject {
-    /// What it is like, in words.
-    fn likeness(&self) -> String {
+impl ObjectSpec {
+    fn description(&self) -> String {
         match (self.kind, self.size) {
-            (Kind::Queue, None) => format!("a queue of `{}` without a limit", self.value),
-            (Kind::Queue, Some(size)) => format!("a queue of at most {size} `{}`", self.value),
-            (Kind::Variable, _) => format!("a variable of `{}`", self.value),
-            (Kind::Semaphore, size) => format!("a semaphore of {}", size.unwrap_or(1)),
-            (Kind::Event, _) => "an event".into(),
-            (Kind::Lock, _) => "a lock".into(),
+            (ObjectKind::Queue, None) => format!("a queue of `{}` without a limit", self.value),
+            (ObjectKind::Queue, Some(size)) => format!("a queue of at most {size} `{}`", self.value),
+            (ObjectKind::Variable, _) => format!("a variable of `{}`", self.value),
+            (ObjectKind::Semaphore, size) => format!("a semaphore of {}", size.unwrap_or(1)),
+            (ObjectKind::Event, _) => "an event".into(),
+            (ObjectKind::Lock, _) => "a lock".into(),
         }
     }
 }
 
-/// Something that a queue or a variable holds: as it is on a cluster of threads, encoded on one of processes.
+/// An item of a queue or the value of a variable: unencoded on a cluster of threads, encoded on one of processes.
 #[derive(Clone)]
 pub(super) enum Item {
-    Here(Arc<dyn Any + Send + Sync>),
+    Value(Arc<dyn Any + Send + Sync>),
     Encoded(Arc<[u8]>),
 }
 
 impl fmt::Debug for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Item::Here(_) => f.write_str("Here"),
+            Item::Value(_) => f.write_str("Value"),
             Item::Encoded(bytes) => write!(f, "Encoded({} bytes)", bytes.len()),
         }
     }
 }
 
-/// What can be done to an object.
-#[derive(Debug)]
+/// Only an encoded item can cross to another process.
+impl Serialize for Item {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Item::Encoded(bytes) => serializer.serialize_bytes(bytes),
+            Item::Value(_) => Err(ser::Error::custom("an item that is not encoded")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl de::Visitor<'_> for Bytes {
+            type Value = Item;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Item, E> {
+                Ok(Item::Encoded(bytes.into()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// An operation on an object.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Op {
-    /// Nothing but to see whether it is like that.
-    Look,
+    /// Does nothing but check that the object is like its [`ObjectSpec`].
+    Check,
     Set(bool),
     IsSet,
     AwaitSet,
@@ -97,7 +124,7 @@ pub(super) enum Op {
     Release,
     NumFree,
     Put(Item),
-    /// Puts back what was taken and has not arrived; it is next.
+    /// Puts an item back at the front of its queue, because it was taken and did not arrive.
     PutBack(Item),
     Take,
     NumItems,
@@ -106,7 +133,7 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// The answer to it when it cannot be done.
+    /// The answer if the operation cannot complete.
     fn refused(self) -> Answer {
         Answer::Refused(match self {
             Op::Put(item) => Some(item),
@@ -115,156 +142,153 @@ impl Op {
     }
 }
 
-#[derive(Debug)]
+/// The result of an [`Op`].
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     Done,
     Flag(bool),
     Count(u64),
-    /// A permit, which the asker has from now on.
+    /// A permit, which the caller now has.
     Permit,
-    /// An item of a queue, which the asker has from now on.
+    /// An item of a queue, which the caller now has.
     Taken(Item),
     /// The value of a variable.
     Value(Item),
-    /// Not without waiting, or not in time. What was to be put is given back.
+    /// The operation would have had to wait, or did not complete in time. Returns the item of a `Put`.
     Refused(Option<Item>),
 }
 
-/// Takes an answer that comes later.
-pub(super) type Tell = Box<dyn FnOnce(Result<Answer>) + Send>;
+/// Delivers the answer of an operation that waited.
+pub(super) type Reply = Box<dyn FnOnce(Result<Answer>) + Send>;
 
-/// What has come of a question.
-pub(super) enum Asked {
+/// What [`Table::submit`] has done.
+pub(super) enum Submitted {
     Answered(Result<Answer>),
-    /// It is told later; the number is for [`Table::withdraw`].
+    /// The answer comes later; the id is for [`Table::withdraw`].
     Waits(u64),
 }
 
 struct Waiting {
-    number: u64,
+    id: u64,
     op: Op,
-    tell: Tell,
+    reply: Reply,
 }
 
 struct Object {
-    subject: Subject,
+    spec: ObjectSpec,
     num_handles: usize,
-    body: Body,
+    state: ObjectState,
     waiting: VecDeque<Waiting>,
 }
 
-enum Body {
+enum ObjectState {
     Event { is_set: bool },
     Permits { free: u64, total: u64 },
-    Items { items: VecDeque<Item>, most: Option<u64> },
+    Items { items: VecDeque<Item>, limit: Option<u64> },
     Value(Option<Item>),
 }
 
-type Objects = HashMap<(Kind, String), Object>;
+type Objects = HashMap<(ObjectKind, String), Object>;
 
 /// See the [module](self).
 pub(in crate::client) struct Table {
     cluster: Arc<str>,
-    /// Tells the cluster from all others of this process and of others.
+    /// Identifies the cluster among all clusters of this and other processes.
     number: u64,
-    /// How many threads here wait that have given up their places for it.
+    /// How many threads of the cluster have given up their places to wait here.
     pub(super) num_away: AtomicUsize,
-    state: Mutex<State>,
+    state: Mutex<TableState>,
 }
 
 #[derive(Default)]
-struct State {
+struct TableState {
     objects: Objects,
-    last_number: u64,
+    last_id: u64,
     is_closed: bool,
 }
 
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("num_objects", &self.num_objects()).finish_non_exhaustive()
+        f.debug_struct("Table").field("num_objects", &self.state.lock().objects.len()).finish_non_exhaustive()
     }
 }
 
-impl Body {
-    fn of(subject: &Subject) -> Body {
-        match subject.kind {
-            Kind::Event => Body::Event { is_set: false },
-            Kind::Lock => Body::Permits { free: 1, total: 1 },
-            Kind::Semaphore => {
-                let total = subject.size.unwrap_or(1);
-                Body::Permits { free: total, total }
+impl ObjectState {
+    fn new(spec: &ObjectSpec) -> ObjectState {
+        match spec.kind {
+            ObjectKind::Event => ObjectState::Event { is_set: false },
+            ObjectKind::Lock | ObjectKind::Semaphore => {
+                let total = spec.size.unwrap_or(1);
+                ObjectState::Permits { free: total, total }
             }
-            Kind::Queue => Body::Items { items: VecDeque::new(), most: subject.size },
-            Kind::Variable => Body::Value(None),
+            ObjectKind::Queue => ObjectState::Items { items: VecDeque::new(), limit: spec.size },
+            ObjectKind::Variable => ObjectState::Value(None),
         }
     }
 
-    fn has_state(&self) -> bool {
+    fn is_initial(&self) -> bool {
         match self {
-            Body::Event { is_set } => *is_set,
-            Body::Permits { free, total } => free < total,
-            Body::Items { items, .. } => !items.is_empty(),
-            Body::Value(value) => value.is_some(),
+            ObjectState::Event { is_set } => !is_set,
+            ObjectState::Permits { free, total } => free == total,
+            ObjectState::Items { items, .. } => items.is_empty(),
+            ObjectState::Value(value) => value.is_none(),
         }
     }
 
-    /// Does what can be done now; gives back what has to wait, or makes no sense for such an object. What is replaced is put on the list.
-    fn act(&mut self, op: Op, replaced: &mut Vec<Item>) -> Result<Answer, Op> {
+    /// Applies an operation; returns it if it has to wait, or makes no sense for the object. A replaced value goes into `replaced`.
+    fn apply(&mut self, op: Op, replaced: &mut Option<Item>) -> Result<Answer, Op> {
         match (self, op) {
-            (_, Op::Look) => Ok(Answer::Done),
-            (Body::Event { is_set }, Op::Set(to)) => {
+            (_, Op::Check) => Ok(Answer::Done),
+            (ObjectState::Event { is_set }, Op::Set(to)) => {
                 *is_set = to;
                 Ok(Answer::Done)
             }
-            (Body::Event { is_set }, Op::IsSet) => Ok(Answer::Flag(*is_set)),
-            (Body::Event { is_set: true }, Op::AwaitSet) => Ok(Answer::Done),
-            (Body::Permits { free, .. }, Op::Acquire) if *free > 0 => {
+            (ObjectState::Event { is_set }, Op::IsSet) => Ok(Answer::Flag(*is_set)),
+            (ObjectState::Event { is_set: true }, Op::AwaitSet) => Ok(Answer::Done),
+            (ObjectState::Permits { free, .. }, Op::Acquire) if *free > 0 => {
                 *free -= 1;
                 Ok(Answer::Permit)
             }
-            (Body::Permits { free, total }, Op::Release) => {
+            (ObjectState::Permits { free, total }, Op::Release) => {
                 *free = (*free + 1).min(*total);
                 Ok(Answer::Done)
             }
-            (Body::Permits { free, .. }, Op::NumFree) => Ok(Answer::Count(*free)),
-            (Body::Items { items, most }, Op::Put(item)) if most.is_none_or(|most| (items.len() as u64) < most) => {
+            (ObjectState::Permits { free, .. }, Op::NumFree) => Ok(Answer::Count(*free)),
+            (ObjectState::Items { items, limit }, Op::Put(item))
+                if limit.is_none_or(|limit| (items.len() as u64) < limit) =>
+            {
                 items.push_back(item);
                 Ok(Answer::Done)
             }
-            (Body::Items { items, .. }, Op::PutBack(item)) => {
+            (ObjectState::Items { items, .. }, Op::PutBack(item)) => {
                 items.push_front(item);
                 Ok(Answer::Done)
             }
-            (Body::Items { items, .. }, Op::Take) if !items.is_empty() => {
-                Ok(items.pop_front().map_or(Answer::Refused(None), Answer::Taken))
-            }
-            (Body::Items { items, .. }, Op::NumItems) => Ok(Answer::Count(items.len() as u64)),
-            (Body::Value(value), Op::Assign(new)) => {
-                replaced.extend(std::mem::replace(value, new));
+            (ObjectState::Items { items, .. }, Op::Take) => items.pop_front().map(Answer::Taken).ok_or(Op::Take),
+            (ObjectState::Items { items, .. }, Op::NumItems) => Ok(Answer::Count(items.len() as u64)),
+            (ObjectState::Value(value), Op::Assign(new)) => {
+                *replaced = std::mem::replace(value, new);
                 Ok(Answer::Done)
             }
-            (Body::Value(Some(value)), Op::Read) => Ok(Answer::Value(value.clone())),
+            (ObjectState::Value(Some(value)), Op::Read) => Ok(Answer::Value(value.clone())),
             (_, op) => Err(op),
         }
     }
 }
 
 impl Object {
-    fn new(subject: &Subject) -> Object {
-        Object { subject: subject.clone(), num_handles: 0, body: Body::of(subject), waiting: VecDeque::new() }
+    fn new(spec: &ObjectSpec) -> Object {
+        Object { spec: spec.clone(), num_handles: 0, state: ObjectState::new(spec), waiting: VecDeque::new() }
     }
 
-    fn is_needed(&self) -> bool {
-        self.num_handles > 0 || !self.waiting.is_empty() || self.body.has_state()
-    }
-
-    /// Serves those who wait as far as that is possible (rule 2).
-    fn serve(&mut self, told: &mut Vec<(Tell, Answer)>) {
-        // All want the same: what keeps one waiting keeps those behind it. Who wants an item and who wants room for one never wait together.
-        while let Some(Waiting { number, op, tell }) = self.waiting.pop_front() {
-            match self.body.act(op, &mut Vec::new()) {
-                Ok(answer) => told.push((tell, answer)),
-                Err(op) => return self.waiting.push_front(Waiting { number, op, tell }),
+    /// Completes waiting operations as far as possible (rule 2).
+    fn complete_waiting(&mut self, answers: &mut Vec<(Reply, Answer)>) {
+        // All wait for the same change: an operation that cannot complete blocks those behind it. A `Take` and a `Put` never wait
+        // together.
+        while let Some(Waiting { id, op, reply }) = self.waiting.pop_front() {
+            match self.state.apply(op, &mut None) {
+                Ok(answer) => answers.push((reply, answer)),
+                Err(op) => return self.waiting.push_front(Waiting { id, op, reply }),
             }
         }
     }
@@ -272,8 +296,8 @@ impl Object {
 
 impl Table {
     pub(in crate::client) fn new(cluster: Arc<str>) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let number = u64::from(std::process::id()) << 32 | u64::from(NUMBER.fetch_add(1, Ordering::Relaxed));
+        static LAST_NUMBER: AtomicU32 = AtomicU32::new(1);
+        let number = u64::from(std::process::id()) << 32 | u64::from(LAST_NUMBER.fetch_add(1, Ordering::Relaxed));
         Table { cluster, number, num_away: AtomicUsize::new(0), state: Mutex::default() }
     }
 
@@ -281,100 +305,101 @@ impl Table {
         self.number
     }
 
-    pub(super) fn num_objects(&self) -> usize {
-        self.state.lock().objects.len()
+    fn closed(&self, spec: &ObjectSpec) -> Error {
+        Error::new(ErrorKind::Closed, format!("the cluster {:?} was closed, and {spec} with it", self.cluster))
     }
 
-    fn closed(&self, subject: &Subject) -> Error {
-        Error::new(ErrorKind::Closed, format!("the cluster {:?} was closed, and {subject} with it", self.cluster))
-    }
-
-    /// The object, which is made if there is none.
-    fn object<'s>(&self, state: &'s mut State, subject: &Subject) -> Result<&'s mut Object> {
+    /// Finds or makes the object.
+    fn object<'s>(&self, state: &'s mut TableState, spec: &ObjectSpec) -> Result<&'s mut Object> {
         if state.is_closed {
-            return Err(self.closed(subject));
+            return Err(self.closed(spec));
         }
-        let key = (subject.kind, subject.name.clone());
-        let object = state.objects.entry(key).or_insert_with(|| Object::new(subject));
-        if object.subject != *subject {
-            let (is, wanted) = (object.subject.likeness(), subject.likeness());
+        let key = (spec.kind, spec.name.clone());
+        let object = state.objects.entry(key).or_insert_with(|| Object::new(spec));
+        if object.spec != *spec {
+            let (is, wanted) = (object.spec.description(), spec.description());
             return Err(Error::new(
                 ErrorKind::NotShared,
-                format!("{subject} of the cluster {:?} is {is}, and not {wanted}; use another name", self.cluster),
+                format!("{spec} of the cluster {:?} is {is}, and not {wanted}; use another name", self.cluster),
             ));
         }
         Ok(object)
     }
 
-    /// A handle of the object is made.
+    /// Counts a new handle of the object.
     ///
     /// # Errors
-    /// If there is an object of this name that is not like this; if the cluster is closed.
-    pub(super) fn open(&self, subject: &Subject) -> Result<()> {
+    /// If another object has the name, or the cluster is closed.
+    pub(super) fn add_handle(&self, spec: &ObjectSpec) -> Result<()> {
         let mut state = self.state.lock();
-        self.object(&mut state, subject)?.num_handles += 1;
+        self.object(&mut state, spec)?.num_handles += 1;
         Ok(())
     }
 
-    /// A handle of the object is gone that was [opened](Table::open).
-    pub(super) fn shut(&self, subject: &Subject) {
+    /// Counts down a handle that [`Table::add_handle`] has counted.
+    pub(super) fn remove_handle(&self, spec: &ObjectSpec) {
         let mut state = self.state.lock();
-        if let Ok(object) = self.object(&mut state, subject) {
+        if let Ok(object) = self.object(&mut state, spec) {
             object.num_handles = object.num_handles.saturating_sub(1);
         }
-        let gone = tidy(&mut state.objects, subject);
+        let removed = remove_unused(&mut state.objects, spec);
         drop(state);
-        drop(gone);
+        drop(removed);
     }
 
-    /// Does something to an object. What cannot be done at once waits, if `tell` gives a function that takes the answer.
-    pub(super) fn ask(&self, subject: &Subject, op: Op, tell: impl FnOnce() -> Option<Tell>) -> Asked {
-        let (mut told, mut replaced) = (Vec::new(), Vec::new());
-        let (asked, gone);
+    /// Applies an operation to an object. One that cannot complete waits if `reply` returns a function, and is refused otherwise.
+    pub(super) fn submit(&self, spec: &ObjectSpec, op: Op, reply: impl FnOnce() -> Option<Reply>) -> Submitted {
+        let (mut answers, mut replaced) = (Vec::new(), None);
+        let (submitted, removed);
         {
             let mut guard = self.state.lock();
             let state = &mut *guard;
-            let number = state.last_number + 1;
-            state.last_number = number;
-            let object = match self.object(state, subject) {
+            state.last_id += 1;
+            let id = state.last_id;
+            let object = match self.object(state, spec) {
                 Ok(object) => object,
-                Err(error) => return Asked::Answered(Err(error)),
+                Err(error) => return Submitted::Answered(Err(error)),
             };
-            asked = match object.body.act(op, &mut replaced) {
-                Ok(answer) => Asked::Answered(Ok(answer)),
-                Err(op) => match tell() {
-                    Some(tell) => {
-                        object.waiting.push_back(Waiting { number, op, tell });
-                        Asked::Waits(number)
+            submitted = match object.state.apply(op, &mut replaced) {
+                Ok(answer) => {
+                    object.complete_waiting(&mut answers);
+                    Submitted::Answered(Ok(answer))
+                }
+                Err(op) => match reply() {
+                    Some(reply) => {
+                        object.waiting.push_back(Waiting { id, op, reply });
+                        Submitted::Waits(id)
                     }
-                    None => Asked::Answered(Ok(op.refused())),
+                    None => Submitted::Answered(Ok(op.refused())),
                 },
             };
-            // Who has just begun to wait has found nothing.
-            if matches!(asked, Asked::Answered(_)) {
-                object.serve(&mut told);
-            }
-            gone = tidy(&mut state.objects, subject);
+            removed = remove_unused(&mut state.objects, spec);
         }
-        told.into_iter().for_each(|(tell, answer)| tell(Ok(answer)));
-        drop((replaced, gone));
-        asked
+        answers.into_iter().for_each(|(reply, answer)| reply(Ok(answer)));
+        drop((replaced, removed));
+        submitted
     }
 
-    /// Takes out somebody who waits, and gives the function that takes the answer, and the answer; `None` if it has been told, or is being told
-    /// just now.
-    pub(super) fn withdraw(&self, subject: &Subject, number: u64) -> Option<(Tell, Answer)> {
+    /// Applies an operation that never waits, and drops the answer.
+    pub(super) fn apply(&self, spec: &ObjectSpec, op: Op) {
+        drop(self.submit(spec, op, || None));
+    }
+
+    /// Refuses a waiting operation, unless it has been answered or its answer is being delivered.
+    pub(super) fn withdraw(&self, spec: &ObjectSpec, id: u64) {
         let mut state = self.state.lock();
-        let object = self.object(&mut state, subject).ok()?;
-        let position = object.waiting.iter().position(|waiting| waiting.number == number);
+        let Ok(object) = self.object(&mut state, spec) else { return };
+        let position = object.waiting.iter().position(|waiting| waiting.id == id);
         let waiting = position.and_then(|position| object.waiting.remove(position));
-        let gone = tidy(&mut state.objects, subject);
+        let removed = remove_unused(&mut state.objects, spec);
         drop(state);
-        drop(gone);
-        waiting.map(|waiting| (waiting.tell, waiting.op.refused()))
+        drop(removed);
+        if let Some(Waiting { op, reply, .. }) = waiting {
+            reply(Ok(op.refused()));
+        }
     }
 
-    /// Ends it: who waits is told so, and all that was there is dropped.
+    /// Fails all waiting operations and drops all objects.
     pub(in crate::client) fn close(&self) {
         let objects = {
             let mut state = self.state.lock();
@@ -383,14 +408,15 @@ impl Table {
         };
         for object in objects.into_values() {
             for waiting in object.waiting {
-                (waiting.tell)(Err(self.closed(&object.subject)));
+                (waiting.reply)(Err(self.closed(&object.spec)));
             }
         }
     }
 }
 
-/// Takes an object out that nobody needs (rule 1), to be dropped without the lock.
-fn tidy(objects: &mut Objects, subject: &Subject) -> Option<Object> {
-    let key = (subject.kind, subject.name.clone());
-    if objects.get(&key).is_some_and(Object::is_needed) { None } else { objects.remove(&key) }
+/// Takes an object out that rule 1 does not keep, to be dropped without the lock.
+fn remove_unused(objects: &mut Objects, spec: &ObjectSpec) -> Option<Object> {
+    let key = (spec.kind, spec.name.clone());
+    let is_unused = |object: &Object| object.num_handles == 0 && object.waiting.is_empty() && object.state.is_initial();
+    if objects.get(&key).is_some_and(is_unused) { objects.remove(&key) } else { None }
 }

@@ -1,18 +1,17 @@
-//! A value that all know.
+//! Variables.
 
 use super::table::{Answer, Item, Op};
-use super::{Object, Patience, unexpected};
+use super::{Handle, Timeout, unexpected};
 use crate::error::Result;
 use crate::portable::Portable;
-use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A value that all tasks of a cluster and the program can read and replace; see [`Client::variable`](crate::Client::variable).
 ///
-/// It has none at first. What is read is a copy. A task that waits does not keep its worker from working. A handle can be cloned, and is a value
-/// that tasks can be given: `lit(variable.clone())`.
+/// A new variable has no value. Reading gives a copy. A task that waits gives its worker's thread to other tasks. A handle can be
+/// cloned, and is a value that tasks take: `lit(variable.clone())`.
 ///
 /// # Examples
 /// ```
@@ -27,71 +26,50 @@ use std::time::Duration;
 /// best.clear()?;
 /// # Ok::<_, sprang::Error>(())
 /// ```
-pub struct Variable<T>(Object, PhantomData<fn() -> T>);
-
-impl<T> Clone for Variable<T> {
-    fn clone(&self) -> Self {
-        Variable::of(self.0.clone())
-    }
-}
-
-impl<T> fmt::Debug for Variable<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Variable({:?})", self.0)
-    }
-}
-
-impl<T> Variable<T> {
-    pub(super) fn of(object: Object) -> Self {
-        Variable(object, PhantomData)
-    }
-
-    pub(super) fn object(&self) -> &Object {
-        &self.0
-    }
-}
+pub struct Variable<T>(pub(super) Handle, pub(super) PhantomData<fn() -> T>);
 
 impl<T: Portable + Clone> Variable<T> {
-    /// Gives it a value, in the place of what it had.
+    /// Sets or replaces the value.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is; [`NotPortable`](crate::ErrorKind::NotPortable) if the value cannot be encoded;
-    /// [`NotShared`](crate::ErrorKind::NotShared) where the variable cannot be had.
+    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is; [`NotPortable`](crate::ErrorKind::NotPortable) if the value cannot be
+    /// encoded; [`NotShared`](crate::ErrorKind::NotShared) where the variable cannot be had.
     pub fn set(&self, value: T) -> Result<()> {
-        let item = if self.0.keeps_values() { Item::Here(Arc::new(value)) } else { self.0.encode(&value)? };
-        self.0.ask(Op::Assign(Some(item)), Patience::None).map(drop)
+        let item = if self.0.keeps_values() { Item::Value(Arc::new(value)) } else { self.0.encode(&value)? };
+        self.0.submit(Op::Assign(Some(item)), Timeout::Zero).map(drop)
     }
 
-    /// Takes the value away.
+    /// Removes the value.
     ///
     /// # Errors
     /// As [`set`](Variable::set).
     pub fn clear(&self) -> Result<()> {
-        self.0.ask(Op::Assign(None), Patience::None).map(drop)
+        self.0.submit(Op::Assign(None), Timeout::Zero).map(drop)
     }
 
-    /// Waits until it has a value, and gives a copy.
+    /// Blocks until the variable has a value, and returns a copy.
     ///
     /// # Errors
-    /// As [`set`](Variable::set), also when the cluster is closed meanwhile; [`Cancelled`](crate::ErrorKind::Cancelled) if the task that waits is.
+    /// As [`set`](Variable::set), also when the cluster is closed meanwhile; [`Cancelled`](crate::ErrorKind::Cancelled) if the calling
+    /// task is cancelled.
     pub fn get(&self) -> Result<T> {
-        self.get_patiently(Patience::Endless)?.ok_or_else(|| unexpected(&self.0, &Answer::Refused(None)))
+        self.get_within(Timeout::Never)?.ok_or_else(|| unexpected(&self.0, &Answer::Refused(None)))
     }
 
-    /// As [`get`](Variable::get); `None` if it has no value after this time, which may be zero.
+    /// As [`get`](Variable::get); `None` if the variable gets no value within `timeout`, which may be zero.
     ///
     /// # Errors
     /// As [`get`](Variable::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.get_patiently(Patience::of(timeout))
+        self.get_within(Timeout::after(timeout))
     }
 
-    fn get_patiently(&self, patience: Patience) -> Result<Option<T>> {
-        match self.0.ask(Op::Read, patience)? {
+    fn get_within(&self, timeout: Timeout) -> Result<Option<T>> {
+        match self.0.submit(Op::Read, timeout)? {
             Answer::Value(Item::Encoded(bytes)) => self.0.decode(&bytes).map(Some),
-            Answer::Value(Item::Here(value)) => {
+            Answer::Value(Item::Value(value)) => {
                 let value = value.downcast::<T>();
-                Ok(Some(T::clone(&value.expect("all values are of the variable's type"))))
+                Ok(Some(T::clone(&value.expect("a value has the type of its variable"))))
             }
             Answer::Refused(_) => Ok(None),
             other => Err(unexpected(&self.0, &other)),
