@@ -52,28 +52,35 @@
 //! - Futures: a [`Client`] accepts tasks one by one and returns a [`TaskFuture`] for each;
 //!   [`LocalCluster`] owns the workers; [`as_completed`] and [`wait`](fn@wait) wait for several
 //!   futures; tasks share an [`Event`], [`Lock`], [`Semaphore`], [`Queue`] or [`Variable`] by name.
-//!   `docs/futures.md` in the repository is the guide; `docs/from_dask.md` translates Dask code.
-//! - Choosing an executor: [`config`], [`Scheduler`], [`ThreadExecutor`], [`ProcessExecutor`],
+//!   [`guide::futures`] explains them; [`guide::from_dask`] translates Dask code.
+//! - Choosing an executor: [`config`] and [`guide::configuration`], [`Scheduler`], [`ThreadExecutor`], [`ProcessExecutor`],
 //!   [`SyncExecutor`], and the trait [`Executor`] for your own.
-//! - Worker processes: [`ProcessExecutor`] and `docs/processes.md`; [`SharedArray`] for large
+//! - Worker processes: [`ProcessExecutor`] and [`guide::processes`]; [`SharedArray`] for large
 //!   numeric values; [`WorkerExit`] describes how a worker ended; [`init`] is for programs in which
 //!   the start-up hook does not run.
 //! - Watching: a [`callback`] observes runs; [`profile()`] measures where time and memory go;
 //!   [`visualize`] draws a graph ([`picture`] explains the drawing). With the feature `progress`,
 //!   `progress` shows bars on a terminal; with `dashboard`, `dashboard::serve` shows runs live in a
-//!   browser; with `tracing`, `Spans` shows runs and tasks to subscribers of that crate.
+//!   browser ([`guide::dashboard`]); with `tracing`, `Spans` shows runs and tasks to subscribers of that crate.
 //! - The machine: [`SystemInfo`]. The feature `cli` builds a command, `sprang`, that shows it, the
 //!   configuration, and reports.
-//! - Failures: [`Error`], [`ErrorKind`], [`Error::replay`], and `docs/debugging.md`.
+//! - Failures: [`Error`], [`ErrorKind`], [`Error::replay`], and [`guide::debugging`].
 //!
-//! # The road of a compute
+//! # Features
 //!
-//! The source has one module for each step, and each uses only the modules before it: `portable`
-//! (values and code that cross to another process), `graph` (nodes, their order, the plan),
-//! `engine` (one run: counters, values, events), `executor` (which thread or process calls a task),
-//! `api` (the functions of this page), `client` (eager execution). `diagnostics` observes runs; no
-//! other module uses it. ARCHITECTURE.md in the repository describes the design.
+//! None is on by default.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `ndarray` | conversions between [`SharedArray`] and the arrays of the `ndarray` crate |
+//! | `progress` | `progress`, `progress_of`, `Progress`: bars on a terminal |
+//! | `dashboard` | `dashboard`: live pages in a browser, JSON, OpenMetrics |
+//! | `stream` | [`AsCompleted`] as a `Stream` |
+//! | `tracing` | `Spans`: runs and tasks for subscribers of the `tracing` crate |
+//! | `files` | `config::write`, `config::erase`, `Profile::load` |
+//! | `cli` | the command `sprang` |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(all(target_os = "linux", not(miri))),
     allow(dead_code, unused_imports, reason = "worker processes, which use these, exist on Linux only")
@@ -93,6 +100,7 @@ mod features;
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph;
+pub mod guide;
 mod portable;
 mod primitives;
 
@@ -131,31 +139,7 @@ pub use graph::task::TaskArgs;
 pub use portable::Portable;
 pub use portable::array::SharedArray;
 
-/// Doc tests compile and run the programs of the README and of the guides.
+/// Doc tests compile and run the programs of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-#[cfg(all(doctest, target_os = "linux"))]
-#[doc = include_str!("../docs/processes.md")]
-struct ProcessesGuide;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/configuration.md")]
-struct ConfigurationGuide;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/debugging.md")]
-struct DebuggingGuide;
-
-#[cfg(all(doctest, target_os = "linux"))]
-#[doc = include_str!("../docs/futures.md")]
-struct FuturesGuide;
-
-#[cfg(all(doctest, target_os = "linux"))]
-#[doc = include_str!("../docs/from_dask.md")]
-struct FromDaskGuide;
-
-#[cfg(all(doctest, feature = "dashboard"))]
-#[doc = include_str!("../docs/dashboard.md")]
-struct DashboardGuide;
