@@ -14,6 +14,7 @@
 
 use super::{CommandError, Output, complain};
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Value, json};
 use sprang::{Delayed, Prepared, Scheduler, SharedArray, SystemInfo, config, delayed, lit, prepare};
 use std::fmt::Write;
@@ -41,20 +42,28 @@ struct BenchSize {
     len: usize,
 }
 
+#[derive(Serialize)]
 struct Row {
     scheduler: String,
     num_workers: usize,
-    /// Nanoseconds per task.
-    independent_ns: f64,
-    chain_ns: f64,
+    independent_ns_per_task: f64,
+    chain_ns_per_task: f64,
     /// `None` if tasks of no length reach one half.
     metg_us: Option<f64>,
 }
 
+#[derive(Serialize)]
 struct Transfer {
     round_trip_us: f64,
-    /// The type of the value, and megabytes per second to a worker and back.
-    speeds: Vec<(&'static str, f64, f64)>,
+    speeds: Vec<Speed>,
+}
+
+/// Megabytes per second.
+#[derive(Serialize)]
+struct Speed {
+    value: &'static str,
+    to_worker_mb_per_s: f64,
+    from_worker_mb_per_s: f64,
 }
 
 impl Bench {
@@ -106,8 +115,8 @@ fn row(scheduler: Scheduler, size: &BenchSize) -> sprang::Result<Row> {
     Ok(Row {
         scheduler: scheduler.to_string(),
         num_workers,
-        independent_ns: per_task(median(size.num_rounds, &prepare(&independent)?)?),
-        chain_ns: per_task(median(size.num_rounds, &prepare(&chain)?)?),
+        independent_ns_per_task: per_task(median(size.num_rounds, &prepare(&independent)?)?),
+        chain_ns_per_task: per_task(median(size.num_rounds, &prepare(&chain)?)?),
         metg_us: metg_us(num_workers, size)?,
     })
 }
@@ -237,7 +246,13 @@ fn measure_transfer(size: &BenchSize) -> sprang::Result<Transfer> {
     let from_vec = speed(&|| timed(delayed(ramp, (size.len,))))?;
     let to_shared = speed(&|| timed(delayed(shared_first, (lit(SharedArray::from(numbers.clone())),))))?;
     let from_shared = speed(&|| timed(delayed(shared_ramp, (size.len,))))?;
-    let speeds = vec![("Vec<f64>", to_vec, from_vec), ("SharedArray<f64>", to_shared, from_shared)];
+    let speeds = [("Vec<f64>", to_vec, from_vec), ("SharedArray<f64>", to_shared, from_shared)];
+    let speeds = speeds.map(|(value, to_worker_mb_per_s, from_worker_mb_per_s)| Speed {
+        value,
+        to_worker_mb_per_s,
+        from_worker_mb_per_s,
+    });
+    let speeds = speeds.into();
     Ok(Transfer { round_trip_us: round_trip_s * 1e6, speeds })
 }
 
@@ -252,25 +267,11 @@ fn timed<T: Send + Sync + 'static>(task: Delayed<T>) -> sprang::Result<f64> {
 // ---- output ----
 
 fn to_json(rows: &[Row], transfer: Option<&Transfer>) -> Value {
-    let of_row = |row: &Row| {
-        json!({
-            "scheduler": row.scheduler,
-            "num_workers": row.num_workers,
-            "independent_ns_per_task": row.independent_ns,
-            "chain_ns_per_task": row.chain_ns,
-            "metg_us": row.metg_us,
-        })
-    };
-    let of_transfer = |transfer: &Transfer| {
-        let of_speed = |&(value, to, from): &(&str, f64, f64)| json!({ "value": value, "to_worker_mb_per_s": to, "from_worker_mb_per_s": from });
-        let speeds: Value = transfer.speeds.iter().map(of_speed).collect();
-        json!({ "round_trip_us": transfer.round_trip_us, "speeds": speeds })
-    };
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "is_debug_build": cfg!(debug_assertions),
-        "schedulers": rows.iter().map(of_row).collect::<Value>(),
-        "transfer": transfer.map(of_transfer),
+        "schedulers": rows,
+        "transfer": transfer,
     })
 }
 
@@ -283,7 +284,7 @@ fn to_table(rows: &[Row], transfer: Option<&Transfer>) -> String {
     );
     for row in rows {
         let metg = row.metg_us.map_or("never".to_owned(), digits);
-        let (independent, chain) = (digits(row.independent_ns), digits(row.chain_ns));
+        let (independent, chain) = (digits(row.independent_ns_per_task), digits(row.chain_ns_per_task));
         let _infallible =
             writeln!(out, "{:<10} {:>8} {independent:>22} {chain:>16} {metg:>12}", row.scheduler, row.num_workers);
     }
@@ -295,7 +296,7 @@ fn to_table(rows: &[Row], transfer: Option<&Transfer>) -> String {
         let round_trip = digits(transfer.round_trip_us);
         let _infallible = writeln!(out, "\none task to a worker process and back: {round_trip} us\n");
         let _infallible = writeln!(out, "{:<18} {:>18} {:>18}", "values", "to workers, MB/s", "and back, MB/s");
-        for &(value, to, from) in &transfer.speeds {
+        for &Speed { value, to_worker_mb_per_s: to, from_worker_mb_per_s: from } in &transfer.speeds {
             let _infallible = writeln!(out, "{value:<18} {:>18} {:>18}", digits(to), digits(from));
         }
     }

@@ -4,7 +4,8 @@
 //!
 //! # What is always true
 //!
-//! 1. Ids are those of the plan: `0..num_tasks`, every task after its inputs.
+//! 1. Ids are those of the plan, or of several plans one after another: `0..num_tasks`, every task
+//!    after its inputs.
 //! 2. Every task has a *family*: the tasks of one function or, with given names, the tasks whose
 //!    names differ in numbers only. Families are numbered in the order of their first tasks. A
 //!    collapsed picture has one box for each family.

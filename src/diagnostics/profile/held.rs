@@ -2,16 +2,18 @@
 //!
 //! A value lives from the end of its task to the end of its last reader, and both are recorded.
 
-use super::{Outcome, RunProfile};
+use super::{Outcome, RunProfile, schema};
+use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The moment at which the values of a run took the most memory. See [`RunProfile::peak`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Peak {
     /// The time of the moment.
+    #[serde(rename = "at_s", serialize_with = "schema::write_time")]
     pub at: Duration,
     /// The number of values.
     pub num_values: usize,
@@ -22,16 +24,18 @@ pub struct Peak {
 }
 
 /// Values of one name that are held at one moment. See [`Peak::held`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct HeldValues {
     /// The name of their tasks, with `#` in place of each number.
+    #[serde(serialize_with = "schema::write_name")]
     pub name: Arc<str>,
     /// The number of values.
     pub count: usize,
     /// The known bytes of these values.
     pub bytes: u64,
     /// The name of the tasks that will read most of these values; `None` for outputs.
+    #[serde(serialize_with = "schema::write_name_option")]
     pub held_for: Option<Arc<str>>,
 }
 

@@ -1,8 +1,8 @@
 //! Reads a profile back from its JSON form.
 
 use super::recorder::Record;
-use super::schema::{StoredProfile, StoredRun, StoredTask};
-use super::{Failure, Profile, ResourceSample, RunProfile};
+use super::schema::{Seconds, StoredProfile, StoredRun, StoredTask};
+use super::{Failure, Profile, RunProfile};
 use crate::engine::callback::{RunId, ValueSize, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
@@ -78,7 +78,7 @@ impl StoredProfile<'_> {
         let mut records = Vec::with_capacity(tasks.len());
         for task in tasks {
             let run = &mut runs[index_of(task.run, task.task)?];
-            total += task.duration;
+            total += task.duration_s.0;
             let record = task.into_record(process);
             run.records.push(record);
             records.push(record);
@@ -97,19 +97,13 @@ impl StoredProfile<'_> {
             Ok(Failure {
                 run: RunId::of_number(failure.run),
                 id: failure.task as usize,
-                at: failure.at,
+                at: failure.at_s.0,
                 was_retried: failure.was_retried,
                 error: error_of(failure.error),
             })
         });
         let failures = failures.collect::<Result<Vec<_>, String>>()?;
-        let samples = resources.into_iter().map(|sample| ResourceSample {
-            at: sample.at,
-            cpus: sample.cpus,
-            memory_bytes: sample.memory_bytes,
-            num_processes: sample.num_processes,
-        });
-        Ok(Profile { runs, records, failures, samples: samples.collect(), num_seen: num_tasks, num_runs_left_out })
+        Ok(Profile { runs, records, failures, samples: resources, num_seen: num_tasks, num_runs_left_out })
     }
 }
 
@@ -119,8 +113,8 @@ impl StoredRun<'_> {
             id: RunId::of_number(self.run),
             parent: self.parent.map(RunId::of_number),
             scheduler: self.scheduler.into_owned(),
-            started: self.started,
-            ended: self.ended,
+            started: self.started_s.0,
+            ended: self.ended_s.map(|time| time.0),
             error: self.error.map(error_of),
             num_skipped: self.num_skipped,
             graph: Arc::new(self.graph.into_graph()?),
@@ -136,18 +130,18 @@ impl StoredTask<'_> {
             true => WorkerId::of_thread(self.thread),
             false => WorkerId::of_process(self.process, self.thread),
         };
-        let micros = |time: Option<Duration>| {
-            time.map_or(u32::MAX, |time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX - 1))
+        let micros = |time: Option<Seconds>| {
+            time.map_or(u32::MAX, |time| u32::try_from(time.0.as_micros()).unwrap_or(u32::MAX - 1))
         };
         let size = self.value_bytes.map(|bytes| ValueSize { bytes, is_encoded: self.value_is_encoded });
         Record {
             run: self.run,
-            started_ns: self.started.as_nanos() as u64,
-            ran_ns: self.duration.as_nanos() as u64,
+            started_ns: self.started_s.0.as_nanos() as u64,
+            ran_ns: self.duration_s.0.as_nanos() as u64,
             worker,
             id: self.task,
-            queued_us: micros(self.queued),
-            returned_us: micros(self.returned),
+            queued_us: micros(self.queued_s),
+            returned_us: micros(self.returned_s),
             sent_bytes: self.sent_bytes.unwrap_or(0),
             value: ValueSize::to_bits(size),
             attempt: self.attempt,

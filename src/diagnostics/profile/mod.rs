@@ -59,6 +59,7 @@ use crate::engine::callback::{self, RunId, ValueSize, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(not(feature = "dashboard"))]
 use recorder::Record;
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
@@ -194,36 +195,45 @@ impl TaskRecord {
 }
 
 /// The durations of the tasks of one name. See [`Profile::by_name`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct NameStats {
     /// The name, with `#` in place of each number.
+    #[serde(serialize_with = "schema::write_name")]
     pub name: Arc<str>,
     /// The number of calls. This and `total` are estimates if the profile is a sample.
     pub count: u64,
     /// The number of these calls that returned no value.
     pub num_failed: u64,
     /// The sum of all durations.
+    #[serde(rename = "total_s", serialize_with = "schema::write_time")]
     pub total: Duration,
     /// The mean duration.
+    #[serde(rename = "mean_s", serialize_with = "schema::write_time")]
     pub mean: Duration,
     /// Half of the calls took no longer.
+    #[serde(rename = "p50_s", serialize_with = "schema::write_time")]
     pub p50: Duration,
     /// 99 of 100 calls took no longer.
+    #[serde(rename = "p99_s", serialize_with = "schema::write_time")]
     pub p99: Duration,
     /// The longest duration.
+    #[serde(rename = "max_s", serialize_with = "schema::write_time")]
     pub max: Duration,
 }
 
 /// A task on the critical path.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PathTask {
     /// The task's number in the run.
+    #[serde(rename = "task")]
     pub id: usize,
     /// The task's name.
+    #[serde(serialize_with = "schema::write_name")]
     pub name: Arc<str>,
     /// The sum of its calls; the mean of its name if the task is not in the sample.
+    #[serde(rename = "duration_s", serialize_with = "schema::write_time")]
     pub duration: Duration,
 }
 

@@ -4,17 +4,20 @@
 //! short runs share it. When there are 4 000 samples, it drops every second one and takes half as
 //! many from then on.
 
+use super::schema;
 use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const MAX_SAMPLES: usize = 4_000;
 
 /// What this process and its worker processes used at one moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ResourceSample {
     /// The time of the sample, counted as in the profile.
+    #[serde(rename = "at_s", serialize_with = "schema::write_time", deserialize_with = "schema::read_time")]
     pub at: Duration,
     /// The mean number of busy processors since the sample before.
     pub cpus: f64,
@@ -110,14 +113,26 @@ impl Sampler {
     }
 }
 
-#[cfg(target_os = "linux")]
+/// Reads `/proc`, which only Linux has. Elsewhere nothing is known.
 pub(in crate::diagnostics) mod system {
     use std::collections::HashMap;
     use std::fs;
     use std::time::Duration;
 
     pub(in crate::diagnostics) fn is_known() -> bool {
-        true
+        cfg!(target_os = "linux")
+    }
+
+    /// Clock ticks per second, and bytes of a page.
+    fn units() -> (u64, u64) {
+        #[cfg(target_os = "linux")]
+        return (rustix::param::clock_ticks_per_second().max(1), rustix::param::page_size() as u64);
+        #[cfg(not(target_os = "linux"))]
+        return (100, 4096);
+    }
+
+    fn time(ticks: u64) -> Duration {
+        Duration::from_secs_f64(ticks as f64 / units().0 as f64)
     }
 
     /// Measures use since the last measurement.
@@ -142,13 +157,12 @@ pub(in crate::diagnostics) mod system {
                 // time counts.
                 let before = self.ticks.as_ref().map_or(ticks, |before| before.get(&pid).copied().unwrap_or(0));
                 used += ticks.saturating_sub(before);
-                memory_bytes += pages * rustix::param::page_size() as u64;
+                memory_bytes += pages * units().1;
                 children(pid, &mut rest);
             }
             let num_processes = now.len();
             self.ticks = Some(now);
-            let per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
-            (Duration::from_secs_f64(used as f64 / per_second), memory_bytes, num_processes)
+            (time(used), memory_bytes, num_processes)
         }
     }
 
@@ -172,10 +186,9 @@ pub(in crate::diagnostics) mod system {
                 let line = status.lines().find_map(|line| line.strip_prefix(key))?;
                 line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
             };
-            let per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
             Some(ProcessUsage {
                 parent: number("PPid:")? as u32,
-                cpu_time: Duration::from_secs_f64(ticks(pid)? as f64 / per_second),
+                cpu_time: time(ticks(pid)?),
                 // A zombie process has no memory.
                 memory_bytes: number("VmRSS:")? * 1024,
                 own_bytes: number("RssAnon:")? * 1024,
@@ -213,45 +226,6 @@ pub(in crate::diagnostics) mod system {
                 to.extend(children.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok()));
             }
         }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(in crate::diagnostics) mod system {
-    use std::time::Duration;
-
-    pub(in crate::diagnostics) fn is_known() -> bool {
-        false
-    }
-
-    #[derive(Debug, Default)]
-    pub(in crate::diagnostics) struct UsageProbe;
-
-    impl UsageProbe {
-        pub(in crate::diagnostics) fn measure(&mut self) -> (Duration, u64, usize) {
-            (Duration::ZERO, 0, 0)
-        }
-    }
-
-    #[cfg(feature = "dashboard")]
-    #[derive(Clone, Copy, Debug)]
-    pub(in crate::diagnostics) struct ProcessUsage {
-        pub(in crate::diagnostics) parent: u32,
-        pub(in crate::diagnostics) cpu_time: Duration,
-        pub(in crate::diagnostics) memory_bytes: u64,
-        pub(in crate::diagnostics) own_bytes: u64,
-    }
-
-    #[cfg(feature = "dashboard")]
-    impl ProcessUsage {
-        pub(in crate::diagnostics) fn of(_: u32) -> Option<ProcessUsage> {
-            None
-        }
-    }
-
-    #[cfg(feature = "dashboard")]
-    pub(in crate::diagnostics) fn total_memory_bytes() -> Option<u64> {
-        None
     }
 }
 

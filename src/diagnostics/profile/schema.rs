@@ -4,30 +4,53 @@
 //! Fields that are skipped when a profile is read follow from the others. They are written for
 //! other programs.
 
-use super::{Failure, Outcome, Peak, Profile, RunProfile, TaskRecord};
+use super::{Failure, NameStats, Outcome, PathTask, Peak, Profile, ResourceSample, RunProfile, TaskRecord};
 use crate::diagnostics::json::rounded;
 use crate::diagnostics::picture::StoredGraph;
 use crate::engine::callback::RunId;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// A time in seconds.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Seconds(pub(super) Duration);
+
+impl Serialize for Seconds {
+    /// Writes the number nearest to the decimal one, so its text has nine decimals at most.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0.as_nanos() as f64 / 1e9)
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    /// No run takes three centuries, and this limit leaves room for sums of times.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match f64::deserialize(deserializer)? {
+            seconds @ 0.0..=9e9 => Ok(Seconds(Duration::from_nanos((seconds * 1e9).round() as u64))),
+            other => Err(D::Error::custom(format!("{other} is not a valid number of seconds"))),
+        }
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredProfile<'a> {
     pub(super) process: u32,
-    #[serde(skip_deserializing, rename = "duration_s", serialize_with = "write_time")]
-    duration: Duration,
+    #[serde(skip_deserializing)]
+    duration_s: Seconds,
     pub(super) num_tasks: u64,
     #[serde(skip_deserializing)]
     sampling: f64,
     pub(super) num_runs_left_out: usize,
     pub(super) runs: Vec<StoredRun<'a>>,
     #[serde(skip_deserializing)]
-    names: Vec<StoredName>,
+    names: Vec<NameStats>,
     pub(super) tasks: Vec<StoredTask<'a>>,
     pub(super) failures: Vec<StoredFailure>,
-    pub(super) resources: Vec<StoredSample>,
+    pub(super) resources: Vec<ResourceSample>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -37,61 +60,17 @@ pub(super) struct StoredRun<'a> {
     #[serde(skip_deserializing)]
     title: String,
     pub(super) scheduler: Cow<'a, str>,
-    #[serde(rename = "started_s", serialize_with = "write_time", deserialize_with = "read_time")]
-    pub(super) started: Duration,
-    #[serde(rename = "ended_s", serialize_with = "write_time_option", deserialize_with = "read_time_option")]
-    pub(super) ended: Option<Duration>,
+    pub(super) started_s: Seconds,
+    pub(super) ended_s: Option<Seconds>,
     #[serde(skip_deserializing)]
     num_tasks: usize,
     pub(super) num_skipped: u64,
     pub(super) error: Option<String>,
     #[serde(skip_deserializing)]
-    critical_path: Vec<StoredPathTask<'a>>,
+    critical_path: Vec<PathTask>,
     pub(super) graph: StoredGraph<'a>,
     #[serde(skip_deserializing)]
-    peak: Option<StoredPeak<'a>>,
-}
-
-#[derive(Serialize)]
-struct StoredPathTask<'a> {
-    task: usize,
-    name: Cow<'a, str>,
-    #[serde(rename = "duration_s", serialize_with = "write_time")]
-    duration: Duration,
-}
-
-#[derive(Serialize)]
-struct StoredPeak<'a> {
-    #[serde(rename = "at_s", serialize_with = "write_time")]
-    at: Duration,
-    num_values: usize,
-    bytes: u64,
-    held: Vec<StoredHeld<'a>>,
-}
-
-#[derive(Serialize)]
-struct StoredHeld<'a> {
-    name: Cow<'a, str>,
-    count: usize,
-    bytes: u64,
-    held_for: Option<Cow<'a, str>>,
-}
-
-#[derive(Serialize)]
-struct StoredName {
-    name: String,
-    count: u64,
-    num_failed: u64,
-    #[serde(rename = "total_s", serialize_with = "write_time")]
-    total: Duration,
-    #[serde(rename = "mean_s", serialize_with = "write_time")]
-    mean: Duration,
-    #[serde(rename = "p50_s", serialize_with = "write_time")]
-    p50: Duration,
-    #[serde(rename = "p99_s", serialize_with = "write_time")]
-    p99: Duration,
-    #[serde(rename = "max_s", serialize_with = "write_time")]
-    max: Duration,
+    peak: Option<Peak>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,19 +81,15 @@ pub(super) struct StoredTask<'a> {
     name: Cow<'a, str>,
     pub(super) process: u32,
     pub(super) thread: u32,
-    #[serde(rename = "started_s", serialize_with = "write_time", deserialize_with = "read_time")]
-    pub(super) started: Duration,
-    #[serde(rename = "duration_s", serialize_with = "write_time", deserialize_with = "read_time")]
-    pub(super) duration: Duration,
-    #[serde(rename = "queued_s", serialize_with = "write_time_option", deserialize_with = "read_time_option")]
-    pub(super) queued: Option<Duration>,
-    #[serde(rename = "returned_s", serialize_with = "write_time_option", deserialize_with = "read_time_option")]
-    pub(super) returned: Option<Duration>,
+    pub(super) started_s: Seconds,
+    pub(super) duration_s: Seconds,
+    pub(super) queued_s: Option<Seconds>,
+    pub(super) returned_s: Option<Seconds>,
     pub(super) attempt: u16,
     #[serde(with = "StoredOutcome")]
     pub(super) outcome: Outcome,
-    #[serde(skip_deserializing, rename = "ready_s", serialize_with = "write_time_option")]
-    ready: Option<Duration>,
+    #[serde(skip_deserializing)]
+    ready_s: Option<Seconds>,
     pub(super) sent_bytes: Option<u64>,
     #[serde(skip_deserializing)]
     returned_bytes: Option<u64>,
@@ -135,91 +110,49 @@ enum StoredOutcome {
 pub(super) struct StoredFailure {
     pub(super) run: u64,
     pub(super) task: u32,
-    #[serde(rename = "at_s", serialize_with = "write_time", deserialize_with = "read_time")]
-    pub(super) at: Duration,
+    pub(super) at_s: Seconds,
     pub(super) was_retried: bool,
     pub(super) error: String,
 }
 
-#[derive(Serialize, Deserialize)]
-pub(super) struct StoredSample {
-    #[serde(rename = "at_s", serialize_with = "write_time", deserialize_with = "read_time")]
-    pub(super) at: Duration,
-    pub(super) cpus: f64,
-    pub(super) memory_bytes: u64,
-    pub(super) num_processes: usize,
-}
-
 impl<'a> From<&'a Profile> for StoredProfile<'a> {
     fn from(profile: &'a Profile) -> Self {
-        let names = profile.by_name().into_iter().map(|row| StoredName {
-            name: row.name.to_string(),
-            count: row.count,
-            num_failed: row.num_failed,
-            total: row.total,
-            mean: row.mean,
-            p50: row.p50,
-            p99: row.p99,
-            max: row.max,
-        });
         let tasks = profile.runs.iter().flat_map(|run| run.tasks().map(|task| StoredTask::new(run, &task)));
         // A failure of a run that was left out has no place.
         let runs: HashSet<RunId> = profile.runs.iter().map(|run| run.id).collect();
         let failures = profile.failures.iter().filter(|failure| runs.contains(&failure.run));
-        let resources = profile.samples.iter().map(|sample| StoredSample {
-            at: sample.at,
-            cpus: rounded(sample.cpus, 3),
-            memory_bytes: sample.memory_bytes,
-            num_processes: sample.num_processes,
-        });
+        let rounded_sample = |&sample: &ResourceSample| ResourceSample { cpus: rounded(sample.cpus, 3), ..sample };
         StoredProfile {
             process: std::process::id(),
-            duration: profile.duration(),
+            duration_s: Seconds(profile.duration()),
             num_tasks: profile.num_tasks(),
             sampling: rounded(profile.sampling(), 3),
             num_runs_left_out: profile.num_runs_left_out,
             runs: profile.runs.iter().map(StoredRun::from).collect(),
-            names: names.collect(),
+            names: profile.by_name(),
             tasks: tasks.collect(),
             failures: failures.map(StoredFailure::from).collect(),
-            resources: resources.collect(),
+            resources: profile.samples.iter().map(rounded_sample).collect(),
         }
     }
 }
 
 impl<'a> From<&'a RunProfile> for StoredRun<'a> {
     fn from(run: &'a RunProfile) -> Self {
-        let critical_path = run.critical_path().into_iter().map(|task| StoredPathTask {
-            task: task.id,
-            name: (&**run.graph.name(task.id as u32)).into(),
-            duration: task.duration,
-        });
         StoredRun {
             run: run.id.get(),
             parent: run.parent.map(RunId::get),
             title: run.title(),
             scheduler: (&*run.scheduler).into(),
-            started: run.started,
-            ended: run.ended,
+            started_s: Seconds(run.started),
+            ended_s: run.ended.map(Seconds),
             num_tasks: run.num_tasks(),
             num_skipped: run.num_skipped,
             error: run.error.as_ref().map(ToString::to_string),
-            critical_path: critical_path.collect(),
+            critical_path: run.critical_path(),
             graph: StoredGraph::from(&*run.graph),
-            peak: run.peak().map(StoredPeak::from),
+            peak: run.peak(),
         }
-    }
-}
-
-impl From<Peak> for StoredPeak<'_> {
-    fn from(peak: Peak) -> Self {
-        let held = peak.held.into_iter().map(|row| StoredHeld {
-            name: row.name.to_string().into(),
-            count: row.count,
-            bytes: row.bytes,
-            held_for: row.held_for.map(|name| name.to_string().into()),
-        });
-        StoredPeak { at: peak.at, num_values: peak.num_values, bytes: peak.bytes, held: held.collect() }
     }
 }
 
@@ -231,13 +164,13 @@ impl<'a> StoredTask<'a> {
             name: (&**run.graph.name(task.id as u32)).into(),
             process: task.worker.pid(),
             thread: task.worker.thread(),
-            started: task.started,
-            duration: task.duration(),
-            queued: task.queued,
-            returned: task.returned,
+            started_s: Seconds(task.started),
+            duration_s: Seconds(task.duration()),
+            queued_s: task.queued.map(Seconds),
+            returned_s: task.returned.map(Seconds),
             attempt: task.attempt as u16,
             outcome: task.outcome,
-            ready: task.ready,
+            ready_s: task.ready.map(Seconds),
             sent_bytes: task.transferred.map(|(sent, _)| sent),
             returned_bytes: task.transferred.map(|(_, returned)| returned),
             value_bytes: task.value.map(|size| size.bytes),
@@ -251,35 +184,25 @@ impl From<&Failure> for StoredFailure {
         StoredFailure {
             run: failure.run.get(),
             task: failure.id as u32,
-            at: failure.at,
+            at_s: Seconds(failure.at),
             was_retried: failure.was_retried,
             error: failure.error.to_string(),
         }
     }
 }
 
-fn write_time<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    write_time_option(&Some(*time), serializer)
+pub(super) fn write_time<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    Seconds(*time).serialize(serializer)
 }
 
-/// In seconds. The quotient is the number nearest to the decimal one, so its text has nine decimals
-/// at most.
-fn write_time_option<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.map(|time| time.as_nanos() as f64 / 1e9).serialize(serializer)
+pub(super) fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Seconds::deserialize(deserializer).map(|seconds| seconds.0)
 }
 
-fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    time(f64::deserialize(deserializer)?)
+pub(super) fn write_name<S: Serializer>(name: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name)
 }
 
-fn read_time_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    Option::<f64>::deserialize(deserializer)?.map(time).transpose()
-}
-
-/// No run takes three centuries, and this limit leaves room for sums of times.
-fn time<E: serde::de::Error>(seconds: f64) -> Result<Duration, E> {
-    match seconds {
-        0.0..=9e9 => Ok(Duration::from_nanos((seconds * 1e9).round() as u64)),
-        _ => Err(E::custom(format!("{seconds} is not a valid number of seconds"))),
-    }
+pub(super) fn write_name_option<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.as_deref().serialize(serializer)
 }

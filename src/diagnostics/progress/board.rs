@@ -22,7 +22,7 @@ pub(super) struct ProgressCallback {
 /// The lines that are shown together, and the thread that draws them.
 pub(super) struct Board {
     /// The lines of clusters. Locked before `state`.
-    clusters: RwLock<Vec<Arc<LineCounts>>>,
+    clusters: Mutex<Vec<Arc<LineCounts>>>,
     state: Mutex<BoardState>,
     changed: Condvar,
 }
@@ -37,7 +37,7 @@ struct BoardState {
 impl ProgressCallback {
     pub(super) fn new(display: Display) -> Self {
         let state = Mutex::new(BoardState { display, has_thread: false, is_closed: false });
-        let board = Board { clusters: RwLock::default(), state, changed: Condvar::new() };
+        let board = Board { clusters: Mutex::default(), state, changed: Condvar::new() };
         ProgressCallback { runs: RwLock::default(), board: Arc::new(board) }
     }
 
@@ -49,25 +49,18 @@ impl ProgressCallback {
 
     /// Counts a run of futures on the line of its cluster.
     fn run_of(&self, cluster: &ClusterInfo, run: RunInfo<'_>, started: Instant) -> RunCounts {
-        let is_its = |counts: &&Arc<LineCounts>| {
-            counts.backlog.as_ref().is_some_and(|backlog| backlog.cluster.id() == cluster.id())
-        };
+        let mut clusters = self.board.clusters.lock();
+        let is_its =
+            |counts: &&Arc<LineCounts>| counts.backlog.as_ref().is_some_and(|it| it.cluster.id() == cluster.id());
+        let line = clusters.iter().find(is_its).map(Arc::clone).unwrap_or_else(|| {
+            let backlog = Some(Backlog::new(cluster, started));
+            let line = Arc::new(LineCounts::new(cluster.name().to_string(), started, 0, backlog));
+            clusters.push(Arc::clone(&line));
+            self.board.add(Arc::clone(&line));
+            line
+        });
         // The run is counted before the lock is released, so that the line does not end in between.
-        let count = |counts: &Arc<LineCounts>| RunCounts::new(run, started, 0, Some(Arc::clone(counts)));
-        if let Some(counts) = self.board.clusters.read().iter().find(is_its) {
-            return count(counts);
-        }
-        let mut clusters = self.board.clusters.write();
-        if let Some(counts) = clusters.iter().find(is_its) {
-            return count(counts);
-        }
-        let backlog = Backlog::new(cluster, started);
-        let new = Arc::new(LineCounts::new(cluster.name().to_string(), started, 0, Some(backlog)));
-        let counted = count(&new);
-        clusters.push(Arc::clone(&new));
-        drop(clusters);
-        self.board.add(new);
-        counted
+        RunCounts::new(run, started, 0, Some(line))
     }
 }
 
@@ -180,7 +173,7 @@ impl Board {
 
     /// Ends all lines, and accepts no more.
     pub(super) fn close(&self) {
-        self.clusters.write().clear();
+        self.clusters.lock().clear();
         let mut state = self.state.lock();
         state.is_closed = true;
         let now = Instant::now();
@@ -197,7 +190,7 @@ impl Board {
         let is_idle = |counts: &mut Arc<LineCounts>| {
             counts.idle_since().is_some_and(|since| now.saturating_duration_since(since) >= time)
         };
-        let idle: Vec<_> = self.clusters.write().extract_if(.., is_idle).collect();
+        let idle: Vec<_> = self.clusters.lock().extract_if(.., is_idle).collect();
         for counts in idle {
             self.end(&counts, counts.idle_since().unwrap_or(now), None);
         }
