@@ -86,7 +86,7 @@ impl Profile {
     /// ```
     pub fn to_chrome_trace(&self) -> String {
         let mut trace = Trace { text: "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[".to_owned(), num_flows: 0 };
-        let workers: BTreeSet<WorkerId> = self.records.iter().map(|record| record.worker).collect();
+        let workers: BTreeSet<WorkerId> = self.records().map(|record| record.worker).collect();
         let mut processes: BTreeMap<u32, &str> = BTreeMap::from([(std::process::id(), "this process")]);
         processes.extend(workers.iter().filter(|worker| !worker.is_here()).map(|it| (it.pid(), "worker process")));
         for (pid, name) in processes {

@@ -75,22 +75,17 @@ impl StoredProfile<'_> {
         };
         let is_sample = num_tasks > tasks.len() as u64;
         let mut total = Duration::ZERO;
-        let mut records = Vec::with_capacity(tasks.len());
         for task in tasks {
             let run = &mut runs[index_of(task.run, task.task)?];
             total += task.duration_s.0;
-            let record = task.into_record(process);
-            run.records.push(record);
-            records.push(record);
+            run.records.push(task.into_record(process));
         }
         if u64::try_from(total.as_nanos()).is_err() {
             return Err("the sum of all durations is too large".into());
         }
-        let by_start = |record: &Record| (record.run, record.started_ns, record.id);
-        records.sort_unstable_by_key(by_start);
         for run in &mut runs {
             run.is_sample = is_sample;
-            run.records.sort_unstable_by_key(by_start);
+            run.records.sort_unstable_by_key(|record| (record.started_ns, record.id));
         }
         let failures = failures.into_iter().map(|failure| {
             index_of(failure.run, failure.task)?;
@@ -103,7 +98,7 @@ impl StoredProfile<'_> {
             })
         });
         let failures = failures.collect::<Result<Vec<_>, String>>()?;
-        Ok(Profile { runs, records, failures, samples: resources, num_seen: num_tasks, num_runs_left_out })
+        Ok(Profile { runs, failures, samples: resources, num_seen: num_tasks, num_runs_left_out })
     }
 }
 

@@ -110,8 +110,6 @@ impl Outcome {
 #[derive(Clone)]
 pub struct Profile {
     runs: Vec<RunProfile>,
-    /// Sorted by run, then by start.
-    records: Vec<Record>,
     failures: Vec<Failure>,
     samples: Vec<ResourceSample>,
     num_seen: u64,
@@ -131,7 +129,7 @@ pub struct RunProfile {
     graph: Arc<Graph>,
     /// Whether some calls are left out.
     is_sample: bool,
-    /// The records of this run.
+    /// Sorted by start.
     records: Vec<Record>,
 }
 
@@ -262,14 +260,15 @@ impl Profile {
         &self.runs
     }
 
-    /// The number of calls of tasks, recorded or not. Plain values in a graph are not counted.
+    /// The number of calls of tasks, recorded or not. Plain values in a graph are not counted, and
+    /// neither are calls in runs that are [left out](Profile::num_runs_left_out).
     pub fn num_tasks(&self) -> u64 {
         self.num_seen
     }
 
     /// The mean number of calls for each recorded call: 1 if all are recorded, more for a sample.
     pub fn sampling(&self) -> f64 {
-        if self.records.is_empty() { 1.0 } else { (self.num_seen as f64 / self.records.len() as f64).max(1.0) }
+        if self.num_records() == 0 { 1.0 } else { (self.num_seen as f64 / self.num_records() as f64).max(1.0) }
     }
 
     /// The number of runs that are left out because the runs before had too many tasks.
@@ -295,8 +294,16 @@ impl Profile {
 
     /// The time from the start of the first run to the end of the last.
     pub fn duration(&self) -> Duration {
-        let of_records = self.records.iter().map(Record::ended).max();
+        let of_records = self.records().map(Record::ended).max();
         self.runs.iter().filter_map(|run| run.ended).chain(of_records).max().unwrap_or_default()
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        self.runs.iter().flat_map(|run| &run.records)
+    }
+
+    fn num_records(&self) -> usize {
+        self.runs.iter().map(|run| run.records.len()).sum()
     }
 
     /// The durations of tasks by name, the name with the largest total first.
@@ -351,7 +358,7 @@ impl Profile {
     /// assert!(parallelism.iter().all(|&at_once| (0.0..=1.0 + 1e-9).contains(&at_once)));
     /// ```
     pub fn parallelism(&self, num_parts: usize) -> Vec<f64> {
-        let spans = self.records.iter().map(|record| (record.started_ns, record.started_ns + record.ran_ns));
+        let spans = self.records().map(|record| (record.started_ns, record.started_ns + record.ran_ns));
         let mut parts = busy(spans, self.duration().as_nanos() as u64, num_parts);
         let scale = self.sampling();
         parts.iter_mut().for_each(|part| *part *= scale);

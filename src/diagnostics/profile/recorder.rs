@@ -7,9 +7,9 @@
 //!
 //! # Futures
 //!
-//! A cluster computes its futures in many small runs. Here they become one run, which has the
-//! number of the first and a graph that grows. The ids of a small run's tasks in this graph are
-//! looked up while the small run lasts.
+//! The futures of a cluster are one logical run, and records have its ids. Its graph grows with each
+//! small run. Small runs may begin in any order, and some may not be observed, so the graph's ids
+//! differ from those of the logical run. They are translated when the profile is taken.
 //!
 //! # Sampling
 //!
@@ -24,15 +24,15 @@ use super::resources::Sampler;
 use super::{Failure, Graph, Outcome, Profile, RunProfile};
 use crate::diagnostics::picture::Growing;
 use crate::engine::callback::{
-    Callback, ClusterInfo, Crossing, Interests, RunFinished, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed,
-    TaskFinished, TaskInfo, TaskRetried, TaskSkipped, ValueSize, WorkerId,
+    Callback, Crossing, Interests, RunFinished, RunId, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo,
+    TaskRetried, TaskSkipped, ValueSize, WorkerId,
 };
 use crate::error::Error;
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -126,9 +126,6 @@ pub struct Profiler {
     shards: Box<[CachePadded<Mutex<Sample>>]>,
     origin: OnceLock<Instant>,
     recorded: Mutex<RecordedRuns>,
-    /// Whether there are `parts` to search.
-    has_futures: AtomicBool,
-    parts: RwLock<Vec<FuturePart>>,
     measures: bool,
     sampler: Option<Arc<Sampler>>,
 }
@@ -212,27 +209,50 @@ impl Sample {
     }
 }
 
-/// A small run of futures, as a part of the run of its cluster.
-#[derive(Clone, Copy)]
-struct FuturePart {
-    run: RunId,
-    /// `None` for a run that starts a worker, which is not recorded.
-    whole: Option<RunId>,
-    /// The id of its first task in the graph of the whole run.
-    first: u32,
+/// The graph of all futures of a cluster.
+#[derive(Default)]
+struct ClusterGraph {
+    graph: Growing,
+    /// Sorted by `first`.
+    segments: Vec<Segment>,
 }
 
-/// The run of all futures of a cluster.
-struct ClusterGraph {
-    cluster: u64,
-    run: RunId,
-    graph: Growing,
+/// Consecutive tasks of a logical run.
+#[derive(Clone, Copy)]
+struct Segment {
+    /// The logical id of the first task. Ids wrap around after 4 billion tasks; the graph keeps fewer.
+    first: u32,
+    len: u32,
+    /// The id of the first task in the graph.
+    in_graph: u32,
+}
+
+impl ClusterGraph {
+    fn add(&mut self, first: u32, graph: &Graph) {
+        let (in_graph, len) = (self.graph.add(graph), graph.num_tasks() as u32);
+        match self.segments.last_mut() {
+            Some(last) if (last.first.wrapping_add(last.len), last.in_graph + last.len) == (first, in_graph) => {
+                last.len += len;
+            }
+            _ => {
+                let index = self.segments.partition_point(|it| it.first < first);
+                self.segments.insert(index, Segment { first, len, in_graph });
+            }
+        }
+    }
+}
+
+/// The id in the graph of a task with this logical id. `None` for tasks that start workers, and for
+/// tasks of runs that are left out.
+fn id_in_graph(segments: &[Segment], id: u32) -> Option<u32> {
+    let segment = segments[..segments.partition_point(|it| it.first <= id)].last()?;
+    (id - segment.first < segment.len).then(|| segment.in_graph + (id - segment.first))
 }
 
 #[derive(Default)]
 struct RecordedRuns {
     runs: Vec<RunProfile>,
-    wholes: Vec<ClusterGraph>,
+    clusters: HashMap<RunId, ClusterGraph>,
     by_id: HashMap<RunId, usize>,
     failures: Vec<Failure>,
     num_tasks: usize,
@@ -259,8 +279,6 @@ impl Profiler {
             shards: (0..NUM_SHARDS).map(|_| CachePadded::default()).collect(),
             origin: OnceLock::new(),
             recorded: Mutex::default(),
-            has_futures: AtomicBool::new(false),
-            parts: RwLock::default(),
             measures: false,
             sampler: Some(Arc::new(Sampler::new(Duration::from_millis(50)))),
         }
@@ -308,23 +326,34 @@ impl Profiler {
         let (mut runs, failures) = (recorded.runs.clone(), recorded.failures.clone());
         let num_runs_left_out = recorded.num_runs_left_out;
         let by_id = recorded.by_id.clone();
-        for whole in &recorded.wholes {
-            if let Some(&index) = by_id.get(&whole.run) {
-                runs[index].graph = Arc::clone(whole.graph.graph());
+        let mut segments: HashMap<u64, Vec<Segment>> = HashMap::new();
+        for (run, cluster) in &recorded.clusters {
+            segments.insert(run.get(), cluster.segments.clone());
+            if let Some(&index) = by_id.get(run) {
+                runs[index].graph = Arc::clone(cluster.graph.graph());
             }
         }
         drop(recorded);
-        runs.iter_mut().for_each(|run| run.is_sample = is_sample);
-        records.sort_unstable_by_key(|record| (record.run, record.started_ns, record.id));
-        // A run that began after the records were taken has no records here, and a run that is left
-        // out has no index.
-        for group in records.chunk_by(|a, b| a.run == b.run) {
-            if let Some(&index) = by_id.get(&RunId::of_number(group[0].run)) {
-                runs[index].records = group.to_vec();
+        for mut record in records {
+            let id = match segments.get(&record.run) {
+                Some(segments) => id_in_graph(segments, record.id),
+                None => Some(record.id),
+            };
+            match id.zip(by_id.get(&RunId::of_number(record.run))) {
+                Some((id, &index)) => {
+                    record.id = id;
+                    runs[index].records.push(record);
+                }
+                // A call that started a worker, or of a run that is left out or began just now.
+                None => num_seen -= 1,
             }
         }
+        for run in &mut runs {
+            run.is_sample = is_sample;
+            run.records.sort_unstable_by_key(|record| (record.started_ns, record.id));
+        }
         let samples = self.sampler.as_ref().map_or_else(Vec::new, |sampler| sampler.samples());
-        Profile { runs, records, failures, samples, num_seen, num_runs_left_out }
+        Profile { runs, failures, samples, num_seen, num_runs_left_out }
     }
 
     fn since_origin(&self, instant: Instant) -> u64 {
@@ -345,61 +374,27 @@ impl Profiler {
             return;
         }
         let how = (outcome, attempt, value);
-        let mut record = Record::new(task, worker, self.since_origin(started), (started, ended), crossing, how);
-        if let Some(part) = self.part(task.run()) {
-            let Some(whole) = part.whole else { return };
-            (record.run, record.id) = (whole.get(), part.first + record.id);
-        }
+        let record = Record::new(task, worker, self.since_origin(started), (started, ended), crossing, how);
+        let record = Record { run: task.logical_run().get(), id: task.logical_id() as u32, ..record };
         let index = if worker.is_here() { worker.thread() } else { worker.pid() } as usize % NUM_SHARDS;
         self.shards[index].lock().add(record, &self.sampling);
     }
 
     fn fail(&self, task: TaskInfo<'_>, at: Instant, was_retried: bool, error: Error) {
         let at = Duration::from_nanos(self.since_origin(at));
-        let (run, first) = self.part(task.run()).map_or((Some(task.run()), 0), |part| (part.whole, part.first));
-        let Some(run) = run else { return };
         let mut recorded = self.recorded.lock();
+        let (run, id) = (task.logical_run(), task.logical_id() as u32);
+        let id = match recorded.clusters.get(&run) {
+            Some(cluster) => id_in_graph(&cluster.segments, id),
+            None => Some(id),
+        };
+        let Some(id) = id.map(|id| id as usize) else { return };
         if recorded.failures.len() < MAX_FAILURES {
-            recorded.failures.push(Failure { run, id: first as usize + task.id(), at, was_retried, error });
+            recorded.failures.push(Failure { run, id, at, was_retried, error });
         }
-    }
-
-    /// The part that a run of futures is.
-    #[inline]
-    fn part(&self, run: RunId) -> Option<FuturePart> {
-        if self.has_futures.load(Relaxed) {
-            self.parts.read().iter().find(|part| part.run == run).copied()
-        } else {
-            None
-        }
-    }
-
-    /// Begins a run of futures. False for the first run of a cluster, which is recorded like any
-    /// other.
-    fn begin_part(&self, run: RunInfo<'_>, cluster: &ClusterInfo) -> bool {
-        let graph = Graph::of_many(run.plan());
-        let mut recorded = self.recorded.lock();
-        let position = recorded.wholes.iter().position(|whole| whole.cluster == cluster.id());
-        let is_first = position.is_none();
-        let position = position.unwrap_or_else(|| {
-            recorded.wholes.push(ClusterGraph { cluster: cluster.id(), run: run.id(), graph: Growing::default() });
-            recorded.wholes.len() - 1
-        });
-        let is_kept = is_first || recorded.num_tasks + run.num_tasks() <= MAX_TASKS;
-        recorded.num_runs_left_out += usize::from(!is_kept);
-        if is_kept {
-            recorded.num_tasks += if is_first { 0 } else { run.num_tasks() };
-            let whole = &mut recorded.wholes[position];
-            let part = FuturePart { run: run.id(), whole: Some(whole.run), first: whole.graph.add(&graph) };
-            self.parts.write().push(part);
-        }
-        drop(recorded);
-        self.has_futures.store(true, Relaxed);
-        !is_first
     }
 
     fn with_run(&self, run: RunId, body: impl FnOnce(&mut RunProfile)) {
-        let Some(run) = self.part(run).map_or(Some(run), |part| part.whole) else { return };
         let mut recorded = self.recorded.lock();
         if let Some(&index) = recorded.by_id.get(&run) {
             body(&mut recorded.runs[index]);
@@ -442,12 +437,10 @@ impl RecordedRun {
         let failures = self.failures.into_iter().map(|failure| Failure { at: shifted(failure.at), ..failure });
         let resources = self.resources.into_iter().map(|sample| ResourceSample { at: shifted(sample.at), ..sample });
         let (started, ended) = (Duration::ZERO, ended.map(shifted));
-        let of_run = records.clone();
         let is_sample = level > 0;
-        let run =
-            RunProfile { id, parent, scheduler, started, ended, error, num_skipped, graph, is_sample, records: of_run };
+        let run = RunProfile { id, parent, scheduler, started, ended, error, num_skipped, graph, is_sample, records };
         let (failures, samples) = (failures.collect(), resources.collect());
-        Profile { runs: vec![run], records, failures, samples, num_seen, num_runs_left_out: 0 }
+        Profile { runs: vec![run], failures, samples, num_seen, num_runs_left_out: 0 }
     }
 }
 
@@ -464,36 +457,49 @@ impl Callback for Profiler {
     }
 
     fn on_run_started(&self, event: &RunStarted<'_>) {
-        if event.run.starts_worker() {
-            self.parts.write().push(FuturePart { run: event.run.id(), whole: None, first: 0 });
-            return self.has_futures.store(true, Relaxed);
+        let (run, id, len) = (event.run, event.run.logical_run(), event.run.num_tasks());
+        if run.starts_worker() {
+            // Calls of a known cluster that are not in its graph are dropped.
+            self.recorded.lock().clusters.entry(id).or_default();
+            return;
         }
         let started = Duration::from_nanos(self.since_origin(event.started));
-        let whole = |run| self.part(run).and_then(|part| part.whole).unwrap_or(run);
-        let (id, parent) = (event.run.id(), event.run.parent().map(whole));
         if let Some(sampler) = &self.sampler {
             sampler.begin(*self.origin.get_or_init(|| event.started));
         }
-        if event.run.cluster().is_some_and(|cluster| self.begin_part(event.run, cluster)) {
+        // The plan is copied outside the lock.
+        let graph = match run.cluster() {
+            Some(_) => Graph::of_many(run.plan()),
+            None => Graph::without_arguments(run.plan()),
+        };
+        let mut recorded = self.recorded.lock();
+        if recorded.num_tasks + len > MAX_TASKS && !recorded.runs.is_empty() {
+            recorded.num_runs_left_out += 1;
             return;
         }
-        let is_kept = {
-            let mut recorded = self.recorded.lock();
-            let is_kept = recorded.num_tasks + event.run.num_tasks() <= MAX_TASKS || recorded.runs.is_empty();
-            recorded.num_runs_left_out += usize::from(!is_kept);
-            recorded.num_tasks += if is_kept { event.run.num_tasks() } else { 0 };
-            is_kept
+        recorded.num_tasks += len;
+        let graph = match run.cluster() {
+            Some(_) => {
+                recorded.clusters.entry(id).or_default().add(run.first_task() as u32, &graph);
+                Arc::default()
+            }
+            None => Arc::new(graph),
         };
-        if is_kept {
-            let graph = Arc::new(Graph::without_arguments(event.run.plan()));
-            let scheduler = event.scheduler.to_owned();
-            let (ended, error, num_skipped, is_sample, records) = (None, None, 0, false, Vec::new());
-            let run =
-                RunProfile { id, parent, scheduler, started, ended, error, num_skipped, graph, is_sample, records };
-            let mut recorded = self.recorded.lock();
+        if !recorded.by_id.contains_key(&id) {
             let index = recorded.runs.len();
             recorded.by_id.insert(id, index);
-            recorded.runs.push(run);
+            recorded.runs.push(RunProfile {
+                id,
+                parent: run.logical_parent(),
+                scheduler: event.scheduler.to_owned(),
+                started,
+                ended: None,
+                error: None,
+                num_skipped: 0,
+                graph,
+                is_sample: false,
+                records: Vec::new(),
+            });
         }
     }
 
@@ -521,20 +527,20 @@ impl Callback for Profiler {
     }
 
     fn on_task_skipped(&self, event: &TaskSkipped<'_>) {
-        self.with_run(event.task.run(), |run| run.num_skipped += 1);
+        self.with_run(event.task.logical_run(), |run| run.num_skipped += 1);
     }
 
     fn on_run_finished(&self, event: &RunFinished<'_>) {
+        if event.run.starts_worker() {
+            return;
+        }
         let ended = Duration::from_nanos(self.since_origin(event.ended));
-        self.with_run(event.run.id(), |run| {
+        self.with_run(event.run.logical_run(), |run| {
             // The small runs of a cluster do not report in the order in which they end.
             run.ended = run.ended.max(Some(ended));
             run.error = event.error.clone().filter(|_| event.run.cluster().is_none());
         });
-        if self.has_futures.load(Relaxed) {
-            self.parts.write().retain(|part| part.run != event.run.id());
-        }
-        if let Some(sampler) = self.sampler.as_ref().filter(|_| !event.run.starts_worker()) {
+        if let Some(sampler) = &self.sampler {
             sampler.end();
         }
     }

@@ -94,7 +94,7 @@ impl Profile {
         if let Some(peak) = self.samples.iter().map(|sample| sample.memory_bytes).max() {
             add(units::bytes(peak), "memory at most");
         }
-        let crossed = self.records.iter().map(|record| (record.sent_bytes, record.returned_bytes()));
+        let crossed = self.records().map(|record| (record.sent_bytes, record.returned_bytes()));
         let (sent, returned) = crossed.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
         if sent + returned > 0 {
             let scaled = |bytes: u64| units::bytes((bytes as f64 * self.sampling()) as u64);
@@ -115,8 +115,8 @@ impl Profile {
                     self.sampling()
                 )
             }),
-            (self.records.len() > MAX_TASKS).then(|| {
-                let (shown, all) = (count(MAX_TASKS), count(self.records.len()));
+            (self.num_records() > MAX_TASKS).then(|| {
+                let (shown, all) = (count(MAX_TASKS), count(self.num_records()));
                 format!("The stream shows the {shown} longest of {all} recorded calls.")
             }),
             (self.num_runs_left_out > 0).then(|| format!("{} later runs are left out.", count(self.num_runs_left_out))),

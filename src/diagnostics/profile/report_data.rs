@@ -94,7 +94,7 @@ impl Profile {
 
     /// The workers that ran tasks, those of this process first.
     pub(super) fn lanes(&self) -> Vec<WorkerId> {
-        let mut lanes: Vec<WorkerId> = self.records.iter().map(|record| record.worker).collect();
+        let mut lanes: Vec<WorkerId> = self.records().map(|record| record.worker).collect();
         lanes.sort_unstable();
         lanes.dedup();
         lanes
@@ -103,7 +103,7 @@ impl Profile {
     /// The share of the time that each of these workers was busy.
     fn utilisation(&self, lanes: &[WorkerId]) -> Vec<f64> {
         let mut busy: HashMap<WorkerId, (u64, u64)> = lanes.iter().map(|&lane| (lane, (0, 0))).collect();
-        let mut records: Vec<&Record> = self.records.iter().collect();
+        let mut records: Vec<&Record> = self.records().collect();
         records.sort_unstable_by_key(|record| record.started_ns);
         for record in records {
             // A task of a nested run lies within another task, and is not counted twice.
@@ -125,7 +125,7 @@ impl Profile {
             shown.select_nth_unstable_by_key(MAX_TASKS, |(_, record)| Reverse(record.ran_ns));
             shown.truncate(MAX_TASKS);
         }
-        let all_ns = self.records.iter().map(|record| record.ran_ns).sum::<u64>() as f64 * self.sampling();
+        let all_ns = self.records().map(|record| record.ran_ns).sum::<u64>() as f64 * self.sampling();
         let shown_ns = shown.iter().map(|(_, record)| record.ran_ns).sum::<u64>();
         let scale = if shown_ns > 0 { all_ns / shown_ns as f64 } else { 1.0 };
         // Of two tasks that begin together, the longer one contains the other.
