@@ -5,7 +5,7 @@
 //! other programs.
 
 use super::{Failure, NameStats, Outcome, PathTask, Peak, Profile, ResourceSample, RunProfile, TaskRecord};
-use crate::diagnostics::json::rounded;
+use crate::diagnostics::json::{SharedStr, rounded};
 use crate::diagnostics::picture::StoredGraph;
 use crate::engine::callback::RunId;
 use serde::de::Error;
@@ -200,9 +200,9 @@ pub(super) fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Du
 }
 
 pub(super) fn write_name<S: Serializer>(name: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(name)
+    SharedStr::from(name).serialize(serializer)
 }
 
 pub(super) fn write_name_option<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
-    name.as_deref().serialize(serializer)
+    name.as_ref().map(SharedStr::from).serialize(serializer)
 }
