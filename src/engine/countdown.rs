@@ -18,6 +18,11 @@ impl Countdown {
         // done before an arrival happened before what the last one does after its own.
         self.0.load(Acquire) == 1 || self.0.fetch_sub(1, AcqRel) == 1
     }
+
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn count(&self) -> u32 {
+        self.0.load(Acquire)
+    }
 }
 
 #[cfg(all(test, loom))]

@@ -5,6 +5,8 @@
 
 pub mod callback;
 mod cancel;
+#[cfg(all(test, not(loom)))]
+mod check;
 mod context;
 mod countdown;
 mod failure;
@@ -15,6 +17,9 @@ mod replay;
 mod run;
 pub(crate) mod single;
 mod stall;
+#[cfg(all(test, not(loom)))]
+#[expect(unsafe_code, reason = "the tests run tasks and drop values as executors and owners do")]
+mod tests;
 mod tracker;
 mod watch;
 

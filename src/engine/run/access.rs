@@ -135,3 +135,15 @@ impl<'r> RunAccess<'r> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+impl RunAccess<'_> {
+    pub(in crate::engine) fn num_unfinished(&self) -> usize {
+        self.run.num_unfinished.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The counter of a task that is not ready yet.
+    pub(in crate::engine) fn pending(&self, id: u32) -> u32 {
+        self.parallel().0.pending[id as usize].count()
+    }
+}

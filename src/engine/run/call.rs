@@ -334,7 +334,7 @@ impl RunAccess<'_> {
     ) -> bool {
         let ended = watched.map(|_| Instant::now());
         // A call that unwound may not have released its inputs.
-        let is_holding = matches!(failure, CallFailure::Panicked(_));
+        let is_holding = keeps_inputs || matches!(failure, CallFailure::Panicked(_));
         // SAFETY: the task is the caller's and has not been announced as finished.
         unsafe { self.replace_by_failure(id) };
         let mut error = self.error_of(id, failure, attempts);
