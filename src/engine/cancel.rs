@@ -14,9 +14,10 @@ use std::time::Duration;
 /// A token that ends computes early and tells a task that its result is no longer wanted.
 ///
 /// To cancel a compute, make a token, put it in force with [`enter`](CancelToken::enter) or
-/// [`scope`](CancelToken::scope), start the compute, and [cancel](CancelToken::cancel) a clone of the
-/// token from any thread. After that no task of the compute starts. The compute returns an error of
-/// kind [`Cancelled`](crate::ErrorKind::Cancelled) as soon as the running tasks have returned.
+/// [`scope`](CancelToken::scope), start the compute, and [cancel](CancelToken::cancel) a clone of
+/// the token from any thread. After that no task of the compute starts. The compute returns an
+/// error of kind [`Cancelled`](crate::ErrorKind::Cancelled) as soon as the running tasks have
+/// returned.
 ///
 /// A long task gets its own token with [`CancelToken::current`] and checks it now and then. That
 /// token is also cancelled when the task's timeout passes or another task of the run fails.
@@ -97,12 +98,13 @@ impl CancelToken {
         std::iter::successors(Some(self), |token| token.0.outer.as_ref())
     }
 
-    /// Calls `listener` once when the token, or one that was in force where it was made, is cancelled.
+    /// Calls `listener` once when the token, or one that was in force where it was made, is
+    /// cancelled.
     ///
     /// The call happens on the thread that cancels, so the listener should be short: wake a thread,
     /// close a connection. If the token is cancelled already, the call happens before `on_cancel`
-    /// returns. Dropping the guard removes the listener. A call that has begun on another thread may
-    /// still go on then. A listener that panics affects nothing else.
+    /// returns. Dropping the guard removes the listener. A call that has begun on another thread
+    /// may still go on then. A listener that panics affects nothing else.
     ///
     /// # Examples
     /// ```
@@ -144,7 +146,8 @@ impl CancelToken {
         IN_FORCE.try_with(|token| token.borrow().clone()).ok().flatten()
     }
 
-    /// Puts the token in force for the computes that this thread starts, until the guard is dropped.
+    /// Puts the token in force for the computes that this thread starts, until the guard is
+    /// dropped.
     ///
     /// Then the previous token is in force again. Drop guards in the reverse order of their making.
     pub fn enter(&self) -> EnteredToken {

@@ -53,8 +53,8 @@ impl Expected {
         (num_readers == 0 || num_readers > num_uncertain).then_some(num_readers > 0)
     }
 
-    /// Asserts that the counters of a run are right, and that its values are there exactly as long as
-    /// a reader is left. `num_values` counts the values of each task.
+    /// Asserts that the counters of a run are right, and that its values are there exactly as long
+    /// as a reader is left. `num_values` counts the values of each task.
     pub(super) fn check(&self, access: &RunAccess<'_>, num_values: impl Fn(u32) -> usize) {
         let plan = access.plan();
         let num_unsettled = self.progress.iter().filter(|progress| !progress.is_settled()).count();

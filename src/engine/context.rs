@@ -50,12 +50,12 @@ pub(crate) trait ResultSink: Send + Sync {
     /// Whether the sink wants the value of a task. Such a task counts as an output.
     fn wants(&self, id: u32) -> bool;
 
-    /// A [wanted](ResultSink::wants) task has left its value in its cell, where other tasks may still
-    /// read it.
+    /// A [wanted](ResultSink::wants) task has left its value in its cell, where other tasks may
+    /// still read it.
     ///
     /// # Safety
-    /// The cell holds a value of the task's type, and the sink, one of its readers, has not released
-    /// it before.
+    /// The cell holds a value of the task's type, and the sink, one of its readers, has not
+    /// released it before.
     unsafe fn finished(&self, id: u32, cell: &Cell);
 
     /// A wanted task has a value, which is not in its cell.

@@ -1,8 +1,9 @@
-//! How many of the things that a task waits for have not come yet.
+//! Counts the events that a task still waits for.
 
 use crate::primitives::{AcqRel, Acquire, AtomicU32};
 
-/// Tells the last to arrive that it is the last, and shows it what all the others did before they arrived.
+/// A counter of arrivals. The last arrival learns that it is the last, and sees everything that
+/// happened before the others.
 #[derive(Debug)]
 pub(super) struct Countdown(AtomicU32);
 
@@ -11,11 +12,12 @@ impl Countdown {
         Countdown(AtomicU32::new(count))
     }
 
-    /// One has come; true if it was the last. To be called `count` times in all.
+    /// Counts one arrival. True for the last one. It is called `count` times in all.
     #[inline(always)]
     pub(super) fn arrive(&self) -> bool {
-        // The last to come needs no read-modify-write: nobody else will change the count any more. Acquire and release: what was
-        // done before an arrival happened before what the last one does after its own.
+        // The last arrival needs no read-modify-write, because no other thread changes the count any
+        // more; so the count may stay at 1. Acquire and release: everything before an arrival
+        // happens before what follows the last one.
         self.0.load(Acquire) == 1 || self.0.fetch_sub(1, AcqRel) == 1
     }
 
@@ -35,16 +37,17 @@ mod models {
     use loom::thread;
 
     #[test]
-    fn of_two_inputs_that_finish_at_once_one_is_told_that_the_task_is_ready_and_sees_both_values() {
+    fn of_two_inputs_that_finish_at_once_one_learns_that_the_task_is_ready_and_sees_both_values() {
         loom::model(|| {
             let values = [UnsafeCell::new(0), UnsafeCell::new(0)];
             let shared = Arc::new((Countdown::new(2), values, AtomicU32::new(0)));
             let finish = |shared: &(Countdown, [UnsafeCell<u32>; 2], AtomicU32), input: usize| {
                 let (pending, values, runs) = shared;
-                // SAFETY: a task writes its own value, before it is announced; that is what the model checks.
+                // SAFETY: a task writes its own value before it arrives, and the other thread reads
+                // it only after both have arrived. The model checks this.
                 values[input].with_mut(|value| unsafe { *value = 1 });
                 if pending.arrive() {
-                    // SAFETY: both have been announced.
+                    // SAFETY: both have arrived, so no thread writes any more.
                     let sum: u32 = values.iter().map(|value| value.with(|value| unsafe { *value })).sum();
                     assert_eq!(sum, 2, "both values are seen");
                     runs.fetch_add(1, Ordering::Relaxed);

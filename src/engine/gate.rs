@@ -1,10 +1,10 @@
-//! Who is inside a run, and its closing.
+//! Counts the threads inside a run, and keeps others out once the run is closed.
 
 use crate::primitives::{AtomicU32, SeqCst};
 
 const CLOSED: u32 = 1 << 31;
 
-/// Counts those who work inside; once it is closed nobody gets in any more.
+/// A count of the threads inside, which can be closed to new ones.
 #[derive(Debug)]
 pub(super) struct Gate(AtomicU32);
 
@@ -13,11 +13,13 @@ impl Gate {
         Gate(AtomicU32::new(0))
     }
 
-    /// Goes in, unless the gate is closed.
+    /// Enters, unless the gate is closed.
     ///
-    /// A closed gate does not count who tries: the last one out, who must tell the closer, would not know itself as the last.
+    /// A closed gate does not count a failed attempt. Otherwise the last thread to leave, which must
+    /// notify the owner, could not know that it is the last.
     pub(super) fn enter(&self) -> bool {
-        // SeqCst, here and below: coming, going and closing are seen in one order, and who finds nobody inside sees what they did.
+        // SeqCst, here and below: all threads see entering, leaving and closing in one order. A thread
+        // that finds the gate empty sees the effects of the threads that were inside.
         let mut inside = self.0.load(SeqCst);
         while inside & CLOSED == 0 {
             match self.0.compare_exchange(inside, inside + 1, SeqCst, SeqCst) {
@@ -28,17 +30,17 @@ impl Gate {
         false
     }
 
-    /// Goes out; true for the last one out of a closed gate.
+    /// Leaves. True for the last thread to leave a closed gate.
     pub(super) fn leave(&self) -> bool {
         self.0.fetch_sub(1, SeqCst) == CLOSED + 1
     }
 
-    /// Lets nobody in any more.
+    /// Lets no thread in any more.
     pub(super) fn close(&self) {
         self.0.fetch_or(CLOSED, SeqCst);
     }
 
-    /// Whether nobody is inside, which is final once the gate is closed.
+    /// Whether no thread is inside. This is final once the gate is closed.
     pub(super) fn is_empty(&self) -> bool {
         self.0.load(SeqCst) & !CLOSED == 0
     }
@@ -53,13 +55,14 @@ mod models {
     use loom::thread;
 
     #[test]
-    fn nobody_is_inside_once_a_closed_gate_is_empty() {
+    fn no_thread_is_inside_once_a_closed_gate_is_empty() {
         loom::model(|| {
             let shared = Arc::new((Gate::new(), UnsafeCell::new(0)));
             let other = Arc::clone(&shared);
             let worker = thread::spawn(move || {
                 if other.0.enter() {
-                    // SAFETY: the closer touches the cell only when nobody is inside; that is what the model checks.
+                    // SAFETY: the owner touches the cell only when no thread is inside. The model
+                    // checks this.
                     other.1.with_mut(|value| unsafe { *value += 1 });
                     other.0.leave();
                 }
@@ -68,10 +71,10 @@ mod models {
             while !shared.0.is_empty() {
                 thread::yield_now();
             }
-            // SAFETY: as above.
+            // SAFETY: the gate is closed and empty, so no thread is inside.
             let value = shared.1.with(|value| unsafe { *value });
             worker.join().unwrap();
-            // SAFETY: the worker is gone.
+            // SAFETY: the worker has ended.
             assert_eq!(value, shared.1.with(|value| unsafe { *value }), "the worker was inside after all");
         });
     }

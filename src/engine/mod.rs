@@ -1,7 +1,9 @@
-//! HOW FAR a compute has got. Passive: it spawns nothing, reads a clock only for those who watch, and waits only for a run's end.
+//! The state of one compute. It is passive: it spawns no thread, reads the clock only for callbacks,
+//! and waits only for the end of a run.
 //!
-//! A [`Run`] is one execution of a plan and holds all that changes. Executors ask it what is ready, run tasks through it, and are told
-//! what has become ready; they never touch a task, a value or a counter themselves. [`run`] has the states of a task and the invariants.
+//! A [`Run`] is one execution of a plan and holds all mutable state. Executors ask it for the ready
+//! tasks and run tasks through it. They never touch a task, a value or a counter themselves. [`run`]
+//! has the states of a task and the invariants.
 
 pub mod callback;
 mod cancel;

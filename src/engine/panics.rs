@@ -1,4 +1,4 @@
-//! What a panic in a task said, and where.
+//! The message and the location of a panic in a task.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -6,23 +6,23 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// How many tasks deep this thread is.
+    /// The number of runs that this thread is inside, one within the other.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// Where the last panic in a task on this thread happened.
+    /// The location of the last panic in a task on this thread.
     static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Whether this thread is working on a run right now, perhaps further down its stack.
+/// Whether this thread is inside a run, perhaps further down its stack.
 pub(crate) fn in_run() -> bool {
     DEPTH.get() > 0
 }
 
-/// Marks this thread as working on a run until it is dropped.
+/// Marks this thread as inside a run until it is dropped.
 pub(crate) struct InRun(());
 
 impl InRun {
     pub(crate) fn new() -> Self {
-        watch();
+        install_hook();
         DEPTH.set(DEPTH.get() + 1);
         InRun(())
     }
@@ -34,15 +34,15 @@ impl Drop for InRun {
     }
 }
 
-/// A panic's payload does not say where it happened; only the panic hook is told. So the first run puts a hook before the one that
-/// is there, which notes the place of panics in tasks and then calls that one.
-fn watch() {
-    static WATCH: Once = Once::new();
+/// A panic's payload has no location; only the panic hook gets it. So the first run installs a hook,
+/// which records the location of panics in tasks and then calls the previous hook.
+fn install_hook() {
+    static INSTALL: Once = Once::new();
     // The hook cannot be changed while this thread panics.
     if std::thread::panicking() {
         return;
     }
-    WATCH.call_once(|| {
+    INSTALL.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if in_run() {
@@ -53,15 +53,15 @@ fn watch() {
     });
 }
 
-/// Does something that may panic where nobody is to blame and nothing can be done about it.
+/// Calls `body` and ignores a panic: for code of the program's that nothing depends on, such as a `Drop`.
 pub(crate) fn quietly(body: impl FnOnce()) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
-        // It may panic itself when it is dropped.
+        // The payload may panic itself when it is dropped.
         std::mem::forget(payload);
     }
 }
 
-/// The message of the panic that was just caught on this thread, with its place where known.
+/// The message of the panic that was just caught on this thread, with its location if it is known.
 pub(crate) fn describe(payload: Box<dyn Any + Send>) -> String {
     let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(message), _) => (*message).to_owned(),

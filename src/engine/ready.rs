@@ -1,6 +1,6 @@
-//! Tasks handed out one by one, for executors of a program's own.
+//! Ready tasks, one by one, for a program's own executors.
 
-#![expect(unsafe_code, reason = "it runs a task through the engine, whose contract the type upholds")]
+#![expect(unsafe_code, reason = "it runs a task through the engine, whose contract the type keeps")]
 
 use super::run::Run;
 use crate::error::{Error, ErrorKind};
@@ -8,26 +8,26 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// A task of a [`Run`] that can be run now, on any thread.
+/// A task of a [`Run`] that can run now, on any thread.
 ///
-/// It is handed out once, so a task runs once. If it is dropped without being run, the run is stopped with an error: it could not
-/// end any more.
+/// Each task is returned once, so it runs once. Dropping a `ReadyTask` without running it stops the run
+/// with an error, because the run could not end any more.
 pub struct ReadyTask {
     run: Option<Arc<Run>>,
     id: u32,
 }
 
 impl Run {
-    /// The tasks that are ready from the start, in the order in which a single worker would do best to take them.
+    /// The tasks that are ready from the start, in the best order for a single worker.
     ///
-    /// They are handed out once: a second call gives none.
+    /// A second call returns no task.
     pub fn ready(&self) -> Vec<ReadyTask> {
         let mut ready = Vec::new();
         if self.claim() {
             let run = self.shared();
-            self.enter(|worker| {
-                worker.prepare_parallel(0, u32::MAX);
-                ready.extend(worker.starts().iter().map(|&id| ReadyTask { run: Some(Arc::clone(&run)), id }));
+            self.enter(|access| {
+                access.prepare_parallel(0, u32::MAX);
+                ready.extend(access.starts().iter().map(|&id| ReadyTask { run: Some(Arc::clone(&run)), id }));
             });
         }
         ready
@@ -35,22 +35,24 @@ impl Run {
 }
 
 impl ReadyTask {
-    /// Runs the task on this thread and gives the tasks that have become ready by that, best first.
+    /// Runs the task on this thread. Returns the tasks that have become ready, best first.
     ///
-    /// Gives none, and does not run the task, if the run has been stopped. A failure of the task is kept by the run.
+    /// If the run is stopped, the task does not run and no task is returned. The run keeps the failure
+    /// of a task.
     pub fn run(mut self) -> Vec<ReadyTask> {
         let Some(run) = self.run.take() else { return Vec::new() };
         let mut ready = Vec::new();
-        run.enter(|worker| {
-            // SAFETY: a `ReadyTask` is made once for each task, when it becomes ready, and is used up here.
-            let go_on = catch_unwind(AssertUnwindSafe(|| unsafe { worker.run(self.id) }))
-                .unwrap_or_else(|payload| worker.panicked(self.id, payload));
-            if !go_on {
+        run.enter(|access| {
+            // SAFETY: a `ReadyTask` is made once for each task, when it becomes ready, and this call
+            // consumes it.
+            let goes_on = catch_unwind(AssertUnwindSafe(|| unsafe { access.run(self.id) }))
+                .unwrap_or_else(|payload| access.panicked(self.id, payload));
+            if !goes_on {
                 return;
             }
-            let parallel = worker.parallel();
-            let dependents = worker.dependents().of(self.id).iter();
-            let now_ready = dependents.filter(|&&id| worker.arrive(&parallel, id));
+            let parallel = access.parallel();
+            let dependents = access.dependents().of(self.id).iter();
+            let now_ready = dependents.filter(|&&id| access.arrive(&parallel, id));
             ready.extend(now_ready.map(|&id| ReadyTask { run: Some(Arc::clone(&run)), id }));
             run.finish(1);
         });

@@ -1,8 +1,8 @@
 //! One task by itself, whose inputs are values.
 //!
-//! It does for the task what a [`Run`](super::Run) does, without the parts that serve several tasks,
-//! retries, timeouts and observers. A task that is submitted alone costs a fifth of a run that way
-//! (`benches/futures.rs`: 0.1 us in place of 0.6 us, 2 cores, 25 November 2026).
+//! It does for the task what a [`Run`](super::Run) does, without the parts that serve several
+//! tasks, retries, timeouts and observers. A task that is submitted alone costs a fifth of a run
+//! that way (`benches/futures.rs`: 0.1 us in place of 0.6 us, 2 cores, 25 November 2026).
 
 #![expect(unsafe_code, reason = "it calls tasks through their untyped kinds")]
 
@@ -63,8 +63,8 @@ pub(crate) unsafe fn call<R>(
                 });
             }
         }
-        // SAFETY: the inputs have their values, the ids are those of their cells, and the last cell is
-        // the task's. A value that belongs to its node needs no release.
+        // SAFETY: the inputs have their values, the ids are those of their cells, and the last cell
+        // is the task's. A value that belongs to its node needs no release.
         match unsafe { (task.kind().call)(task, cells, ids.as_ptr(), len as u32, false) } {
             None => Ok(take(&cells[len])),
             Some(error) => Err(failed(CallFailure::Returned(*error))),

@@ -1,14 +1,17 @@
-//! Runs that do not get on: which tasks run since when, and who waits for them.
+//! Detects runs that make no progress.
 //!
-//! A [`Stall`] is among the callbacks of a run whose `stall_timeout` is set, and keeps what it is told. It looks at no clock: somebody
-//! who has one [asks](Stall::check) at the time that the last answer said.
+//! A [`Stall`] is one of the callbacks of a run whose `stall_timeout` is set. It records the progress
+//! of the run and has no timer: a watchdog [checks](Stall::check) it after the time that the previous
+//! check returned.
 //!
 //! # What is always true
 //!
-//! 1. `last` is when a task of the run, or of one that is nested in it, was settled last; at first, when the run began. A task that waits
-//!    for a nested run gets on while that run does.
-//! 2. A stall begins with `last`, so it is over when that changes; it is told once, and once more where a task has started since: what was
-//!    told before, perhaps while worker processes were being started, does not name it.
+//! 1. `last_settled` is the time when the last task of the run, or of a run nested in it, was settled.
+//!    At first it is the start of the run. So a task that waits for a nested run makes progress while
+//!    that run does.
+//! 2. A stall begins at `last_settled` and is over when that changes. It is reported once, and once
+//!    more if a task has started since: the previous report, perhaps made while worker processes were
+//!    starting, does not name that task.
 
 use super::callback::{
     Callback, RunStalled, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted,
@@ -23,30 +26,30 @@ use std::time::{Duration, Instant};
 /// See the [module](self).
 pub(crate) struct Stall {
     timeout: Duration,
-    /// That of the run around this one.
-    around: Option<Arc<Stall>>,
-    state: Mutex<State>,
+    /// The stall detection of the run that this one is nested in.
+    outer: Option<Arc<Stall>>,
+    state: Mutex<StallState>,
 }
 
-struct State {
-    last: Instant,
-    /// The stall that began with `last` has been told, and no task has started since.
-    was_told: bool,
-    /// From when on it is waited for the timeout: `last`, or when a task started after the stall had been told.
-    waits_since: Instant,
+struct StallState {
+    last_settled: Instant,
+    /// The stall that began at `last_settled` was reported, and no task has started since.
+    is_reported: bool,
+    /// The start of the timeout: `last_settled`, or the start of a task after the report.
+    counts_from: Instant,
     num_settled: usize,
     running: HashMap<u32, StartedTask>,
 }
 
-impl State {
+impl StallState {
     /// A task has been settled.
-    fn gets_on(&mut self, now: Instant) {
-        (self.last, self.waits_since, self.was_told) = (now, now, false);
+    fn progressed(&mut self, now: Instant) {
+        (self.last_settled, self.counts_from, self.is_reported) = (now, now, false);
     }
 
-    /// A task has started, and what has been told is no longer what holds the run up.
-    fn begins_again(&mut self, now: Instant) {
-        (self.waits_since, self.was_told) = (now, false);
+    /// A task has started, so the previous report is out of date.
+    fn task_started(&mut self, now: Instant) {
+        (self.counts_from, self.is_reported) = (now, false);
     }
 }
 
@@ -58,20 +61,20 @@ pub(super) struct StartedTask {
     pub(super) attempt: u32,
 }
 
-/// What is to be done about a run.
+/// The result of a check.
 #[derive(Debug, PartialEq)]
 pub(crate) enum StallCheck {
-    /// StallCheck again after so long.
+    /// The run has not stalled, or that was reported. Check again after this time.
     Later(Duration),
-    /// It has stalled, which has not been told; look again after so long.
+    /// The run has stalled, which was not reported. Check again after this time.
     Stalled(Duration),
 }
 
-/// How far a run has got that has stalled.
+/// The progress of a stalled run.
 pub(super) struct Standstill {
     pub(super) since: Instant,
     pub(super) num_settled: usize,
-    /// Those that were started first come first.
+    /// In the order of their start.
     pub(super) running: Vec<(u32, StartedTask)>,
 }
 
@@ -82,56 +85,61 @@ impl fmt::Debug for Stall {
 }
 
 impl Stall {
-    pub(super) fn new(timeout: Duration, around: Option<Arc<Stall>>, started: Instant) -> Self {
-        let state =
-            State { last: started, was_told: false, waits_since: started, num_settled: 0, running: HashMap::new() };
-        Stall { timeout, around, state: Mutex::new(state) }
+    pub(super) fn new(timeout: Duration, outer: Option<Arc<Stall>>, started: Instant) -> Self {
+        let state = StallState {
+            last_settled: started,
+            is_reported: false,
+            counts_from: started,
+            num_settled: 0,
+            running: HashMap::new(),
+        };
+        Stall { timeout, outer, state: Mutex::new(state) }
     }
 
-    /// How long nothing may happen.
+    /// The time without a settled task after which the run has stalled.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Whether the run has stalled by now.
+    /// Whether the run has stalled now.
     pub(crate) fn check(&self, now: Instant) -> StallCheck {
         let mut state = self.state.lock();
-        let left = self.timeout.saturating_sub(now.saturating_duration_since(state.waits_since));
+        let left = self.timeout.saturating_sub(now.saturating_duration_since(state.counts_from));
         if !left.is_zero() {
             return StallCheck::Later(left);
         }
-        match std::mem::replace(&mut state.was_told, true) {
-            // Something may happen at once, and would be followed by the next stall so much later.
+        match std::mem::replace(&mut state.is_reported, true) {
+            // If a task is settled right now, the next stall comes one timeout later.
             true => StallCheck::Later(self.timeout),
             false => StallCheck::Stalled(self.timeout),
         }
     }
 
-    /// What is to be told of the stall; `None` if it is over, or is another by now, since [`check`](Stall::check) found it.
+    /// The progress of the run. `None` if the stall that [`check`](Stall::check) found is over.
     pub(super) fn standstill(&self) -> Option<Standstill> {
         let state = self.state.lock();
-        if !state.was_told {
+        if !state.is_reported {
             return None;
         }
         let mut running: Vec<_> = state.running.iter().map(|(&id, &running)| (id, running)).collect();
         running.sort_unstable_by_key(|&(id, running)| (running.started, id));
-        Some(Standstill { since: state.last, num_settled: state.num_settled, running })
+        Some(Standstill { since: state.last_settled, num_settled: state.num_settled, running })
     }
 
-    fn is_settled(&self, task: TaskInfo<'_>) {
+    fn task_settled(&self, task: TaskInfo<'_>) {
         let now = Instant::now();
         let mut state = self.state.lock();
         state.running.remove(&(task.id() as u32));
         state.num_settled += 1;
         drop(state);
         let mut stall = Some(self);
-        while let Some(Stall { around, state, .. }) = stall {
-            state.lock().gets_on(now);
-            stall = around.as_deref();
+        while let Some(Stall { outer, state, .. }) = stall {
+            state.lock().progressed(now);
+            stall = outer.as_deref();
         }
     }
 
-    fn has_ended(&self, task: TaskInfo<'_>) {
+    fn attempt_ended(&self, task: TaskInfo<'_>) {
         self.state.lock().running.remove(&(task.id() as u32));
     }
 }
@@ -141,29 +149,29 @@ impl Callback for Stall {
         let running = StartedTask { worker: event.worker, started: event.started, attempt: event.attempt };
         let mut state = self.state.lock();
         state.running.insert(event.task.id() as u32, running);
-        if state.was_told {
-            state.begins_again(Instant::now());
+        if state.is_reported {
+            state.task_started(Instant::now());
         }
     }
 
     fn on_task_finished(&self, event: &TaskFinished<'_>) {
-        self.is_settled(event.task);
+        self.task_settled(event.task);
     }
 
     fn on_task_failed(&self, event: &TaskFailed<'_>) {
-        self.is_settled(event.task);
+        self.task_settled(event.task);
     }
 
     fn on_task_skipped(&self, event: &TaskSkipped<'_>) {
-        self.is_settled(event.task);
+        self.task_settled(event.task);
     }
 
     fn on_task_retried(&self, event: &TaskRetried<'_>) {
-        self.has_ended(event.task);
+        self.attempt_ended(event.task);
     }
 
     fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {
-        self.has_ended(event.task);
+        self.attempt_ended(event.task);
     }
 
     fn on_run_stalled(&self, event: &RunStalled<'_>) {
@@ -176,24 +184,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stall_is_told_once_and_the_next_one_as_long_after_its_own_beginning() {
+    fn a_stall_is_reported_once_and_the_next_one_a_timeout_after_its_own_beginning() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let later = |seconds: u64| StallCheck::Later(Duration::from_secs(seconds));
         let stall = Stall::new(Duration::from_secs(10), None, start);
         assert_eq!(stall.check(at(0)), later(10));
-        stall.state.lock().gets_on(at(4));
+        stall.state.lock().progressed(at(4));
         assert_eq!(stall.check(at(10)), later(4));
         assert_eq!(stall.check(at(14)), StallCheck::Stalled(Duration::from_secs(10)));
-        assert_eq!(stall.check(at(24)), later(10), "it goes on, and was told");
-        stall.state.lock().gets_on(at(25));
+        assert_eq!(stall.check(at(24)), later(10), "it continues, and was reported");
+        stall.state.lock().progressed(at(25));
         assert_eq!(stall.check(at(34)), later(1));
         assert_eq!(stall.check(at(35)), StallCheck::Stalled(Duration::from_secs(10)));
-        stall.state.lock().begins_again(at(37));
-        assert_eq!(stall.check(at(45)), later(2), "a task has started that was not told of");
+        stall.state.lock().task_started(at(37));
+        assert_eq!(stall.check(at(45)), later(2), "a task has started that was not reported");
         assert_eq!(stall.check(at(47)), StallCheck::Stalled(Duration::from_secs(10)));
         assert_eq!(stall.standstill().map(|it| it.since), Some(at(25)), "nothing was settled since");
-        stall.state.lock().gets_on(at(48));
-        assert!(stall.standstill().is_none(), "it is over before it has been told");
+        stall.state.lock().progressed(at(48));
+        assert!(stall.standstill().is_none(), "it is over before it was reported");
     }
 }

@@ -1,5 +1,5 @@
-//! The engine driven by hand: random graphs, one step at a time, with a check of the whole state after
-//! each step.
+//! The engine driven by hand: random graphs, one step at a time, with a check of the whole state
+//! after each step.
 
 use super::callback::{
     self, Callback, ClusterInfo, Interests, RunFinished, TaskCancelled, TaskFailed, TaskFinished, TaskReady,
@@ -383,7 +383,8 @@ impl Driver<'_> {
                 continue;
             }
             let id = ready.swap_remove(choice - num_starts);
-            // SAFETY: the task was found ready by the last arrival, and is not in the list any more.
+            // SAFETY: the task was found ready by the last arrival, and is not in the list any
+            // more.
             let goes_on = catch_unwind(AssertUnwindSafe(|| unsafe { access.run(id) }))
                 .unwrap_or_else(|payload| access.panicked(id, payload));
             assert_eq!(goes_on, !access.is_stopped());
@@ -499,8 +500,8 @@ fn release_all(plan: &Plan, cells: Vec<Cell>, run: &Run) {
     let kept = run.take_kept_inputs();
     let num_readers = kept.num_readers(plan);
     for ((id, cell), task) in (0..).zip(&cells).zip(plan.tasks()) {
-        // SAFETY: the run is closed. Tasks that keep their inputs have not released them; the kind of
-        // any other cell is that of the cell's task.
+        // SAFETY: the run is closed. Tasks that keep their inputs have not released them; the kind
+        // of any other cell is that of the cell's task.
         match (num_readers.get(&id), task.kind().drop_value) {
             (Some(&num_readers), _) => unsafe { cell.set_readers(num_readers) },
             (None, Some(drop_value)) => unsafe { cell.sweep(drop_value) },

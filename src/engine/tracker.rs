@@ -1,42 +1,47 @@
-//! Which tasks of a run are ready and which values are held, for callbacks that ask.
+//! Derives ready tasks and held values from the ends of tasks, for callbacks that ask.
 //!
-//! Executors keep no such account that could be told of: the calling thread runs tasks without counters, and a value goes with its last
-//! reader without anybody being told. So an [`ReadyValueTracker`] counts for itself, from the ends of tasks, and is there only for runs that are watched
-//! by somebody who [asks](super::callback::Interests).
+//! Executors do not count ready tasks or live values: the calling thread runs tasks without counters,
+//! and the last reader of a value releases it without a report. So a [`ReadyValueTracker`] keeps its
+//! own counts. Only runs with a callback that [asks](super::callback::Interests) have one.
 //!
 //! # What is always true
 //!
-//! 1. The end of each task is [entered](ReadyValueTracker::ended) once, after it has let go of its inputs and before its dependents are told. So what is
-//!    made known here of a task comes before its start.
-//! 2. The low bits of `waiting[t]` count the inputs of `t` whose end has not been entered. Who lowers them to zero, or sends `t` to a worker
-//!    together with its inputs, and sets `TOLD` first, tells that `t` is ready; nobody does once an input has failed.
-//! 3. `readers[t]` counts the readers of the value of `t` whose end has not been entered, and the outputs. Who lowers it to zero, or closes the
-//!    account, tells that the value was released; `held[t]` says whether there was one, and how large.
-//! 4. A run of futures holds none of its outputs: each is told to be released as soon as it is stored, before its future has it. Whoever adds up
-//!    what runs and futures hold counts it once.
+//! 1. The end of each task is [recorded](ReadyValueTracker::ended) once, after the task has released its
+//!    inputs and before its dependents are announced. So the events that follow from it come before
+//!    those of its dependents. The end of a task whose failure stops the run is not recorded.
+//! 2. The low bits of `waiting[t]` count the inputs of `t` whose end is not recorded. The thread that
+//!    lowers them to zero, or sends `t` to a worker together with its inputs, sets `REPORTED`; the
+//!    thread that sets it first reports that `t` is ready. After the failure of an input, no thread does.
+//! 3. `readers[t]` counts the readers of the value of `t` whose end is not recorded, and the outputs.
+//!    The thread that lowers it to zero, or [closes](ReadyValueTracker::close) the tracker, reports the
+//!    release of the value if `held[t]` has its size. A task that keeps its inputs, or may do so, stays
+//!    a reader until the run ends.
+//! 4. A run of futures holds none of its outputs: each is reported as released as soon as it is
+//!    stored, before its future has it. So a callback that adds up the values of runs and of futures
+//!    counts it once.
 
 use crate::graph::plan::Plan;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// An input has failed.
-const DOOMED: u32 = 1 << 31;
-/// It was told that the task is ready.
-const TOLD: u32 = 1 << 30;
-const COUNT: u32 = TOLD - 1;
+const INPUT_FAILED: u32 = 1 << 31;
+/// The task was reported as ready.
+const REPORTED: u32 = 1 << 30;
+const COUNT: u32 = REPORTED - 1;
 
-/// What is held of a task that has left no value, or whose value is gone.
+/// The entry in `held` of a task without a value.
 const NOTHING: u64 = u64::MAX;
-/// Set in what is held if the size is that of the encoding.
+/// Set in an entry of `held` if the size is that of the encoding.
 const ENCODED: u64 = 1 << 63;
 
-/// How much memory a value takes, as far as that is known.
+/// The memory that a value takes, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ValueSize {
-    /// The bytes.
+    /// The number of bytes.
     pub bytes: u64,
-    /// Whether they are those of the value's encoding, with all that it owns. Otherwise they are those of its type: 24 for a vector, whatever
-    /// is in it.
+    /// Whether this is the size of the value's encoding, which includes everything that the value owns.
+    /// Otherwise it is the size of its type: 24 for any vector.
     pub is_encoded: bool,
 }
 
@@ -45,7 +50,7 @@ impl ValueSize {
         ValueSize { bytes: encoded.unwrap_or(inline as u64), is_encoded: encoded.is_some() }
     }
 
-    /// In one number, of which there is one that stands for no value.
+    /// As one number; [`NOTHING`] stands for `None`.
     pub(crate) fn to_bits(size: Option<Self>) -> u64 {
         size.map_or(NOTHING, |size| size.bytes.min(ENCODED - 2) | if size.is_encoded { ENCODED } else { 0 })
     }
@@ -55,31 +60,31 @@ impl ValueSize {
     }
 }
 
-/// See the [module](self).
+/// Counts ready tasks and held values; see the [module](self).
 pub(super) struct ReadyValueTracker {
-    /// Empty if nobody asks which tasks are ready.
+    /// Empty if no callback asks for ready tasks.
     waiting: Box<[AtomicU32]>,
-    /// These two are empty if nobody asks which values are held.
+    /// Empty, as `held`, if no callback asks for values.
     readers: Box<[AtomicU32]>,
     held: Box<[AtomicU64]>,
-    /// The outputs that others hold as soon as they are there, ascending.
+    /// The outputs that belong to futures as soon as they are stored, ascending.
     given: Box<[u32]>,
 }
 
-/// How a task has ended.
+/// The end of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TaskEnd {
-    /// It has left a value of this size, or one that nobody asks for.
+    /// The task has left a value of this size, or one without readers.
     Finished(Option<ValueSize>),
-    /// It has failed or was skipped, and has let go of its inputs.
+    /// The task has failed or was skipped, and has released its inputs.
     Failed,
-    /// It has failed, and what it has let go of is not known: that goes with the run.
+    /// The task has failed, and keeps its inputs or may keep some of them, until the run ends.
     FailedHolding,
 }
 
 impl ReadyValueTracker {
     /// # Complexity
-    /// O(tasks), in time and in space: 4 bytes for each task to tell which are ready, 12 to tell which values are held.
+    /// O(tasks) time and space: 4 bytes per task for ready tasks, 12 for values.
     pub(super) fn new(plan: &Plan, of_ready: bool, of_values: bool, is_of_futures: bool) -> Self {
         let ids = 0..plan.num_tasks() as u32;
         let waiting = match of_ready {
@@ -104,34 +109,34 @@ impl ReadyValueTracker {
         ReadyValueTracker { waiting, readers, held, given: given.into() }
     }
 
-    /// Says which tasks are ready before any has run.
-    pub(super) fn begin(&self, tell_ready: impl FnMut(u32)) {
+    /// Reports the tasks that are ready before any has run.
+    pub(super) fn begin(&self, report: impl FnMut(u32)) {
         let ready = (0..).zip(&self.waiting).filter(|(_, waiting)| waiting.load(Relaxed) == 0);
-        ready.filter(|&(id, _)| self.becomes_ready(id)).map(|(id, _)| id).for_each(tell_ready);
+        ready.filter(|&(id, _)| self.becomes_ready(id)).map(|(id, _)| id).for_each(report);
     }
 
-    /// Whether nobody has told yet that the task is ready.
+    /// Marks a task as reported. True for the first call, whose caller reports it.
     pub(super) fn becomes_ready(&self, id: u32) -> bool {
-        self.waiting.get(id as usize).is_some_and(|waiting| waiting.fetch_or(TOLD, Relaxed) & TOLD == 0)
+        self.waiting.get(id as usize).is_some_and(|waiting| waiting.fetch_or(REPORTED, Relaxed) & REPORTED == 0)
     }
 
-    /// A task has ended. Tells of values that are stored or released, and then of tasks that are ready.
-    pub(super) fn ended(&self, plan: &Plan, id: u32, ending: TaskEnd, mut tell: impl FnMut(TrackerEvent)) {
+    /// A task has ended. Reports values that are stored or released, and then tasks that are ready.
+    pub(super) fn ended(&self, plan: &Plan, id: u32, ending: TaskEnd, mut report: impl FnMut(TrackerEvent)) {
         if !self.readers.is_empty() {
             if let TaskEnd::Finished(Some(size)) = ending {
-                // Relaxed: the readers of the value have it from the engine that the task has ended.
+                // Relaxed: the engine's counters order this before the readers of the value.
                 self.held[id as usize].store(ValueSize::to_bits(Some(size)), Relaxed);
-                tell(TrackerEvent::Stored(id, size));
+                report(TrackerEvent::Stored(id, size));
                 if self.given.binary_search(&id).is_ok() {
-                    self.release(id, &mut tell);
+                    self.release(id, &mut report);
                 }
             }
             if ending != TaskEnd::FailedHolding {
                 for &input in plan.read_inputs(id) {
-                    // The last of them has nobody to count against.
+                    // The last reader needs no read-modify-write: no other thread changes the count.
                     let readers = &self.readers[input as usize];
                     if readers.load(Relaxed) == 1 || readers.fetch_sub(1, Relaxed) == 1 {
-                        self.release(input, &mut tell);
+                        self.release(input, &mut report);
                     }
                 }
             }
@@ -141,32 +146,33 @@ impl ReadyValueTracker {
             for &dependent in plan.dependents().of(id) {
                 let waiting = &self.waiting[dependent as usize];
                 if !is_good {
-                    waiting.fetch_or(DOOMED, Relaxed);
+                    waiting.fetch_or(INPUT_FAILED, Relaxed);
                 }
                 let before = waiting.fetch_sub(1, Relaxed);
-                if before & COUNT == 1 && before & DOOMED == 0 && self.becomes_ready(dependent) {
-                    tell(TrackerEvent::Ready(dependent));
+                if before & COUNT == 1 && before & INPUT_FAILED == 0 && self.becomes_ready(dependent) {
+                    report(TrackerEvent::Ready(dependent));
                 }
             }
         }
     }
 
-    /// The run has ended: what is still held goes now.
-    pub(super) fn close(&self, mut tell: impl FnMut(TrackerEvent)) {
-        (0..self.held.len() as u32).for_each(|id| self.release(id, &mut tell));
+    /// The run has ended. Reports the release of every value that is still held.
+    pub(super) fn close(&self, mut report: impl FnMut(TrackerEvent)) {
+        (0..self.held.len() as u32).for_each(|id| self.release(id, &mut report));
     }
 
-    fn release(&self, id: u32, tell: &mut impl FnMut(TrackerEvent)) {
-        // Nobody else does at this time: who has stored it if it is given away, its last reader, and later who closes the account.
+    fn release(&self, id: u32, report: &mut impl FnMut(TrackerEvent)) {
+        // One thread at a time releases a value: the one that stored it if a future has it, its last
+        // reader, and after all of them the owner of the run.
         let held = &self.held[id as usize];
         if let Some(size) = ValueSize::from_bits(held.load(Relaxed)) {
             held.store(NOTHING, Relaxed);
-            tell(TrackerEvent::Released(id, size));
+            report(TrackerEvent::Released(id, size));
         }
     }
 }
 
-/// What is to be told.
+/// An event to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TrackerEvent {
     Stored(u32, ValueSize),
@@ -179,7 +185,7 @@ mod tests {
     use super::ValueSize;
 
     #[test]
-    fn sizes_come_back() {
+    fn a_size_survives_the_round_trip_through_bits() {
         for (bytes, is_encoded) in [(0, false), (24, false), (0, true), (1 << 40, true)] {
             let size = ValueSize { bytes, is_encoded };
             assert_eq!(ValueSize::from_bits(ValueSize::to_bits(Some(size))), Some(size));

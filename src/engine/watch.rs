@@ -141,14 +141,14 @@ impl Watch {
         self.observers.interests.measures
     }
 
-    /// Derives ready tasks, stored values and released values from the end of a task, which has been
-    /// reported.
+    /// Derives ready tasks, stored values and released values from the end of a task, which has
+    /// been reported.
     #[inline]
     fn track_end(&self, plan: &Plan, id: u32, now: Option<Instant>, end: impl FnOnce() -> TaskEnd) {
         if let Some(tracker) = &self.tracker {
             let end = end();
-            // A failure stops a run that does not collect errors. Then no further task becomes ready,
-            // and the values go with the run.
+            // A failure stops a run that does not collect errors. Then no further task becomes
+            // ready, and the values go with the run.
             if self.collects_errors || matches!(end, TaskEnd::Finished(_)) {
                 // One time for all of the events, and none without an event.
                 let mut at = now;
@@ -198,7 +198,8 @@ impl Watch {
         }
     }
 
-    /// The run is closed. Reports the end of every task and value that is left, then that of the run.
+    /// The run is closed. Reports the end of every task and value that is left, then that of the
+    /// run.
     pub(super) fn run_finished(&self, plan: &Plan, error: Option<Error>) {
         if self.has_ended.swap(true, Ordering::Relaxed) {
             return;
@@ -377,8 +378,8 @@ impl Watch {
         self.task_failed(plan, id, self.take_in_flight(plan, id).ended(0), error, TaskEnd::Failed);
     }
 
-    /// The attempt of a task in flight is over, and another will follow. Reports nothing if the task
-    /// is not in flight.
+    /// The attempt of a task in flight is over, and another will follow. Reports nothing if the
+    /// task is not in flight.
     pub(super) fn in_flight_retried(&self, plan: &Plan, id: u32, error: Option<Error>) {
         let attempt = match self.in_flight.lock().get_mut(&id) {
             Some(task) if task.is_running => {

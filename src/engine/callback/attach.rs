@@ -99,9 +99,11 @@ fn take(list: &mut List, guard: u64) -> Option<(u64, Arc<Attached>)> {
     Some(list.remove(position))
 }
 
-/// Has a callback watch what this thread computes, and what is computed in the tasks of that, until the guard is dropped.
+/// Attaches a callback to this thread until the guard is dropped. It watches the runs that the
+/// thread starts, and the runs that their tasks start.
 ///
-/// Several callbacks may watch at once; each is told once, however often it is attached. Guards may be dropped in any order.
+/// Several callbacks may watch at once. A callback that is attached twice is called once. Guards
+/// may be dropped in any order.
 ///
 /// # Examples
 /// ```
@@ -128,12 +130,12 @@ pub fn scoped(callback: Arc<dyn Callback>) -> Scope {
     let new = attached(callback);
     let guard = new.0;
     let mut new = Some(new);
-    // A thread that is about to end computes nothing any more; then `new` is dropped here.
+    // A thread that is about to end starts no run any more; then `new` is dropped here.
     let _ended = FRAME.try_with(|frame| frame.borrow_mut().scoped.extend(new.take()));
     Scope { guard, of_this_thread: PhantomData }
 }
 
-/// Has a callback watch what `body` computes on this thread. See [`scoped`].
+/// Attaches a callback to this thread while `body` runs; see [`scoped`].
 pub fn with<R>(callback: Arc<dyn Callback>, body: impl FnOnce() -> R) -> R {
     let _scope = scoped(callback);
     body()
@@ -149,12 +151,14 @@ pub struct Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        // Dropped after the borrow: it may be the last handle of something of the program's.
+        // Dropped after the borrow: it may be the last handle of a callback, which has its own
+        // `Drop`.
         let _taken = FRAME.try_with(|frame| take(&mut frame.borrow_mut().scoped, self.guard));
     }
 }
 
-/// Has a callback watch all runs of this process that start from now on, until the guard is dropped.
+/// Attaches a callback to the process until the guard is dropped. It watches all runs that start
+/// meanwhile.
 ///
 /// # Examples
 /// ```
@@ -185,7 +189,8 @@ pub fn register(callback: Arc<dyn Callback>) -> Registration {
     Registration { guard }
 }
 
-/// Keeps a callback attached to the process until it is dropped. [`std::mem::forget`] keeps it for ever.
+/// Keeps a callback attached to the process until it is dropped. [`std::mem::forget`] keeps it for
+/// ever.
 #[must_use = "the callback watches until this guard is dropped: bind it, `let _registration = ...`"]
 #[derive(Debug)]
 pub struct Registration {

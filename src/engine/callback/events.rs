@@ -6,129 +6,135 @@ use crate::error::Error;
 use std::fmt;
 use std::time::Instant;
 
-/// See [`Callback::on_run_started`].
+/// See [`Callback::on_run_started`](super::Callback::on_run_started).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunStarted<'e> {
     /// The run.
     pub run: RunInfo<'e>,
-    /// The scheduler that carries it.
+    /// The scheduler that runs it.
     pub scheduler: &'e str,
     /// When it was started.
     pub started: Instant,
-    /// To end it.
+    /// Cancels the run.
     pub handle: RunHandle,
 }
 
-/// See [`Callback::on_task_ready`]. A task that is sent to a worker process together with its inputs is ready when it is sent.
+/// See [`Callback::on_task_ready`](super::Callback::on_task_ready). A task that is sent to a worker
+/// process together with its inputs becomes ready when it is sent.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskReady<'e> {
     /// The task.
     pub task: TaskInfo<'e>,
-    /// When that was known.
+    /// When the task became ready.
     pub ready: Instant,
 }
 
-/// See [`Callback::on_task_started`]. Tasks for worker processes are sent in batches that take up to a third of a millisecond; all of a batch
-/// count as started when it is sent, and the event that follows says when it was in truth.
+/// See [`Callback::on_task_started`](super::Callback::on_task_started).
+///
+/// Tasks for worker processes are sent in batches that take up to a third of a millisecond. All
+/// tasks of a batch count as started when the batch is sent. The event at the end of a task has the
+/// real time of its start.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskStarted<'e> {
     /// The task.
     pub task: TaskInfo<'e>,
-    /// Who runs it.
+    /// The worker that runs it.
     pub worker: WorkerId,
     /// When it was started.
     pub started: Instant,
-    /// How many times it has been started, with this one.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
 }
 
-/// See [`Callback::on_task_finished`].
+/// See [`Callback::on_task_finished`](super::Callback::on_task_finished).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskFinished<'e> {
     /// The task.
     pub task: TaskInfo<'e>,
-    /// Who ran it.
+    /// The worker that ran it.
     pub worker: WorkerId,
-    /// When the call began, by the clock of who made it.
+    /// When the call began, by the clock of the process that made it.
     pub started: Instant,
     /// When the call ended.
     pub ended: Instant,
-    /// How many times it was started.
+    /// The number of attempts.
     pub attempt: u32,
-    /// If it ran in another process.
+    /// The transfer, if the task ran in another process.
     pub crossing: Option<Crossing>,
     pub(in crate::engine) encoded_bytes: Option<u64>,
 }
 
 impl TaskFinished<'_> {
-    /// How large the value is that it has left for others; `None` if nobody is going to read it, or if it belongs to the graph.
+    /// The size of the value. `None` if the value has no reader, or belongs to the graph.
     ///
-    /// It is the size of its type, unless the value has come from another process, or a callback asks for [measured
-    /// values](Interests::measured_values).
+    /// It is the size of the value's encoding if the value has come from another process, or a
+    /// callback asks for [measured values](super::Interests::measured_values); otherwise the size
+    /// of its type.
     pub fn value(&self) -> Option<ValueSize> {
         self.task.value_size(self.encoded_bytes)
     }
 }
 
-/// See [`Callback::on_task_failed`].
+/// See [`Callback::on_task_failed`](super::Callback::on_task_failed).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskFailed<'e> {
     /// The task.
     pub task: TaskInfo<'e>,
-    /// Who ran it.
+    /// The worker that ran it.
     pub worker: WorkerId,
     /// When the last attempt began.
     pub started: Instant,
-    /// When it ended, or was given up.
+    /// When it ended, or timed out.
     pub ended: Instant,
-    /// How many times it was started.
+    /// The number of attempts.
     pub attempt: u32,
-    /// What went wrong.
+    /// The failure.
     pub error: Error,
-    /// If it ran in another process.
+    /// The transfer, if the task ran in another process.
     pub crossing: Option<Crossing>,
 }
 
-/// See [`Callback::on_task_retried`].
+/// See [`Callback::on_task_retried`](super::Callback::on_task_retried).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskRetried<'e> {
     /// The task.
     pub task: TaskInfo<'e>,
-    /// Who ran it.
+    /// The worker that ran it.
     pub worker: WorkerId,
     /// When the attempt began.
     pub started: Instant,
     /// When it ended.
     pub ended: Instant,
-    /// Which attempt it was, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// What went wrong; `None` if it is not the task's fault, as when its worker died of another one.
+    /// The failure. `None` if the task is not the cause, for instance if another task killed its
+    /// worker.
     pub error: Option<Error>,
-    /// If it ran in another process.
+    /// The transfer, if the task ran in another process.
     pub crossing: Option<Crossing>,
 }
 
-/// See [`Callback::on_task_cancelled`].
+/// See [`Callback::on_task_cancelled`](super::Callback::on_task_cancelled).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskCancelled<'e> {
     /// The task.
     pub task: TaskInfo<'e>,
-    /// Who was running it.
+    /// The worker that was running it.
     pub worker: WorkerId,
     /// When it was started.
     pub started: Instant,
-    /// When it was given up.
+    /// When it was cancelled.
     pub ended: Instant,
 }
 
-/// See [`Callback::on_task_skipped`].
+/// See [`Callback::on_task_skipped`](super::Callback::on_task_skipped).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskSkipped<'e> {
@@ -138,31 +144,31 @@ pub struct TaskSkipped<'e> {
     pub cause: TaskInfo<'e>,
 }
 
-/// See [`Callback::on_value_stored`].
+/// See [`Callback::on_value_stored`](super::Callback::on_value_stored).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ValueStored<'e> {
-    /// The task whose value it is.
+    /// The task that returned it.
     pub task: TaskInfo<'e>,
-    /// How large it is.
+    /// Its size.
     pub size: ValueSize,
-    /// When it was there.
+    /// When it was stored.
     pub stored: Instant,
 }
 
-/// See [`Callback::on_value_released`].
+/// See [`Callback::on_value_released`](super::Callback::on_value_released).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ValueReleased<'e> {
-    /// The task whose value it was.
+    /// The task that returned it.
     pub task: TaskInfo<'e>,
-    /// How large it was when it was stored.
+    /// Its size when it was stored.
     pub size: ValueSize,
-    /// When it was gone.
+    /// When it was released.
     pub released: Instant,
 }
 
-/// See [`Callback::on_worker_started`].
+/// See [`Callback::on_worker_started`](super::Callback::on_worker_started).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WorkerStarted<'e> {
@@ -170,15 +176,15 @@ pub struct WorkerStarted<'e> {
     pub run: RunInfo<'e>,
     /// The worker.
     pub worker: WorkerId,
-    /// How many workers were in its place before.
+    /// The number of workers that had its place before.
     pub restarts: u32,
-    /// How much memory of its own it may use before it is killed.
+    /// The memory of its own, in bytes, above which it is killed.
     pub memory_limit: Option<u64>,
-    /// To have it replaced.
+    /// Restarts the worker.
     pub handle: WorkerHandle,
 }
 
-/// See [`Callback::on_worker_lost`].
+/// See [`Callback::on_worker_lost`](super::Callback::on_worker_lost).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WorkerLost<'e> {
@@ -186,11 +192,12 @@ pub struct WorkerLost<'e> {
     pub run: RunInfo<'e>,
     /// The worker.
     pub worker: WorkerId,
-    /// How it ended.
+    /// The reason.
     pub error: Error,
 }
 
-/// See [`Callback::on_run_stalled`]. Displayed, it is the warning that is logged:
+/// See [`Callback::on_run_stalled`](super::Callback::on_run_stalled). Its `Display` is the warning
+/// in the log:
 ///
 /// ```text
 /// run 3 ("total") has stalled: no task has finished for 30.0s; 2 are running and 14 wait
@@ -202,36 +209,37 @@ pub struct WorkerLost<'e> {
 pub struct RunStalled<'e> {
     /// The run.
     pub run: RunInfo<'e>,
-    /// When a task finished last, in this run or in one that is nested in it in this process; if none has, when the run was started.
+    /// When the last task finished, in this run or in a run nested in it in this process; the start
+    /// of the run, if none has.
     pub since: Instant,
-    /// When this was told.
+    /// The time of this report.
     pub now: Instant,
-    /// The tasks that were started and have not ended, the first ones first; at most 32. Of those that were sent to one worker process
-    /// together, only one runs.
+    /// The tasks that were started and have not ended, in the order of their start; at most 32. Of
+    /// the tasks that were sent to a worker process together, only one runs.
     pub running: Vec<RunningTask<'e>>,
-    /// How many there are.
+    /// The number of tasks that were started and have not ended.
     pub num_running: usize,
-    /// How many tasks have neither ended nor been started.
+    /// The number of tasks that were not started.
     pub num_waiting: usize,
-    /// The run has been stopped, by a failure or a token: it waits only for those that run.
+    /// The run was stopped, by a failure or a token, and waits for its running tasks only.
     pub is_stopped: bool,
 }
 
-/// A task that runs, and who waits for it.
+/// A running task, and the tasks that wait for it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunningTask<'e> {
     /// The task.
     pub task: TaskInfo<'e>,
-    /// Who runs it.
+    /// The worker that runs it.
     pub worker: WorkerId,
     /// When it was started.
     pub started: Instant,
-    /// How many times it has been started, with this one.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// The tasks that need it, the first ones in rank; at most 8.
+    /// The first of its dependents, in the order of their ids; at most 8.
     pub dependents: Vec<TaskInfo<'e>>,
-    /// How many tasks need it, or need a task that does, and so on.
+    /// The number of tasks that need it, directly or through other tasks.
     pub num_waiting: usize,
 }
 
@@ -271,7 +279,7 @@ impl fmt::Display for RunStalled<'_> {
     }
 }
 
-/// See [`Callback::on_run_finished`].
+/// See [`Callback::on_run_finished`](super::Callback::on_run_finished).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunFinished<'e> {
@@ -281,6 +289,6 @@ pub struct RunFinished<'e> {
     pub started: Instant,
     /// When it ended.
     pub ended: Instant,
-    /// Why it gave no results, if so. Failures that were collected are not such a reason.
+    /// The reason, if the run gave no results. Collected failures are no such reason.
     pub error: Option<Error>,
 }

@@ -1,4 +1,5 @@
-//! What events show: the numbers of runs and workers, views of runs and tasks, and handles to act on them.
+//! The contents of events: ids of runs and workers, views of runs and tasks, and handles to act on
+//! them.
 
 use super::super::tracker::ValueSize;
 use crate::graph::name;
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-/// A number for each run that is watched, in the order in which they were started; unique in this process.
+/// The number of a watched run. Runs are numbered from 1, in the order of their start, in this
+/// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(u64);
 
@@ -21,12 +23,12 @@ impl RunId {
         RunId(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// That of a run of which the number has been written down.
+    /// The id with a number that was read from a file or another process.
     pub(crate) fn of_number(number: u64) -> Self {
         RunId(number)
     }
 
-    /// The number: 1 for the first run.
+    /// The number.
     pub fn get(self) -> u64 {
         self.0
     }
@@ -38,10 +40,10 @@ impl fmt::Display for RunId {
     }
 }
 
-/// Which thread of which process runs a task.
+/// The thread and the process that run a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId {
-    /// `None` for this process: to ask for it is a system call.
+    /// `None` for this process, because its id takes a system call.
     pid: Option<NonZeroU32>,
     thread: u32,
 }
@@ -79,12 +81,13 @@ impl WorkerId {
         WorkerId { pid: NonZeroU32::new(pid), thread }
     }
 
-    /// The process. That of a worker that has ended may have been given to another since.
+    /// The id of the process. After a worker has ended, another process may have its id.
     pub fn pid(self) -> u32 {
         self.pid.map_or_else(std::process::id, NonZeroU32::get)
     }
 
-    /// The number of the thread: of this process in the order in which threads have run watched tasks, of a worker process from 0.
+    /// The number of the thread. In this process, threads are numbered in the order in which they
+    /// first run a watched task; in a worker process, from 0.
     pub fn thread(self) -> u32 {
         self.thread
     }
@@ -105,23 +108,23 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// What knows how many tasks wait to be handed to runs.
+/// Counts the unfinished tasks and the values of a cluster.
 pub(crate) trait Backlog: Send + Sync {
-    /// How many were handed in and have not come to their end.
+    /// The number of submitted tasks that have not ended.
     fn num_pending(&self) -> usize;
 
-    /// How many values there are that futures stand for, and how many bytes they take up.
+    /// The number of values that futures hold, and their size in bytes.
     fn num_held(&self) -> (usize, usize);
 }
 
-/// The cluster whose workers keep promises of futures, as far as an event shows it. It keeps nothing of the cluster.
+/// A cluster, in an event. It does not keep the cluster alive.
 ///
-/// Futures are carried out in many small runs, of one task each or of some hundred. To watch them as one thing, watch what these have in
-/// common, which is this.
+/// A cluster computes its futures in many small runs, of one task each or of some hundred. All
+/// these runs have the same `ClusterInfo`.
 #[derive(Clone)]
 pub struct ClusterInfo {
     run: RunId,
-    /// How many tasks watched runs of futures have had.
+    /// The number of tasks in all watched runs of futures so far.
     num_tasks: Arc<AtomicU64>,
     name: Arc<str>,
     backlog: Weak<dyn Backlog>,
@@ -132,28 +135,28 @@ impl ClusterInfo {
         ClusterInfo { run: RunId::next(), num_tasks: Arc::default(), name, backlog }
     }
 
-    /// A number that no other cluster of this process ever has.
+    /// A number that is unique in this process.
     pub fn id(&self) -> u64 {
         self.run.get()
     }
 
-    /// The [logical run](RunInfo::logical_run) of all its futures.
+    /// The [logical run](RunInfo::logical_run) of all futures of the cluster.
     pub fn run(&self) -> RunId {
         self.run
     }
 
-    /// What it is called.
+    /// The name of the cluster.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// How many tasks were handed in to it and have not come to their end, at this moment; `None` if it is gone.
+    /// The number of submitted tasks that have not ended yet. `None` if the cluster is gone.
     pub fn num_pending(&self) -> Option<usize> {
         self.backlog.upgrade().map(|backlog| backlog.num_pending())
     }
 
-    /// How many values of futures are held, and how many bytes they take up: as [`Client::num_held`](crate::Client::num_held). They are not
-    /// among the values of runs, which give them to the futures.
+    /// The number of values that futures hold, and their size in bytes, as
+    /// [`Client::num_held`](crate::Client::num_held). They do not count as values of runs.
     pub fn num_held(&self) -> (usize, usize) {
         self.backlog.upgrade().map_or((0, 0), |backlog| backlog.num_held())
     }
@@ -165,7 +168,7 @@ impl fmt::Debug for ClusterInfo {
     }
 }
 
-/// The ids of a run: its own, that of its logical run, and the id of its first task there.
+/// The id of a run, the id of its logical run, and the id of its first task in the logical run.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct RunIds {
     pub(in crate::engine) run: RunId,
@@ -174,7 +177,7 @@ pub(in crate::engine) struct RunIds {
 }
 
 impl RunIds {
-    /// The ids of a new run; of a run of futures if there is a cluster.
+    /// The ids of a new run. With a cluster, it is a run of futures.
     pub(in crate::engine) fn new(cluster: Option<&ClusterInfo>, plan: &Plan) -> Self {
         let run = RunId::next();
         cluster.map_or(RunIds { run, logical: run, first_task: 0 }, |cluster| {
@@ -184,7 +187,7 @@ impl RunIds {
     }
 }
 
-/// A run, as far as an event shows it.
+/// A run, in an event.
 #[derive(Clone, Copy)]
 pub struct RunInfo<'e> {
     pub(in crate::engine) ids: RunIds,
@@ -195,13 +198,14 @@ pub struct RunInfo<'e> {
 }
 
 impl<'e> RunInfo<'e> {
-    /// Its number.
+    /// The number of the run.
     pub fn id(&self) -> RunId {
         self.ids.run
     }
 
-    /// The run that this one is a part of: all runs of futures of one cluster are parts of one logical run, and every other run is its
-    /// own. [`TaskInfo::logical_id`] numbers the tasks of a logical run.
+    /// The logical run that this run belongs to. All runs of futures of one cluster belong to the
+    /// same logical run; any other run is its own logical run. [`TaskInfo::logical_id`] numbers the
+    /// tasks of a logical run.
     ///
     /// # Examples
     /// ```
@@ -233,12 +237,12 @@ impl<'e> RunInfo<'e> {
         self.ids.logical
     }
 
-    /// The [id in the logical run](TaskInfo::logical_id) of its task 0.
+    /// The [id in the logical run](TaskInfo::logical_id) of task 0.
     pub fn first_task(&self) -> u64 {
         self.ids.first_task
     }
 
-    /// The run of the task that computes this one, if that is watched and in the same process.
+    /// The run of the task that computes this run, if that run is watched and in the same process.
     pub fn parent(&self) -> Option<RunId> {
         self.parent.map(|parent| parent.run)
     }
@@ -248,23 +252,24 @@ impl<'e> RunInfo<'e> {
         self.parent.map(|parent| parent.logical)
     }
 
-    /// Whose workers carry it, if it is a run of [futures](crate::TaskFuture). What is computed without a future, as by
-    /// [`compute`](crate::Delayed::compute) in a task of a cluster, is none.
+    /// The cluster, for a run of [futures](crate::TaskFuture). `None` for other runs, such as that
+    /// of a [`compute`](crate::Delayed::compute) in a task of a cluster.
     pub fn cluster(&self) -> Option<&'e ClusterInfo> {
         self.cluster
     }
 
-    /// Whether it has a task of the cluster's own, which does nothing, to have a worker started before there is something to do.
+    /// Whether the run only makes the cluster start a worker in advance. Its task does nothing.
     pub fn starts_worker(&self) -> bool {
         self.starts_worker
     }
 
-    /// How many tasks it has. Their ids are `0..num_tasks`, in the order in which one careful worker would run them.
+    /// The number of tasks. Their ids are `0..num_tasks`, in the order in which a single worker
+    /// would run them.
     pub fn num_tasks(&self) -> usize {
         self.plan.num_tasks()
     }
 
-    /// One of its tasks.
+    /// The task with this id.
     ///
     /// # Panics
     /// If there is no task with this id.
@@ -274,7 +279,8 @@ impl<'e> RunInfo<'e> {
         TaskInfo { run: self.ids, id: id as u32, plan: self.plan }
     }
 
-    /// Its outputs, in the order in which they were asked for: what one would call the run by.
+    /// The outputs, in the order of the call that computes them. Their names make a title for the
+    /// run.
     ///
     /// # Examples
     /// ```
@@ -322,7 +328,7 @@ pub(crate) trait CancelRun: Send + Sync {
     fn cancel(&self) -> bool;
 }
 
-/// A way to end a run that an event has told of, from any thread and for as long as it goes on. It keeps nothing of the run.
+/// Cancels a run from any thread. It does not keep the run alive.
 ///
 /// # Examples
 /// ```
@@ -330,7 +336,7 @@ pub(crate) trait CancelRun: Send + Sync {
 /// use sprang::{CancelToken, ErrorKind, delayed};
 /// use std::sync::Arc;
 ///
-/// /// Lets no run take place.
+/// /// Cancels every run.
 /// struct Never;
 ///
 /// impl Callback for Never {
@@ -351,12 +357,13 @@ pub struct RunHandle {
 }
 
 impl RunHandle {
-    /// The run's number.
+    /// The number of the run.
     pub fn id(&self) -> RunId {
         self.id
     }
 
-    /// Ends the run as a pulled [`CancelToken`](crate::CancelToken) does. Says whether there was something to end: `false` if the run is over.
+    /// Cancels the run, as a [`CancelToken`](crate::CancelToken) does. Returns `false` if the run
+    /// is over.
     pub fn cancel(&self) -> bool {
         self.run.upgrade().is_some_and(|run| run.cancel())
     }
@@ -368,13 +375,13 @@ impl fmt::Debug for RunHandle {
     }
 }
 
-/// What can have another process in its place.
+/// A process that can be replaced by a new one.
 pub(crate) trait Replaceable: Send + Sync {
-    /// Ends the process. Says whether it was there.
+    /// Ends the process. False if it has ended before.
     fn replace(&self) -> bool;
 }
 
-/// A way to have a worker process replaced that an event has told of, from any thread and for as long as it is there.
+/// Restarts a worker process from any thread. It does not keep the process alive.
 #[derive(Clone)]
 pub struct WorkerHandle {
     worker: WorkerId,
@@ -387,11 +394,12 @@ impl WorkerHandle {
         self.worker
     }
 
-    /// Ends the worker's process, with all its threads. What it runs is run again by another, and that is charged no attempt; another takes
-    /// its place as soon as there is something to do. Says whether there was something to end: `false` if it is gone.
+    /// Ends the worker's process, with all its threads. A new process takes its place as soon as
+    /// there are tasks to run. Tasks that were running run again; this costs them no attempt.
+    /// Returns `false` if the process is gone.
     ///
-    /// The [event](WorkerStarted::restarts) of the one that takes its place counts it; a cluster does not among the
-    /// [restarts](crate::WorkerInfo::num_restarts) that it has made itself.
+    /// The [`restarts`](super::WorkerStarted::restarts) of the new process count this restart. The
+    /// [restarts of the cluster](crate::WorkerInfo::num_restarts) do not.
     pub fn restart(&self) -> bool {
         self.process.upgrade().is_some_and(|process| process.replace())
     }
@@ -400,18 +408,18 @@ impl WorkerHandle {
 /// A thread of a worker process that has been started.
 #[derive(Clone, Debug)]
 pub(crate) struct StartedWorker {
-    /// How many were in its place before.
+    /// The number of processes that had its place before.
     pub(crate) restarts: u32,
-    /// How much memory of its own it may use before it is killed.
+    /// The memory of its own, in bytes, above which it is killed.
     pub(crate) memory_limit: Option<u64>,
     pub(crate) handle: WorkerHandle,
 }
 
-/// Those that were started and are there: who begins to watch later was not told of them.
+/// The worker processes that are there, for callbacks that are attached after their start.
 static STARTED: Mutex<Vec<StartedWorker>> = Mutex::new(Vec::new());
 
 impl StartedWorker {
-    /// Notes it, for as long as its process is held by somebody.
+    /// Records a worker until its process is dropped.
     pub(crate) fn note(
         worker: WorkerId,
         restarts: u32,
@@ -427,7 +435,7 @@ impl StartedWorker {
 
     #[cfg(feature = "dashboard")]
     pub(crate) fn find(worker: WorkerId) -> Option<Self> {
-        // The last: the number of a process that is gone may be that of another.
+        // The last one: a new process may have the id of one that is gone.
         STARTED.lock().iter().rfind(|started| started.handle.worker == worker).cloned()
     }
 }
@@ -438,7 +446,7 @@ impl fmt::Debug for WorkerHandle {
     }
 }
 
-/// A task, as far as an event shows it. It is looked up in the plan when it is asked for, so that an event costs little.
+/// A task, in an event. Its methods look in the plan, so that events without readers cost little.
 #[derive(Clone, Copy)]
 pub struct TaskInfo<'e> {
     pub(in crate::engine) run: RunIds,
@@ -447,43 +455,45 @@ pub struct TaskInfo<'e> {
 }
 
 impl TaskInfo<'_> {
-    /// The run it belongs to.
+    /// The run of the task.
     pub fn run(&self) -> RunId {
         self.run.run
     }
 
-    /// Its number in the run, which is its rank.
+    /// The number of the task in the run, which is its rank.
     pub fn id(&self) -> usize {
         self.id as usize
     }
 
-    /// The [logical run](RunInfo::logical_run) of its run.
+    /// The [logical run](RunInfo::logical_run) of the task.
     pub fn logical_run(&self) -> RunId {
         self.run.logical
     }
 
-    /// Its id in the logical run. No other task of the logical run has it, and the tasks of a run have consecutive ones.
+    /// The id of the task in its logical run, where it is unique. Tasks of one run have consecutive
+    /// ids.
     pub fn logical_id(&self) -> u64 {
         self.run.first_task + u64::from(self.id)
     }
 
-    /// The name that it was given, or that of its function.
+    /// The name that the task was given, or the name of its function.
     pub fn name(&self) -> Arc<str> {
         self.plan.name(self.id)
     }
 
-    /// The name that it was given. Unlike [`name`](TaskInfo::name) it is never made.
+    /// The name that the task was given, if it was. Unlike [`name`](TaskInfo::name) it costs
+    /// nothing.
     #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only the dashboard asks"))]
     pub(crate) fn given_name(&self) -> Option<&Arc<str>> {
         self.plan.tasks()[self.id()].options().and_then(|options| options.name.as_ref())
     }
 
-    /// The ids of the tasks it needs, in the order of its arguments.
+    /// The ids of its inputs, in the order of its arguments.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = usize> {
         self.plan.inputs(self.id).iter().map(|&id| id as usize)
     }
 
-    /// Whether it is only a value that was put into the graph.
+    /// Whether the task is a value that was put into the graph.
     pub fn is_value(&self) -> bool {
         self.plan.tasks()[self.id()].kind().is_value
     }
@@ -502,16 +512,18 @@ impl fmt::Debug for TaskInfo<'_> {
     }
 }
 
-/// What it took to have a task run in another process.
+/// The cost of running a task in another process.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Crossing {
-    /// When this process sent the task. Until it was started it waited for tasks that were sent with it or before.
+    /// When this process sent the task. The task then waited for tasks that were sent with it or
+    /// before.
     pub sent: Instant,
-    /// When this process had the result.
+    /// When this process received the result.
     pub received: Instant,
-    /// How many bytes of arguments and values went to the worker for it; not those of values that the worker had already.
+    /// The bytes of arguments and values that were sent, without values that the worker already
+    /// had.
     pub sent_bytes: u64,
-    /// How many bytes of its value came back; none if the value was only asked for by tasks of the same batch.
+    /// The bytes of the value that came back: 0 if only tasks of the same batch read it.
     pub received_bytes: u64,
 }

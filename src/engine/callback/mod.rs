@@ -1,38 +1,45 @@
-//! Watching runs: what a [`Callback`] is told, and how it is attached.
+//! Watching runs: the events that a [`Callback`] gets, and how to attach one.
 //!
-//! Callbacks are told of a run by the thread that did, or that learned, what they are told of. They see events, which borrow what they show
-//! of the plan, and never the state of the run.
+//! A callback runs on the thread that caused or observed the event. Events borrow from the plan and
+//! do not show the state of the run.
 //!
-//! # What is attached to what
+//! # Attaching
 //!
-//! A callback watches the process ([`register`]) or what one thread computes ([`scoped`], [`with`]). A run looks at both when it is made,
-//! and keeps to that. Its tasks find the scoped callbacks of the run in force, as they find its configuration; so nested computes are
-//! watched too, as runs of their own that know [the one around them](RunInfo::parent).
+//! A callback watches the process ([`register`]) or the runs that one thread starts ([`scoped`],
+//! [`with`]). A run looks for both when it is made, and keeps that set. In its tasks, the scoped
+//! callbacks of the run are in force, as its configuration is. So nested computes are watched too,
+//! as separate runs that know [their parent](RunInfo::parent).
 //!
-//! # What is told
+//! # Events
 //!
-//! 1. [`RunStarted`] comes first and [`RunFinished`] last, once each, also if the run fails, is cancelled, or the executor panics.
-//! 2. Each [`TaskStarted`] is followed by exactly one of [`TaskFinished`], [`TaskFailed`], [`TaskRetried`] and [`TaskCancelled`] for the same
-//!    task; only after a `TaskRetried` is it started again. The other tasks are skipped, or their run has stopped before.
-//! 3. Events of one task come in order. Those of different tasks come from several threads at once.
-//! 4. What a callback computes itself is not watched, or it would be told of that without end.
-//! 5. A callback that panics is not called any more. The run goes on.
+//! 1. [`RunStarted`] comes first and [`RunFinished`] last, once each, also if the run fails, is
+//!    cancelled, or its executor panics.
+//! 2. Each [`TaskStarted`] is followed by exactly one of [`TaskFinished`], [`TaskFailed`],
+//!    [`TaskRetried`] and [`TaskCancelled`] for the same task. A task starts again only after a
+//!    `TaskRetried`. Tasks without a start are skipped, or their run has stopped.
+//! 3. The events of one task come in order. The events of different tasks come from several threads
+//!    at once.
+//! 4. Runs that a callback starts are not watched. Otherwise their events would never end.
+//! 5. A callback that panics is not called any more. The run continues.
 //!
-//! And, to those who [ask for it](Callback::interests):
+//! Callbacks can [ask](Callback::interests) for more events:
 //!
-//! 6. A task that is started is told to be [ready](TaskReady) once, before its first [`TaskStarted`]. Tasks that will be skipped are not.
-//! 7. Each [`ValueStored`] follows the [`TaskFinished`] of its task, and is followed by exactly one [`ValueReleased`]: after the end of the last
-//!    task that reads the value, or before [`RunFinished`] for outputs, which are handed over then, and for what a run that failed has left.
-//!    The outputs of a run of futures are handed over one by one, each as soon as it is stored.
+//! 6. [`TaskReady`] comes once for each task that is started, before its first [`TaskStarted`]. It
+//!    does not come for tasks that are skipped.
+//! 7. Each [`ValueStored`] follows the [`TaskFinished`] of its task. Exactly one [`ValueReleased`]
+//!    follows it: after the end of the last task that reads the value, or before [`RunFinished`]
+//!    for outputs and for values that a failed run has left. A run of futures releases each output
+//!    as soon as it is stored, because the future has it then.
 //!
-//! # What it costs
+//! # Costs
 //!
-//! Nothing, for a run without callbacks, beside a look around when it is made: the run's status tells its workers to take care, as it does for
-//! the options of tasks, and only then is a clock looked at.
+//! A run without callbacks pays for one check when it is made. In a run with callbacks, the status
+//! makes workers take the same longer path as for tasks with options, and only that path reads the
+//! clock.
 //!
-//! Executors do without knowing which tasks are ready and which values are held, so to tell that costs counters, for each task and each
-//! dependency; and to measure a value costs a walk through it. A run pays for these only if a callback that watches it asks. Bench `callbacks`
-//! has the figures.
+//! Executors do not count ready tasks or live values. To report these takes a counter for each task
+//! and each dependency, and to measure a value takes a walk through it. A run pays for this only if
+//! one of its callbacks asks. The bench `callbacks` has the figures.
 
 mod attach;
 mod events;

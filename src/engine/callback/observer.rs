@@ -1,14 +1,14 @@
-//! What a callback implements: the handlers, and the extra events that it asks for.
+//! The trait of callbacks, and the events that cost extra.
 
 use super::events::{
     RunFinished, RunStalled, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskReady, TaskRetried, TaskSkipped,
     TaskStarted, ValueReleased, ValueStored, WorkerLost, WorkerStarted,
 };
 
-/// An observer of runs. Every method has a body that does nothing.
+/// An observer of runs. Every method does nothing by default.
 ///
-/// Methods are called by the threads that run tasks, several at once, and the tasks wait meanwhile: what takes long belongs on a thread of
-/// the callback's own. The module says [what is told when](self).
+/// The threads that run tasks call the methods, several at once, and their tasks wait meanwhile. Do
+/// long work on another thread. The module documents the [order of the events](super#events).
 ///
 /// # Examples
 /// ```
@@ -36,7 +36,7 @@ use super::events::{
 /// # Ok::<_, sprang::Error>(())
 /// ```
 pub trait Callback: Send + Sync {
-    /// What it wants to be told of beside what all are told. It is looked at when the callback is attached.
+    /// The extra events that the callback wants. It is called once, when the callback is attached.
     fn interests(&self) -> Interests {
         Interests::new()
     }
@@ -46,7 +46,7 @@ pub trait Callback: Send + Sync {
         let _ = event;
     }
 
-    /// A task waits for nothing any more but a worker. Told to those who [ask](Interests::ready).
+    /// A task waits only for a worker. Callbacks must [ask](Interests::ready) for this event.
     fn on_task_ready(&self, event: &TaskReady<'_>) {
         let _ = event;
     }
@@ -56,7 +56,7 @@ pub trait Callback: Send + Sync {
         let _ = event;
     }
 
-    /// A task has given a value.
+    /// A task has returned a value.
     fn on_task_finished(&self, event: &TaskFinished<'_>) {
         let _ = event;
     }
@@ -66,27 +66,29 @@ pub trait Callback: Send + Sync {
         let _ = event;
     }
 
-    /// A task has given no value and is going to be called again.
+    /// An attempt of a task has failed, and the task will be called again.
     fn on_task_retried(&self, event: &TaskRetried<'_>) {
         let _ = event;
     }
 
-    /// A task that was started has been given up, because its run has ended.
+    /// A task was started and has not ended, but its run has.
     fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {
         let _ = event;
     }
 
-    /// A task will not be called, because one that it needs has failed.
+    /// A task will not be called, because a task that it needs has failed.
     fn on_task_skipped(&self, event: &TaskSkipped<'_>) {
         let _ = event;
     }
 
-    /// The value of a task is kept for those that read it. Told to those who [ask](Interests::values).
+    /// The value of a task is kept for its readers. Callbacks must [ask](Interests::values) for
+    /// this event.
     fn on_value_stored(&self, event: &ValueStored<'_>) {
         let _ = event;
     }
 
-    /// A value is gone, dropped or moved to its last reader, or its future has it. Told to those who [ask](Interests::values).
+    /// A value was dropped, moved to its last reader, or given to its future. Callbacks must
+    /// [ask](Interests::values) for this event.
     fn on_value_released(&self, event: &ValueReleased<'_>) {
         let _ = event;
     }
@@ -96,24 +98,26 @@ pub trait Callback: Send + Sync {
         let _ = event;
     }
 
-    /// A worker process has ended while it had tasks of a run.
+    /// A worker process that had tasks of a run has ended.
     fn on_worker_lost(&self, event: &WorkerLost<'_>) {
         let _ = event;
     }
 
-    /// No task of a run has finished for so long as the setting `stall_timeout` says; told once for each time, and once more where
-    /// a task has started since. By a thread of its own, which the run waits for.
+    /// No task of a run has finished for the time that the setting `stall_timeout` sets. A stall is
+    /// reported once, and once more if a task has started since. A separate thread makes the call,
+    /// and the run waits for that.
     fn on_run_stalled(&self, event: &RunStalled<'_>) {
         let _ = event;
     }
 
-    /// A run has ended; nothing more will be told of it.
+    /// A run has ended. This is its last event.
     fn on_run_finished(&self, event: &RunFinished<'_>) {
         let _ = event;
     }
 }
 
-/// What a [`Callback`] is told of beside what all are told, because it is not free; see [what it costs](self#what-it-costs).
+/// The events that a [`Callback`] must ask for, because they are not free; see
+/// [costs](super#costs).
 ///
 /// # Examples
 /// ```
@@ -122,7 +126,7 @@ pub trait Callback: Send + Sync {
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 ///
-/// /// How many bytes of values are held, and how many were at most.
+/// /// The bytes of values that are held, and their maximum.
 /// #[derive(Default)]
 /// struct Held(AtomicU64, AtomicU64);
 ///
@@ -158,35 +162,36 @@ pub struct Interests {
 }
 
 impl Interests {
-    /// In nothing more.
+    /// No extra events.
     pub const fn new() -> Self {
         Interests { ready: false, values: false, releases: false, measures: false }
     }
 
-    /// In tasks that become [ready](Callback::on_task_ready).
+    /// Asks for tasks that become [ready](Callback::on_task_ready).
     #[must_use]
     pub const fn ready(mut self) -> Self {
         self.ready = true;
         self
     }
 
-    /// In values that are [stored](Callback::on_value_stored) and [released](Callback::on_value_released), with the size of their type, or of
-    /// their encoding if they have come from another process.
+    /// Asks for values that are [stored](Callback::on_value_stored) and
+    /// [released](Callback::on_value_released). Their size is that of their type, or of their
+    /// encoding if they have come from another process.
     #[must_use]
     pub const fn values(mut self) -> Self {
         self.values = true;
         self
     }
 
-    /// In values, and in [how large](TaskFinished::value) each portable one would be if it were encoded, which is looked at when its task has
-    /// ended.
+    /// Asks for values, and for the [size](TaskFinished::value) of the encoding of each portable
+    /// value. It is measured when the task has ended.
     #[must_use]
     pub const fn measured_values(mut self) -> Self {
         self.measures = true;
         self.values()
     }
 
-    /// In values that are released, but not in those that are stored: the end of the task has told of these.
+    /// Asks for values that are released. The end of a task reports that its value is stored.
     #[cfg(feature = "dashboard")]
     #[must_use]
     pub(crate) const fn releases(mut self) -> Self {
@@ -194,7 +199,7 @@ impl Interests {
         self
     }
 
-    /// In sizes, but not in the events.
+    /// Asks for measured sizes, without the events of values.
     #[must_use]
     pub(crate) const fn sizes(mut self) -> Self {
         self.measures = true;

@@ -71,8 +71,8 @@ impl<'r> RunAccess<'r> {
         }
     }
 
-    /// The tasks to begin with, ascending. A worker that takes one [arrives](RunAccess::arrive) at it,
-    /// as an input would.
+    /// The tasks to begin with, ascending. A worker that takes one [arrives](RunAccess::arrive) at
+    /// it, as an input would.
     pub(crate) fn starts(&self) -> &'r [u32] {
         &self.parallel().0.starts
     }
@@ -105,8 +105,8 @@ impl<'r> RunAccess<'r> {
     /// The cells of all tasks.
     #[inline(always)]
     pub(super) fn cells(&self) -> &'r [Cell] {
-        // SAFETY: this thread is inside, so the owner has not closed the run and the cells are there
-        // (rule 4). There are as many cells as tasks, by the contract of `Run::new`.
+        // SAFETY: this thread is inside, so the owner has not closed the run and the cells are
+        // there (rule 4). There are as many cells as tasks, by the contract of `Run::new`.
         unsafe { std::slice::from_raw_parts(self.run.cells.as_ptr(), self.run.num_tasks) }
     }
 
@@ -115,8 +115,8 @@ impl<'r> RunAccess<'r> {
         &self.cells()[id as usize]
     }
 
-    /// One of the inputs of task `id` has been settled, or a worker has taken the task from the start
-    /// list. True for the last of these: the caller must run the task.
+    /// One of the inputs of task `id` has been settled, or a worker has taken the task from the
+    /// start list. True for the last of these: the caller must run the task.
     #[inline(always)]
     pub(crate) fn arrive(&self, parallel: &ParallelRef<'r>, id: u32) -> bool {
         debug_assert!((id as usize) < parallel.0.pending.len());

@@ -38,7 +38,8 @@ impl RunAccess<'_> {
         match error {
             None => true,
             Some(error) => {
-                // SAFETY: the task is the caller's, and a call that returns an error releases nothing.
+                // SAFETY: the task is the caller's, and a call that returns an error releases
+                // nothing.
                 unsafe { self.release_inputs(id) };
                 self.failed(id, CallFailure::Returned(*error), 1, None, false)
             }
@@ -48,7 +49,8 @@ impl RunAccess<'_> {
     /// Settles a task whose call unwound out of [`RunAccess::run`].
     #[cold]
     pub(crate) fn panicked(&self, id: u32, payload: Box<dyn Any + Send>) -> bool {
-        // The call may have released some of the inputs. The others are dropped when the run is closed.
+        // The call may have released some of the inputs. The others are dropped when the run is
+        // closed.
         self.failed(id, CallFailure::Panicked(payload), 1, None, false)
     }
 
@@ -62,8 +64,8 @@ impl RunAccess<'_> {
             return false;
         }
         let Some(watch) = &run.watch else {
-            // SAFETY: the caller's contract is the same, and no input of a task that is not skipped has
-            // failed.
+            // SAFETY: the caller's contract is the same, and no input of a task that is not skipped
+            // has failed.
             return unsafe { self.skip_after_failure(id) || self.run_attempts(id, None) };
         };
         let watched = WatchedTask { watch, attempt: StdCell::new(None) };
@@ -88,14 +90,15 @@ impl RunAccess<'_> {
         self.plan().inputs(id).iter().find_map(|&input| self.cell(input).failure())
     }
 
-    /// Settles a task without calling it if one of its inputs has failed. Returns whether that is so.
+    /// Settles a task without calling it if one of its inputs has failed. Returns whether that is
+    /// so.
     ///
     /// # Safety
     /// As for [`RunAccess::run`].
     pub(crate) unsafe fn skip_after_failure(&self, id: u32) -> bool {
         let Some(cause) = self.failed_input(id) else { return false };
-        // SAFETY: the task is ready and will not be called, so no other thread uses its cell, which is
-        // empty.
+        // SAFETY: the task is ready and will not be called, so no other thread uses its cell, which
+        // is empty.
         unsafe { self.cell(id).put_failure(cause) };
         // A value that panics when it is dropped makes the failure no worse.
         // SAFETY: the task is the caller's and was not called, so its inputs are not released.
@@ -119,8 +122,8 @@ impl RunAccess<'_> {
             return;
         }
         if let Some(sink) = self.run.sink.as_ref().filter(|sink| sink.wants(id)) {
-            // SAFETY: the value is the task's, so it has the task's type. The sink counts as a reader,
-            // and has not released the value before, as this is the only call.
+            // SAFETY: the value is the task's, so it has the task's type. The sink counts as a
+            // reader, and has not released the value before, as this is the only call.
             unsafe { sink.finished(id, self.cell(id)) };
         }
     }
@@ -138,8 +141,8 @@ impl RunAccess<'_> {
             attempt += 1;
             let is_last = attempt > retries;
             let keep = !is_last || keeps_inputs;
-            // SAFETY: the kind is the task's own. Its inputs have finished, its cell is empty and used by
-            // no other thread, and calls before the last one release nothing.
+            // SAFETY: the kind is the task's own. Its inputs have finished, its cell is empty and
+            // used by no other thread, and calls before the last one release nothing.
             let call = || unsafe { (task.kind().call)(task, self.cells(), self.inputs_ptr(id), id, keep) };
             if let Some(watched) = watched {
                 watched.begin(self, id, attempt);
@@ -154,16 +157,16 @@ impl RunAccess<'_> {
                 Some(Err(payload)) => CallFailure::Panicked(payload),
                 Some(Ok(Some(error))) => {
                     if !keep {
-                        // SAFETY: the task is the caller's, and a call that returns an error releases
-                        // nothing.
+                        // SAFETY: the task is the caller's, and a call that returns an error
+                        // releases nothing.
                         unsafe { self.release_inputs(id) };
                     }
                     CallFailure::Returned(*error)
                 }
                 Some(Ok(None)) => match self.check_portable(id) {
                     Err(message) => CallFailure::NotPortable(message),
-                    // SAFETY: the task is the caller's, and the call has left a value and, if `keep`,
-                    // released nothing.
+                    // SAFETY: the task is the caller's, and the call has left a value and, if
+                    // `keep`, released nothing.
                     Ok(()) => return unsafe { self.finished(id, keep, ended, watched) },
                 },
             };
@@ -181,8 +184,8 @@ impl RunAccess<'_> {
     /// Settles a task whose call has left a value. False if the run has stopped.
     ///
     /// # Safety
-    /// The task is the caller's, its value is in its cell and was not announced. If `is_holding`, the
-    /// task has not released its inputs.
+    /// The task is the caller's, its value is in its cell and was not announced. If `is_holding`,
+    /// the task has not released its inputs.
     unsafe fn finished(
         &self,
         id: u32,
@@ -207,8 +210,8 @@ impl RunAccess<'_> {
         !self.run.is_stopped()
     }
 
-    /// Makes a call with a timeout. `None` if the call ended too late; then its token was cancelled at
-    /// the timeout and, if this was the last attempt, the failure was recorded.
+    /// Makes a call with a timeout. `None` if the call ended too late; then its token was cancelled
+    /// at the timeout and, if this was the last attempt, the failure was recorded.
     fn call_within(
         &self,
         id: u32,
@@ -253,8 +256,8 @@ impl RunAccess<'_> {
         }
     }
 
-    /// The encoded size of the value that a task has just left, if a callback wants it and the value
-    /// can be encoded.
+    /// The encoded size of the value that a task has just left, if a callback wants it and the
+    /// value can be encoded.
     pub(super) fn measured(&self, watch: &Watch, id: u32) -> Option<u64> {
         let task = self.task(id);
         let kind = task.kind();
@@ -321,8 +324,8 @@ impl RunAccess<'_> {
         self.run.failures.lock().kept.of(id, make)
     }
 
-    /// Settles a task that has failed for good. False if the run has stopped. `keeps_inputs` says that
-    /// the task has not released its inputs and keeps them for a replay.
+    /// Settles a task that has failed for good. False if the run has stopped. `keeps_inputs` says
+    /// that the task has not released its inputs and keeps them for a replay.
     #[cold]
     fn failed(
         &self,
@@ -351,8 +354,8 @@ impl RunAccess<'_> {
     /// The task is the caller's, its inputs have finished or failed, and it has not released them.
     pub(crate) unsafe fn release_inputs(&self, id: u32) {
         let task = self.task(id);
-        // SAFETY: the kind is the task's own, and by the caller's contract the task still counts as a
-        // reader of each input.
+        // SAFETY: the kind is the task's own, and by the caller's contract the task still counts as
+        // a reader of each input.
         unsafe { (task.kind().release_inputs)(task, self.cells(), self.inputs_ptr(id)) };
     }
 }

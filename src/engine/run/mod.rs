@@ -26,10 +26,10 @@
 //!    the task are lowered. The value of a task that ran in another process may be kept elsewhere.
 //! 3. A task that finishes or returns an error releases its inputs before its dependents are
 //!    announced. A task that panics may keep some of them until the run is closed.
-//! 4. Threads access cells and nodes only between `enter` and `leave` at the gate. The owner accesses
-//!    them after it has closed the gate and either no thread is inside, or every task has finished
-//!    and the threads inside touch no task any more. So the owner then has the run for itself, and no
-//!    `TaskRef` is used after its handles are gone.
+//! 4. Threads access cells and nodes only between `enter` and `leave` at the gate. The owner
+//!    accesses them after it has closed the gate and either no thread is inside, or every task has
+//!    finished and the threads inside touch no task any more. So the owner then has the run for
+//!    itself, and no `TaskRef` is used after its handles are gone.
 //! 5. No lock is held while code of the program runs.
 //!
 //! [`Countdown::arrive`]: super::countdown::Countdown::arrive
@@ -65,8 +65,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 // Bits of `Run::status`. While none is set, a worker takes the short path for every task.
-/// Tasks need care before or after the call: options, a token from outside, the check that values are
-/// portable, callbacks, a sink.
+/// Tasks need care before or after the call: options, a token from outside, the check that values
+/// are portable, callbacks, a sink.
 const CAREFUL: u32 = 1;
 /// A task has failed and errors are collected, so inputs may be missing.
 const FAILURES: u32 = 2;
@@ -76,20 +76,21 @@ const STOPPED: u32 = 4;
 /// One execution of a graph, to be carried out by an [`Executor`](crate::Executor).
 ///
 /// An executor takes the [`ready`](Run::ready) tasks and [runs](crate::ReadyTask::run) each on a
-/// thread of its choice. Each call returns the tasks that have become ready, which the executor runs
-/// in the same way. Then it [waits](Run::wait) for the end.
+/// thread of its choice. Each call returns the tasks that have become ready, which the executor
+/// runs in the same way. Then it [waits](Run::wait) for the end.
 pub struct Run {
     /// Valid between `enter` and `leave`, and for the owner of the run (rule 4), as `cells`.
     plan: NonNull<Plan>,
     cells: NonNull<Cell>,
     num_tasks: usize,
     settings: RunSettings,
-    /// `None` once the run is closed. The context may hold the last handle of something that ends with
-    /// the run, such as the executor. A thread that keeps the run for longer must not drop that.
+    /// `None` once the run is closed. The context may hold the last handle of something that ends
+    /// with the run, such as the executor. A thread that keeps the run for longer must not drop
+    /// that.
     task_context: Mutex<Option<Arc<dyn TaskContext>>>,
     timer: &'static dyn Timer,
-    /// The token in force in the run's tasks, cancelled when the run stops or the token from outside
-    /// is cancelled.
+    /// The token in force in the run's tasks, cancelled when the run stops or the token from
+    /// outside is cancelled.
     token: CancelToken,
     has_outer_token: bool,
     watch: Option<Box<Watch>>,
@@ -141,8 +142,8 @@ pub(crate) struct RunAccess<'r> {
 
 impl Run {
     /// # Safety
-    /// The caller owns the run: it [closes](Run::close) the run before it touches or drops the plan or
-    /// the cells. The cells are empty, and there are as many as the plan has tasks.
+    /// The caller owns the run: it [closes](Run::close) the run before it touches or drops the plan
+    /// or the cells. The cells are empty, and there are as many as the plan has tasks.
     pub(crate) unsafe fn new(
         plan: &Plan,
         cells: &[Cell],
@@ -243,8 +244,8 @@ impl Run {
         self.has_outer_token
     }
 
-    /// Stops the run when a token from outside is cancelled, until the listener is dropped. `None` if
-    /// there is no token from outside.
+    /// Stops the run when a token from outside is cancelled, until the listener is dropped. `None`
+    /// if there is no token from outside.
     #[expect(dead_code, reason = "the worker processes' executor is about to wait with it")]
     pub(crate) fn stop_on_cancel(&self) -> Option<CancelListener> {
         let run = Weak::clone(&self.this);
@@ -265,8 +266,8 @@ impl Run {
         self.settings.keep_inputs
     }
 
-    /// From now on the executor calls [`RunAccess::accept_value`] or [`RunAccess::reject_value`] for
-    /// every value that [`RunAccess::run`] leaves.
+    /// From now on the executor calls [`RunAccess::accept_value`] or [`RunAccess::reject_value`]
+    /// for every value that [`RunAccess::run`] leaves.
     pub(crate) fn defer_values(&self) {
         self.defers_values.store(true, Ordering::Relaxed);
     }
@@ -300,8 +301,8 @@ impl Run {
     /// Counts tasks that have finished, failed or been skipped.
     #[inline]
     pub(crate) fn finish(&self, num_tasks: usize) {
-        // AcqRel: the release half publishes the effects of these tasks; the acquire half of the last
-        // call sees those of all tasks.
+        // AcqRel: the release half publishes the effects of these tasks; the acquire half of the
+        // last call sees those of all tasks.
         if self.num_unfinished.fetch_sub(num_tasks, Ordering::AcqRel) == num_tasks {
             self.notify();
         }
@@ -311,7 +312,8 @@ impl Run {
 
     /// Starts no further task. The first reason counts.
     pub(crate) fn stop(&self, reason: Error) {
-        // Dropped without the lock: an error may hold the last handle of something of the program's.
+        // Dropped without the lock: an error may hold the last handle of something of the
+        // program's.
         let _unused = {
             let mut failures = self.failures.lock();
             if failures.stop.is_some() { Some(reason) } else { failures.stop.replace(reason) }
@@ -388,8 +390,8 @@ impl Run {
         self.failures.lock().stop.clone()
     }
 
-    /// The inputs that failed tasks have kept. The run drops its errors, which hold the inputs too: it
-    /// may outlive the errors that its owner was given.
+    /// The inputs that failed tasks have kept. The run drops its errors, which hold the inputs too:
+    /// it may outlive the errors that its owner was given.
     pub(crate) fn take_kept_inputs(&self) -> KeptInputs {
         if !self.keeps_inputs() {
             return KeptInputs::default();
@@ -405,8 +407,8 @@ impl Run {
         with_path(error, plan, cause, Some(id))
     }
 
-    /// Whether a task has failed or was never run. Then values may be left that no reader has taken or
-    /// dropped.
+    /// Whether a task has failed or was never run. Then values may be left that no reader has taken
+    /// or dropped.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.status.load(Relaxed) & (FAILURES | STOPPED) != 0 || !self.is_finished()
     }

@@ -15,8 +15,8 @@ pub(super) struct Parallel {
 pub(crate) struct ParallelRef<'r>(pub(super) &'r Parallel);
 
 impl Parallel {
-    /// For the tasks from `first` on; those before have finished. A task that stands more than `slack`
-    /// ranks behind its last input waits for its turn in the start list.
+    /// For the tasks from `first` on; those before have finished. A task that stands more than
+    /// `slack` ranks behind its last input waits for its turn in the start list.
     pub(super) fn new(plan: &Plan, first: u32, slack: u32) -> Self {
         plan.dependents();
         let mut starts = Vec::new();
@@ -33,8 +33,9 @@ impl Parallel {
                 missing += u32::from(input >= first);
                 last = last.max(input);
             }
-            // Without the start list, such a task would run right after its last input, long before its
-            // turn: the parts of a split would all be made at once, long before they are needed.
+            // Without the start list, such a task would run right after its last input, long before
+            // its turn: the parts of a split would all be made at once, long before they are
+            // needed.
             let is_start = missing == 0 || last.saturating_add(slack) < id;
             if is_start {
                 starts.push(id);

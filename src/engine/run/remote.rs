@@ -1,5 +1,5 @@
-//! Settling tasks whose values an executor computes in another process or has deferred, and reporting
-//! their progress to callbacks.
+//! Settling tasks whose values an executor computes in another process or has deferred, and
+//! reporting their progress to callbacks.
 
 use super::super::callback::{StartedWorker, WorkerId};
 use super::super::panics;
@@ -25,8 +25,8 @@ impl RunAccess<'_> {
         }
     }
 
-    /// Settles a task that ran in another process and has failed for good. Its cell is empty. False if
-    /// the run has stopped.
+    /// Settles a task that ran in another process and has failed for good. Its cell is empty. False
+    /// if the run has stopped.
     ///
     /// # Safety
     /// As for [`RunAccess::run`], which is not called for the task.
@@ -39,8 +39,8 @@ impl RunAccess<'_> {
         self.report_failure(id, error, attempts)
     }
 
-    /// Accepts the [deferred](super::Run::defer_values) value of a task, which has `encoded_bytes` if it
-    /// was encoded.
+    /// Accepts the [deferred](super::Run::defer_values) value of a task, which has `encoded_bytes`
+    /// if it was encoded.
     ///
     /// # Safety
     /// The value is in the task's cell, and the task's dependents have not been announced.
@@ -75,8 +75,8 @@ impl RunAccess<'_> {
     /// Releases the inputs of a task that ran in another process and is about to be settled.
     ///
     /// # Errors
-    /// An input panicked when it was dropped. The task has failed, as it would have here. The error is
-    /// false if the run has stopped.
+    /// An input panicked when it was dropped. The task has failed, as it would have here. The error
+    /// is false if the run has stopped.
     ///
     /// # Safety
     /// As for [`RunAccess::release_inputs`].
@@ -129,8 +129,8 @@ impl RunAccess<'_> {
         }
     }
 
-    /// A task that was sent, if it was, has given no value and will run again. `error` is `None` if the
-    /// task is not the cause.
+    /// A task that was sent, if it was, has given no value and will run again. `error` is `None` if
+    /// the task is not the cause.
     pub(crate) fn remote_retried(&self, id: u32, error: Option<&Error>) {
         if let Some(watch) = self.run.watch.as_ref().filter(|_| !self.run.is_stopped()) {
             let attempts = 1;
