@@ -1,10 +1,12 @@
-//! What does it cost to watch a run?
+//! How much time does a callback cost?
 //!
-//! Time per task, in ns: criterion's throughput is in tasks. One run of a prepared graph of tasks that add two numbers, on the sync executor
-//! and on two threads: with nobody watching, with a callback that does nothing, with one that also asks to be told of ready tasks and of
-//! values, and with a profiler, which may measure values.
+//! Unit: ns per task; criterion's throughput is in tasks. Each iteration runs a prepared graph of
+//! tasks that combine two numbers, on the sync executor and on two threads: without a callback,
+//! with one that does nothing, with one that also asks for ready tasks and values, and with a
+//! profiler, with and without measured values.
 //!
-//! What it does not show: progress, whose counts cost about as much as the profiler; and worker processes, where a task costs microseconds.
+//! It does not show progress, whose counts cost about as much as the profiler, nor worker
+//! processes, where a task costs microseconds.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sprang::callback::{self, Callback, Interests};
@@ -20,7 +22,7 @@ struct Nothing;
 
 impl Callback for Nothing {}
 
-/// Does nothing with more.
+/// Asks for the extra events and does nothing.
 struct Curious;
 
 impl Callback for Curious {

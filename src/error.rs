@@ -1,26 +1,28 @@
 //! The one error type.
 //!
-//! Three things are kept apart. A caller's mistake is an [`Error`] from the earliest call that can know it. A task's failure is an
-//! [`Error`] too: it names the task, keeps the original cause as [`source`](std::error::Error::source), and tells through which
-//! tasks the failure reached an output. A bug of sprang's own is a panic and is not dressed up as either.
+//! A caller's mistake is an [`Error`] from the earliest call that can detect it. A task's failure
+//! is an [`Error`] too: it has the task's name, the original cause as
+//! [`source`](std::error::Error::source), and the tasks through which the failure reached an
+//! output. A bug in sprang is a panic.
 //!
-//! What failed in another process comes over as texts: the message, and those of the causes beneath it ([`RemoteError`]). How a worker
-//! process ended is a [`WorkerExit`].
+//! A failure in another process is sent as texts: the message and the messages of its causes
+//! ([`RemoteError`]). A [`WorkerExit`] says how a worker process ended.
 //!
-//! Displayed, an error is one line. `{:#}` and `{:?}` are a report, which begins with that line; so a `main` that returns an error prints the
-//! report. `{:#?}` shows the fields.
+//! The `Display` of an error is one line. `{:#}` and `{:?}` are a report that begins with that
+//! line, so a `main` that returns an error prints the report. `{:#?}` shows the fields.
 //!
-//! One failure reaches every dependent, so an [`Error`] is one shared allocation and cheap to clone.
+//! One failure reaches every dependent, so an [`Error`] is one shared allocation and cheap to
+//! clone.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-/// What sprang's calls return.
+/// The result of sprang's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why something did not work.
+/// The kinds of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -36,15 +38,16 @@ pub enum ErrorKind {
     Config,
     /// Two different tasks of one graph were given the same name.
     DuplicateName,
-    /// A value cannot be encoded or decoded, or a task that cannot leave its process was refused, as `processes.local_tasks` has it.
+    /// A value cannot be encoded or decoded, or `processes.local_tasks` forbids a task that cannot
+    /// leave its process.
     NotPortable,
-    /// A value was asked for that cannot be given away because it cannot be cloned.
+    /// A value cannot be returned, because it cannot be cloned.
     NotCloneable,
-    /// A graph has more tasks or dependencies than can be numbered.
+    /// A graph has more tasks or dependencies than 32-bit numbers.
     TooLarge,
     /// An executor returned before the run had ended.
     Executor,
-    /// A worker process ended while it ran the task. [`Error::exit`] tells how.
+    /// A worker process ended while it ran the task; see [`Error::exit`].
     WorkerDied,
     /// The worker process that ran the task used more memory than `processes.memory_limit`.
     MemoryLimit,
@@ -52,15 +55,15 @@ pub enum ErrorKind {
     NoWorker,
     /// The cluster was closed.
     Closed,
-    /// As many tasks wait in a cluster as may.
+    /// The cluster's `max_pending` limit is reached.
     Full,
-    /// What tasks share is asked for where it cannot be had, or there is something else of the same name.
+    /// A shared object is not available here, or its name belongs to an object of another type.
     NotShared,
-    /// A file has a name of an unknown kind, or cannot be written.
+    /// A file has an unknown extension, or cannot be written.
     NotSaved,
-    /// A file cannot be read, or is not what it should be.
+    /// A file cannot be read, or has the wrong contents.
     NotLoaded,
-    /// A task cannot be replayed, because its inputs were not kept or are not there yet.
+    /// A task cannot be replayed: its inputs were not kept, or its run has not ended.
     NotKept,
 }
 
@@ -76,14 +79,15 @@ pub enum ErrorKind {
 /// assert_eq!(error.task(), Some("port"));
 /// assert_eq!(error.to_string(), r#"task "port" failed: invalid digit found in string"#);
 /// ```
-/// Displayed, it is one line; `{:#}` and `{:?}` have more: the whole message, the causes beneath it, and what its worker wrote last.
+/// Its `Display` is one line. `{:#}` and `{:?}` add the whole message, its causes, and the last
+/// output of the worker process.
 #[derive(Clone)]
 pub struct Error {
-    inner: Arc<Inner>,
+    inner: Arc<ErrorFields>,
 }
 
 #[derive(Clone)]
-struct Inner {
+struct ErrorFields {
     kind: ErrorKind,
     message: String,
     task: Option<Arc<str>>,
@@ -94,23 +98,23 @@ struct Inner {
     replay: Option<Arc<dyn Replay>>,
 }
 
-/// What can call a failed task again.
+/// Calls a failed task again.
 pub(crate) trait Replay: Send + Sync {
     fn replay(&self) -> Result<Replayed>;
 }
 
-/// What came of a task that was called again by [`Error::replay`].
+/// The outcome of [`Error::replay`].
 #[derive(Clone, Debug)]
-#[must_use = "whether the task has failed again is said here"]
+#[must_use = "it says whether the task has failed again"]
 pub enum Replayed {
-    /// It gave a value, which was dropped.
+    /// The task returned a value, which was dropped.
     Finished,
-    /// It failed. This error can be replayed too.
+    /// The task failed. This error can be replayed too.
     Failed(Error),
 }
 
 impl Replayed {
-    /// The failure, if it failed.
+    /// The failure, if the task failed.
     pub fn error(&self) -> Option<&Error> {
         match self {
             Replayed::Finished => None,
@@ -118,7 +122,7 @@ impl Replayed {
         }
     }
 
-    /// Whether it gave a value this time.
+    /// Whether the task returned a value.
     pub fn is_finished(&self) -> bool {
         matches!(self, Replayed::Finished)
     }
@@ -127,7 +131,7 @@ impl Replayed {
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ErrorFields {
                 kind,
                 message: message.into(),
                 task: None,
@@ -149,7 +153,7 @@ impl Error {
         Error::new(ErrorKind::WorkerDied, exit.to_string()).with_exit(exit)
     }
 
-    /// A task lost its worker because that had used more than `limit` bytes of memory. How it was killed does not matter then.
+    /// A task lost its worker, which had used more than `limit` bytes of memory.
     pub(crate) fn memory_limit(limit: u64, exit: WorkerExit) -> Self {
         let mut message = format!("its worker exceeded \"processes.memory_limit\", {}", Bytes(limit));
         if let Some(peak) = exit.max_rss_bytes {
@@ -182,9 +186,9 @@ impl Error {
         self
     }
 
-    /// As a task of this name sees it, which needs what has failed.
+    /// The same failure in a task of this name that needs the failed one.
     pub(crate) fn needed_by(mut self, name: &Arc<str>) -> Self {
-        /// Of a longer path the middle is left out.
+        /// A longer path loses names in the middle.
         const MOST: usize = 16;
         let inner = self.inner_mut();
         if inner.path.is_empty() {
@@ -197,13 +201,13 @@ impl Error {
         self
     }
 
-    /// With what can call the failed task again.
+    /// With a way to call the failed task again.
     pub(crate) fn with_replay(mut self, replay: Arc<dyn Replay>) -> Self {
         self.inner_mut().replay = Some(replay);
         self
     }
 
-    /// With more to say about it.
+    /// With a note at the end of the message.
     pub(crate) fn with_note(mut self, note: &str) -> Self {
         let message = &mut self.inner_mut().message;
         message.push_str("; ");
@@ -211,38 +215,39 @@ impl Error {
         self
     }
 
-    fn inner_mut(&mut self) -> &mut Inner {
+    fn inner_mut(&mut self) -> &mut ErrorFields {
         Arc::make_mut(&mut self.inner)
     }
 
-    /// What went wrong, to match on.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
     }
 
-    /// The name of the task that failed; `None` where no task is to blame.
+    /// The name of the task that failed. `None` if the error is not the failure of a task.
     pub fn task(&self) -> Option<&str> {
         self.inner.task.as_deref()
     }
 
-    /// How often the failed task was tried.
+    /// The number of attempts of the failed task.
     pub fn attempts(&self) -> u32 {
         self.inner.attempts
     }
 
-    /// The names of the tasks through which the failure reached the output, from the failed task to the output.
+    /// The names of the tasks through which the failure reached the output, from the failed task to
+    /// the output.
     ///
-    /// Of a path of more than 16 tasks the middle is left out and one entry says how many.
+    /// A path of more than 16 tasks loses its middle; one entry has the number of these tasks.
     pub fn path(&self) -> impl ExactSizeIterator<Item = &str> {
         self.inner.path.iter().map(|name| &**name)
     }
 
-    /// The cause alone, without the task's name.
+    /// The message without the task's name.
     pub fn message(&self) -> &str {
         &self.inner.message
     }
 
-    /// How the worker process ended that ran the task; `None` where no worker was lost.
+    /// How the worker process of the task ended. `None` if the task did not lose its worker.
     pub fn exit(&self) -> Option<&WorkerExit> {
         self.inner.exit.as_ref()
     }
@@ -252,12 +257,14 @@ impl Error {
         self.inner.replay.is_some()
     }
 
-    /// Calls the failed task again, on this thread and with the inputs that it had: once, whatever its retries, and without its timeout.
+    /// Calls the failed task again on this thread, with the same inputs and the run's
+    /// configuration. It makes one call, without the task's retries and timeout.
     ///
-    /// For a debugger: a breakpoint in the task's function is reached with the same inputs, and nothing else runs. The inputs are there if the
-    /// setting [`on_failure`](crate::config::OnFailure) was `"keep_inputs"` when the run was started; they are kept as long as the error and
-    /// its clones are. The configuration is that of the run. A task that was run in a worker process is called in this process, and does
-    /// here what it did there: one that crashed its worker is going to crash this process.
+    /// This is for debuggers: a breakpoint in the task's function is reached with the same inputs,
+    /// and no other task runs. The inputs are kept if the setting
+    /// [`on_failure`](crate::config::OnFailure) was `"keep_inputs"` at the start of the run, until
+    /// the error and its clones are dropped. A task that ran in a worker process is called in this
+    /// process. So a task that crashed its worker crashes this process.
     ///
     /// # Examples
     /// ```
@@ -278,9 +285,11 @@ impl Error {
     /// ```
     ///
     /// # Errors
-    /// [`NotKept`](ErrorKind::NotKept) if there are no inputs, while another thread replays the task, and for a callback or a task that asks
-    /// before the run has ended; others wait for that;
-    /// [`NotPortable`](ErrorKind::NotPortable) if inputs that were sent to another process cannot be decoded here.
+    /// - [`NotKept`](ErrorKind::NotKept) if the inputs were not kept, or another thread replays the
+    ///   task. Also in a callback or a task before the run has ended; on other threads the call
+    ///   waits for the end of the run.
+    /// - [`NotPortable`](ErrorKind::NotPortable) if inputs that were sent to another process cannot
+    ///   be decoded in this one.
     pub fn replay(&self) -> Result<Replayed> {
         let inner = &*self.inner;
         let Some(replay) = &inner.replay else {
@@ -308,7 +317,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The lines of a text as one, and no more of them than one can take in.
+/// The first lines of a text as one line.
 fn folded(text: &str) -> Cow<'_, str> {
     const MOST: usize = 4;
     let text = text.trim_end();
@@ -323,7 +332,7 @@ fn folded(text: &str) -> Cow<'_, str> {
 }
 
 impl Error {
-    /// The line, and what it leaves out.
+    /// The line, and the details that it leaves out.
     fn fmt_report(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.inner;
         self.fmt_line(f)?;
@@ -334,7 +343,7 @@ impl Error {
         if folded(&inner.message) != inner.message.trim_end() {
             section(f, "in full", &inner.message)?;
         }
-        // The first is what the message says.
+        // The first text is usually the message.
         let texts = inner.source.as_ref().map_or_else(Vec::new, |source| texts_of(&**source));
         for (index, text) in texts.iter().enumerate() {
             if index > 0 || *text != inner.message {
@@ -377,7 +386,7 @@ impl Error {
     }
 }
 
-/// The report, as `unwrap` and a `main` that returns an error show it; `{:#?}` has the fields.
+/// The report, for `unwrap` and a `main` that returns an error. `{:#?}` has the fields.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !f.alternate() {
@@ -410,7 +419,7 @@ impl StdError for Error {
 
 /// How a worker process ended while it ran a task.
 ///
-/// Displayed, it says what the signal or the code means, and the peak memory:
+/// Its `Display` explains the signal or the code, and has the peak memory:
 /// `killed by signal 11 (SIGSEGV): segmentation fault or stack overflow, peak memory 34 MiB`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -419,9 +428,9 @@ pub struct WorkerExit {
     pub signal: Option<i32>,
     /// The code that it exited with, if no signal killed it.
     pub code: Option<i32>,
-    /// The most memory that was resident at a time, where the system tells.
+    /// The peak of its resident memory, in bytes, if the system reports it.
     pub max_rss_bytes: Option<u64>,
-    /// The end of what it wrote to its standard error, if that was captured.
+    /// The end of its standard error, if that was captured.
     pub stderr_tail: String,
 }
 
@@ -444,7 +453,7 @@ impl fmt::Display for WorkerExit {
     }
 }
 
-/// The name of a signal and what it tells about a worker. Where numbers differ between systems, they are those of Linux.
+/// The name and the meaning of a signal. Where numbers differ between systems, they are Linux's.
 fn signal_meaning(signal: i32) -> Option<(&'static str, &'static str)> {
     Some(match signal {
         1 => ("SIGHUP", "its terminal was closed"),
@@ -452,7 +461,7 @@ fn signal_meaning(signal: i32) -> Option<(&'static str, &'static str)> {
         3 => ("SIGQUIT", "ended from the keyboard"),
         4 => ("SIGILL", "illegal instruction, or a trap that a compiler puts where a program must not get to"),
         5 => ("SIGTRAP", "trap"),
-        // Rust's own handler turns a stack overflow into it.
+        // Rust's handler raises it for a stack overflow.
         6 => ("SIGABRT", "abort: stack overflow, failed allocation, a panic that cannot unwind, or `abort` in C"),
         7 if cfg!(target_os = "linux") => ("SIGBUS", "access to memory that its file does not have"),
         8 => ("SIGFPE", "division by zero in machine code"),
@@ -483,21 +492,21 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// The texts of an error and of what is beneath it, outermost first, for another process.
+/// The texts of an error and its causes, outermost first, for another process.
 pub(crate) fn texts_of(error: &(dyn StdError + 'static)) -> Vec<String> {
-    // So that a chain that leads back into itself has an end.
+    // A limit for a chain that leads back into itself.
     const MOST: usize = 32;
     std::iter::successors(Some(error), |&error| error.source()).take(MOST).map(|error| error.to_string()).collect()
 }
 
-/// What is left of an error that comes from another process.
+/// An error from another process, as texts.
 pub(crate) struct RemoteError {
     message: String,
     source: Option<Box<RemoteError>>,
 }
 
 impl RemoteError {
-    /// Of what [`texts_of`] gave there; `None` where that is nothing.
+    /// From the result of [`texts_of`] in the other process. `None` if it is empty.
     pub(crate) fn new(texts: Vec<String>) -> Option<Self> {
         let innermost_first = texts.into_iter().rev();
         innermost_first.fold(None, |source, message| Some(RemoteError { message, source: source.map(Box::new) }))
@@ -510,7 +519,7 @@ impl fmt::Display for RemoteError {
     }
 }
 
-/// As the texts that it is.
+/// A list of the texts.
 impl fmt::Debug for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(texts_of(self)).finish()
@@ -532,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_worker_is_told_in_one_line() {
+    fn a_lost_worker_is_reported_in_one_line() {
         let path = ["decode", "join", "total"].map(Arc::from).into();
         let error = Error::worker_died(crash()).with_task("decode".into(), 3).with_path(path);
         assert_eq!(
@@ -544,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_worker_wrote_last_follows_on_lines_of_its_own() {
+    fn the_last_output_of_the_worker_follows_on_separate_lines() {
         let exit =
             WorkerExit { code: Some(3), stderr_tail: "reading header\nbad magic\n\n".into(), ..Default::default() };
         let error = Error::worker_died(exit).with_task("decode".into(), 1);
@@ -581,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_failure_of_a_task_cannot_be_replayed() {
+    fn only_the_failure_of_a_task_can_be_replayed() {
         let error = Error::config("no").replay().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotKept);
         let error = Error::new(ErrorKind::Failed, "no").with_task("load".into(), 1);
@@ -592,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_memory_is_told_with_the_limit() {
+    fn too_much_memory_is_reported_with_the_limit() {
         let exit = WorkerExit { signal: Some(9), max_rss_bytes: Some(1 << 30), ..Default::default() };
         let error = Error::memory_limit(3 << 28, exit).with_task("leak".into(), 1);
         assert_eq!(
@@ -603,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_says_what_is_known() {
+    fn the_text_of_an_exit_has_the_signal_or_the_code() {
         let exit = |signal, code| WorkerExit { signal, code, ..Default::default() }.to_string();
         assert_eq!(
             exit(Some(9), None),
@@ -615,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_told_to_two_digits_or_more() {
+    fn bytes_are_shown_with_two_digits_or_more() {
         let cases = [
             (0, "0 B"),
             (1023, "1023 B"),

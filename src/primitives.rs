@@ -1,7 +1,7 @@
-//! The atomics of the lock-free protocols, under one name, so that a model checker can stand in for them.
+//! The atomics of the lock-free protocols, which a model checker can replace.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --lib --release` runs the models. Statics and everything that no model looks at use the
-//! standard library directly.
+//! `RUSTFLAGS="--cfg loom" cargo test --lib --release` runs the models. Statics, and code without a
+//! model, use the standard library directly.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, fence};

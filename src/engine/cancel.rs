@@ -38,9 +38,9 @@ use std::time::Duration;
 /// assert_eq!(error.kind(), ErrorKind::Cancelled);
 /// ```
 #[derive(Clone)]
-pub struct CancelToken(Arc<Inner>);
+pub struct CancelToken(Arc<TokenState>);
 
-struct Inner {
+struct TokenState {
     cancelled: AtomicBool,
     outer: Option<CancelToken>,
     /// The registered listeners, by the address of each. Empty once the token is cancelled.
@@ -73,7 +73,7 @@ impl CancelToken {
 
     /// Makes a token that also counts as cancelled when `outer` is.
     pub(crate) fn within(outer: Option<CancelToken>) -> Self {
-        CancelToken(Arc::new(Inner { cancelled: AtomicBool::new(false), outer, listeners: Mutex::default() }))
+        CancelToken(Arc::new(TokenState { cancelled: AtomicBool::new(false), outer, listeners: Mutex::default() }))
     }
 
     /// Cancels the token, for good, and calls its [listeners](CancelToken::on_cancel).

@@ -1,24 +1,26 @@
-//! The contract that every executor keeps. A file of its own, so that executors import it and not the
-//! module that lists them.
+//! The contract of executors. It has a separate file, so that executors do not import the module that
+//! lists them.
 
 use crate::engine::Run;
 use std::sync::Arc;
 
-/// Takes runs to their end. Anything with threads can be one.
+/// Runs the tasks of a run. Anything with threads can be an executor.
 ///
 /// # The contract
 ///
-/// [`execute`](Executor::execute) takes the [`ready`](Run::ready) tasks of the run, calls [`run`](crate::ReadyTask::run) on each, on
-/// any thread and in any order, does the same with the tasks which that call returns, and comes back when the run has ended: all tasks
-/// have finished, or the run was stopped and those that were running are done. [`Run::wait`] waits for just that.
+/// [`execute`](Executor::execute) takes the [`ready`](Run::ready) tasks of the run and calls
+/// [`run`](crate::ReadyTask::run) on each, on any thread and in any order. Each call returns further
+/// ready tasks, which it runs in the same way. It returns when the run has ended: all tasks have
+/// finished, or the run was stopped and no task is running. [`Run::wait`] waits for that.
 ///
-/// In return every executor gives its users, without more work, what sprang promises: values are dropped or moved with their last
-/// reader, failures carry the task's name, retries and timeouts are obeyed, a pulled token ends the run within one task, and the
-/// configuration in force where the run was started is in force in its tasks. A task that is dropped without being run, and an
-/// `execute` that returns too early, end the run with an error of kind [`Executor`](crate::ErrorKind::Executor), not with a hang.
+/// The engine does the rest, for every executor. It drops a value or moves it to its last reader,
+/// names the task in a failure, obeys retries and timeouts, ends a cancelled run within one task, and
+/// puts the configuration of the run in force in its tasks. A task that is dropped without being run,
+/// and an `execute` that returns too early, end the run with an error of kind
+/// [`Executor`](crate::ErrorKind::Executor), not with a hang.
 ///
-/// A task may start a compute of its own and wait for it. An executor with a fixed number of threads must not wait for a free one in
-/// `execute` then; running some of the tasks on the calling thread is one way.
+/// A task may start another compute and wait for it. So an executor with a fixed number of threads
+/// must not wait for a free thread in `execute`. It can run some of the tasks on the calling thread.
 ///
 /// # Examples
 /// One thread for each task that is ready:

@@ -1,7 +1,8 @@
-//! WHERE tasks run: executors, siblings of one shape, each of which takes a run to its end.
+//! Executors: each takes a run to its end, and decides where its tasks run.
 //!
-//! [`sync`] runs on the calling thread and is the one to read first; [`threads`] has others help it. Executors call the
-//! engine; the engine calls no executor. What they share is here, in [`timer`], and in [`watchdog`].
+//! [`sync`] runs tasks on the calling thread and is the one to read first. [`threads`] adds helper
+//! threads, and [`processes`] runs tasks in worker processes. Executors call the engine; the engine
+//! calls no executor. They share [`timer`] and [`watchdog`].
 
 mod contract;
 pub(crate) mod processes;
@@ -39,22 +40,24 @@ use std::sync::Arc;
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Scheduler {
-    /// The calling thread and threads that help it: `"threads"`, `"threading"` or `"threaded"`.
+    /// The calling thread and helper threads: `"threads"`, `"threading"` or `"threaded"`.
     Threads,
-    /// Worker processes, isolated from this one and from each other: `"processes"` or `"multiprocessing"`.
+    /// Worker processes, isolated from this one and from each other: `"processes"` or
+    /// `"multiprocessing"`.
     Processes,
-    /// The calling thread alone, one task after the other, always in the same order: `"sync"`, `"synchronous"` or
-    /// `"single-threaded"`.
+    /// The calling thread alone, one task after the other, always in the same order: `"sync"`,
+    /// `"synchronous"` or `"single-threaded"`.
     Sync,
-    /// An executor of the program's own.
+    /// The program's own executor.
     Custom(Arc<dyn Executor>),
 }
 
 impl Scheduler {
-    /// The schedulers of this build that have a name.
+    /// The schedulers that have a name.
     pub const NAMED: [Scheduler; 3] = [Scheduler::Sync, Scheduler::Threads, Scheduler::Processes];
 
-    /// Does something with the executor; `processes` and `num_workers` are what it is to be like where it is made for that.
+    /// Calls `body` with the executor. `processes` and `num_workers` are for a process executor
+    /// that is made for this call.
     pub(crate) fn with_executor<R>(
         &self,
         processes: &ProcessSettings,
@@ -91,7 +94,8 @@ impl FromStr for Scheduler {
     type Err = Error;
 
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a name that is not one of those above, in any case.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a name that is not listed at
+    /// [`Scheduler`]. Upper and lower case do not matter.
     fn from_str(name: &str) -> Result<Self> {
         match name.to_ascii_lowercase().as_str() {
             "threads" | "threading" | "threaded" => Ok(Scheduler::Threads),

@@ -1,8 +1,8 @@
-//! The calling thread alone.
+//! The executor that runs every task on the calling thread.
 
 #![expect(
     unsafe_code,
-    reason = "it runs tasks through the engine, whose contract it upholds by going in the order of the ids"
+    reason = "it runs tasks through the engine, whose contract it keeps by running them in the order of their ids"
 )]
 
 use super::Executor;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 /// Runs the tasks one after the other on the calling thread, always in the same order.
 ///
-/// For debugging, for graphs of very small tasks, and as the measure of the others. The order is the one that holds few values at a
-/// time.
+/// It is for debugging, for graphs of very small tasks, and as a baseline for the other executors.
+/// The order holds few values at a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SyncExecutor;
 
@@ -29,25 +29,27 @@ impl Executor for SyncExecutor {
     }
 }
 
-/// Runs all tasks of a run in the order of their ids. No counters are needed: a task's inputs have lower ids.
-pub(super) fn run_in_order(worker: &RunAccess<'_>) {
-    let num_tasks = worker.num_tasks();
+/// Runs all tasks of a run in the order of their ids. It needs no counters, because a task's inputs
+/// have lower ids.
+pub(super) fn run_in_order(access: &RunAccess<'_>) {
+    let num_tasks = access.num_tasks();
     let mut next = 0;
     while next < num_tasks {
-        // Around the loop, not around each task; it is entered again only after a panic.
+        // Around the loop, not around each task: only a panic leaves and enters it again.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             while next < num_tasks {
                 next += 1;
-                // SAFETY: every task with a lower id is finished or failed, the inputs are among them; each is run once.
-                if !unsafe { worker.run(next - 1) } {
+                // SAFETY: every task with a lower id has finished or failed, and the inputs are
+                // among these, so the task is ready. `next` grows, so each task runs once.
+                if !unsafe { access.run(next - 1) } {
                     return false;
                 }
             }
             true
         }));
-        if !outcome.unwrap_or_else(|payload| worker.panicked(next - 1, payload)) {
+        if !outcome.unwrap_or_else(|payload| access.panicked(next - 1, payload)) {
             return;
         }
     }
-    worker.finish(num_tasks as usize);
+    access.finish(num_tasks as usize);
 }

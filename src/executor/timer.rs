@@ -1,4 +1,4 @@
-//! The clock of timeouts: one thread, which ends when there has been no deadline for a while.
+//! The timer of timeouts: one thread, which ends when there is no deadline for a while.
 
 use crate::engine::{Deadline, Timer, quietly};
 use parking_lot::{Condvar, Mutex};
@@ -10,19 +10,19 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The [`Timer`] of this process.
 pub(crate) struct TimerThread {
-    state: Mutex<State>,
+    state: Mutex<TimerState>,
     changed: Condvar,
 }
 
-struct State {
-    /// By time; the number keeps apart what is due at the same time.
+struct TimerState {
+    /// By time. The number distinguishes deadlines of the same time.
     due: BTreeMap<(Instant, u64), Box<dyn FnOnce() + Send>>,
     next_number: u64,
     has_thread: bool,
 }
 
 static TIMER: TimerThread = TimerThread {
-    state: Mutex::new(State { due: BTreeMap::new(), next_number: 0, has_thread: false }),
+    state: Mutex::new(TimerState { due: BTreeMap::new(), next_number: 0, has_thread: false }),
     changed: Condvar::new(),
 };
 
@@ -39,7 +39,8 @@ impl TimerThread {
                 Some(first) if first.key().0 <= now => {
                     let action = first.remove();
                     drop(state);
-                    // It may drop the last handle of a run, and with it something of the program's that panics.
+                    // The action may drop the last handle of a run, and with it a value of the
+                    // program's that panics.
                     quietly(action);
                     state = self.state.lock();
                 }
@@ -61,8 +62,8 @@ impl TimerThread {
 
 impl Timer for TimerThread {
     fn start(&self, after: Duration, action: Box<dyn FnOnce() + Send>) -> Box<dyn Deadline> {
-        // A time beyond what the clock can express never comes.
-        let Some(at) = Instant::now().checked_add(after) else { return Box::new(Pending { key: None }) };
+        // A time that the clock cannot express never comes.
+        let Some(at) = Instant::now().checked_add(after) else { return Box::new(TimerDeadline { key: None }) };
         let mut state = self.state.lock();
         let key = (at, state.next_number);
         state.next_number += 1;
@@ -70,23 +71,23 @@ impl Timer for TimerThread {
         state.due.insert(key, action);
         if !state.has_thread {
             let thread = std::thread::Builder::new().name("sprang-timer".into()).spawn(|| TIMER.serve());
-            // Without a thread the timeout comes too late: it is noticed by the next deadline that finds one.
+            // Without a thread the action is late: the next deadline tries to spawn one again.
             state.has_thread = thread.is_ok();
         } else if is_first {
             self.changed.notify_one();
         }
-        Box::new(Pending { key: Some(key) })
+        Box::new(TimerDeadline { key: Some(key) })
     }
 }
 
-/// Takes its entry out of the timer when it is dropped.
-struct Pending {
+/// Removes its entry from the timer when it is dropped.
+struct TimerDeadline {
     key: Option<(Instant, u64)>,
 }
 
-impl Deadline for Pending {}
+impl Deadline for TimerDeadline {}
 
-impl Drop for Pending {
+impl Drop for TimerDeadline {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             // The action is dropped after the lock is released.

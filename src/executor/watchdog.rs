@@ -1,12 +1,12 @@
-//! Looks from time to time whether a run gets on, and has it told if not.
+//! Periodically reports runs that make no progress.
 //!
-//! The clock is that of the timeouts. What callbacks and loggers do about a stall happens on a thread of its own, so that no timeout waits
-//! for them.
+//! The timer of timeouts calls the watchdog. Callbacks and loggers run on a separate thread, so
+//! that no timeout waits for them.
 //!
 //! # What is always true
 //!
-//! Whoever tells of a stall looks at the run's plan, and may still be there when the last task has ended. So the end of a [`Watchdog`], which
-//! comes before that of the plan, waits for it.
+//! A report reads the run's plan, and may take longer than the last task. The plan outlives the
+//! [`Watchdog`], so dropping that waits for the reports.
 
 use super::timer::TimerThread;
 use crate::engine::{Deadline, Run, StallCheck, Timer};
@@ -15,28 +15,29 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// Watches a run until it is dropped.
-#[must_use = "it watches until it is dropped"]
-pub(crate) struct Watchdog(Arc<Shared>);
+#[must_use = "it watches the run until it is dropped"]
+pub(crate) struct Watchdog(Arc<WatchedRun>);
 
-struct Shared {
+struct WatchedRun {
     run: Weak<Run>,
-    state: Mutex<State>,
-    told: Condvar,
+    state: Mutex<WatchdogState>,
+    reported: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct WatchdogState {
     next: Option<Box<dyn Deadline>>,
-    is_over: bool,
-    /// By how many threads a stall is being told.
-    num_telling: usize,
+    is_dropped: bool,
+    /// The number of threads that report a stall.
+    num_reports: usize,
 }
 
 impl Watchdog {
-    /// Nothing, for a run that nobody wants to be watched.
+    /// `None` for a run whose stalls are not to be reported.
     pub(crate) fn of(run: &Arc<Run>) -> Option<Self> {
         let timeout = run.stall()?.timeout();
-        let shared = Arc::new(Shared { run: Arc::downgrade(run), state: Mutex::default(), told: Condvar::new() });
+        let shared =
+            Arc::new(WatchedRun { run: Arc::downgrade(run), state: Mutex::default(), reported: Condvar::new() });
         shared.check_after(timeout);
         Some(Watchdog(shared))
     }
@@ -45,22 +46,22 @@ impl Watchdog {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
-        state.is_over = true;
+        state.is_dropped = true;
         let next = state.next.take();
-        while state.num_telling > 0 {
-            self.0.told.wait(&mut state);
+        while state.num_reports > 0 {
+            self.0.reported.wait(&mut state);
         }
         drop(state);
         drop(next);
     }
 }
 
-impl Shared {
+impl WatchedRun {
     fn check_after(self: &Arc<Self>, time: Duration) {
         let shared = Arc::clone(self);
         let next = TimerThread::shared().start(time, Box::new(move || shared.check()));
         let mut state = self.state.lock();
-        let unused = if state.is_over { Some(next) } else { state.next.replace(next) };
+        let unused = if state.is_dropped { Some(next) } else { state.next.replace(next) };
         drop(state);
         drop(unused);
     }
@@ -72,13 +73,13 @@ impl Shared {
             StallCheck::Later(time) => self.check_after(time),
             StallCheck::Stalled(time) => {
                 self.check_after(time);
-                if let Some(telling) = Telling::begin(self) {
+                if let Some(report) = StallReport::begin(self) {
                     let thread = std::thread::Builder::new().name("sprang-stall".into());
-                    // Without a thread nobody can be told.
-                    let _untold = thread.spawn(move || {
+                    // Without a thread there is no report.
+                    let _unreported = thread.spawn(move || {
                         run.report_stall();
                         drop(run);
-                        drop(telling);
+                        drop(report);
                     });
                 }
             }
@@ -86,23 +87,23 @@ impl Shared {
     }
 }
 
-/// Keeps the end of the watchdog waiting.
-struct Telling(Arc<Shared>);
+/// A report in progress, for which the watchdog waits when it is dropped.
+struct StallReport(Arc<WatchedRun>);
 
-impl Telling {
-    fn begin(shared: &Arc<Shared>) -> Option<Self> {
+impl StallReport {
+    fn begin(shared: &Arc<WatchedRun>) -> Option<Self> {
         let mut state = shared.state.lock();
-        if state.is_over {
+        if state.is_dropped {
             return None;
         }
-        state.num_telling += 1;
-        Some(Telling(Arc::clone(shared)))
+        state.num_reports += 1;
+        Some(StallReport(Arc::clone(shared)))
     }
 }
 
-impl Drop for Telling {
+impl Drop for StallReport {
     fn drop(&mut self) {
-        self.0.state.lock().num_telling -= 1;
-        self.0.told.notify_all();
+        self.0.state.lock().num_reports -= 1;
+        self.0.reported.notify_all();
     }
 }

@@ -1,4 +1,5 @@
-//! The inputs of failed tasks, kept with the error, and calls with them: `on_failure = "keep_inputs"` and `Error::replay`.
+//! Replays of failed tasks with the inputs that their errors keep: `on_failure = "keep_inputs"` and
+//! `Error::replay`.
 
 #[path = "../contract/watchdog.rs"]
 #[allow(dead_code, reason = "shared with the contract")]
@@ -19,7 +20,7 @@ use watchdog::watched;
 
 const SCHEDULERS: [&str; 3] = ["sync", "threads", "processes"];
 
-/// Inputs are kept and runs are carried by this scheduler, until it is dropped.
+/// Keeps inputs and selects this scheduler, until the scope is dropped.
 fn keeping(scheduler: &str) -> Scope {
     config::scoped("on_failure", "keep_inputs").unwrap().and("scheduler", scheduler).unwrap()
 }
@@ -27,11 +28,11 @@ fn keeping(scheduler: &str) -> Scope {
 fn failure(replayed: Replayed) -> Error {
     match replayed {
         Replayed::Failed(error) => error,
-        Replayed::Finished => panic!("it was to fail"),
+        Replayed::Finished => panic!("the replay must fail"),
     }
 }
 
-/// A value that counts how many of its kind there are.
+/// A value that counts the values that are alive.
 #[derive(Debug)]
 struct Tracked {
     number: usize,
@@ -66,7 +67,7 @@ fn numbers(len: usize) -> Vec<usize> {
     (0..len).collect()
 }
 
-/// Takes its inputs apart before it fails.
+/// Changes its inputs and then fails with them as its message.
 fn check(
     mut owned: Vec<usize>,
     borrowed: &Vec<usize>,
@@ -79,7 +80,7 @@ fn check(
 }
 
 #[test]
-fn a_failed_task_is_called_again_on_this_thread_with_the_inputs_that_it_had() {
+fn a_failed_task_is_called_again_on_this_thread_with_the_same_inputs() {
     for scheduler in SCHEDULERS {
         watched(scheduler, || {
             let _keeping = keeping(scheduler);
@@ -109,7 +110,7 @@ fn a_failed_task_is_called_again_on_this_thread_with_the_inputs_that_it_had() {
 }
 
 #[test]
-fn nothing_is_kept_unless_that_was_asked_for() {
+fn no_inputs_are_kept_without_the_setting() {
     for scheduler in SCHEDULERS {
         let _scope = config::scoped("scheduler", scheduler).unwrap();
         let live = Arc::new(AtomicUsize::new(0));
@@ -121,7 +122,7 @@ fn nothing_is_kept_unless_that_was_asked_for() {
 }
 
 #[test]
-fn values_are_kept_for_as_long_as_the_error_and_its_clones_and_no_others_are() {
+fn only_the_inputs_are_kept_and_only_as_long_as_the_error_and_its_clones() {
     for scheduler in SCHEDULERS {
         watched(scheduler, || {
             let live = Arc::new(AtomicUsize::new(0));
@@ -139,7 +140,7 @@ fn values_are_kept_for_as_long_as_the_error_and_its_clones_and_no_others_are() {
             };
             assert_eq!(live.load(Ordering::SeqCst), 1, "the input of the failed task");
             assert_eq!(failure(error.replay().unwrap()).message(), "it is 1");
-            assert_eq!(live.load(Ordering::SeqCst), 1, "what was cloned for the call is gone");
+            assert_eq!(live.load(Ordering::SeqCst), 1, "the clone for the call is gone");
             let clone = error.clone();
             drop(error);
             assert_eq!(live.load(Ordering::SeqCst), 1);
@@ -184,7 +185,7 @@ fn failures_that_were_collected_share_an_input() {
                 let body = move |input: &Tracked, by: usize| Err::<(), _>(format!("{} {by}", input.number));
                 try_delayed_local(body, (&shared, by))
             };
-            // The input is an output too, and is read by a task that wants it as its own.
+            // The input is an output too, and another task owns it.
             let good = delayed_local(|input: Tracked| input.number, (shared.clone(),));
             let (first, second, good, value) = compute_each((&fail(1), &fail(2), &good, &shared)).unwrap();
             let (first, second) = (first.unwrap_err(), second.unwrap_err());
@@ -217,7 +218,7 @@ fn a_replay_is_one_call_whatever_the_retries() {
 }
 
 #[test]
-fn a_task_that_was_too_slow_has_all_the_time_it_wants() {
+fn a_replay_has_no_timeout() {
     for scheduler in ["sync", "threads"] {
         watched(scheduler, || {
             let live = Arc::new(AtomicUsize::new(0));
@@ -241,7 +242,7 @@ fn a_task_that_was_too_slow_has_all_the_time_it_wants() {
 }
 
 #[test]
-fn a_prepared_graph_goes_on_without_what_an_error_has_kept() {
+fn a_prepared_graph_can_run_while_errors_keep_inputs() {
     let live = Arc::new(AtomicUsize::new(0));
     let is_bad = Arc::new(AtomicBool::new(true));
     let _keeping = keeping("sync");
@@ -262,7 +263,7 @@ fn a_prepared_graph_goes_on_without_what_an_error_has_kept() {
 }
 
 #[test]
-fn a_value_that_belongs_to_its_handle_is_lent_again() {
+fn a_value_that_belongs_to_its_handle_is_borrowed_again() {
     for scheduler in SCHEDULERS {
         let _keeping = keeping(scheduler);
         let error = {
@@ -353,7 +354,7 @@ fn two_threads_do_not_replay_a_task_at_once() {
 }
 
 #[test]
-fn an_executor_of_the_programs_own_keeps_inputs_too() {
+fn a_programs_own_executor_keeps_inputs_too() {
     struct OneByOne;
     impl Executor for OneByOne {
         fn name(&self) -> &str {
@@ -409,7 +410,7 @@ mod elsewhere {
     }
 
     #[test]
-    fn what_cannot_be_decoded_here_is_told() {
+    fn inputs_that_cannot_be_decoded_here_are_reported() {
         #[derive(Debug, serde::Serialize)]
         struct Picky(u32);
         impl<'de> serde::Deserialize<'de> for Picky {
@@ -418,7 +419,7 @@ mod elsewhere {
                 Err(serde::de::Error::custom("nobody may have it"))
             }
         }
-        watched("what cannot be decoded", || {
+        watched("inputs that cannot be decoded", || {
             let _keeping = keeping("processes");
             let input = delayed(|| Picky(1), ());
             let error = delayed(|input: &Picky| input.0, (&input,)).name("reader").compute().unwrap_err();
@@ -437,7 +438,7 @@ mod elsewhere {
     }
 
     #[test]
-    fn a_task_that_was_killed_for_being_slow_has_all_the_time_it_wants_here() {
+    fn the_replay_of_a_task_that_was_killed_at_its_timeout_has_no_timeout() {
         watched("a slow task", || {
             let _keeping = keeping("processes");
             let task = delayed(slow, (&delayed(numbers, (3_usize,)), process::id())).timeout(Duration::from_millis(20));

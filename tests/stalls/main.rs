@@ -1,7 +1,8 @@
-//! The setting `stall_timeout`: runs that do not get on are told of, with what runs and who waits.
+//! The setting `stall_timeout`: reports of stalled runs, with the running tasks and those that
+//! wait.
 //!
-//! The tasks wait until a stall has been told in which they run, so nothing here depends on how long anything takes. A machine that is busy
-//! may bring about other stalls beside these.
+//! Each task waits until a stall in which it runs was reported, so no test depends on a duration. A
+//! busy machine may cause further stalls.
 
 #[path = "../contract/watchdog.rs"]
 #[allow(dead_code, reason = "shared with the contract")]
@@ -20,9 +21,9 @@ use watchdog::watched;
 
 const TIMEOUT: Duration = Duration::from_millis(30);
 
-/// What was told of a stall.
+/// A report of a stall.
 #[derive(Clone, Debug)]
-struct Told {
+struct Report {
     text: String,
     since: Instant,
     running: Vec<(String, u32, bool, usize, Vec<String>)>,
@@ -30,41 +31,41 @@ struct Told {
     is_stopped: bool,
 }
 
-impl Told {
+impl Report {
     fn is_of(&self, name: &str, attempt: u32) -> bool {
         self.running.iter().any(|running| running.0 == name && running.1 == attempt)
     }
 }
 
-/// The one stall in which a task runs.
-fn stall_of<'t>(told: &'t [Told], name: &str) -> &'t Told {
-    let mut of_name = told.iter().filter(|told| told.running.iter().any(|running| running.0 == name));
+/// The only report in which a task runs.
+fn stall_of<'r>(reports: &'r [Report], name: &str) -> &'r Report {
+    let mut of_name = reports.iter().filter(|report| report.running.iter().any(|running| running.0 == name));
     let (first, second) = (of_name.next(), of_name.next());
-    assert!(second.is_none(), "told twice: {told:?}");
-    first.unwrap_or_else(|| panic!("not told of {name}: {told:?}"))
+    assert!(second.is_none(), "reported twice: {reports:?}");
+    first.unwrap_or_else(|| panic!("no report of {name}: {reports:?}"))
 }
 
-/// Writes down the stalls, and lets those go on that wait for them.
+/// Records the reports of stalls, and wakes the tasks that wait for them.
 #[derive(Default)]
 struct Listener {
-    told: Mutex<Vec<Told>>,
+    reports: Mutex<Vec<Report>>,
     changed: Condvar,
     ended: Mutex<usize>,
 }
 
 impl Listener {
-    /// Waits until a stall has been told in which this attempt of a task runs.
+    /// Waits for the report of a stall in which this attempt of a task runs.
     fn wait_for(&self, name: &str, attempt: u32) {
-        self.wait_until(|told| told.is_of(name, attempt));
+        self.wait_until(|report| report.is_of(name, attempt));
     }
 
-    fn wait_until(&self, is_it: impl Fn(&Told) -> bool) {
-        let told = self.told.lock().unwrap();
-        drop(self.changed.wait_while(told, |told| !told.iter().any(&is_it)).unwrap());
+    fn wait_until(&self, is_it: impl Fn(&Report) -> bool) {
+        let reports = self.reports.lock().unwrap();
+        drop(self.changed.wait_while(reports, |reports| !reports.iter().any(&is_it)).unwrap());
     }
 
-    fn told(&self) -> Vec<Told> {
-        self.told.lock().unwrap().clone()
+    fn reports(&self) -> Vec<Report> {
+        self.reports.lock().unwrap().clone()
     }
 }
 
@@ -84,9 +85,9 @@ impl Callback for Listener {
             )
         });
         let (running, num_waiting) = (running.collect(), event.num_waiting);
-        let told =
-            Told { text: event.to_string(), since: event.since, running, num_waiting, is_stopped: event.is_stopped };
-        self.told.lock().unwrap().push(told);
+        let report =
+            Report { text: event.to_string(), since: event.since, running, num_waiting, is_stopped: event.is_stopped };
+        self.reports.lock().unwrap().push(report);
         self.changed.notify_all();
     }
 
@@ -95,15 +96,15 @@ impl Callback for Listener {
     }
 }
 
-/// Computes with a listener that is told of runs in which nothing happens for a moment.
-fn listening<R>(scheduler: &str, body: impl FnOnce(&Arc<Listener>) -> R) -> (R, Vec<Told>) {
+/// Computes with a listener and a short stall timeout.
+fn listening<R>(scheduler: &str, body: impl FnOnce(&Arc<Listener>) -> R) -> (R, Vec<Report>) {
     let listener = Arc::new(Listener::default());
     let _scope = config::scoped("scheduler", scheduler).unwrap().and("stall_timeout", TIMEOUT).unwrap();
     let result = callback::with(Arc::<Listener>::clone(&listener), || body(&listener));
-    (result, listener.told())
+    (result, listener.reports())
 }
 
-/// A task that gives 1 when it has been told that it holds its run up.
+/// A task that returns 1 after a report of a stall in which it runs.
 fn waits(listener: &Arc<Listener>, name: &'static str) -> Delayed<usize> {
     let listener = Arc::clone(listener);
     let wait = move || {
@@ -118,10 +119,10 @@ fn sum(numbers: Refs<'_, usize>) -> usize {
 }
 
 #[test]
-fn a_stall_is_told_with_what_runs_and_who_waits() {
+fn a_report_of_a_stall_has_the_running_tasks_and_those_that_wait() {
     for scheduler in ["sync", "threads", "processes"] {
         watched(scheduler, || {
-            let (result, told) = listening(scheduler, |listener| {
+            let (result, reports) = listening(scheduler, |listener| {
                 let slow = waits(listener, "slow");
                 let readers: Vec<_> = (0..3_usize)
                     .map(|i| delayed(|x: &usize, i| x + i, (&slow, i)).name(format!("reader {i}")))
@@ -129,18 +130,18 @@ fn a_stall_is_told_with_what_runs_and_who_waits() {
                 delayed(sum, (&readers,)).name("total").compute()
             });
             assert_eq!(result.unwrap(), 6, "1 + 2 + 3");
-            let told = stall_of(&told, "slow");
+            let report = stall_of(&reports, "slow");
             let readers = ["reader 0", "reader 1", "reader 2"].map(str::to_owned).to_vec();
-            assert_eq!(told.running, [("slow".to_owned(), 1, true, 4, readers)]);
-            assert_eq!((told.num_waiting, told.is_stopped), (4, false));
-            assert!(told.text.contains("(\"total\") has stalled: no task has finished for "), "{}", told.text);
-            assert!(told.text.contains("; 1 is running and 4 wait\n  \"slow\" on thread "), "{}", told.text);
-            assert!(told.text.ends_with(": 4 wait for it, first \"reader 0\""), "{}", told.text);
+            assert_eq!(report.running, [("slow".to_owned(), 1, true, 4, readers)]);
+            assert_eq!((report.num_waiting, report.is_stopped), (4, false));
+            assert!(report.text.contains("(\"total\") has stalled: no task has finished for "), "{}", report.text);
+            assert!(report.text.contains("; 1 is running and 4 wait\n  \"slow\" on thread "), "{}", report.text);
+            assert!(report.text.ends_with(": 4 wait for it, first \"reader 0\""), "{}", report.text);
         });
     }
 }
 
-/// Until the file is there.
+/// Returns when the file is there.
 fn waits_for_file(path: &String) -> usize {
     while !Path::new(path).exists() {
         thread::sleep(Duration::from_millis(1));
@@ -150,11 +151,11 @@ fn waits_for_file(path: &String) -> usize {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_task_in_a_worker_process_is_told_with_the_process() {
+fn a_task_in_a_worker_process_is_reported_with_the_process() {
     watched("a task in a worker process", || {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("go on");
-        let (result, told) = listening("processes", |listener| {
+        let (result, reports) = listening("processes", |listener| {
             let (there, waiting) = (path.clone(), Arc::clone(listener));
             let opener = thread::spawn(move || {
                 waiting.wait_for("there", 1);
@@ -165,15 +166,15 @@ fn a_task_in_a_worker_process_is_told_with_the_process() {
             result
         });
         assert_eq!(result.unwrap(), 1);
-        let told = stall_of(&told, "there");
-        assert_eq!(told.running, [("there".to_owned(), 1, false, 0, Vec::new())]);
-        assert!(told.text.contains("\"there\" on process "), "{}", told.text);
+        let report = stall_of(&reports, "there");
+        assert_eq!(report.running, [("there".to_owned(), 1, false, 0, Vec::new())]);
+        assert!(report.text.contains("\"there\" on process "), "{}", report.text);
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_task_that_starts_after_its_run_was_told_of_is_told_too() {
+fn a_task_that_starts_after_a_report_causes_another_report() {
     watched("a task that starts late", || {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -199,10 +200,10 @@ fn a_task_that_starts_after_its_run_was_told_of_is_told_too() {
                 }
             });
             begins.recv().unwrap();
-            let (result, told) = listening("processes", |listener| {
+            let (result, reports) = listening("processes", |listener| {
                 thread::scope(|scope| {
                     scope.spawn(|| {
-                        listener.wait_until(|told| told.running.is_empty());
+                        listener.wait_until(|report| report.running.is_empty());
                         File::create(path("other")).unwrap();
                         listener.wait_for("late", 1);
                         File::create(path("late")).unwrap();
@@ -211,16 +212,16 @@ fn a_task_that_starts_after_its_run_was_told_of_is_told_too() {
                 })
             });
             assert_eq!(result.unwrap(), 1);
-            assert_eq!(stall_of(&told, "late").since, told[0].since, "nothing was settled in between");
+            assert_eq!(stall_of(&reports, "late").since, reports[0].since, "nothing was settled in between");
             other.join().unwrap();
         });
     });
 }
 
 #[test]
-fn each_stall_is_told_once() {
-    watched("each_stall_is_told_once", || {
-        let (result, told) = listening("sync", |listener| {
+fn each_stall_is_reported_once() {
+    watched("each_stall_is_reported_once", || {
+        let (result, reports) = listening("sync", |listener| {
             let first = waits(listener, "first");
             // While this one waits, another run stalls several times.
             let second = {
@@ -229,9 +230,9 @@ fn each_stall_is_told_once() {
                     listener.wait_for("second", 1);
                     for _ in 0..3 {
                         let other = thread::spawn(|| {
-                            let (result, told) = listening("sync", |listener| waits(listener, "other").compute());
+                            let (result, reports) = listening("sync", |listener| waits(listener, "other").compute());
                             assert_eq!(result.unwrap(), 1);
-                            stall_of(&told, "other");
+                            stall_of(&reports, "other");
                         });
                         other.join().unwrap();
                     }
@@ -242,16 +243,16 @@ fn each_stall_is_told_once() {
             second.compute()
         });
         assert_eq!(result.unwrap(), 2);
-        stall_of(&told, "first");
-        stall_of(&told, "second");
-        assert!(told.is_sorted_by(|a, b| a.since < b.since), "{told:?}");
+        stall_of(&reports, "first");
+        stall_of(&reports, "second");
+        assert!(reports.is_sorted_by(|a, b| a.since < b.since), "{reports:?}");
     });
 }
 
 #[test]
-fn the_attempt_is_told() {
-    watched("the_attempt_is_told", || {
-        let (result, told) = listening("threads", |listener| {
+fn the_attempt_is_reported() {
+    watched("the_attempt_is_reported", || {
+        let (result, reports) = listening("threads", |listener| {
             let (listener, mut_attempts) = (Arc::clone(listener), Mutex::new(0));
             let attempt = move || {
                 let mut attempts = mut_attempts.lock().unwrap();
@@ -265,22 +266,22 @@ fn the_attempt_is_told() {
             try_delayed_local(attempt, ()).retries(1).name("again").compute()
         });
         assert_eq!(result.unwrap(), 2);
-        let told = told.iter().find(|told| told.is_of("again", 2)).unwrap();
-        assert!(told.text.ends_with(", attempt 2"), "{}", told.text);
+        let report = reports.iter().find(|report| report.is_of("again", 2)).unwrap();
+        assert!(report.text.ends_with(", attempt 2"), "{}", report.text);
     });
 }
 
 #[test]
-fn a_run_that_was_stopped_and_waits_for_a_task_is_told_of() {
+fn a_stopped_run_that_waits_for_a_task_is_reported() {
     watched("a_run_that_was_stopped", || {
-        let (result, told) = listening("sync", |listener| {
+        let (result, reports) = listening("sync", |listener| {
             let both_run = Arc::new(Barrier::new(2));
             let deaf = {
                 let (listener, both_run) = (Arc::clone(listener), Arc::clone(&both_run));
                 let wait = move || {
                     both_run.wait();
-                    // It takes no notice of the failure.
-                    listener.wait_until(|told| told.is_stopped && told.is_of("deaf", 1));
+                    // It ignores the failure.
+                    listener.wait_until(|report| report.is_stopped && report.is_of("deaf", 1));
                 };
                 delayed_local(wait, ()).name("deaf")
             };
@@ -291,19 +292,19 @@ fn a_run_that_was_stopped_and_waits_for_a_task_is_told_of() {
             compute_with(ThreadExecutor::new(2), (&deaf, &try_delayed_local(fail, ()).name("bad")))
         });
         assert_eq!(result.unwrap_err().task(), Some("bad"));
-        let told = told.iter().find(|told| told.is_stopped).unwrap();
+        let report = reports.iter().find(|report| report.is_stopped).unwrap();
         assert!(
-            told.text.contains("; 1 is running, and the run, which was stopped, waits for that\n"),
+            report.text.contains("; 1 is running, and the run, which was stopped, waits for that\n"),
             "{}",
-            told.text
+            report.text
         );
     });
 }
 
 #[test]
-fn the_task_around_a_nested_run_is_told_too() {
+fn the_task_around_a_nested_run_is_reported_too() {
     watched("the_task_around_a_nested_run", || {
-        let (result, told) = listening("sync", |listener| {
+        let (result, reports) = listening("sync", |listener| {
             let inner = Arc::clone(listener);
             let outer = move || {
                 let inner_sum = waits(&inner, "inner").compute();
@@ -313,17 +314,20 @@ fn the_task_around_a_nested_run_is_told_too() {
             try_delayed_local(outer, ()).name("outer").compute()
         });
         assert_eq!(result.unwrap(), 1);
-        assert!(told.iter().any(|told| told.is_of("inner", 1)) && told.iter().any(|told| told.is_of("outer", 1)));
+        assert!(
+            reports.iter().any(|report| report.is_of("inner", 1))
+                && reports.iter().any(|report| report.is_of("outer", 1))
+        );
     });
 }
 
 #[test]
-fn the_end_of_a_run_comes_after_what_is_told_of_it() {
+fn a_run_ends_after_its_reports() {
     watched("the_end_of_a_run", || {
         struct Slow(Arc<Listener>, AtomicUsize);
         impl Callback for Slow {
             fn on_run_stalled(&self, event: &RunStalled<'_>) {
-                // The task goes on now, so that its run could come to its end.
+                // The task continues now, so that its run could end.
                 self.0.on_run_stalled(event);
                 for _ in 0..1000 {
                     thread::yield_now();
@@ -335,7 +339,7 @@ fn the_end_of_a_run_comes_after_what_is_told_of_it() {
         let listener = Arc::new(Listener::default());
         let slow = Arc::new(Slow(Arc::<Listener>::clone(&listener), AtomicUsize::new(0)));
         let _scope = config::scoped("stall_timeout", TIMEOUT).unwrap();
-        // The other is there for the end alone: it would let the task go on by itself.
+        // This one reports only the end: the listener itself would wake the task.
         struct End(Arc<Listener>);
         impl Callback for End {
             fn on_run_finished(&self, event: &RunFinished<'_>) {
