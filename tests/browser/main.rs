@@ -291,7 +291,7 @@ fn a_worker_is_restarted_on_the_page_and_its_task_runs_again() {
         // Three were begun before, or more: the two that ran, and the one that did so again.
         assert!(client.gather(&waits).unwrap().into_iter().all(|num_begun| num_begun >= 4));
         browser.click("nav a[href='#log']");
-        browser.wait_for("document.querySelector('#log-table').innerText.includes('restart asked for')");
+        browser.wait_for("document.querySelector('#log-table').innerText.includes('restart requested')");
     });
 }
 

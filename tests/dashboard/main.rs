@@ -317,7 +317,7 @@ fn a_run_is_cancelled_by_who_has_the_token_and_comes_from_here() {
         let status = json(dashboard, "/api/status");
         assert_eq!(status["runs"]["cancelled"], 1);
         let log = json(dashboard, "/api/log");
-        assert!(names(&log["events"], "kind").contains(&"cancel asked for"));
+        assert!(names(&log["events"], "kind").contains(&"cancel requested"));
         // No answer has it.
         for path in ["/", "/api/status", "/api/log", "/api/runs", "/metrics"] {
             assert!(!get(dashboard, path).body.contains(dashboard.token()), "{path}");
@@ -595,7 +595,7 @@ fn a_worker_is_restarted_from_the_page_and_its_task_is_charged_no_attempt() {
             assert_eq!(failed["tasks"]["failed"], 0);
         }
         let log = json(dashboard, "/api/log");
-        assert!(names(&log["events"], "kind").contains(&"restart asked for"));
+        assert!(names(&log["events"], "kind").contains(&"restart requested"));
         let lost = json(dashboard, "/api/workers");
         let lost = lost["workers"].as_array().unwrap().iter().find(|it| it["lost"].is_string()).unwrap().clone();
         assert!(lost["lost"].as_str().unwrap().contains("was restarted") && lost["can_restart"] == false, "{lost}");

@@ -96,7 +96,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn word(self) -> &'static str {
+    pub(in crate::diagnostics) fn word(self) -> &'static str {
         match self {
             Outcome::Finished => "finished",
             Outcome::Failed => "failed",

@@ -15,9 +15,9 @@
 //!    and makes room.
 //! 6. What takes longer than a few milliseconds is done on another thread, [`MAX_WORK`] at a time, so that updates go on meanwhile.
 
-use super::collector::{Collector, KnownRun};
+use super::collector::{Collector, TrackedRun};
 use super::token::Token;
-use super::view::{self, Filter, Told};
+use super::view::{self, Cursor, Filter};
 use crate::diagnostics::profile::Profile;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -59,7 +59,7 @@ const MAX_LISTED: usize = 2_000;
 const MAX_LARGE: usize = 4;
 const MAX_WORK: usize = 2;
 /// How often processors and memory are looked at, at least, while there are runs: reports show it.
-const LOOK: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 const ASSETS: [(&str, &str, &str); 7] = [
     ("/", "text/html; charset=utf-8", include_str!("../assets/index.html")),
@@ -76,8 +76,8 @@ const ACTION: &str = "x-sprang-action";
 
 /// What all pages are sent.
 struct Update {
-    from: Told,
-    to: Told,
+    from: Cursor,
+    to: Cursor,
     frame: Bytes,
 }
 
@@ -149,7 +149,7 @@ fn run(runtime: Runtime, listener: TcpListener, site: Arc<Site>, stopped: onesho
                 let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
                 let listener = Limited { listener, room, patience: PATIENCE };
                 tokio::spawn(axum::serve(listener, router(Arc::clone(&site))).into_future());
-                tokio::spawn(look_at_resources(Arc::clone(&site.collector)));
+                tokio::spawn(sample_resources(Arc::clone(&site.collector)));
                 tokio::spawn(tell_pages(site));
             }
             Err(error) => log::error!("the dashboard cannot serve: {error}"),
@@ -160,12 +160,12 @@ fn run(runtime: Runtime, listener: TcpListener, site: Arc<Site>, stopped: onesho
     runtime.shutdown_background();
 }
 
-async fn look_at_resources(collector: Arc<Collector>) {
+async fn sample_resources(collector: Arc<Collector>) {
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(SAMPLE_INTERVAL).await;
         if collector.has_live_runs() {
-            collector.look_at_resources();
-            collector.look_at_values();
+            collector.sample_resources();
+            collector.sample_values();
         }
     }
 }
@@ -350,7 +350,7 @@ async fn of_run(
     site: &Site,
     run: u64,
     what: &str,
-    view: impl FnOnce(&Collector, &KnownRun, Option<u64>) -> Option<String> + Send + 'static,
+    view: impl FnOnce(&Collector, &TrackedRun, Option<u64>) -> Option<String> + Send + 'static,
 ) -> Response {
     let made = site.aside(move |collector| {
         let (run, ended_ns) = collector.run(run)?;
@@ -489,7 +489,7 @@ fn decoded(value: &str) -> String {
 
 /// Makes updates while there are pages.
 async fn tell_pages(site: Arc<Site>) {
-    let mut told = Told::default();
+    let mut told = Cursor::default();
     let mut num_idle: u32 = 0;
     let mut had_runs = false;
     loop {
@@ -518,7 +518,7 @@ fn frame(text: &str) -> Bytes {
 struct Page {
     site: Arc<Site>,
     updates: broadcast::Receiver<Arc<Update>>,
-    told: Option<Told>,
+    told: Option<Cursor>,
     _permit: OwnedSemaphorePermit,
 }
 
