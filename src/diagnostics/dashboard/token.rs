@@ -1,15 +1,15 @@
-//! The secret that lets its bearer cancel runs and restart worker processes.
+//! The secret that authorizes requests to cancel runs and to restart worker processes.
 
 use std::fmt;
 use std::io;
 use subtle::ConstantTimeEq;
 
-/// 128 bits of the system's randomness, as 32 digits. What shows it has to say so: it is not in `Debug`.
+/// 128 random bits from the system, as 32 hexadecimal digits. `Debug` does not show them.
 pub(super) struct Token(String);
 
 impl Token {
     /// # Errors
-    /// If the system gives no randomness.
+    /// If the system has no random bytes.
     pub(super) fn new() -> io::Result<Token> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
@@ -20,8 +20,8 @@ impl Token {
         &self.0
     }
 
-    /// Takes as long for one wrong text as for another of the same length.
-    pub(super) fn is(&self, given: &str) -> bool {
+    /// Compares in a time that depends on the length of `given` alone.
+    pub(super) fn matches(&self, given: &str) -> bool {
         self.0.as_bytes().ct_eq(given.as_bytes()).into()
     }
 }
@@ -37,11 +37,15 @@ mod tests {
     use super::Token;
 
     #[test]
-    fn a_token_is_itself_alone_and_is_not_shown() {
+    fn a_token_matches_only_itself_and_is_not_shown() {
         let (token, other) = (Token::new().unwrap(), Token::new().unwrap());
         assert_eq!(token.as_str().len(), 32);
-        assert!(token.is(token.as_str()) && !token.is(other.as_str()));
-        assert!(!token.is("") && !token.is(&token.as_str()[1..]) && !token.is(&format!("{}0", token.as_str())));
+        assert!(token.matches(token.as_str()) && !token.matches(other.as_str()));
+        assert!(
+            !token.matches("")
+                && !token.matches(&token.as_str()[1..])
+                && !token.matches(&format!("{}0", token.as_str()))
+        );
         assert_eq!(format!("{token:?}"), "Token");
     }
 }
