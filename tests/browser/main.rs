@@ -221,7 +221,7 @@ fn every_page_is_right_at_every_width_and_in_both_themes() {
                     for (page, ready) in [
                         (
                             "status",
-                            "document.querySelectorAll('#progress .run').length === 2 && document.querySelector('#crew td')",
+                            "document.querySelectorAll('#progress .run').length === 2 && document.querySelector('#workers-summary td')",
                         ),
                         ("graph", "document.querySelectorAll('#graph-drawing [data-stage=\"finished\"]').length >= 12"),
                         ("tasks", "document.querySelectorAll('#tasks-table td').length > 100"),
@@ -279,7 +279,7 @@ fn a_worker_is_restarted_on_the_page_and_its_task_runs_again() {
         assert!(browser.text("#restart-what").contains("is charged no attempt"));
         picture(browser, "dialog-restart");
         browser.click("#ask-restart [type=submit]");
-        browser.wait_for("document.querySelector('#said').innerText.includes('is being restarted')");
+        browser.wait_for("document.querySelector('#message').innerText.includes('is being restarted')");
         // It was lost, and another runs what it ran.
         browser.wait_for("document.querySelector('#workers-table').innerText.includes('was restarted')");
         let others =
@@ -449,7 +449,7 @@ fn a_run_is_cancelled_with_the_token_and_not_without() {
                 browser.wait_for("document.querySelector('#ask-cancel').open");
                 picture(browser, "dialog-cancel");
                 browser.click("#ask-cancel [type=submit]");
-                browser.wait_for(&format!("document.querySelector('#said').innerText.includes('{said}')"));
+                browser.wait_for(&format!("document.querySelector('#message').innerText.includes('{said}')"));
             }
             assert_eq!(run.join().unwrap().kind(), ErrorKind::Cancelled);
             browser.click("nav a[href='#runs']");

@@ -758,7 +758,7 @@ fn what_is_no_address_is_an_error() {
     for bad in ["", "here", "127.0.0.1", "127.0.0.1:99999", ":x"] {
         let error = dashboard::serve(bad).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
-        assert!(error.message().contains("is no address for the dashboard"), "{error}");
+        assert!(error.message().contains("is not an address for the dashboard"), "{error}");
     }
     // An address for documents, which no machine has.
     let error = dashboard::serve("192.0.2.1:8787").unwrap_err();

@@ -1,14 +1,16 @@
-//! A live view of what runs, in a browser; with the feature `dashboard`.
+//! A live view of the runs of this process, in a browser; with the feature `dashboard`.
 //!
-//! [`serve`] watches all runs of the process from then on and shows them on pages of its own: the task stream, counts and bars by name, what is
-//! running, the graph, recent tasks, runs, workers and a log, and reports to download. The same is there as JSON, as a stream of events and
-//! as OpenMetrics; `docs/dashboard.md` beside the source has the schema.
+//! [`serve`] watches all runs of the process that start after it, and shows them on its pages: the
+//! task stream, counts and progress bars by name, running tasks, graphs, recent tasks, runs,
+//! workers and a log, and reports to download. The same data is available as JSON, as a stream of
+//! events and as OpenMetrics; `docs/dashboard.md` in the repository has the schema.
 //!
-//! The setting `dashboard` does what [`serve`] does, without a line in the program: the first compute that sees an address there starts
-//! [the dashboard of the process](of_the_process).
+//! The setting `dashboard` does what [`serve`] does, without a line in the program: the first
+//! compute that finds an address there starts [the dashboard of the process](of_the_process).
 //!
-//! The `collector` remembers, `held` counts bytes of values, `resources` looks at processors and memory, the `view` says it, the `server`
-//! is asked, with the `token` also to cancel and to restart.
+//! The `collector` remembers runs, with `value_bytes` for the bytes of values and `resources` for
+//! processors and memory. The `view` turns that into answers, and the `server` sends them. The
+//! `token` authorizes the requests that change something.
 
 mod collector;
 mod resources;
@@ -26,19 +28,23 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 use token::Token;
 
-/// Shows all runs of this process that start from now on, at this address, until the guard is dropped.
+/// Shows all runs of this process that start from now on, at this address, until the guard is
+/// dropped.
 ///
-/// The address is an IP address or a name with a port: `127.0.0.1:8787`, `localhost:8787`, `[::1]:8787`; or only `:8787`, which is on
-/// the loopback address. With port 0 the system chooses. If the port is taken, the next free one of a hundred is; [`Dashboard::url`]
-/// tells, and the `log` crate.
+/// The address is an IP address or a name with a port: `127.0.0.1:8787`, `localhost:8787`,
+/// `[::1]:8787`; or only a port, `:8787`, on the loopback address. With port 0 the system chooses
+/// the port. If the port is taken, the next free one of a hundred is used; [`Dashboard::url`]
+/// returns it, and a warning is logged.
 ///
-/// A dashboard that listens on the loopback address is for programs of this machine only. There is no password for reading: who can reach
-/// another address can read the names of tasks, and messages of errors. Requests by a name other than `localhost` are refused, so that no
-/// page of another site can read along. Nothing can be changed but this: who has the [token](Dashboard::token) can cancel runs and restart
-/// worker processes.
+/// Only programs of this machine can read a dashboard on the loopback address. Reading needs no
+/// password: whoever can connect to another address can read the names of tasks and messages of
+/// errors. Requests under a host name other than `localhost` are refused, so that no page of
+/// another site can read it. Two actions need the [token](Dashboard::token): to cancel a run, and
+/// to restart a worker process.
 ///
-/// Runs do not wait for pages. Their tasks pay for a lock of their worker's and some counters; a run that starts or ends, as those of futures
-/// do, waits at most until an update or an answer has been put together, which takes some milliseconds. What is remembered is limited.
+/// Runs do not wait for pages. Each task takes a lock of its worker and updates some counters. A
+/// run that starts or ends, as futures do, waits at most until an update or an answer has been
+/// gathered, which takes some milliseconds. Memory is limited.
 ///
 /// # Examples
 /// ```
@@ -52,7 +58,7 @@ use token::Token;
 /// let squares: Vec<_> = (0..10_u64).map(|i| delayed(|i| i * i, (i,)).name(format!("square {i}"))).collect();
 /// delayed(|all: Refs<u64>| all.iter().sum::<u64>(), (&squares,)).name("sum").compute()?;
 ///
-/// // What a browser would ask for.
+/// // A request as a browser sends it.
 /// let mut stream = TcpStream::connect(dashboard.address()).unwrap();
 /// stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
 /// let mut answer = String::new();
@@ -62,7 +68,7 @@ use token::Token;
 /// ```
 ///
 /// # Errors
-/// If the address cannot be understood, or not be listened on.
+/// If the address cannot be parsed, or the dashboard cannot listen on it.
 pub fn serve(address: impl AsRef<str>) -> Result<Dashboard> {
     let text = address.as_ref().trim();
     let wanted = parse(text)?;
@@ -85,13 +91,13 @@ pub fn serve(address: impl AsRef<str>) -> Result<Dashboard> {
         log::warn!("port {} is taken; the dashboard is at {url}", wanted.port());
     }
     if !address.ip().is_loopback() {
-        log::warn!("the dashboard can be read by everybody who can reach {address}");
+        log::warn!("everybody who can connect to {address} can read the dashboard");
     }
     collector.log("dashboard started", &url);
     Ok(dashboard)
 }
 
-/// The dashboard that the setting `dashboard` has started, if it has.
+/// The dashboard that the setting `dashboard` has started; `None` if it has started none.
 ///
 /// # Examples
 /// ```
@@ -100,24 +106,24 @@ pub fn serve(address: impl AsRef<str>) -> Result<Dashboard> {
 /// assert!(dashboard::of_the_process().is_none());
 /// config::set("dashboard", "127.0.0.1:0")?;
 /// delayed(|| 1, ()).compute()?;
-/// let dashboard = dashboard::of_the_process().expect("the compute has started it");
-/// println!("{} takes the token {}", dashboard.url(), dashboard.token());
+/// let dashboard = dashboard::of_the_process().expect("the compute started it");
+/// println!("the token of {} is {}", dashboard.url(), dashboard.token());
 /// # Ok::<_, sprang::Error>(())
 /// ```
 pub fn of_the_process() -> Option<&'static Dashboard> {
     OF_THE_PROCESS.get().and_then(Option::as_ref)
 }
 
-/// `None` inside if it could not be started. That is tried once.
+/// Holds `None` if the dashboard could not be started. That is tried once.
 static OF_THE_PROCESS: OnceLock<Option<Dashboard>> = OnceLock::new();
 
-/// Starts the dashboard of the process, unless that has been tried before.
+/// Starts the dashboard of the process, unless that was tried before.
 pub(crate) fn serve_process(address: &str) {
     OF_THE_PROCESS.get_or_init(|| {
         let dashboard = serve(address);
         match &dashboard {
             Ok(dashboard) => {
-                log::info!("its token, for those who may cancel runs and restart workers, is {}", dashboard.token())
+                log::info!("the token for cancelling runs and restarting workers is {}", dashboard.token())
             }
             Err(error) => log::error!("there is no dashboard: {error}"),
         }
@@ -125,34 +131,36 @@ pub(crate) fn serve_process(address: &str) {
     });
 }
 
-/// The address that a text means.
+/// Parses an address.
 fn parse(text: &str) -> Result<SocketAddr> {
     if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
         return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
     }
-    let bad =
-        || Error::config(format!("{text:?} is no address for the dashboard; give one such as \"127.0.0.1:8787\""));
+    let bad = || {
+        Error::config(format!("{text:?} is not an address for the dashboard; an example of one is \"127.0.0.1:8787\""))
+    };
     let mut addresses = text.to_socket_addrs().map_err(|error| bad().with_source(Arc::new(error) as Arc<_>))?;
     addresses.next().ok_or_else(bad)
 }
 
-/// A dashboard that is served until it is dropped. Made by [`serve`]. [`std::mem::forget`] keeps it for as long as the program runs.
+/// A dashboard, served until this guard is dropped. Made by [`serve`]. [`std::mem::forget`] keeps
+/// it for the life of the program.
 #[must_use = "the dashboard is served until this guard is dropped: bind it, `let _dashboard = ...`"]
 pub struct Dashboard {
     address: SocketAddr,
     token: Arc<Token>,
-    // Dropped in this order: nothing more is told, then nobody can ask.
+    // Dropped in this order: the events stop, then the server.
     _registration: Registration,
     _server: Server,
 }
 
 impl Dashboard {
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What to open in a browser of this machine.
+    /// The URL for a browser of this machine.
     pub fn url(&self) -> String {
         let ip = match self.address.ip() {
             ip if !ip.is_unspecified() => ip,
@@ -161,8 +169,8 @@ impl Dashboard {
         format!("http://{}/", SocketAddr::new(ip, self.address.port()))
     }
 
-    /// What cancels runs and restarts worker processes: a page asks for it, a request carries it as `Authorization: Bearer ...`.
-    /// A new one for each dashboard.
+    /// The token for cancelling runs and restarting worker processes. The pages ask for it, and
+    /// requests carry it as `Authorization: Bearer ...`. Each dashboard has a new one.
     pub fn token(&self) -> &str {
         self.token.as_str()
     }

@@ -50,8 +50,8 @@ impl Resources {
         Resources { num_cpus, total_memory_bytes: total_memory_bytes(), state: Mutex::default() }
     }
 
-    /// Samples this process and the workers with these process ids, unless the last sample is younger
-    /// than [`MIN_INTERVAL`].
+    /// Samples this process and the workers with these process ids, unless the last sample is
+    /// younger than [`MIN_INTERVAL`].
     pub(super) fn sample(&self, now_ns: u64, workers: &[u32]) {
         let mut state = self.state.lock();
         let since = state.sampled_ns.map(|before| Duration::from_nanos(now_ns.saturating_sub(before)));
@@ -86,7 +86,8 @@ impl Resources {
         }
     }
 
-    /// The last sample of a process. `None` if the process had ended, or the system does not report it.
+    /// The last sample of a process. `None` if the process had ended, or the system does not report
+    /// it.
     pub(super) fn of(&self, pid: u32) -> Option<ProcessSample> {
         self.state.lock().by_pid.get(&pid).map(|(_, process)| *process)
     }

@@ -1,4 +1,4 @@
-// The pages. What is shown comes from /api/events, and for all but the status from the other endpoints while their page is open.
+// The pages. The page Status shows the updates of /api/events; the others fetch their endpoint while they are open.
 
 import { Graph } from "/graph.js";
 import { $, bytes, color, count, duration, element, get, isDark, meter, put, state, table } from "/parts.js";
@@ -6,13 +6,13 @@ import { Stream } from "/stream.js";
 
 const query = new URLSearchParams(location.search);
 const PAGES = ["status", "graph", "tasks", "runs", "workers", "log"];
-/** Looks at processors and memory that are kept, for the chart. */
-const MAX_LOOKS = 600;
+/** Samples of processors and memory that the chart shows. */
+const MAX_SAMPLES = 600;
 
 let latest = null;
 let paused = false;
 let omitted = 0;
-const looks = [];
+const samples = [];
 const stream = new Stream($("stream"), $("tip"));
 const graph = new Graph();
 
@@ -45,7 +45,7 @@ function showStatus(update) {
     mark.style.setProperty("background-color", color(name.name, dark));
     return element("li", {}, mark, element("span", {}, name.name));
   }));
-  $("omitted").textContent = omitted > 0 ? `Of ${count(omitted)} short tasks only the counts are shown.` : "";
+  $("omitted").textContent = omitted > 0 ? `${count(omitted)} short tasks are only counted.` : "";
   showProgress(update);
   showMachine(update);
   const rows = update.running.slice(0, 30).map((task) => [task.name, task.worker, duration(Math.max(0, update.now - task.started)), task.attempt]);
@@ -54,7 +54,7 @@ function showStatus(update) {
     ...(more > 0 && rows.length > 0 ? [element("p", { class: "note" }, `and ${count(more)} more`)] : []));
 }
 
-/** Workers that have not been lost, and have not ended for want of work. */
+/** Workers that have not been lost and have not ended because they were idle. */
 function present(update) {
   return update.workers.filter((worker) => !worker.lost && !worker.is_gone);
 }
@@ -84,7 +84,7 @@ function showProgress(update) {
     return put($("progress"), ...runs, ...(more > 0 ? [element("p", { class: "note" }, `and ${count(more)} more runs`)] : []));
   }
   const rows = update.tasks.names.slice(0, 24).map((name) => [name.name, count(name.finished), count(name.failed), duration(name.busy)]);
-  return put($("progress"), element("p", { class: "note" }, rows.length > 0 ? "No run goes on. So far:" : "No run has been seen yet."),
+  return put($("progress"), element("p", { class: "note" }, rows.length > 0 ? "No run is live. So far:" : "No run has been seen yet."),
     ...(rows.length > 0 ? [table([["Name", "long"], ["Finished", "number"], ["Failed", "number"], ["Time", "number"]], rows, "")] : []));
 }
 
@@ -92,9 +92,9 @@ function showMachine({ machine, values, workers }) {
   const { cpus, num_cpus: numCpus, memory, total_memory: total, num_processes: numProcesses } = machine;
   const [now, most] = [values.bytes + values.bytes_of_futures, values.peak_bytes];
   const ofValues = element("div", { class: "row two" }, element("span", {}, "Values"), meter(now, most, `${bytes(now)} / ${bytes(most)}`, "values"));
-  const ofFutures = ` Values are those held now, and the most that were${values.num_of_futures > 0 ? `; ${bytes(values.bytes_of_futures)} are those of ${count(values.num_of_futures)} futures` : ""}.`;
+  const ofFutures = ` Values are in memory now, and at the peak${values.num_of_futures > 0 ? `; ${bytes(values.bytes_of_futures)} belong to ${count(values.num_of_futures)} futures` : ""}.`;
   if (numProcesses === 0) {
-    put($("machine"), ofValues, element("p", { class: "note" }, `This system does not tell of processors and memory.${ofFutures}`));
+    put($("machine"), ofValues, element("p", { class: "note" }, `This system does not report processors and memory.${ofFutures}`));
   } else {
     const of = numProcesses === 1 ? "this process" : `this process and ${numProcesses === 2 ? "one worker" : `${count(numProcesses - 1)} workers`}`;
     put($("machine"),
@@ -102,14 +102,14 @@ function showMachine({ machine, values, workers }) {
       element("div", { class: "row two" }, element("span", {}, "Memory"), meter(memory, total ?? memory, total ? `${bytes(memory)} of ${bytes(total)}` : bytes(memory), "memory")),
       ofValues, element("p", { class: "note" }, `Used by ${of}.${ofFutures}`));
   }
-  $("history").hidden = looks.length < 2 || numProcesses === 0;
+  $("history").hidden = samples.length < 2 || numProcesses === 0;
   drawHistory();
   const shown = workers.filter((worker) => !worker.is_gone).sort((a, b) => (b.running > 0) - (a.running > 0) || b.last_seen - a.last_seen).slice(0, 12);
   const hasProcesses = shown.some((worker) => worker.kind === "process");
   const columns = [["Worker"], ["State"], ["Done", "number"], ...(hasProcesses ? [["Processors", "meters wide"], ["Memory", "meters"]] : [])];
   const rows = shown.map((worker) => [worker.name, state(stateOf(worker)), count(worker.finished), ...(hasProcesses ? [cpuOf(worker), memoryOf(worker)] : [])]);
   const more = workers.length - shown.length;
-  put($("crew"), table(columns, rows, "No worker has been seen yet."),
+  put($("workers-summary"), table(columns, rows, "No worker has been seen yet."),
     ...(more > 0 && rows.length > 0 ? [element("p", { class: "note" }, `and ${count(more)} more on the page `, element("a", { href: "#workers" }, "Workers"))] : []));
 }
 
@@ -145,17 +145,17 @@ function drawHistory() {
   c.setTransform(ratio, 0, 0, ratio, 0, 0);
   c.clearRect(0, 0, width, height);
   c.font = "11px system-ui, sans-serif";
-  const first = looks[0].now;
-  const span = Math.max(looks[looks.length - 1].now - first, 1);
-  const lines = [["cpus", "--accent", Math.max(...looks.map((look) => look.cpus)), (most) => `${most.toFixed(1)} processors`],
-    ["memory", "--warn", Math.max(...looks.map((look) => look.memory)), bytes]];
+  const first = samples[0].now;
+  const span = Math.max(samples[samples.length - 1].now - first, 1);
+  const lines = [["cpus", "--accent", Math.max(...samples.map((sample) => sample.cpus)), (most) => `${most.toFixed(1)} processors`],
+    ["memory", "--warn", Math.max(...samples.map((sample) => sample.memory)), bytes]];
   lines.forEach(([key, name, most, words], index) => {
     c.strokeStyle = style.getPropertyValue(name);
     c.lineWidth = 1.6;
     c.setLineDash(index === 0 ? [] : [4, 2]);
     c.beginPath();
-    looks.forEach((look, place) => {
-      const [x, y] = [(look.now - first) / span * width, height - 2 - look[key] / Math.max(most, 1) * (height - 20)];
+    samples.forEach((sample, place) => {
+      const [x, y] = [(sample.now - first) / span * width, height - 2 - sample[key] / Math.max(most, 1) * (height - 20)];
       if (place === 0) c.moveTo(x, y);
       else c.lineTo(x, y);
     });
@@ -184,7 +184,7 @@ const tables = {
     const { tasks, kept, seen } = await get(`/api/tasks?${new URLSearchParams({ limit: "300", search: $("search").value, state: shown })}`);
     $("found").textContent = `${count(tasks.length)} shown; ${count(kept)} of ${count(seen)} are kept`;
     const rows = tasks.map((task) => [task.name, state(task.state), duration(task.ended - task.started), task.worker, task.run, task.attempt, clock(task.ended)]);
-    return put($("tasks-table"), table([["Task", "long"], ["State"], ["Took", "number"], ["Worker"], ["Run", "number"], ["Attempt", "number wide"], ["Ended", "number wide"]], rows, "No task fits."));
+    return put($("tasks-table"), table([["Task", "long"], ["State"], ["Took", "number"], ["Worker"], ["Run", "number"], ["Attempt", "number wide"], ["Ended", "number wide"]], rows, "No task matches."));
   },
   async runs() {
     const { runs, now } = await get("/api/runs");
@@ -216,20 +216,20 @@ const tables = {
     const { events } = await get("/api/log");
     const kind = (text) => element("span", { class: "state", "data-state": text.includes("failed") || text.includes("lost") ? "failed" : /retried|cancel/.test(text) ? "cancelled" : "" }, text);
     const rows = events.map((event) => [clock(event.at), kind(event.kind), event.run ?? "", event.text]);
-    put($("log-table"), table([["At"], ["What"], ["Run", "number"], ["Text", "long"]], rows, "Nothing has happened yet."));
+    put($("log-table"), table([["At"], ["Event"], ["Run", "number"], ["Text", "long"]], rows, "Nothing has happened yet."));
   },
 };
 
 async function showWaiting() {
   const { tasks, num_left_out: numLeftOut } = await get(`/api/waiting?${new URLSearchParams({ limit: "200", search: $("search").value })}`);
-  $("found").textContent = `${count(tasks.length)} shown, the next first${numLeftOut > 0 ? `; ${count(numLeftOut)} runs are too large to be looked through` : ""}`;
+  $("found").textContent = `${count(tasks.length)} shown, the next first${numLeftOut > 0 ? `; ${count(numLeftOut)} runs are too large to search` : ""}`;
   const why = (task) => {
-    if (task.is_ready) return "nothing but a worker";
+    if (task.is_ready) return "only a worker";
     const more = task.num_unfinished - task.unfinished.length;
     return `${task.unfinished.map((input) => `${input.name} (${input.stage})`).join(", ")}${more > 0 ? ` and ${count(more)} more` : ""}`;
   };
   const rows = tasks.map((task) => [task.name, state(task.is_ready ? "ready" : "waiting"), task.run, why(task)]);
-  put($("tasks-table"), table([["Task", "long"], ["State"], ["Run", "number"], ["It waits for", "long"]], rows, "No task waits."));
+  put($("tasks-table"), table([["Task", "long"], ["State"], ["Run", "number"], ["It waits for", "long"]], rows, "No task is waiting."));
 }
 
 async function showRunning() {
@@ -241,32 +241,32 @@ async function showRunning() {
   put($("tasks-table"), table([["Task", "long"], ["State"], ["For", "number"], ["Worker"], ["Run", "number"], ["Attempt", "number wide"]], rows, "No task is running."));
 }
 
-let asked = 0;
-let isAsking = false;
+let fetchedAt = 0;
+let isFetching = false;
 async function showTable(now = false) {
   const page = current();
-  if (!tables[page] || isAsking || (!now && (paused || performance.now() - asked < 900))) return;
-  isAsking = true;
-  asked = performance.now();
+  if (!tables[page] || isFetching || (!now && (paused || performance.now() - fetchedAt < 900))) return;
+  isFetching = true;
+  fetchedAt = performance.now();
   try {
     if (!latest) latest = await get("/api/status");
     await tables[page]();
   } catch (error) {
-    link("lost", "not reachable");
+    setConnection("lost", "not reachable");
   } finally {
-    isAsking = false;
+    isFetching = false;
   }
-  // Somebody has gone on meanwhile.
+  // The reader has opened another page meanwhile.
   if (page !== current()) showTable(true);
 }
 
-// ---- what the token allows: cancelling and restarting ----
+// ---- actions that need the token ----
 
 const KEY = "sprang-token";
 let token = null;
-try { token = sessionStorage.getItem(KEY); } catch { /* It is asked for again then. */ }
+try { token = sessionStorage.getItem(KEY); } catch { /* Then the page asks for it again. */ }
 
-function keep(given) {
+function setToken(given) {
   token = given;
   try {
     if (given === null) sessionStorage.removeItem(KEY);
@@ -285,30 +285,30 @@ function cancelButton(run) {
 
 function restartButton(worker, workers) {
   if (!worker.can_restart) return "";
-  // All threads of the process are ended with it, each of which has a row.
+  // Each thread of the process has a row, and all of them end with it.
   const running = workers.filter((other) => other.pid === worker.pid).reduce((sum, other) => sum + other.running, 0);
   return element("button", { type: "button", class: "danger", "data-restart": worker.pid, "data-running": running, "aria-label": `Restart process ${worker.pid}` }, "Restart");
 }
 
-function say(text) {
-  $("said").textContent = text;
-  $("said").hidden = false;
-  setTimeout(() => { if ($("said").textContent === text) $("said").hidden = true; }, 8000);
+function notify(text) {
+  $("message").textContent = text;
+  $("message").hidden = false;
+  setTimeout(() => { if ($("message").textContent === text) $("message").hidden = true; }, 8000);
 }
 
-/** What a dialog asks about: a request that changes something, and how people call it. */
+/** The request that an open dialog asks about. */
 let wanted = null;
 
 addEventListener("click", (event) => {
   const { cancel, title, restart, running } = event.target.closest?.("[data-cancel], [data-restart]")?.dataset ?? {};
   if (cancel) {
     wanted = { dialog: "ask-cancel", path: `/api/runs/${cancel}/cancel`, action: "cancel", name: `Run ${cancel}`, done: "is being cancelled" };
-    $("cancel-what").textContent = `Run ${cancel}, “${title}”: no further task of it will be started, and its compute ends with an error.`;
+    $("cancel-what").textContent = `Run ${cancel}, “${title}”: no further task of it starts, and its compute ends with an error.`;
   }
   if (restart) {
     wanted = { dialog: "ask-restart", path: `/api/workers/${restart}/restart`, action: "restart", name: `Process ${restart}`, done: "is being restarted" };
-    const what = running > 0 ? "what it runs is run again by another, from the start, and is charged no attempt" : "it runs nothing now";
-    $("restart-what").textContent = `Process ${restart} is ended: ${what}. A new one takes its place as soon as there is something to do.`;
+    const what = running > 0 ? "its tasks start again on another process, and each is charged no attempt" : "it runs no task now";
+    $("restart-what").textContent = `Process ${restart} is killed: ${what}. A new process takes its place as soon as there is a task for it.`;
   }
   if (cancel || restart) $(wanted.dialog).showModal();
   event.target.closest?.("[data-close]")?.closest("dialog").close();
@@ -320,10 +320,10 @@ async function act(event) {
   $(dialog).close();
   try {
     const answer = await fetch(path, { method: "POST", headers: { Authorization: `Bearer ${token}`, "X-Sprang-Action": action } });
-    if (answer.status === 401) keep(null);
-    say(answer.ok ? `${name} ${done}.` : answer.status === 401 ? "That is not the token of this dashboard." : `${name}: ${await answer.text()}`);
+    if (answer.status === 401) setToken(null);
+    notify(answer.ok ? `${name} ${done}.` : answer.status === 401 ? "That is not the token of this dashboard." : `${name}: ${await answer.text()}`);
   } catch {
-    say("The program cannot be reached.");
+    notify("The program cannot be reached.");
   }
   showTable(true);
 }
@@ -332,21 +332,21 @@ $("restart-form").addEventListener("submit", act);
 $("token").addEventListener("click", () => { $("token-text").value = ""; $("ask-token").showModal(); });
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  $("said").hidden = true;
-  keep($("token-text").value.trim() || null);
+  $("message").hidden = true;
+  setToken($("token-text").value.trim() || null);
   $("token-text").value = "";
   $("ask-token").close();
 });
-$("token-forget").addEventListener("click", () => { keep(null); $("ask-token").close(); });
+$("token-forget").addEventListener("click", () => { setToken(null); $("ask-token").close(); });
 
-// ---- which page ----
+// ---- navigation ----
 
 function current() {
   const page = location.hash.slice(1);
   return PAGES.includes(page) ? page : "status";
 }
 
-function turn(event) {
+function navigate(event) {
   if (location.hash === "#main") return;
   const page = current();
   for (const it of PAGES) $(`page-${it}`).hidden = it !== page;
@@ -359,7 +359,7 @@ function turn(event) {
   showTable(true);
 }
 
-addEventListener("hashchange", turn);
+addEventListener("hashchange", navigate);
 for (const id of ["search", "state"]) $(id).addEventListener("input", () => showTable(true));
 $("filter").addEventListener("submit", (event) => { event.preventDefault(); showTable(true); });
 $("graph-words").addEventListener("toggle", () => showTable(true));
@@ -368,7 +368,7 @@ $("pause").addEventListener("click", () => {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", paused);
   stream.freeze(paused);
-  if (!paused && latest) take(latest);
+  if (!paused && latest) show(latest);
 });
 
 $("window").addEventListener("change", () => { stream.span = Number($("window").value); stream.draw(); });
@@ -378,7 +378,7 @@ function theme(name) {
   if (name === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = name;
   $("theme").textContent = `Theme: ${name}`;
-  try { localStorage.setItem("sprang-theme", name); } catch { /* The choice is not kept then. */ }
+  try { localStorage.setItem("sprang-theme", name); } catch { /* Then the choice is not kept. */ }
   stream.draw();
 }
 let chosen = query.get("theme");
@@ -392,14 +392,14 @@ $("theme").addEventListener("click", () => {
 
 // ---- updates ----
 
-function link(kind, text) {
-  if ($("link").dataset.state === kind) return;
-  $("link").dataset.state = kind;
-  $("link").textContent = text;
+function setConnection(kind, text) {
+  if ($("connection").dataset.state === kind) return;
+  $("connection").dataset.state = kind;
+  $("connection").textContent = text;
 }
 
-function take(update) {
-  // A run that is new is shown at once.
+function show(update) {
+  // A new run is shown at once.
   const newest = (it) => it?.live[it.live.length - 1]?.id ?? 0;
   const isNew = newest(update) > newest(latest);
   latest = update;
@@ -409,26 +409,26 @@ function take(update) {
   showTable(isNew);
 }
 
-function told(update) {
-  // Another program, or the same one started again: numbers begin anew, and nothing that is shown holds.
+function receive(update) {
+  // Another program, or the same one after a restart: all ids and counts begin anew.
   if (latest && (latest.pid !== update.pid || latest.started !== update.started)) {
     location.reload();
     return;
   }
-  link("live", "live");
+  setConnection("live", "live");
   if (update.reset) omitted = 0;
   else omitted += update.omitted;
   stream.update(update);
   const { cpus, memory } = update.machine;
-  const last = looks[looks.length - 1];
-  if (!last || update.now - last.now > 0.9) looks.push({ now: update.now, cpus, memory });
-  if (looks.length > MAX_LOOKS) looks.shift();
+  const last = samples[samples.length - 1];
+  if (!last || update.now - last.now > 0.9) samples.push({ now: update.now, cpus, memory });
+  if (samples.length > MAX_SAMPLES) samples.shift();
   if (paused) latest = update;
-  else take(update);
+  else show(update);
 }
 
 let events = null;
-/** A page that nobody sees does not listen: browsers give all tabs of one address six connections together. */
+/** A hidden page closes its stream, because browsers allow six connections to one address for all tabs together. */
 function listen() {
   if (document.hidden) {
     events?.close();
@@ -437,16 +437,16 @@ function listen() {
   }
   if (events) return;
   events = new EventSource("/api/events");
-  events.addEventListener("update", (event) => told(JSON.parse(event.data)));
-  // It tries again by itself, unless it was refused.
-  events.addEventListener("error", () => link("lost", events?.readyState === EventSource.CLOSED ? "refused" : "program ended?"));
+  events.addEventListener("update", (event) => receive(JSON.parse(event.data)));
+  // The stream reconnects by itself, unless it was refused.
+  events.addEventListener("error", () => setConnection("lost", events?.readyState === EventSource.CLOSED ? "refused" : "program ended?"));
 }
 
-/** `?live=off` looks once: for pictures, and for pages that shall stay as they are. */
+/** `?live=off` fetches the state once: for pictures, and for pages that must not change. */
 async function once() {
   const [status, { tasks }] = [await get("/api/status"), await get("/api/tasks?limit=2000")];
-  told({ ...status, reset: true, last_task: 0, last_event: 0, omitted: 0, ended: tasks.reverse(), log: [] });
-  link("once", "not live");
+  receive({ ...status, reset: true, last_task: 0, last_event: 0, omitted: 0, ended: tasks.reverse(), log: [] });
+  setConnection("once", "not live");
   stream.freeze(true);
   stream.draw();
 }
@@ -460,8 +460,8 @@ function animate(at) {
   requestAnimationFrame(animate);
 }
 
-keep(token);
-turn();
+setToken(token);
+navigate();
 if (query.get("live") === "off") {
   once();
 } else {

@@ -1,19 +1,19 @@
-// The graph of one run: where boxes lie is asked for once, how far their tasks have got again and again.
+// The graph of one run: its layout is fetched once, the stages of its tasks again and again.
 
 import { $, count, drawn, element, get, put, state, table } from "/parts.js";
 
 const MARKS = { waiting: "", running: "▸", finished: "✓", failed: "✗", skipped: "–", cancelled: "■" };
-/** What a box of several tasks is like as a whole: the first of these that one of them is. */
-const LOUDEST = ["failed", "running", "waiting", "cancelled", "skipped", "finished"];
+/** The stage of a box with several tasks: the first of these that one of its tasks has. */
+const DOMINANT = ["failed", "running", "waiting", "cancelled", "skipped", "finished"];
 
 export class Graph {
   constructor() {
-    this.run = null; // that is drawn
-    this.wanted = null; // that was chosen; null for the newest
+    this.run = null; // the drawn one
+    this.wanted = null; // the selected one; null for the newest
     this.boxes = [];
     this.chosen = null;
-    this.isAsking = false;
-    this.offered = "";
+    this.isFetching = false;
+    this.listed = "";
     $("graph-run").addEventListener("change", () => {
       this.wanted = $("graph-run").value === "" ? null : Number($("graph-run").value);
       this.show();
@@ -29,14 +29,14 @@ export class Graph {
     $("graph-drawing").addEventListener("keydown", (event) => this.key(event));
   }
 
-  /** Draws the run that is wanted, or what has changed of it. `runs` are those of /api/runs, the newest first. */
+  /** Draws the wanted run, or updates its stages. `runs` are those of /api/runs, the newest first. */
   async show(runs = null) {
-    if (this.isAsking) return;
-    this.isAsking = true;
+    if (this.isFetching) return;
+    this.isFetching = true;
     try {
       runs ??= (await get("/api/runs")).runs;
       const shown = runs.filter((run) => run.has_graph);
-      this.offer(shown);
+      this.listRuns(shown);
       const run = shown.find((run) => run.id === this.wanted) ?? shown[0];
       if (!run) {
         this.run = null;
@@ -47,21 +47,21 @@ export class Graph {
       if (this.run !== run.id) await this.draw(run.id);
       const stages = await get(`/api/runs/${run.id}/stages`);
       this.paint(stages);
-      if (this.chosen !== null) await this.tell();
+      if (this.chosen !== null) await this.describe();
     } catch (error) {
       // The run was forgotten between two requests.
       if (error.status !== 404) throw error;
       this.run = null;
     } finally {
-      this.isAsking = false;
+      this.isFetching = false;
     }
   }
 
-  offer(runs) {
+  listRuns(runs) {
     const options = [["", "the newest run"], ...runs.slice(0, 60).map((run) => [run.id, `run ${run.id}: ${run.title} (${run.state})`])];
-    const offered = JSON.stringify(options);
-    if (offered === this.offered) return;
-    this.offered = offered;
+    const listed = JSON.stringify(options);
+    if (listed === this.listed) return;
+    this.listed = listed;
     put($("graph-run"), ...options.map(([value, text]) => element("option", { value }, text.slice(0, 90))));
     $("graph-run").value = this.wanted ?? "";
     if ($("graph-run").selectedIndex < 0) $("graph-run").selectedIndex = 0;
@@ -109,9 +109,9 @@ export class Graph {
       const box = this.boxes[index];
       const by = Object.fromEntries(stages.map((stage, place) => [stage, numbers[place]]));
       for (const stage of stages) sums[stage] += by[stage];
-      const loudest = LOUDEST.find((stage) => by[stage] > 0) ?? "waiting";
-      // Of many tasks some wait until the end: the box is like the ones before as soon as one of them runs or has ended.
-      const stage = loudest === "waiting" && by.finished > 0 ? "running" : loudest;
+      const dominant = DOMINANT.find((stage) => by[stage] > 0) ?? "waiting";
+      // Some of many tasks wait until the end: the box counts as running once one of them has finished.
+      const stage = dominant === "waiting" && by.finished > 0 ? "running" : dominant;
       const node = this.nodes[index];
       const words = box.num_tasks === 1 ? stage : stages.filter((it) => by[it] > 0).map((it) => `${count(by[it])} ${it}`).join(", ");
       if (node.dataset.words === words) return;
@@ -128,8 +128,8 @@ export class Graph {
       }
     });
     const counts = stages.filter((stage) => sums[stage] > 0).map((stage) => `${count(sums[stage])} ${stage}`).join(", ");
-    const collapsed = this.isCollapsed ? `Of ${count(this.num_tasks)} tasks, those with one name are one box. ` : "";
-    put($("graph-note"), `${collapsed}${isLive ? "" : "The run is over. "}${counts}.`);
+    const collapsed = this.isCollapsed ? `The ${count(this.num_tasks)} tasks are drawn as one box for each name. ` : "";
+    put($("graph-note"), `${collapsed}${isLive ? "" : "The run has ended. "}${counts}.`);
     const rows = boxes.map((numbers, index) => [this.boxes[index].name, ...numbers.map((number) => (number > 0 ? count(number) : ""))]);
     if ($("graph-words").open) put($("graph-table"), table([["Tasks", "long"], ...stages.map((stage) => [stage, "number"])], rows, ""));
   }
@@ -142,16 +142,16 @@ export class Graph {
     for (const node of this.nodes) node.setAttribute("tabindex", -1);
     this.nodes[index].setAttribute("tabindex", 0);
     this.nodes[index].setAttribute("aria-pressed", "true");
-    this.tell();
+    this.describe();
   }
 
-  async tell() {
+  async describe() {
     const [run, box] = [this.run, this.boxes[this.chosen]];
     if (box.task === null) {
       return put($("graph-task"), element("h2", {}, box.name), element("p", {}, this.nodes[this.chosen].dataset.words ?? ""));
     }
     const task = await get(`/api/runs/${run}/tasks/${box.task}`);
-    if (run === this.run) put($("graph-task"), ...described(task));
+    if (run === this.run) put($("graph-task"), ...details(task));
     return undefined;
   }
 
@@ -174,17 +174,17 @@ export class Graph {
   }
 }
 
-/** A task of /api/runs/N/tasks/T, with what it waits for. */
-function described(task) {
+/** A task of /api/runs/N/tasks/T, with the inputs it waits for. */
+function details(task) {
   const why = task.stage !== "waiting" ? null
-    : task.is_ready ? "It waits for nothing but a worker."
+    : task.is_ready ? "It waits only for a worker."
     : `It waits for ${count(task.num_unfinished)} of ${count(task.num_inputs)} ${task.num_inputs === 1 ? "input" : "inputs"}.`;
   const rows = task.inputs.map((input) => [input.name, state(input.stage), input.task]);
   const more = task.num_inputs - rows.length;
   return [
     element("h2", {}, task.name, " ", state(task.stage)),
     element("p", { class: "note" }, `Task ${task.task} of run ${task.run}${task.is_output ? ", an output" : ""}. ${why ?? ""}`),
-    ...(rows.length > 0 ? [table([["Input", "long"], ["Stage"], ["Task", "number"]], rows, "")] : [element("p", {}, "It needs no other task.")]),
+    ...(rows.length > 0 ? [table([["Input", "long"], ["Stage"], ["Task", "number"]], rows, "")] : [element("p", {}, "It has no inputs.")]),
     ...(more > 0 ? [element("p", { class: "note" }, `and ${count(more)} more`)] : []),
   ];
 }

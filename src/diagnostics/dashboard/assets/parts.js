@@ -1,5 +1,4 @@
-// What all pages are made of: elements, numbers as people write them, and requests.
-// Texts of the program are only ever put in as text, never as markup.
+// Parts of all pages: elements, numbers for people, and requests. Texts of the program are inserted as text, never as markup.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -19,24 +18,24 @@ export function drawn(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Puts children into a place. What is there already and fits is changed and not replaced, so that it keeps focus, selection and scrolling. */
-export function put(place, ...children) {
-  const before = [...place.childNodes];
+/** Sets the children of a node. Nodes of the same kind are updated and not replaced, so that they keep focus, selection and scrolling. */
+export function put(parent, ...children) {
+  const before = [...parent.childNodes];
   children.forEach((child, index) => {
     const node = child instanceof Node ? child : document.createTextNode(String(child));
-    if (index >= before.length) place.append(node);
-    else become(before[index], node);
+    if (index >= before.length) parent.append(node);
+    else morph(before[index], node);
   });
   before.slice(children.length).forEach((node) => node.remove());
 }
 
-function become(node, other) {
+function morph(node, other) {
   if (node.nodeName !== other.nodeName) return node.replaceWith(other);
   if (node.nodeType !== Node.ELEMENT_NODE) {
     if (node.nodeValue !== other.nodeValue) node.nodeValue = other.nodeValue;
     return undefined;
   }
-  // Whether details are open is up to the reader. Styles may be set one by one, but not as an attribute: the policy of the page has it so.
+  // The reader opens and closes details. The content policy forbids style attributes, but not single styles.
   for (const { name } of [...node.attributes]) if (!other.hasAttribute(name) && name !== "open" && name !== "style") node.removeAttribute(name);
   for (const { name, value } of other.attributes) if (name !== "style" && node.getAttribute(name) !== value) node.setAttribute(name, value);
   if (node.nodeName === "PROGRESS") node.value = other.value;
@@ -73,7 +72,7 @@ export function state(text) {
   return element("span", { class: "state", "data-state": text }, text);
 }
 
-/** Tells names apart by colour, the same on every page and every time. */
+/** The colour of a name, the same on every page and at every time. */
 export function color(name, dark) {
   let hash = 2166136261;
   for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 16777619) >>> 0;
@@ -87,7 +86,7 @@ export function isDark() {
   return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** A bar with words beside it. */
+/** A bar with a text beside it. */
 export function meter(value, max, words, label, fill) {
   const bar = element("progress", { max: Math.max(max, 1e-9), value: Math.min(value, max), "aria-label": `${label}: ${words}` });
   if (fill) bar.style.setProperty("--fill", fill);
@@ -97,7 +96,7 @@ export function meter(value, max, words, label, fill) {
 /** A table of rows of cells; the columns are `[title, class]`. */
 export function table(columns, rows, empty) {
   if (rows.length === 0) return element("p", { class: "empty" }, empty);
-  // It stays a table for those who hear it, also where a narrow page shows cards.
+  // With the roles it stays a table for screen readers, also where a narrow page shows cards.
   const head = element("tr", { role: "row" }, ...columns.map(([title, kind]) => element("th", { scope: "col", role: "columnheader", class: kind }, title)));
   const body = element("tbody", { role: "rowgroup" });
   for (const row of rows) {

@@ -15,7 +15,7 @@ export class Stream {
     this.running = [];
     this.lanes = [];
     this.last = 0;
-    this.offset = null; // from the page's clock to the program's
+    this.offset = null; // of the program's clock to the page's
     this.frozen = null;
     this.chosen = null;
     this.drawn = [];
@@ -25,7 +25,7 @@ export class Stream {
     canvas.addEventListener("keydown", (event) => this.key(event));
   }
 
-  /** Takes what an update says. */
+  /** Adds the tasks of an update. */
   update(update) {
     if (update.reset) {
       this.last = Math.min(this.last, update.last_task);
@@ -38,7 +38,7 @@ export class Stream {
     if (this.bars.length > MAX_BARS) this.bars.splice(0, this.bars.length - MAX_BARS);
     this.running = update.running;
     const offset = update.now - performance.now() / 1000;
-    // The one that was least delayed on its way is the best.
+    // The update that was delayed least gives the best offset.
     this.offset = this.offset === null || update.reset ? offset : Math.max(this.offset, offset);
     const latest = this.bars.reduce((latest, bar) => Math.max(latest, bar.ended), 0);
     this.end = this.running.length > 0 || update.tasks.running > 0 ? null : Math.min(update.now, latest + this.span / 40);
@@ -102,7 +102,7 @@ export class Stream {
       const at = x(time) - c.measureText(text).width / 2;
       if (at > left && x(time) + 20 < width) c.fillText(text, at, height - 8);
     }
-    // Bars, by lane, those around others first.
+    // Bars, by lane, the outer ones first.
     const row = new Map(this.lanes.map((name, index) => [name, index]));
     const visible = this.bars.filter((bar) => bar.ended >= start && bar.started <= now);
     for (const task of this.running) visible.push({ ...task, ended: now, state: "running" });
@@ -153,7 +153,7 @@ export class Stream {
   point(event) {
     const box = this.canvas.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    // The last that was drawn is on top; a pixel aside counts too, or thin ones cannot be met.
+    // The last drawn bar is on top. A pixel beside a bar counts too, because thin bars are hard to hit.
     let hit = null;
     for (const it of this.drawn) if (x >= it.x - 1 && x <= it.x + it.w + 1 && y >= it.y && y <= it.y + it.h) hit = it.bar;
     this.choose(hit);

@@ -66,7 +66,8 @@ pub(crate) struct ClusterSnapshot<'s> {
     pub(crate) run: &'s ClusterRun,
     /// Of runs that have ended and of live ones.
     pub(crate) names: Vec<(u16, Counts)>,
-    /// Unfinished futures, without those of graphs that are shown by themselves; `None` if the cluster is gone.
+    /// Unfinished futures, without those of graphs that are shown by themselves; `None` if the
+    /// cluster is gone.
     pub(crate) num_pending: Option<usize>,
 }
 

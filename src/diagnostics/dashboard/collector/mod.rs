@@ -4,8 +4,9 @@
 //!
 //! Each worker has a shard, usually its own. An event of a task takes the lock of its worker's
 //! shard, counts, and writes one record into a ring. Only a reader competes for that lock, for some
-//! microseconds a few times per second. Nothing is allocated, unless the worker or the run is new to
-//! the shard. Work for a whole run is done at its start and at its end, under the lock of the store.
+//! microseconds a few times per second. Nothing is allocated, unless the worker or the run is new
+//! to the shard. Work for a whole run is done at its start and at its end, under the lock of the
+//! store.
 //!
 //! # What is always true
 //!
@@ -18,11 +19,11 @@
 //! 3. Counts miss nothing, even where records have been overwritten. The counts of runs that have
 //!    ended are in the store, and those of live runs are in the shards. A run moves from the shards
 //!    to the store under the lock of the store.
-//! 4. The runs of a cluster's futures are shown as one [`ClusterRun`], under the ids of their logical
-//!    run. A large graph of futures is shown by itself.
-//! 5. The reports on ended runs take no more than [`MAX_REPORT_BYTES`] together, except that the last
-//!    one is always kept. The oldest are dropped first. Besides, each cluster has two windows of
-//!    fewer than twice [`MAX_CLUSTER_NODES`] tasks each.
+//! 4. The runs of a cluster's futures are shown as one [`ClusterRun`], under the ids of their
+//!    logical run. A large graph of futures is shown by itself.
+//! 5. The reports on ended runs take no more than [`MAX_REPORT_BYTES`] together, except that the
+//!    last one is always kept. The oldest are dropped first. Besides, each cluster has two windows
+//!    of fewer than twice [`MAX_CLUSTER_NODES`] tasks each.
 //! 6. A report is made of copies of samples, which are taken under the lock of the store, and of a
 //!    shared graph. A window whose graph is shared with a report copies the graph before it grows.
 
@@ -64,7 +65,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub(super) const MAX_UNREAD: usize = 1_024;
 /// Clusters whose futures are kept.
 const MAX_CLUSTERS: usize = 50;
-/// Calls after which a report on a cluster's futures starts anew; the report has up to twice as many.
+/// Calls after which a report on a cluster's futures starts anew; the report has up to twice as
+/// many.
 const MAX_CLUSTER_CALLS: usize = 10_000;
 /// Calls and values after which such a report starts anew. A run of more is shown by itself.
 const MAX_CLUSTER_NODES: usize = 16 * MAX_CLUSTER_CALLS;
@@ -76,7 +78,8 @@ pub(super) const MAX_RUNS: usize = 500;
 const MAX_EVENTS: usize = 1_000;
 /// Names that are counted separately.
 const MAX_NAMES: usize = 100;
-/// Tasks and dependencies of a run whose graph is kept. Of a larger run only the counts by name are.
+/// Tasks and dependencies of a run whose graph is kept. Of a larger run only the counts by name
+/// are.
 const MAX_GRAPH: usize = 1 << 23;
 /// About how many calls of a run are recorded for its report. Of more calls, an even sample is.
 const MAX_RECORDS: usize = 20_000;
@@ -203,7 +206,8 @@ impl Collector {
         Some(was_live)
     }
 
-    /// Restarts a worker process. False if it had ended; `None` if no restartable worker has this pid.
+    /// Restarts a worker process. False if it had ended; `None` if no restartable worker has this
+    /// pid.
     pub(super) fn restart(&self, pid: u32) -> Option<bool> {
         // The handles of all threads of the process are taken, so that a second request finds none.
         let take = |shard: &CachePadded<Mutex<Shard>>| {
@@ -234,7 +238,8 @@ impl Collector {
         self.find(run).map_or(run, |tracked| tracked.shown(0).0)
     }
 
-    /// Moves the unread records to the store. Then `body` sees the store and the live runs at one moment.
+    /// Moves the unread records to the store. Then `body` sees the store and the live runs at one
+    /// moment.
     pub(super) fn snapshot<R>(&self, body: impl FnOnce(&Store, Snapshot) -> R) -> R {
         let mut store = self.store.lock();
         let live = self.live.read().clone();
@@ -277,7 +282,8 @@ impl Collector {
 
     /// The values that runs and futures hold. Updates the peak.
     pub(super) fn values(&self, store: &Store) -> HeldValues {
-        // Futures first: a value that moves from its run to its future meanwhile is then counted once.
+        // Futures first: a value that moves from its run to its future meanwhile is then counted
+        // once.
         let held = store.clusters.iter().map(|run| run.cluster.num_held());
         let (num_of_futures, bytes_of_futures) = held.fold((0, 0), |(n, bytes), of| (n + of.0, bytes + of.1));
         let (bytes, peak_bytes) = self.value_bytes.read();

@@ -71,7 +71,8 @@ pub(crate) struct TrackedRun {
     pub(crate) groups: Vec<(u16, u64)>,
     /// `None` if the run is larger than [`MAX_GRAPH`], or a part of a cluster's run.
     pub(crate) graph: Option<Arc<Graph>>,
-    /// A [`Stage`] for each task of `graph`. Relaxed: a page that misses one task is right a moment later.
+    /// A [`Stage`] for each task of `graph`. Relaxed: a page that misses one task is right a moment
+    /// later.
     stages: Box<[AtomicU8]>,
     pub(super) num_skipped: AtomicU64,
     pub(super) sampling: Sampling,
@@ -80,7 +81,8 @@ pub(crate) struct TrackedRun {
     pub(super) handle: RunHandle,
     /// Set if the run is shown as a part of its cluster's run.
     pub(super) part: Option<ClusterPart>,
-    /// Set if the run computes futures and is shown by itself: the cluster's run, and the tasks that are futures.
+    /// Set if the run computes futures and is shown by itself: the cluster's run, and the tasks
+    /// that are futures.
     promised: Option<(RunId, Box<[u32]>)>,
 }
 

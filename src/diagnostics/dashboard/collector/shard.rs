@@ -90,7 +90,8 @@ impl Shard {
         Some(&mut self.runs[position])
     }
 
-    /// The record of a worker that is seen now. A new one replaces the worker that has been idle for longest, if there are too many.
+    /// The record of a worker that is seen now. A new one replaces the worker that has been idle
+    /// for longest, if there are too many.
     pub(super) fn worker(&mut self, id: WorkerId, now_ns: u64) -> &mut WorkerRecord {
         let position = self.workers.iter().position(|worker| worker.id == id).unwrap_or_else(|| {
             if self.workers.len() >= MAX_WORKERS {

@@ -85,7 +85,8 @@ impl Store {
         let id = cluster.run();
         let position = self.clusters.iter().position(|run| run.label.id == id).unwrap_or_else(|| {
             if self.clusters.len() == MAX_CLUSTERS {
-                // A cluster that is gone is forgotten first, then an idle one; among equals the one that ran something least recently.
+                // A cluster that is gone is forgotten first, then an idle one; among equals the one
+                // that ran something least recently.
                 let rank = |run: &ClusterRun| (run.cluster.num_pending().map_or(0, |n| 1 + n.min(1)), run.last_ns);
                 let forgotten = (0..self.clusters.len()).min_by_key(|&index| rank(&self.clusters[index]));
                 forgotten.map(|index| self.clusters.remove(index));

@@ -127,7 +127,8 @@ pub(crate) fn task_json(run: &TrackedRun, id: u32) -> Option<String> {
     }))
 }
 
-/// `/api/waiting`: tasks of live runs that have not started, usually in the order in which they will.
+/// `/api/waiting`: tasks of live runs that have not started, usually in the order in which they
+/// will.
 pub(crate) fn waiting_json(collector: &Collector, filter: &Filter) -> String {
     let mut tasks = Vec::new();
     let mut num_left_out = 0;

@@ -243,7 +243,8 @@ pub(super) fn status_json(collector: &Collector, program: &str) -> String {
     json(&status)
 }
 
-/// An update for the pages, its end, and whether there are live runs. Without `since` it has all that fits.
+/// An update for the pages, its end, and whether there are live runs. Without `since` it has all
+/// that fits.
 pub(super) fn update_json(collector: &Collector, program: &str, since: Option<Cursor>) -> (String, Cursor, bool) {
     collector.sample_resources();
     let (mut update, end, now) = collector.snapshot(|store, now| {
