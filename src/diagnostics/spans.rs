@@ -1,11 +1,13 @@
-//! Runs and tasks as spans of the `tracing` crate, for whoever subscribes to these.
+//! Runs and tasks as spans of the `tracing` crate.
 //!
 //! # What is always true
 //!
-//! 1. What is told goes to the subscriber that was in force where the run was started, also from other threads. There it is in force while
-//!    spans are made, left and dropped, because subscribers look for themselves then.
-//! 2. A task of this process is within its span while it is called: it is entered and left by the thread that runs the task, which is the one
-//!    that tells of its start and of its end. A task in another process has a span from when it was sent to its end, which nobody enters.
+//! 1. All spans and events of a run go to the subscriber that was in force where the run was
+//!    started, even from other threads. Threads put it in force while they make, exit and drop
+//!    spans, because subscribers read the current dispatcher at these moments.
+//! 2. A task of this process runs inside its span. The thread that runs the task enters and exits
+//!    the span, because that thread reports the start and the end of the task. A task in another
+//!    process has a span from when it was sent to its end, which no thread enters.
 
 use crate::engine::callback::{
     Callback, Crossing, RunFinished, RunId, RunStalled, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo,
@@ -28,15 +30,17 @@ const WORKER: &str = "sprang::worker";
 ///
 /// | target | span | events |
 /// |---|---|---|
-/// | `sprang::run` | `run`, at level info, with `run` (its number), `title` (the name of its output), `scheduler`, `num_tasks` and, at its end, `outcome` and `duration_us` | its end, at info, or at error with the `error`; that it has [stalled](crate::callback::RunStalled), at warn |
-/// | `sprang::task` | `task`, at level debug, for each attempt, within the run's, with `run`, `task` (its number), `name`, `worker`, `attempt` and, at its end, `outcome`, `duration_us` and for a task in another process `queued_us` | its end: at debug, at warn if it is tried again, at error if it failed; and, at debug, that it was skipped |
-/// | `sprang::worker` | | a worker process was started, at debug, or lost, at warn |
+/// | `sprang::run` | `run`, at level info, with `run` (its id), `title` (the name of its output), `scheduler`, `num_tasks` and, at its end, `outcome` and `duration_us` | the end, at info, or at error with the `error`; a [stall](crate::callback::RunStalled), at warn |
+/// | `sprang::task` | `task`, at level debug, for each attempt, within the run's, with `run`, `task` (its id), `name`, `worker`, `attempt` and, at its end, `outcome`, `duration_us` and for a task in another process `queued_us` | the end: at debug, at warn if it is retried, at error if it failed; a skipped task, at debug |
+/// | `sprang::worker` | | a started worker process, at debug; a lost one, at warn |
 ///
-/// The span of a run is within the span in force where the run was started. A task that runs in this process is within its own span, and so is
-/// what it tells itself, and the runs that it starts. Durations are those of the calls, by the clock of who made them; a span lasts a
-/// little longer. What is told goes to the subscriber in force where the run was started.
+/// The parent of a run's span is the span that was current where the run was started. A task that
+/// runs in this process runs inside its own span, and so do its own events and the runs that it
+/// starts. Durations are those of the calls, by the clock of the process that made them; a span
+/// lasts a little longer. All goes to the subscriber that was in force where the run was started.
 ///
-/// A level that nobody subscribes to costs little: a subscriber for level info pays for runs and for failures.
+/// A level without a subscriber costs little: a subscriber for level info pays for runs and for
+/// failures.
 ///
 /// # Examples
 /// ```
@@ -51,15 +55,15 @@ const WORKER: &str = "sprang::worker";
 /// ```
 #[derive(Default)]
 pub struct Spans {
-    runs: Mutex<HashMap<RunId, Shown>>,
+    runs: Mutex<HashMap<RunId, RunSpan>>,
     tasks: Mutex<HashMap<(RunId, usize), Span>>,
 }
 
-/// The span of a run, and who sees it.
+/// The span of a run, and its subscriber.
 #[derive(Clone)]
-struct Shown {
+struct RunSpan {
     span: Span,
-    to: Dispatch,
+    subscriber: Dispatch,
 }
 
 impl fmt::Debug for Spans {
@@ -69,55 +73,43 @@ impl fmt::Debug for Spans {
 }
 
 impl Spans {
-    /// One that has seen nothing yet.
+    /// An observer without runs.
     pub fn new() -> Self {
         Spans::default()
     }
 
-    /// Tells something of a run to those who see the run.
-    fn within<R>(&self, run: RunId, tell: impl FnOnce(&Span) -> R) -> Option<R> {
-        let Shown { span, to } = self.runs.lock().get(&run).cloned()?;
-        Some(dispatcher::with_default(&to, move || tell(&span)))
+    /// Calls `body` with the span of a run, while the run's subscriber is in force. `None` if the
+    /// run is unknown.
+    fn within<R>(&self, run: RunId, body: impl FnOnce(&Span) -> R) -> Option<R> {
+        let RunSpan { span, subscriber } = self.runs.lock().get(&run).cloned()?;
+        Some(dispatcher::with_default(&subscriber, move || body(&span)))
     }
 
-    /// An attempt of a task is over, and so is its span, in which `tell` tells of that.
-    fn end(&self, task: TaskInfo<'_>, end: End<'_>, tell: impl FnOnce(&Span, &End<'_>)) {
+    /// Closes the span of an attempt. `report` emits the event of its end in that span, or in the
+    /// run's if the attempt has none.
+    fn end(&self, task: TaskInfo<'_>, end: AttemptTimes, outcome: &str, report: impl FnOnce(&Span, u64)) {
         if task.is_value() {
             return;
         }
         let span = self.tasks.lock().remove(&(task.run(), task.id())).unwrap_or_else(Span::none);
+        let (worker, started, ended, crossing) = end;
+        let duration_us = micros(started, ended);
         self.within(task.run(), move |run| {
-            if end.worker.is_here() {
+            if worker.is_here() {
                 span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
             }
-            span.record("outcome", end.outcome);
-            span.record("duration_us", end.duration_us());
-            if let Some(queued_us) = end.queued_us() {
-                span.record("queued_us", queued_us);
+            span.record("outcome", outcome);
+            span.record("duration_us", duration_us);
+            if let Some(crossing) = crossing {
+                span.record("queued_us", micros(crossing.sent, started));
             }
-            tell(if span.is_disabled() { run } else { &span }, &end);
+            report(if span.is_disabled() { run } else { &span }, duration_us);
         });
     }
 }
 
-/// How an attempt of a task ended.
-struct End<'e> {
-    outcome: &'static str,
-    worker: WorkerId,
-    started: Instant,
-    ended: Instant,
-    crossing: Option<&'e Crossing>,
-}
-
-impl End<'_> {
-    fn duration_us(&self) -> u64 {
-        micros(self.started, self.ended)
-    }
-
-    fn queued_us(&self) -> Option<u64> {
-        self.crossing.map(|crossing| micros(crossing.sent, self.started))
-    }
-}
+/// The worker of an attempt, when it started, when it ended, and how it crossed to another process.
+type AttemptTimes = (WorkerId, Instant, Instant, Option<Crossing>);
 
 fn micros(from: Instant, to: Instant) -> u64 {
     to.saturating_duration_since(from).as_micros() as u64
@@ -148,8 +140,8 @@ impl Callback for Spans {
             outcome = Empty,
             duration_us = Empty,
         );
-        let to = dispatcher::get_default(Dispatch::clone);
-        self.runs.lock().insert(event.run.id(), Shown { span, to });
+        let subscriber = dispatcher::get_default(Dispatch::clone);
+        self.runs.lock().insert(event.run.id(), RunSpan { span, subscriber });
     }
 
     fn on_task_started(&self, event: &TaskStarted<'_>) {
@@ -180,54 +172,31 @@ impl Callback for Spans {
     }
 
     fn on_task_finished(&self, event: &TaskFinished<'_>) {
-        let TaskFinished { task, worker, started, ended, crossing, .. } = event;
-        let end =
-            End { outcome: "finished", worker: *worker, started: *started, ended: *ended, crossing: crossing.as_ref() };
-        self.end(*task, end, |span, end| {
-            debug!(target: TASK, parent: span, name = &*task.name(), duration_us = end.duration_us(), "task finished");
+        let &TaskFinished { task, worker, started, ended, crossing, .. } = event;
+        self.end(task, (worker, started, ended, crossing), "finished", |span, duration_us| {
+            debug!(target: TASK, parent: span, name = &*task.name(), duration_us, "task finished");
         });
     }
 
     fn on_task_failed(&self, event: &TaskFailed<'_>) {
-        let TaskFailed { task, worker, started, ended, crossing, error, .. } = event;
-        let end =
-            End { outcome: "failed", worker: *worker, started: *started, ended: *ended, crossing: crossing.as_ref() };
-        self.end(*task, end, |span, end| {
-            error!(
-                target: TASK,
-                parent: span,
-                name = &*task.name(),
-                duration_us = end.duration_us(),
-                %error,
-                "task failed"
-            );
+        let &TaskFailed { task, worker, started, ended, crossing, ref error, .. } = event;
+        self.end(task, (worker, started, ended, crossing), "failed", |span, duration_us| {
+            error!(target: TASK, parent: span, name = &*task.name(), duration_us, %error, "task failed");
         });
     }
 
     fn on_task_retried(&self, event: &TaskRetried<'_>) {
-        let TaskRetried { task, worker, started, ended, crossing, error, attempt, .. } = event;
-        let end =
-            End { outcome: "retried", worker: *worker, started: *started, ended: *ended, crossing: crossing.as_ref() };
+        let &TaskRetried { task, worker, started, ended, crossing, ref error, attempt, .. } = event;
         let error = error.as_ref().map(Error::to_string);
-        self.end(*task, end, |span, end| {
-            warn!(
-                target: TASK,
-                parent: span,
-                name = &*task.name(),
-                attempt,
-                duration_us = end.duration_us(),
-                error,
-                "task is tried again"
-            );
+        self.end(task, (worker, started, ended, crossing), "retried", |span, duration_us| {
+            warn!(target: TASK, parent: span, name = &*task.name(), attempt, duration_us, error, "task retried");
         });
     }
 
     fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {
-        let TaskCancelled { task, worker, started, ended, .. } = event;
-        // It was held back, and is not running any more, or runs elsewhere.
-        let end = End { outcome: "cancelled", worker: *worker, started: *started, ended: *ended, crossing: None };
-        self.end(*task, end, |span, end| {
-            debug!(target: TASK, parent: span, name = &*task.name(), duration_us = end.duration_us(), "task cancelled");
+        let &TaskCancelled { task, worker, started, ended, .. } = event;
+        self.end(task, (worker, started, ended, None), "cancelled", |span, duration_us| {
+            debug!(target: TASK, parent: span, name = &*task.name(), duration_us, "task cancelled");
         });
     }
 
@@ -239,20 +208,20 @@ impl Callback for Spans {
     }
 
     fn on_worker_started(&self, event: &WorkerStarted<'_>) {
-        let told = self.within(event.run.id(), |run| {
+        let reported = self.within(event.run.id(), |run| {
             debug!(target: WORKER, parent: run, worker = %event.worker, "worker started");
         });
-        // By a cluster, before there was something to do.
-        if told.is_none() {
+        // A cluster started the worker before it had a task for it, in a run without a span.
+        if reported.is_none() {
             debug!(target: WORKER, worker = %event.worker, "worker started");
         }
     }
 
     fn on_worker_lost(&self, event: &WorkerLost<'_>) {
-        let told = self.within(event.run.id(), |run| {
+        let reported = self.within(event.run.id(), |run| {
             warn!(target: WORKER, parent: run, worker = %event.worker, error = %event.error, "worker lost");
         });
-        if told.is_none() {
+        if reported.is_none() {
             warn!(target: WORKER, worker = %event.worker, error = %event.error, "worker lost");
         }
     }
@@ -266,8 +235,8 @@ impl Callback for Spans {
 
     fn on_run_finished(&self, event: &RunFinished<'_>) {
         let duration_us = micros(event.started, event.ended);
-        let Some(Shown { span: run, to }) = self.runs.lock().remove(&event.run.id()) else { return };
-        dispatcher::with_default(&to, move || {
+        let Some(RunSpan { span: run, subscriber }) = self.runs.lock().remove(&event.run.id()) else { return };
+        dispatcher::with_default(&subscriber, move || {
             run.record("outcome", if event.error.is_none() { "finished" } else { "failed" });
             run.record("duration_us", duration_us);
             match &event.error {

@@ -213,7 +213,7 @@ fn failures_are_errors_and_what_comes_of_them_is_told() {
     let error = result.unwrap_err();
     let outcomes: Vec<_> = memory.spans("task").iter().map(|task| task.fields["outcome"].clone()).collect();
     assert_eq!(outcomes, ["retried", "failed"]);
-    let [retry] = &memory.events("task is tried again")[..] else { panic!("one retry") };
+    let [retry] = &memory.events("task retried")[..] else { panic!("one retry") };
     assert_eq!((&*retry.level, &*retry.fields["error"]), ("WARN", "task \"flaky\" failed: call 1"));
     let [failure] = &memory.events("task failed")[..] else { panic!("one failure") };
     assert_eq!(
