@@ -1,18 +1,22 @@
 //! What does it cost a task to be watched?
 //!
-//! Prints nanoseconds per empty task of a planned graph, on one and on two workers: without callbacks, with one that does nothing, and
-//! with a dashboard that no page, or one page, looks at. The difference to the first is the price. Tasks that do something take no longer
-//! than these in the callbacks, so for those of a microsecond and more the ratio is what matters.
+//! Prints nanoseconds per empty task of a planned graph, on one and on two workers: without
+//! callbacks, with one that does nothing, and with a dashboard that no page, or one page, looks at.
+//! The difference to the first is the price. Tasks that do something take no longer than these in
+//! the callbacks, so for those of a microsecond and more the ratio is what matters.
 //!
-//! 22 November 2026, 2 cores of a shared VM, 100 000 tasks, one and two workers, ns per task: 4.1 and 4.4 with nothing attached; 69 and 83 with an
-//! empty callback, most of it the clock; 157 and 153 with a dashboard; 149 and 152 with a page.
+//! 22 November 2026, 2 cores of a shared VM, 100 000 tasks, one and two workers, ns per task: 4.1
+//! and 4.4 with nothing attached; 69 and 83 with an empty callback, most of it the clock; 157 and
+//! 153 with a dashboard; 149 and 152 with a page.
 //!
-//! 25 November 2026, with records for reports and the stage of each task, on a machine with other work, so in processor time: 136 ns, of which an
-//! empty callback takes 53; before that it was 116. Medians of 31 runs of the same graph on the sync executor, twice in turn.
+//! 25 November 2026, with records for reports and the stage of each task, on a machine with other
+//! work, so in processor time: 136 ns, of which an empty callback takes 53; before that it was 116.
+//! Medians of 31 runs of the same graph on the sync executor, twice in turn.
 //!
-//! The same day, with the bytes of values that are held: 129 ns before and 144 with it for this graph, 145 and 161 for one in layers whose tasks
-//! read two values each; 54 to 58 of that are an empty callback, and a profiler takes 80. Processor time of the calling thread on the sync executor,
-//! means of 60 runs, in turn with the state before, on a machine with much other work.
+//! The same day, with the bytes of values that are held: 129 ns before and 144 with it for this
+//! graph, 145 and 161 for one in layers whose tasks read two values each; 54 to 58 of that are an
+//! empty callback, and a profiler takes 80. Processor time of the calling thread on the sync
+//! executor, means of 60 runs, in turn with the state before, on a machine with much other work.
 //!
 //! `cargo bench --bench dashboard --features dashboard`
 

@@ -1,17 +1,17 @@
-//! What this machine gives to this process: cores, memory, and whether worker processes can be started.
+//! The resources of this machine that this process can use: cores, memory, worker processes.
 //!
-//! What the system does not tell is `None`; nothing here fails.
+//! Facts that the system does not report are `None`; nothing here fails.
 
 use crate::api::config;
 use crate::executor::processes::{self, boot};
 use crate::executor::threads::num_cores;
 use std::fmt;
 
-/// What sprang finds where it runs: for a program's log at its start, and for reports of errors.
+/// The environment that sprang runs in, for a program's log at its start and for bug reports.
 ///
 /// # Examples
 /// ```
-/// let system = sprang::SystemInfo::look();
+/// let system = sprang::SystemInfo::detect();
 /// assert!(system.num_cores >= 1);
 /// if cfg!(target_os = "linux") {
 ///     assert!(system.hook_ran && system.workers_refused.is_none());
@@ -23,35 +23,37 @@ use std::fmt;
 pub struct SystemInfo {
     /// The version of sprang.
     pub version: &'static str,
-    /// The operating system and its version, where it tells, and the architecture.
+    /// The operating system, its version where known, and the architecture.
     pub platform: String,
-    /// How many tasks run at once if nobody says: as many as this process may use cores, by its affinity and the quotas of its cgroups.
+    /// The default number of threads: the cores that this process may use, by its affinity and the
+    /// quotas of its cgroups.
     pub num_cores: usize,
-    /// How many cores the machine has switched on.
+    /// The cores that are online.
     pub num_cores_online: Option<usize>,
-    /// On how many cores this process may run, by its affinity.
+    /// The cores that this process may run on, by its affinity.
     pub num_cores_allowed: Option<usize>,
-    /// For how many cores' time the cgroups of this process have a quota.
+    /// The CPU quota of the cgroups of this process, in cores.
     pub cpu_quota: Option<f64>,
     /// The memory of the machine.
     pub memory_bytes: Option<u64>,
-    /// What of it can be had now.
+    /// The part of the memory that is available now.
     pub available_memory_bytes: Option<u64>,
-    /// How much memory the cgroups of this process allow.
+    /// The memory limit of the cgroups of this process.
     pub memory_limit_bytes: Option<u64>,
-    /// How much shared memory the values of worker processes may take up, by the setting `processes.shared_memory_limit`.
+    /// The limit of shared memory for the values of worker processes, by the setting
+    /// `processes.shared_memory_limit`.
     pub shared_memory_limit_bytes: Option<u64>,
-    /// How many files this process may have open; each piece of shared memory is one.
+    /// How many files this process may have open. Each region of shared memory is one.
     pub max_open_files: Option<u64>,
     /// Whether sprang's function before `main` has run.
     pub hook_ran: bool,
-    /// Why worker processes cannot be started from here; `None` if they can.
+    /// Why this process cannot start worker processes; `None` if it can.
     pub workers_refused: Option<String>,
 }
 
 impl SystemInfo {
-    /// Looks around.
-    pub fn look() -> Self {
+    /// Reads the facts from the system and from the configuration.
+    pub fn detect() -> Self {
         let settings = config::settings().map(|settings| settings.processes.clone()).unwrap_or_default();
         let memory_bytes = platform::memory("MemTotal:");
         SystemInfo {
@@ -63,7 +65,7 @@ impl SystemInfo {
             cpu_quota: platform::cpu_quota(),
             memory_bytes,
             available_memory_bytes: platform::memory("MemAvailable:"),
-            // The old cgroups say so much where they have no limit.
+            // Cgroups v1 report a huge number where they have no limit.
             memory_limit_bytes: platform::memory_limit()
                 .filter(|limit| memory_bytes.is_none_or(|bytes| *limit < bytes)),
             shared_memory_limit_bytes: processes::shared_memory_limit(&settings),
@@ -75,7 +77,7 @@ impl SystemInfo {
 }
 
 impl fmt::Display for SystemInfo {
-    /// A line for each of them.
+    /// One line for each fact.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = |bytes: u64| bytesize::ByteSize::b(bytes).display().iec().to_string();
         writeln!(f, "sprang:          {}", self.version)?;
@@ -133,7 +135,7 @@ mod platform {
         Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
     }
 
-    /// From a list such as `0-3,7`.
+    /// Parses a list such as `0-3,7`.
     pub(super) fn num_cores_online() -> Option<usize> {
         let online = fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
         let spans = online.trim().split(',').map(|span| {
@@ -151,29 +153,30 @@ mod platform {
         rustix::process::getrlimit(rustix::process::Resource::Nofile).current
     }
 
-    /// The tightest of those that this process is in.
+    /// The lowest quota of the cgroups that this process is in.
     pub(super) fn cpu_quota() -> Option<f64> {
-        let of_new = cgroups(None).into_iter().filter_map(|cgroup| {
+        let of_v2 = cgroups(None).into_iter().filter_map(|cgroup| {
             let text = fs::read_to_string(cgroup.join("cpu.max")).ok()?;
             let (quota, period) = text.trim().split_once(' ')?;
             Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
         });
-        let of_old = cgroups(Some("cpu")).into_iter().filter_map(|cgroup| {
+        let of_v1 = cgroups(Some("cpu")).into_iter().filter_map(|cgroup| {
             let number = |file: &str| fs::read_to_string(cgroup.join(file)).ok()?.trim().parse::<f64>().ok();
             Some(number("cpu.cfs_quota_us").filter(|quota| *quota > 0.0)? / number("cpu.cfs_period_us")?)
         });
-        of_new.chain(of_old).reduce(f64::min)
+        of_v2.chain(of_v1).reduce(f64::min)
     }
 
     pub(super) fn memory_limit() -> Option<u64> {
         let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-        let of_new = cgroups(None).into_iter().filter_map(|cgroup| number(cgroup.join("memory.max")));
-        let of_old =
+        let of_v2 = cgroups(None).into_iter().filter_map(|cgroup| number(cgroup.join("memory.max")));
+        let of_v1 =
             cgroups(Some("memory")).into_iter().filter_map(|cgroup| number(cgroup.join("memory.limit_in_bytes")));
-        of_new.chain(of_old).min()
+        of_v2.chain(of_v1).min()
     }
 
-    /// The folders of the cgroups that this process is in, innermost first; of the old kind for a controller.
+    /// The folders of the cgroups that this process is in, innermost first: of cgroups v2, or of v1
+    /// for a controller.
     fn cgroups(controller: Option<&str>) -> Vec<PathBuf> {
         let of_process = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -182,27 +185,28 @@ mod platform {
 
     fn parse(of_process: &str, mounts: &str, controller: Option<&str>, is_dir: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
         let has = |list: &str| controller.is_some_and(|controller| list.split(',').any(|name| name == controller));
-        // `4:memory:/a/b`, or `0::/a/b` of the new kind.
+        // `4:memory:/a/b`, or `0::/a/b` for v2.
         let path = of_process.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':');
             let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
             (has(controllers) || (controller.is_none() && controllers.is_empty())).then_some(path)
         });
-        // `32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu`: root, mount point, and, after a dash, type and options.
+        // `32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu`: root, mount point
+        // and, after a dash, type and options.
         let mount = mounts.lines().find_map(|line| {
-            let (place, sort) = line.split_once(" - ")?;
-            let mut place = place.split(' ').skip(3);
-            let (root, point) = (place.next()?, place.next()?);
-            let mut sort = sort.split(' ');
-            let is_it = match (sort.next()?, controller) {
+            let (location, kind) = line.split_once(" - ")?;
+            let mut location = location.split(' ').skip(3);
+            let (root, point) = (location.next()?, location.next()?);
+            let mut kind = kind.split(' ');
+            let matches = match (kind.next()?, controller) {
                 ("cgroup2", None) => true,
-                ("cgroup", Some(_)) => has(sort.nth(1)?),
+                ("cgroup", Some(_)) => has(kind.nth(1)?),
                 _ => false,
             };
-            is_it.then_some((root, Path::new(point)))
+            matches.then_some((root, Path::new(point)))
         });
         let (Some(path), Some((root, point))) = (path, mount) else { return Vec::new() };
-        // What is mounted may be a part of the tree, and what this process is in may lie outside it.
+        // The mount may show a part of the tree, and the cgroup of this process may lie outside it.
         let inside = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
         let innermost = point.join(inside.strip_prefix("/").unwrap_or(inside));
         let up = innermost.ancestors().take_while(|folder| folder.starts_with(point));
@@ -258,23 +262,13 @@ mod platform {
         None
     }
 
-    pub(super) fn num_cores_online() -> Option<usize> {
-        None
+    macro_rules! unknown {
+        ($($name:ident $type:ty),*) => {
+            $(pub(super) fn $name() -> Option<$type> {
+                None
+            })*
+        };
     }
 
-    pub(super) fn num_cores_allowed() -> Option<usize> {
-        None
-    }
-
-    pub(super) fn max_open_files() -> Option<u64> {
-        None
-    }
-
-    pub(super) fn cpu_quota() -> Option<f64> {
-        None
-    }
-
-    pub(super) fn memory_limit() -> Option<u64> {
-        None
-    }
+    unknown!(num_cores_online usize, num_cores_allowed usize, max_open_files u64, cpu_quota f64, memory_limit u64);
 }

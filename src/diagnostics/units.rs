@@ -1,8 +1,8 @@
-//! How durations, counts and sizes are written for people.
+//! Durations, counts and sizes as text for people.
 
 use std::time::Duration;
 
-/// With three digits, or in two units: `12.3 ms`, `4 min 20 s`.
+/// A duration with three digits, or in two units: `12.3 ms`, `4 min 20 s`.
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match seconds {
@@ -26,7 +26,7 @@ fn three_digits(value: f64, unit: &str) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// With groups of three digits, told apart by narrow spaces: `1 234 567`.
+/// A count in groups of three digits, separated by narrow spaces: `1 234 567`.
 pub(super) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() * 2);
@@ -39,7 +39,7 @@ pub(super) fn count(count: u64) -> String {
     text
 }
 
-/// In binary units, with up to three digits: `1.50 KiB`.
+/// A size in binary units, with up to three digits: `1.50 KiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),

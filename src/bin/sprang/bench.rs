@@ -84,7 +84,7 @@ impl Bench {
                 continue;
             }
             let is_processes = matches!(scheduler, Scheduler::Processes);
-            if let Some(refusal) = SystemInfo::look().workers_refused.filter(|_| is_processes) {
+            if let Some(refusal) = SystemInfo::detect().workers_refused.filter(|_| is_processes) {
                 if self.scheduler.is_empty() {
                     complain("note", &refusal);
                     continue;
@@ -106,7 +106,7 @@ impl Bench {
 fn row(scheduler: Scheduler, size: &BenchSize) -> sprang::Result<Row> {
     let num_workers = match &scheduler {
         Scheduler::Sync => 1,
-        _ => config::settings()?.num_workers.map_or(SystemInfo::look().num_cores, |workers| workers.get()),
+        _ => config::settings()?.num_workers.map_or(SystemInfo::detect().num_cores, |workers| workers.get()),
     };
     let _scope = config::scoped("scheduler", scheduler.clone())?;
     let independent: Vec<Delayed<i64>> = (0..size.num_tasks).map(|i| delayed(increment, (i,))).collect();

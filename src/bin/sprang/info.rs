@@ -4,7 +4,7 @@ use serde_json::json;
 use sprang::SystemInfo;
 
 pub(super) fn run(as_json: bool) -> String {
-    let system = SystemInfo::look();
+    let system = SystemInfo::detect();
     if !as_json {
         return format!("{system}\n");
     }
