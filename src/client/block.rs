@@ -1,6 +1,6 @@
 //! Blocking a thread until a state is reached, a deadline passes or its task is cancelled.
 
-use super::cluster::CurrentWorker;
+use super::cluster::WorkerThread;
 use crate::engine::CancelToken;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -63,8 +63,8 @@ impl<S> Monitor<S> {
                 }
             }
         };
-        match CurrentWorker::of_this_thread() {
-            Some(place) => place.give_up(&mut sleep),
+        match WorkerThread::current() {
+            Some(place) => place.block(&mut sleep),
             None => sleep(),
         }
     }

@@ -1,6 +1,6 @@
 //! Several futures: waiting for them, and taking them as they come.
 
-use super::cluster::CurrentWorker;
+use super::cluster::WorkerThread;
 use super::future::TaskFuture;
 use super::nested;
 use super::promise::{Waiter, Watcher};
@@ -142,7 +142,7 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         if self.num_left == 0 {
             return Poll::Ready(None);
         }
-        if CurrentWorker::of_this_thread().is_some() {
+        if WorkerThread::current().is_some() {
             // A task that waits has to give its place away, as it may hold up what it waits for; that cannot be done from afar.
             return Poll::Ready(self.next_until(None));
         }
@@ -193,7 +193,7 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
 
     /// A task that waits runs one itself that nobody has begun.
     fn try_to_run_one(&mut self) {
-        let Some(place) = CurrentWorker::of_this_thread() else { return };
+        let Some(place) = WorkerThread::current() else { return };
         self.num_tried = self.num_tried.max(self.num_gone);
         while let Some(future) = self.futures.get(self.num_tried - self.num_gone) {
             self.num_tried += 1;

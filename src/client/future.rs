@@ -1,6 +1,6 @@
 //! The handle that a program holds to a result that is going to be there.
 
-use super::cluster::CurrentWorker;
+use super::cluster::WorkerThread;
 use super::nested;
 use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, promise_of, settle};
 use super::spin::deadline_after;
@@ -207,7 +207,7 @@ impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         if !self.promise.record().is_settled() {
-            if CurrentWorker::of_this_thread().is_some() {
+            if WorkerThread::current().is_some() {
                 // A task that waits has to give its place away, as it may hold up what it waits for; that cannot be done from afar.
                 return Poll::Ready(self.promise.wait().cloned());
             }

@@ -35,7 +35,7 @@ pub use shared::{Event, Lock, Permit, Queue, Semaphore, Variable};
 pub use tasks::Tasks;
 pub use wait::WaitFor;
 
-use self::cluster::Core;
+use self::cluster::Cluster;
 use crate::api::collection::{Collection, Form, HandleList, Outcomes, Parts, Values};
 use crate::api::compute::{IntoScheduler, compute_in};
 use crate::api::config;
@@ -47,7 +47,6 @@ use crate::graph::Delayed;
 use crate::graph::node::CallError;
 use crate::graph::task::TaskArgs;
 use crate::portable::Portable;
-use cluster::Size;
 use forms::Submission;
 use future::{first_error, unsettled};
 use job::Owner;
@@ -83,7 +82,7 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    core: Arc<Core>,
+    core: Arc<Cluster>,
     /// The cluster of one that made its own; closed with the last clone.
     own: Option<Arc<LocalCluster>>,
     pure: Arc<Mutex<PureCalls>>,
@@ -102,17 +101,17 @@ impl fmt::Debug for Client {
 
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Client({:?}, {})", self.core.name, Size(&self.core))
+        write!(f, "Client({:?}, {})", self.core.name, self.core)
     }
 }
 
 impl Client {
     /// A client of a cluster.
     pub fn new(cluster: &LocalCluster) -> Self {
-        Client::of(cluster.core())
+        Client::of(cluster.shared())
     }
 
-    fn of(core: &Arc<Core>) -> Self {
+    fn of(core: &Arc<Cluster>) -> Self {
         Client { core: Arc::clone(core), own: None, pure: Arc::default() }
     }
 
@@ -142,7 +141,7 @@ impl Client {
 
     /// A client that closes this cluster when it, and its last clone, is dropped.
     pub fn owning(cluster: LocalCluster) -> Self {
-        Client { core: Arc::clone(cluster.core()), own: Some(Arc::new(cluster)), pure: Arc::default() }
+        Client { core: Arc::clone(cluster.shared()), own: Some(Arc::new(cluster)), pure: Arc::default() }
     }
 
     /// The client whose workers are the [scheduler](crate::config) of this thread: in a task that a client runs, one of the same cluster; where a
@@ -384,7 +383,7 @@ impl Client {
     /// Gives a value to the workers: a future that has finished. It is sent to a worker process when a task there first asks for it, and kept
     /// by both sides, if it is large, for the next one.
     pub fn scatter<T: Portable>(&self, value: T) -> TaskFuture<T> {
-        let promise = Arc::new(Promise::kept(Arc::<Core>::clone(&self.core), value));
+        let promise = Arc::new(Promise::kept(Arc::<Cluster>::clone(&self.core), value));
         TaskFuture::new(portable_future_node(Arc::clone(&promise)), promise)
     }
 
@@ -453,7 +452,7 @@ impl Client {
 
     /// What is known of the workers; see [`LocalCluster::workers`].
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        self.core.members().iter().map(|member| cluster::info(&self.core, member)).collect()
+        self.core.worker_infos()
     }
 
     /// How many tasks have been submitted to the cluster and not come to their end.
@@ -471,7 +470,7 @@ impl Client {
         if let Some(known) = self.known(&task) {
             return known;
         }
-        let promise = Arc::new(Promise::new(Arc::<Core>::clone(&self.core), Some(task.task_ref().to_task()), None));
+        let promise = Arc::new(Promise::new(Arc::<Cluster>::clone(&self.core), Some(task.task_ref().to_task()), None));
         let future = TaskFuture::new(portable_future_node(Arc::clone(&promise)), promise);
         self.remember(&task, &future);
         submit::submit_one(&*self.core, task.task_ref(), future.promise());
@@ -480,7 +479,7 @@ impl Client {
 
     /// For a task whose type is not known to be portable; `clone` if others may read its value in the same run.
     fn promise_for<T: Send + Sync + 'static>(&self, task: &Delayed<T>, clone: Option<fn(&T) -> T>) -> TaskFuture<T> {
-        let promise = Arc::new(Promise::new(Arc::<Core>::clone(&self.core), Some(task.task_ref().to_task()), clone));
+        let promise = Arc::new(Promise::new(Arc::<Cluster>::clone(&self.core), Some(task.task_ref().to_task()), clone));
         TaskFuture::new(future_node(Arc::clone(&promise), task.task_ref().kind().value_code), promise)
     }
 
@@ -571,7 +570,7 @@ pub struct DefaultClient {
 static IN_WORKER: Mutex<Option<Client>> = Mutex::new(None);
 
 /// The cluster of a worker process itself, if it has been asked for.
-fn core_in_worker() -> Option<Arc<Core>> {
+fn core_in_worker() -> Option<Arc<Cluster>> {
     let client = IN_WORKER.lock();
     client.as_ref().map(|client| Arc::clone(&client.core))
 }
@@ -586,7 +585,7 @@ fn in_worker() -> Option<Client> {
         let cluster = LocalCluster::builder().workers(1).threads_per_worker(1).processes(false);
         // What a task hands in is always taken.
         *client = cluster.max_pending(usize::MAX).build().map(Client::owning).ok();
-        client.iter().for_each(|client| client.core.gives_on());
+        client.iter().for_each(|client| client.core.set_forwards());
     }
     client.clone()
 }

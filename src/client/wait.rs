@@ -10,7 +10,7 @@
 //! ([`Owner::run_inline`](super::job::Owner::run_inline)). It has no place to give up.
 
 use super::block::Monitor;
-use super::cluster::CurrentWorker;
+use super::cluster::WorkerThread;
 use super::nested;
 use super::promise::{AnyPromise, Status, Waiter, Watcher};
 use super::spin::spin_until;
@@ -70,7 +70,7 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
         monitor: Monitor::default(),
     });
     let watcher: Arc<dyn Watcher> = Arc::<Latch>::clone(&latch);
-    let place = CurrentWorker::of_this_thread();
+    let place = WorkerThread::current();
     for promise in promises {
         match &place {
             // A task may take longer than the deadline allows, or than another one that would be enough.

@@ -1,173 +1,154 @@
-//! The tasks of a cluster that could be run now, and in which order.
+//! The jobs of a cluster whose inputs are settled, in the order in which workers take them.
 
 use super::super::job::Job;
 use super::super::promise::{AnyPromise, Needs};
-use super::Member;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-/// How long the tasks take that a worker process is given at once: long against the 0.1 ms that it takes to hand them over, short
-/// against a person.
-const LOCAL_QUEUE_NS: f64 = 2_000_000.0;
-/// And how many there are at most.
-const LOT_JOBS: usize = 512;
-/// The same for a worker thread, whose local_queue others may take from.
-const THREAD_LOT_JOBS: usize = 32;
+/// How many jobs a thread takes at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchLimit {
+    max_jobs: usize,
+    /// The expected time of all of them, in nanoseconds.
+    max_ns: Option<f64>,
+}
+
+impl BatchLimit {
+    /// For a thread that runs the jobs itself. Other threads may steal from it.
+    pub(super) const THREAD: BatchLimit = BatchLimit { max_jobs: 32, max_ns: None };
+    /// For a worker process. 2 ms are long against the 0.1 ms of a message, and short against human
+    /// patience.
+    pub(super) const PROCESS: BatchLimit = BatchLimit { max_jobs: 512, max_ns: Some(2_000_000.0) };
+}
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(in crate::client) struct Queue {
-    /// First come, first served, among those of equal priority.
+pub(super) struct ReadyQueue {
+    /// First in, first out among jobs of equal priority. The queue of priority 0 stays when it is
+    /// empty, so that it is not allocated anew for each task.
     by_priority: BTreeMap<Reverse<i32>, VecDeque<Job>>,
-    /// Those that not every worker may take.
+    /// Jobs with [`Needs`], which not every worker can run.
     constrained: Vec<Job>,
     len: usize,
-    /// How long tasks of a function take, on average: in another process, or on a thread that was called for them.
+    /// The mean duration of each function's tasks, measured where a task runs in another process or
+    /// on a thread that was woken for it.
     mean_ns: HashMap<usize, f64>,
 }
 
-impl Queue {
-    pub(in crate::client) fn len(&self) -> usize {
+impl ReadyQueue {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    pub(in crate::client) fn has_constrained(&self) -> bool {
+    pub(super) fn has_constrained(&self) -> bool {
         !self.constrained.is_empty()
     }
 
-    pub(in crate::client) fn push(&mut self, job: Job) {
+    pub(super) fn push_back(&mut self, job: Job) {
         self.len += 1;
-        if job.needs().is_some() {
-            return self.constrained.push(job);
+        match job.needs() {
+            Some(_) => self.constrained.push(job),
+            None => self.by_priority.entry(Reverse(job.priority())).or_default().push_back(job),
         }
-        self.by_priority.entry(Reverse(job.priority())).or_default().push_back(job);
     }
 
-    /// Puts back what was taken and not done; it is next.
-    pub(in crate::client) fn push_front(&mut self, job: Job) {
+    /// Puts a job ahead of all others of its priority.
+    pub(super) fn push_front(&mut self, job: Job) {
         self.len += 1;
-        if job.needs().is_some() {
-            return self.constrained.insert(0, job);
+        match job.needs() {
+            Some(_) => self.constrained.insert(0, job),
+            None => self.by_priority.entry(Reverse(job.priority())).or_default().push_front(job),
         }
-        self.by_priority.entry(Reverse(job.priority())).or_default().push_front(job);
     }
 
-    /// All that there is.
-    pub(in crate::client) fn drain(&mut self) -> Vec<Job> {
+    /// Takes all jobs.
+    pub(super) fn drain(&mut self) -> Vec<Job> {
         self.len = 0;
         let jobs = std::mem::take(&mut self.by_priority).into_values().flatten();
         jobs.chain(self.constrained.drain(..)).collect()
     }
 
-    /// Takes out the constrained ones that no worker will ever take, as `is_possible` says.
-    pub(in crate::client) fn take_impossible(&mut self, is_possible: impl Fn(&Needs) -> bool) -> Vec<Job> {
-        let impossible: Vec<Job> =
-            self.constrained.extract_if(.., |job| job.needs().is_some_and(|needs| !is_possible(needs))).collect();
+    /// Takes the constrained jobs that are not `is_possible`.
+    pub(super) fn take_impossible(&mut self, is_possible: impl Fn(&Needs) -> bool) -> Vec<Job> {
+        let is_impossible = |job: &mut Job| job.needs().is_some_and(|needs| !is_possible(needs));
+        let impossible: Vec<Job> = self.constrained.extract_if(.., is_impossible).collect();
         self.len -= impossible.len();
         impossible
     }
 
-    /// Jobs for a thread of a worker: a few of many, so that others have some too.
-    pub(in crate::client) fn take_for_thread(
+    /// Takes jobs for one of `num_threads` threads: a constrained job that `reserve` accepts, or a
+    /// share of the others.
+    pub(super) fn take(
         &mut self,
-        member: &Member,
+        limit: BatchLimit,
         num_threads: usize,
-        local_queue: &mut VecDeque<Job>,
-    ) {
-        if self.take_constrained(member, local_queue) {
-            return;
+        reserve: impl Fn(&Needs) -> bool,
+    ) -> VecDeque<Job> {
+        let mut batch = VecDeque::new();
+        if let Some(index) = self.constrained.iter().position(|job| job.needs().is_none_or(&reserve)) {
+            self.len -= 1;
+            batch.push_back(self.constrained.remove(index));
+            return batch;
         }
-        let num_jobs = (self.len / (2 * num_threads.max(1))).clamp(1, THREAD_LOT_JOBS);
-        while local_queue.len() < num_jobs
-            && let Some(job) = self.pop()
-        {
-            local_queue.push_back(job);
-        }
-    }
-
-    /// Jobs for a worker process: as many as are worth handing over at once.
-    pub(in crate::client) fn take_for_process(
-        &mut self,
-        member: &Member,
-        num_threads: usize,
-        local_queue: &mut VecDeque<Job>,
-    ) {
-        if self.take_constrained(member, local_queue) {
-            return;
-        }
-        let num_jobs = (self.len / (2 * num_threads.max(1))).clamp(1, LOT_JOBS);
+        let num_jobs = (self.len / (2 * num_threads.max(1))).clamp(1, limit.max_jobs);
         let mut expected_ns = 0.0;
-        while local_queue.len() < num_jobs
+        while batch.len() < num_jobs
             && let Some(job) = self.pop()
         {
-            // One that is not known may take long, and goes alone.
-            let mean_ns =
-                job.function().and_then(|function| self.mean_ns.get(&function)).copied().unwrap_or(f64::INFINITY);
-            expected_ns += mean_ns;
-            if expected_ns > LOCAL_QUEUE_NS && !local_queue.is_empty() {
-                return self.push_front(job);
+            if let Some(max_ns) = limit.max_ns {
+                // A task of unknown duration may take long and goes alone.
+                expected_ns += self.expected_ns(&job).unwrap_or(f64::INFINITY);
+                if expected_ns > max_ns && !batch.is_empty() {
+                    self.push_front(job);
+                    break;
+                }
             }
-            local_queue.push_back(job);
+            batch.push_back(job);
         }
-    }
-
-    /// A job that only some workers may take, if this is one.
-    fn take_constrained(&mut self, member: &Member, local_queue: &mut VecDeque<Job>) -> bool {
-        let position = self.constrained.iter().position(|job| job.needs().is_none_or(|needs| member.can_take(needs)));
-        let Some(position) = position else { return false };
-        let job = self.constrained.remove(position);
-        self.len -= 1;
-        if let Some(needs) = job.needs() {
-            member.reserve(needs);
-        }
-        local_queue.push_back(job);
-        true
+        batch
     }
 
     fn pop(&mut self) -> Option<Job> {
-        let mut first = self.by_priority.first_entry()?;
-        let job = first.get_mut().pop_front();
-        // The queue of the usual priority stays, empty or not, so that it is not made anew for each task.
-        if first.get().is_empty() && *first.key() != Reverse(0) {
-            first.remove();
-        } else if job.is_none() {
-            let rest = self.by_priority.range_mut(Reverse(-1)..).find(|(_, jobs)| !jobs.is_empty());
-            let job = rest.and_then(|(_, jobs)| jobs.pop_front());
-            self.len -= usize::from(job.is_some());
-            return job;
+        let (&priority, jobs) = self.by_priority.iter_mut().find(|(_, jobs)| !jobs.is_empty())?;
+        let job = jobs.pop_front();
+        if jobs.is_empty() && priority != Reverse(0) {
+            self.by_priority.remove(&priority);
         }
-        self.len -= usize::from(job.is_some());
+        self.len -= 1;
         job
     }
 
-    /// Takes out a job of one task, if it is the last of its priority.
-    pub(in crate::client) fn remove_last(&mut self, promise: &Arc<dyn AnyPromise>) {
+    /// Takes the job of this promise out, if it is the last of its priority.
+    pub(super) fn remove_last(&mut self, promise: &Arc<dyn AnyPromise>) {
         let Some(jobs) = self.by_priority.get_mut(&Reverse(promise.record().priority())) else { return };
-        if jobs.back().is_some_and(|job| matches!(job, Job::One(last) if Arc::ptr_eq(last, promise))) {
+        if matches!(jobs.back(), Some(Job::One(last)) if Arc::ptr_eq(last, promise)) {
             jobs.pop_back();
             self.len -= 1;
         }
     }
 
-    /// How long tasks of this function take, if that is known.
-    pub(in crate::client) fn mean_ns(&self, function: usize) -> Option<f64> {
+    /// The mean duration of a function's tasks, if it was measured.
+    pub(super) fn mean_ns(&self, function: usize) -> Option<f64> {
         self.mean_ns.get(&function).copied()
     }
 
-    /// Tasks of this function have taken so long, handing them over included.
-    pub(in crate::client) fn learn(&mut self, function: usize, ns: f64) {
+    /// Learns that a task of this function has taken `ns` nanoseconds, the message to its process
+    /// included.
+    pub(super) fn learn(&mut self, function: usize, ns: f64) {
         let mean = self.mean_ns.entry(function).or_insert(ns);
         *mean += (ns - *mean) * 0.5;
     }
 
-    /// How long the tasks take that wait, as far as that is known; `unknown_ns` for each of the others.
-    pub(in crate::client) fn expected_ns(&self, unknown_ns: f64) -> f64 {
-        // A sample: there may be millions.
+    fn expected_ns(&self, job: &Job) -> Option<f64> {
+        self.mean_ns(job.function()?)
+    }
+
+    /// The time that all jobs are expected to take, with `unknown_ns` for each of unknown duration.
+    pub(super) fn total_ns(&self, unknown_ns: f64) -> f64 {
+        // A sample, as there may be millions.
         let jobs = self.by_priority.values().flat_map(|jobs| jobs.iter().take(100)).chain(&self.constrained);
-        let times: Vec<f64> =
-            jobs.map(|job| job.function().and_then(|f| self.mean_ns.get(&f)).copied().unwrap_or(unknown_ns)).collect();
-        let mean = times.iter().sum::<f64>() / times.len().max(1) as f64;
-        mean * self.len as f64
+        let times: Vec<f64> = jobs.map(|job| self.expected_ns(job).unwrap_or(unknown_ns)).collect();
+        times.iter().sum::<f64>() / times.len().max(1) as f64 * self.len as f64
     }
 }

@@ -1,7 +1,7 @@
 //! WHAT A TASK IN A WORKER PROCESS HANDS IN: it goes on to the cluster in the parent, whose workers share it.
 //!
 //! The client of such a task has a core of its own in the process, so that futures are what they are everywhere. A job of one portable task whose
-//! inputs are there does not go into the queue of that core but over the [line](crate::executor::processes::line) ([`give_on`]); at
+//! inputs are there does not go into the queue of that core but over the [line](crate::executor::processes::line) ([`forward`]); at
 //! the other end its [`wards`] are in the queue of the cluster. Its outcome comes back when the task asks for it, because it waits or looks ([`wait`],
 //! [`look`]). [`message`] is what they say, [`foreign`] what the parent makes of a call whose types it does not look at.
 //!
@@ -109,12 +109,12 @@ fn written(said: Request, pieces: &[u8]) -> Vec<u8> {
 }
 
 /// Gives jobs on to the parent, and returns those that are to be run here.
-pub(super) fn give_on(jobs: Vec<Job>) -> Vec<Job> {
-    let is_left = |job: &Job| !matches!(job, Job::One(promise) if give_on_one(promise));
+pub(super) fn forward(jobs: Vec<Job>) -> Vec<Job> {
+    let is_left = |job: &Job| !matches!(job, Job::One(promise) if forward_one(promise));
     jobs.into_iter().filter(is_left).collect()
 }
 
-fn give_on_one(promise: &Arc<dyn AnyPromise>) -> bool {
+fn forward_one(promise: &Arc<dyn AnyPromise>) -> bool {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let record = promise.record();
     // Who watches does so in this process.

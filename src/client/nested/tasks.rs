@@ -7,7 +7,7 @@
 //! 2. `arrived` has the tasks here that are settled, once each. Who waits is told as soon as there are any.
 //! 3. The lock is not held while a promise is settled or a question answered.
 
-use super::super::cluster::Core;
+use super::super::cluster::Cluster;
 use super::super::job::{Job, Owner};
 use super::super::promise::{AnyPromise, Outcome, Status, Waiter, Watcher, settle};
 use super::foreign::{ForeignCall, ForeignPromise, Received};
@@ -26,12 +26,12 @@ use std::sync::{Arc, Weak};
 
 /// How many tasks of a cluster may have handed in tasks and not have ended. What those beyond hand in is run in their processes: each that
 /// waits has one of its own, and there is an end to these.
-const MAX_ASKING: usize = 48;
+const MAX_SUBMITTERS: usize = 48;
 
 /// See the [module](self).
 pub(in crate::client) struct NestedTasks {
     this: Weak<NestedTasks>,
-    num_asking: Arc<AtomicUsize>,
+    num_submitters: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
 
@@ -73,10 +73,10 @@ impl Watcher for Wakeup {
 }
 
 impl NestedTasks {
-    pub(in crate::client) fn new(num_asking: &Arc<AtomicUsize>) -> Arc<Self> {
+    pub(in crate::client) fn new(num_submitters: &Arc<AtomicUsize>) -> Arc<Self> {
         Arc::new_cyclic(|this| NestedTasks {
             this: Weak::clone(this),
-            num_asking: Arc::clone(num_asking),
+            num_submitters: Arc::clone(num_submitters),
             state: Mutex::default(),
         })
     }
@@ -91,7 +91,7 @@ impl NestedTasks {
     }
 
     /// A task says something that has no answer.
-    pub(in crate::client) fn noted(&self, core: &Arc<Core>, said: Request, rest: &[u8]) {
+    pub(in crate::client) fn noted(&self, core: &Arc<Cluster>, said: Request, rest: &[u8]) {
         match said {
             Request::Submit { task, number, call } => self.submit(core, task, number, *call, rest),
             Request::Cancel { task, number } => {
@@ -134,8 +134,8 @@ impl NestedTasks {
         if state.is_gone {
             return false;
         }
-        if self.num_asking.fetch_add(1, Ordering::Relaxed) >= MAX_ASKING {
-            self.num_asking.fetch_sub(1, Ordering::Relaxed);
+        if self.num_submitters.fetch_add(1, Ordering::Relaxed) >= MAX_SUBMITTERS {
+            self.num_submitters.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
         state.by_task.insert(task, NestedTask::default());
@@ -143,12 +143,12 @@ impl NestedTasks {
     }
 
     fn end(&self, ward: NestedTask, detached: &[u64]) {
-        self.num_asking.fetch_sub(1, Ordering::Relaxed);
+        self.num_submitters.fetch_sub(1, Ordering::Relaxed);
         let left = ward.promises.into_iter().filter(|(number, _)| !detached.contains(number));
         left.for_each(|(_, promise)| cancel(promise));
     }
 
-    fn submit(&self, core: &Arc<Core>, task: u64, number: u64, call: Call, rest: &[u8]) {
+    fn submit(&self, core: &Arc<Cluster>, task: u64, number: u64, call: Call, rest: &[u8]) {
         let made = promise_of(core, call, rest);
         let mut state = self.state.lock();
         let Some(ward) = state.by_task.get_mut(&task) else { return };
@@ -248,7 +248,7 @@ fn write(told: &Response, values: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn promise_of(core: &Arc<Core>, call: Call, mut rest: &[u8]) -> Result<Arc<ForeignPromise>> {
+fn promise_of(core: &Arc<Cluster>, call: Call, mut rest: &[u8]) -> Result<Arc<ForeignPromise>> {
     let not_portable = |problem: String| {
         let error = Error::new(ErrorKind::NotPortable, format!("it cannot be handed on: {problem}"));
         call.name.as_deref().map_or(error.clone(), |name| error.with_task(name.into(), 0))
@@ -275,5 +275,5 @@ fn promise_of(core: &Arc<Core>, call: Call, mut rest: &[u8]) -> Result<Arc<Forei
     };
     let task = ForeignCall { code, codec, args, inputs }.into_task(options);
     let (task, value) = task.ok_or_else(|| not_portable("its value stays in its process".into()))?;
-    Ok(Arc::new(ForeignPromise::new(Arc::<Core>::clone(core), task, value, codec)))
+    Ok(Arc::new(ForeignPromise::new(Arc::<Cluster>::clone(core), task, value, codec)))
 }

@@ -20,7 +20,7 @@ pub use permits::{Lock, Permit, Semaphore};
 pub use queue::Queue;
 pub use variable::Variable;
 
-use super::cluster::{Backend, Core, CurrentWorker, cluster_numbered, give_up_place};
+use super::cluster::{Backend, Cluster, WorkerThread, block_in, cluster_numbered};
 use super::spin::{deadline_after, spin_until};
 use super::{Client, core_in_worker};
 use crate::engine::CancelToken;
@@ -147,7 +147,7 @@ impl Client {
 /// The process of an object.
 #[derive(Clone)]
 enum Location {
-    Here(Arc<Core>),
+    Here(Arc<Cluster>),
     /// The parent of this worker process.
     Parent {
         cluster: u64,
@@ -287,7 +287,7 @@ impl Handle {
         Ok(answer)
     }
 
-    fn submit_here(&self, core: &Arc<Core>, op: Op, timeout: Timeout) -> Result<Answer> {
+    fn submit_here(&self, core: &Arc<Cluster>, op: Op, timeout: Timeout) -> Result<Answer> {
         let mut answer = None;
         let reply = || -> Option<Reply> {
             timeout.may_wait().then(|| {
@@ -306,12 +306,12 @@ impl Handle {
             return answer.recv().expect(ANSWERED);
         }
         let wait = || self.wait(core, id, &answer, timeout.deadline());
-        if !CurrentWorker::of_this_thread().is_some_and(|place| place.is_in(core)) {
+        if !WorkerThread::current().is_some_and(|place| place.is_in(core)) {
             return wait();
         }
         let num_away = &core.shared().num_away;
         let may_leave = num_away.fetch_add(1, Ordering::Relaxed) < MAX_AWAY;
-        let answer = if may_leave { give_up_place(core, wait) } else { wait() };
+        let answer = if may_leave { block_in(core, wait) } else { wait() };
         num_away.fetch_sub(1, Ordering::Relaxed);
         answer
     }
@@ -319,7 +319,7 @@ impl Handle {
     /// Blocks until the answer is there. A deadline or a cancellation withdraws the operation, which answers it.
     fn wait(
         &self,
-        core: &Arc<Core>,
+        core: &Arc<Cluster>,
         id: u64,
         answer: &Receiver<Result<Answer>>,
         deadline: Option<Instant>,

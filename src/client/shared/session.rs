@@ -3,7 +3,7 @@
 //! A request carries the whole [`ObjectSpec`] of its object, so a worker process has no handles that could be left over. The permits
 //! of a worker are listed in its [`WorkerSession`], and are released when the process ends.
 
-use super::super::cluster::{Away, Core, CurrentWorker};
+use super::super::cluster::{Cluster, PlaceReleased, WorkerThread};
 use super::super::nested::{NestedTasks, Request};
 use super::table::{Answer, ObjectSpec, Op, Reply as TableReply, Submitted};
 use crate::error::{Error, ErrorKind, Result};
@@ -87,9 +87,9 @@ pub(super) fn decode_answer(bytes: &[u8]) -> Result<Answer> {
 
 /// Handles the requests of tasks in the runs of one thread.
 pub(in crate::client) struct ClusterService {
-    core: Weak<Core>,
+    core: Weak<Cluster>,
     /// The place of the thread that waits for the runs, if the thread belongs to the cluster.
-    place: Option<CurrentWorker>,
+    place: Option<WorkerThread>,
     waits: Arc<Mutex<Waits>>,
 }
 
@@ -97,11 +97,11 @@ pub(in crate::client) struct ClusterService {
 #[derive(Default)]
 struct Waits {
     num_waiting: usize,
-    away: Option<Away>,
+    away: Option<PlaceReleased>,
 }
 
 impl ClusterService {
-    pub(in crate::client) fn of(core: &Arc<Core>, place: Option<CurrentWorker>) -> Arc<dyn RequestHandler> {
+    pub(in crate::client) fn of(core: &Arc<Cluster>, place: Option<WorkerThread>) -> Arc<dyn RequestHandler> {
         Arc::new(ClusterService { core: Arc::downgrade(core), place, waits: Arc::default() })
     }
 }
@@ -117,7 +117,7 @@ impl RequestHandler for ClusterService {
         Arc::new_cyclic(|this| WorkerSession {
             this: Weak::clone(this),
             core: Weak::clone(&self.core),
-            nested: self.core.upgrade().map(|core| NestedTasks::new(core.num_asking())),
+            nested: self.core.upgrade().map(|core| NestedTasks::new(core.num_submitters())),
             state: Mutex::default(),
         })
     }
@@ -136,7 +136,7 @@ impl RequestHandler for ClusterService {
         let mut waits = self.waits.lock();
         waits.num_waiting += 1;
         if waits.num_waiting == 1 {
-            waits.away = self.place.as_ref().map(CurrentWorker::leave_for_a_while);
+            waits.away = self.place.as_ref().map(WorkerThread::release_place);
         }
         Box::new(WaitGuard(Arc::clone(&self.waits)))
     }
@@ -145,7 +145,7 @@ impl RequestHandler for ClusterService {
 /// One worker process.
 struct WorkerSession {
     this: Weak<WorkerSession>,
-    core: Weak<Core>,
+    core: Weak<Cluster>,
     /// The tasks that its tasks have submitted.
     nested: Option<Arc<NestedTasks>>,
     state: Mutex<WorkerSessionState>,
@@ -189,7 +189,7 @@ impl WorkerSession {
         }
     }
 
-    fn handle(&self, core: &Arc<Core>, number: u64, bytes: &[u8], reply: Reply) {
+    fn handle(&self, core: &Arc<Cluster>, number: u64, bytes: &[u8], reply: Reply) {
         let SharedRequest { cluster, spec, op, may_wait } = match decode_message(bytes) {
             Ok((WorkerMessage::Shared(request), _)) => request,
             Ok((WorkerMessage::Nested(request), _)) => match &self.nested {
