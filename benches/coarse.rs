@@ -1,12 +1,14 @@
 //! Do two workers halve the time of tasks that are long enough to be worth sharing?
 //!
-//! Unit: the speed-up of two workers over one. Tasks work for 100 microseconds each; graphs have about 500 of them. *possible*
-//! is what a greedy schedule of two workers can gain on the shape, and only shapes on which that is nearly 2 are judged. *split*
-//! is the same work cut in two halves by hand, in the same rounds: what the machine itself gives at the time. *warm* follows
-//! directly on another run, *slept* comes after the pool had 50 ms to go to sleep, and the graph runs for the first time. `!`
-//! misses the mark; `?` misses it while the machine did not give two cores either.
+//! Unit: the speed-up of two workers over one. Tasks work for 100 microseconds each; graphs have
+//! about 500 of them. *possible* is the gain of a greedy schedule of two workers on the shape, and
+//! only shapes on which it is nearly 2 are judged. *split* is the same work cut into two halves by
+//! hand, in the same rounds: the speed-up that the machine itself allows at the time. *warm* runs
+//! directly after another run. *slept* runs after the pool had 50 ms to go to sleep, and the graph
+//! runs for the first time. `!` marks a miss of the mark, and `?` a miss while the machine did not
+//! give two cores either.
 //!
-//! What it does not show: short tasks (`metg`), or anything beyond two workers.
+//! It does not show: short tasks (`metg`), or anything beyond two workers.
 //!
 //! Options: `--rounds=N`, `--shape=NAME`, `--quick`.
 
@@ -25,7 +27,7 @@ use std::time::Duration;
 use subject::On;
 use table::{Options, Samples, Table, digits, judged, timed};
 
-/// A speed-up that a scheduler must reach where the shape allows it.
+/// The speed-up that a scheduler must reach if the shape allows it.
 const MARK: f64 = 1.9;
 
 fn main() {
@@ -53,7 +55,7 @@ fn main() {
         let judged = |kind| {
             let gain = speed_up("sprang", kind);
             let is_met = gain >= MARK || possible < MARK + 0.05;
-            // Without two cores to share, a miss says nothing.
+            // Without two cores, a miss means nothing.
             let is_unfair = gain < MARK && !is_met && speed_up("split", "warm") < MARK;
             if is_unfair { format!("{} ?", digits(gain)) } else { judged(gain, is_met) }
         };
@@ -74,7 +76,7 @@ fn main() {
     println!("{table}");
 }
 
-/// One round: every system on one worker and on two, right after each other.
+/// One round: every system on one worker and on two, one directly after another.
 fn measure(shape: &Shape, num_iterations: u32, pools: &[DequePool; 2], samples: &mut Samples) {
     let nap = || std::thread::sleep(Duration::from_millis(50));
     let body = move |sum| busy(num_iterations, sum);

@@ -1,10 +1,12 @@
-//! How long does a small graph take from the call to its result, while nothing else runs?
+//! How long does a small graph take from the call to its result, on an idle executor?
 //!
-//! Unit: time per graph, not per task. The deque pool runs a chain of ten and a fan of sixteen whose arrays exist; the library
-//! does the same prepared, and from handles (`compute` plans each time). On two workers the deque pool wakes its second thread
-//! for every graph, whatever its size; the library need not.
+//! Unit: time per graph, not per task. The deque pool runs a chain of ten and a fan of sixteen
+//! whose arrays exist. The library runs the same graphs prepared, and from handles (`compute` plans
+//! each time). On two workers the deque pool wakes its second thread for every graph, whatever its
+//! size; the library does not always.
 //!
-//! What it does not show: large graphs (`overhead`), or how long a busy executor lets a small graph wait.
+//! It does not show: large graphs (`overhead`), or how long a busy executor lets a small graph
+//! wait.
 
 mod baseline;
 mod big;
@@ -34,7 +36,7 @@ fn latency(criterion: &mut Criterion) {
     for (name, mut call) in subject::latencies() {
         group.bench_function(format!("sprang/{name}"), |bencher| bencher.iter(&mut call));
     }
-    // Threads that have gone to sleep in the meantime.
+    // The threads have gone to sleep in the meantime.
     group.sample_size(10);
     for (name, mut call) in subject::latencies() {
         group.bench_function(format!("sprang after 2 ms of idleness/{name}"), |bencher| {

@@ -1,15 +1,16 @@
 //! Does the library keep its marks against executors written by hand?
 //!
-//! Unit: nanoseconds per task, and ratios. Every system runs the same shapes with the same values, in one process, one after the
-//! other within a round, in an order that turns from round to round. A ratio is the median over the rounds of the ratio within a
-//! round, so that a machine that is slow for a while is slow for both sides. `!` follows a ratio that misses its mark.
+//! Unit: nanoseconds per task, and ratios. Every system runs the same shapes with the same values,
+//! in one process, one after another within a round, in an order that rotates from round to round.
+//! A ratio is the median over the rounds of the ratio within a round, so that a machine that is
+//! slow for a while is slow for both sides. `!` follows a ratio that misses its mark.
 //!
-//! * *run*: a second run of a graph that is already there.
-//! * *total*: everything until the first result: the arrays and their first run for the deque; handles, plan and first run for
-//!   the library.
+//! * *run*: a second run of an existing graph.
+//! * *total*: everything until the first result: the arrays and their first run for the deque;
+//!   handles, plan and first run for the library.
 //!
-//! What it does not show: tasks that take time (`metg`, `coarse`), small graphs (`latency`), memory (`memory`), and where within
-//! `total` the time goes for the baselines (`overhead`).
+//! It does not show: tasks that take time (`metg`, `coarse`), small graphs (`latency`), memory
+//! (`memory`), and how the time of `total` is divided for the baselines (`overhead`).
 //!
 //! Options: `--rounds=N`, `--shape=NAME`, `--quick`.
 
@@ -49,7 +50,7 @@ fn expected_outputs(shape: &Shape) -> Vec<i64> {
     arrays.outputs(shape)
 }
 
-/// Everything that is kept between runs: threads, mostly.
+/// The state that is kept between runs: mostly threads.
 struct Systems {
     kahn: Kahn,
     rayon: [rayon::ThreadPool; 2],
@@ -75,7 +76,8 @@ impl Systems {
             2 => by_hand("rayon W2", shape, expected, samples, |arrays| rayon_by_hand(&self.rayon[1], arrays, empty)),
             3 => by_hand("deque W1", shape, expected, samples, |arrays| self.deque[0].run(arrays, empty)),
             4 => by_hand("deque W2", shape, expected, samples, |arrays| self.deque[1].run(arrays, empty)),
-            // The serial executor shares a turn with one worker, so that its graph is built and planned once.
+            // The serial executor shares a turn with one worker, so that its graph is built and
+            // planned once.
             5 => library(&[("sprang W1", On::Threads(1)), ("sprang sync", On::Sync)], shape, expected, samples),
             _ => library(&[("sprang W2", On::Threads(2))], shape, expected, samples),
         }
@@ -94,12 +96,12 @@ fn by_hand(name: &str, shape: &Shape, expected: &[i64], samples: &mut Samples, m
     samples.add(format!("{name} run"), again * per_task);
 }
 
-fn library(places: &[(&str, On)], shape: &Shape, expected: &[i64], samples: &mut Samples) {
+fn library(executors: &[(&str, On)], shape: &Shape, expected: &[i64], samples: &mut Samples) {
     let per_task = 1.0 / shape.num_tasks() as f64;
     let (build, graph) = timed(|| subject::build(shape, 0));
     let (plan_time, plan) = timed(|| graph.plan());
     assert_eq!(plan.num_tasks(), shape.num_tasks(), "the plan has every task of {}", shape.name);
-    for (i, &(name, on)) in places.iter().enumerate() {
+    for (i, &(name, on)) in executors.iter().enumerate() {
         let (first, outputs) = timed(|| plan.run(on));
         assert_eq!(outputs, expected, "{name} computes {} right", shape.name);
         let (again, outputs) = timed(|| plan.run(on));
@@ -111,7 +113,7 @@ fn library(places: &[(&str, On)], shape: &Shape, expected: &[i64], samples: &mut
     }
     let (drop_plan, ()) = timed(|| drop(plan));
     let (drop_graph, ()) = timed(|| drop(graph));
-    let first_place = places[0].0;
+    let first_place = executors[0].0;
     samples.add(format!("{first_place} build"), build * per_task);
     samples.add(format!("{first_place} plan"), plan_time * per_task);
     samples.add(format!("{first_place} drop"), (drop_plan + drop_graph) * per_task);

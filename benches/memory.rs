@@ -1,11 +1,12 @@
 //! How many bytes does a task take, by shape and phase?
 //!
-//! Unit: bytes per task, as asked of the allocator. *kept* is what a phase leaves allocated; *peak* is the most that was
-//! allocated during the phase, everything from the phases before included. *all told* is the highest peak: the number that the
-//! mark is about. The baseline's arrays are there for comparison; they hold the graph twice (inputs and dependents) and the values.
+//! Unit: bytes per task, as requested from the allocator. *kept* is the memory that a phase leaves
+//! allocated. *peak* is the most memory that was allocated during the phase, including the memory
+//! of the phases before. *all told* is the highest peak, which the mark limits. The arrays of the
+//! baseline are for comparison; they hold the graph twice (inputs and dependents) and the values.
 //!
-//! What it does not show: what the allocator adds to each request, pages that were asked for and never touched, stacks, and
-//! values that tasks allocate themselves (an `i64` needs nothing).
+//! It does not show: the allocator's overhead for each request, pages that were requested and never
+//! touched, stacks, and values that tasks allocate themselves (an `i64` needs none).
 //!
 //! Options: `--shape=NAME`, `--quick`.
 
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use subject::On;
 use table::{Options, Table, judged};
 
-/// Asks the system, and counts.
+/// Allocates from the system, and counts.
 struct Counting;
 
 #[global_allocator]
@@ -38,33 +39,38 @@ fn allocated(num_bytes: usize) {
     PEAK_BYTES.fetch_max(LIVE_BYTES.fetch_add(num_bytes, Relaxed) + num_bytes, Relaxed);
 }
 
-// SAFETY: every call goes to `System` with the arguments it came with, so the contract of each method is `System`'s own.
+// SAFETY: every call passes its arguments to `System`, so the contract of each method is that of
+// `System`.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         allocated(layout.size());
-        // SAFETY: the caller's promises are passed on unchanged.
+        // SAFETY: the caller keeps the same conditions as those of `System`'s method, and the
+        // arguments are passed on unchanged.
         unsafe { System.alloc(layout) }
     }
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         allocated(layout.size());
-        // SAFETY: the caller's promises are passed on unchanged.
+        // SAFETY: the caller keeps the same conditions as those of `System`'s method, and the
+        // arguments are passed on unchanged.
         unsafe { System.alloc_zeroed(layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // The old block may have to live until the new one is filled, so both count for a moment.
+        // The old block may live until the new one is filled, so both count for a moment.
         allocated(new_size);
         LIVE_BYTES.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promises are passed on unchanged.
+        // SAFETY: the caller keeps the same conditions as those of `System`'s method, and the
+        // arguments are passed on unchanged.
         unsafe { System.realloc(pointer, layout, new_size) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE_BYTES.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promises are passed on unchanged.
+        // SAFETY: the caller keeps the same conditions as those of `System`'s method, and the
+        // arguments are passed on unchanged.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
-/// What one phase did to the heap, in bytes above `before`.
+/// The change of the heap by one phase, in bytes above `before`.
 struct Phase {
     kept: f64,
     peak: f64,
@@ -73,7 +79,7 @@ struct Phase {
 fn watched<T>(before: usize, phase: impl FnOnce() -> T) -> (Phase, T) {
     PEAK_BYTES.store(LIVE_BYTES.load(Relaxed), Relaxed);
     let result = phase();
-    // Signed, because other threads may free what they held before.
+    // Signed, because other threads may free memory that they held before.
     let above = |bytes: &AtomicUsize| bytes.load(Relaxed) as f64 - before as f64;
     (Phase { kept: above(&LIVE_BYTES), peak: above(&PEAK_BYTES) }, result)
 }
@@ -113,10 +119,11 @@ fn main() {
     println!("{}", endless(if options.is_quick { 10_000 } else { 10_000_000 }));
 }
 
-/// What a program takes up at most that hands in tasks from a loop and waits for none of them.
+/// The peak of a program that submits tasks in a loop without waiting for them.
 fn endless(num_tasks: u64) -> Table {
     const MAX_PENDING: usize = 10_000;
-    // What this number of futures may take up, a little for queues that grow by doubling, and buffers.
+    // The limit for this number of futures, with room for buffers and for queues that grow by
+    // doubling.
     const MARK: f64 = MAX_PENDING as f64 * 600.0 + 4e6;
     let first = format!("peak, {} tasks", num_tasks / 10);
     let all = format!("peak, {num_tasks} tasks");
@@ -144,7 +151,7 @@ fn endless(num_tasks: u64) -> Table {
     table
 }
 
-/// What a held future takes up, before and after its task has run.
+/// The memory of a held future, before and after its task has run.
 fn futures(num_tasks: u64) -> Table {
     const MARK: f64 = 300.0;
     let mut table = Table::new(["bytes per future", "running kept", "running peak", "finished"]);
@@ -152,7 +159,7 @@ fn futures(num_tasks: u64) -> Table {
     fn inc(x: u64) -> u64 {
         x + 1
     }
-    // What is allocated once is not the futures'.
+    // Memory that is allocated once does not count for the futures.
     client.gather(&client.map(inc, 0..1000_u64)).expect("adding one does not fail");
     let before = LIVE_BYTES.load(Relaxed);
     let (submitted, futures) = watched(before, || client.map(inc, 0..num_tasks));
@@ -168,7 +175,7 @@ fn futures(num_tasks: u64) -> Table {
     table
 }
 
-/// Build and run together: the arrays are everything there is.
+/// Build and run together: the arrays are all the memory of a baseline.
 fn arrays(shape: &Shape, pool: &DequePool) -> Phase {
     let before = LIVE_BYTES.load(Relaxed);
     let (phase, _) = watched(before, || {
@@ -180,7 +187,7 @@ fn arrays(shape: &Shape, pool: &DequePool) -> Phase {
 }
 
 fn library(shape: &Shape) -> [Phase; 3] {
-    // Threads and other things that are allocated once are not the graph's.
+    // Threads and other memory that is allocated once do not count for the graph.
     subject::build(&Shape::fan(2), 0).plan().run(On::Threads(2));
     let before = LIVE_BYTES.load(Relaxed);
     let (build, graph) = watched(before, || subject::build(shape, 0));

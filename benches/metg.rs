@@ -1,20 +1,24 @@
-//! How short may tasks be before the scheduler eats half of two cores?
+//! How short may tasks be before the scheduler takes half of two cores?
 //!
-//! Unit: microseconds: METG, the minimum effective task granularity of Task Bench (Slaughter et al., SC 2020). The grain of a run
-//! is `workers x wall time / tasks`; its efficiency is the time that the work alone takes on one core, over `workers x wall
-//! time`. METG(50 %) is the smallest grain with an efficiency of one half, interpolated between the two runs around it, coming
-//! down from long tasks. Half of two cores is what one core does alone, so METG(75 %) asks for a real gain.
+//! Unit: microseconds. METG is the minimum effective task granularity of Task Bench (Slaughter et
+//! al., SC 2020). The grain of a run is `workers x wall time / tasks`; its efficiency is the time
+//! that the work alone takes on one core, over `workers x wall time`. METG(50 %) is the smallest
+//! grain with an efficiency of one half, interpolated between the two runs around it, coming down
+//! from long tasks. Half of two cores is as much as one core alone, so METG(75 %) requires a real
+//! gain.
 //!
-//! The time of the work is calibrated once, on one thread, and is the same for all systems. `split` is the same work without any
-//! dependencies, cut in two halves by hand: where it is below 100 %, the machine does not give two full cores, and no scheduler
-//! can do better. All runs are first runs. In *with build*, the grain includes building (and planning) the graph, for a graph
-//! that is used once.
+//! The time of the work is calibrated once, on one thread, and is the same for all systems. `split`
+//! is the same work without any dependencies, cut into two halves by hand: if it is below 100 %,
+//! the machine does not give two full cores, and no scheduler can do better. All runs are first
+//! runs. In *with build*, the grain includes building (and planning) the graph, for a graph that is
+//! used once.
 //!
-//! How well short tasks can be shared depends on how far apart the two cores are, and a system may move threads while the bench runs: 20 ns and
-//! 130 ns have been seen on one virtual machine within minutes. So the time that a cache line takes is measured with each shape, and ratios
-//! are for runs at the same distance.
+//! The gain of sharing short tasks depends on the distance of the two cores, and a system may move
+//! threads while the bench runs: 20 ns and 130 ns were measured on one virtual machine within
+//! minutes. So the time of a cache line between the cores is measured with each shape. Compare only
+//! runs at the same distance.
 //!
-//! What it does not show: other shapes, more workers than two, memory-bound work.
+//! It does not show: other shapes, more workers than two, memory-bound work.
 //!
 //! Options: `--rounds=N`, `--shape=NAME`, `--quick`.
 
@@ -39,7 +43,7 @@ const SYSTEMS: [&str; 4] = ["split", "deque", "rayon", "sprang"];
 fn main() {
     let options = Options::read(5);
     let (num_steps, grains) = if options.is_quick { (20, 2..=8) } else { (500, 1..=12) };
-    // Twice as long from one to the next.
+    // Each grain is twice as long as the one before.
     let grains: Vec<u32> = grains.map(|k| 1 << k).collect();
     let step_ns = step_ns();
     let mut bench = Bench { rayon: rayon_pool(NUM_WORKERS), deque: DequePool::new(NUM_WORKERS) };
@@ -58,7 +62,7 @@ fn main() {
             continue;
         }
         let mut samples = Samples::default();
-        let way_before = way_between_cores();
+        let way_before = core_to_core_ns();
         for round in 0..options.num_rounds {
             for &grain in &grains {
                 for turn in 0..SYSTEMS.len() {
@@ -67,7 +71,7 @@ fn main() {
             }
         }
         print_efficiency(name, &shape, &grains, step_ns, &samples);
-        let way_after = way_between_cores();
+        let way_after = core_to_core_ns();
         println!("a cache line took {way_before:.0} ns from core to core before, {way_after:.0} ns after\n");
         let find = |system: &str, phase: &str, efficiency: f64| {
             let curve = grains.iter().map(|&grain| {
@@ -93,8 +97,9 @@ fn main() {
     println!("mark: 50 % / deque at most 1.5 for sprang, 64 wide");
 }
 
-/// Nanoseconds from a store on one thread to its sight on another: half of the way there and back, in the best of many short exchanges.
-fn way_between_cores() -> f64 {
+/// Nanoseconds from a store on one thread to a load on another that sees it: half of a round trip,
+/// in the best of many short exchanges.
+fn core_to_core_ns() -> f64 {
     const NUM_EXCHANGES: u32 = 400;
     const NUM_ROUNDS: u32 = 50;
     let ball = AtomicU32::new(0);
@@ -154,14 +159,15 @@ impl Bench {
 /// The same work as a graph of `num_tasks`, half of it on each worker.
 fn split_by_hand(pool: &rayon::ThreadPool, num_tasks: usize, grain: u32) {
     let work = || {
-        // One after the other, or the processor would overlap short ones.
+        // Each task depends on the one before. Otherwise the processor would overlap short ones.
         let last = (0..num_tasks / NUM_WORKERS).fold(0i64, |last, _| busy(grain, last.wrapping_add(1)));
         black_box(last);
     };
     pool.join(work, work);
 }
 
-/// Compares with a serial run, for short tasks only: of the long ones, that would take longer than the bench itself.
+/// Compares with a serial run, for short tasks only. With long tasks, that would take longer than
+/// the bench itself.
 fn check(system: &str, shape: &Shape, grain: u32, outputs: &[i64]) {
     if grain <= 16 {
         let arrays = Arrays::build(shape);
@@ -183,7 +189,7 @@ fn print_efficiency(name: &str, shape: &Shape, grains: &[u32], step_ns: f64, sam
         table.row([format!("{:.3}", work_ns / 1e3)].into_iter().chain(cells));
     }
     println!("{table}");
-    // The longest tasks leave nothing to argue about.
+    // The efficiency of the longest tasks is always high, so they are left out.
     let longest = grains[grains.len() - 1];
     let work_ns = f64::from(longest) * step_ns * shape.num_tasks() as f64;
     let given = work_ns / (NUM_WORKERS as f64 * samples.median(&format!("split {longest} run")));
@@ -195,8 +201,8 @@ fn print_efficiency(name: &str, shape: &Shape, grains: &[u32], step_ns: f64, sam
     }
 }
 
-/// The grain at which the curve, followed from its long end, falls below `efficiency`; `NaN` if it never was above. The points
-/// are `(grain, efficiency)`, the shortest first.
+/// The grain at which the curve, followed from its long end, falls below `efficiency`; `NaN` if it
+/// is never above. The points are `(grain, efficiency)`, the shortest first.
 fn smallest_grain(curve: &[(f64, f64)], efficiency: f64) -> f64 {
     let Some(below) = curve.iter().rposition(|point| point.1 < efficiency) else {
         return curve.first().map_or(f64::NAN, |point| point.0);

@@ -1,7 +1,8 @@
 //! What does it cost to order a graph, by its shape?
 //!
-//! Time per task, in ns: criterion's throughput is in tasks. A graph comes numbered, as a plan gathers it, and the sequence is made
-//! and dropped. Not shown: gathering, and renumbering by the sequence.
+//! Unit: ns per task; criterion's throughput counts tasks. The graph is numbered, as a plan gathers
+//! it. The bench makes and drops the sequence. It does not show gathering, or renumbering by the
+//! sequence.
 
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "a crate-private module is measured by itself")]
 #[path = "../src/graph/order.rs"]

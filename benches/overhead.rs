@@ -1,14 +1,17 @@
 //! What does one empty task cost, by shape, phase and executor?
 //!
-//! Unit: time per element, an element being a task; criterion prints it as throughput (1 Gelem/s = 1 ns per task). A task adds
-//! its inputs. The baselines are lower bounds: they have neither closures nor typed values; see `baseline/mod.rs`.
+//! Unit: time per element, which is a task; criterion prints it as throughput (1 Gelem/s = 1 ns per
+//! task). A task adds its inputs. The baselines are lower bounds: they have neither closures nor
+//! typed values; see `baseline/mod.rs`.
 //!
 //! * *build*: the arrays of a baseline; the handles of the library.
-//! * *plan*: from handles to a gathered and ordered graph. *run*: one run of a graph that has run before. *drop*: the handles.
-//! * *build + run*, *compute*: all of it, up to the first result.
+//! * *plan*: from handles to a gathered and ordered graph. *run*: one run of a graph that has run
+//!   before. *drop*: the handles.
+//! * *build + run*, *compute*: everything up to the first result.
 //!
-//! What it does not show: ratios that survive a noisy machine (`marks` interleaves the systems; this bench runs them one after
-//! the other), tasks that take time (`metg`, `coarse`), small graphs (`latency`), memory (`memory`).
+//! It does not show: ratios that survive a noisy machine (`marks` interleaves the systems; this
+//! bench runs them one after another), tasks that take time (`metg`, `coarse`), small graphs
+//! (`latency`), memory (`memory`).
 
 mod baseline;
 mod big;
@@ -23,7 +26,7 @@ use std::time::Duration;
 use subject::On;
 
 fn size() -> Size {
-    // Criterion runs every benchmark once under these conditions; big graphs would prove nothing more.
+    // Criterion then runs every benchmark once, and large graphs would prove no more.
     let has = |name: &str| std::env::args().any(|argument| argument == name);
     if has("--bench") && !has("--test") && !has("--quick") { Size::Full } else { Size::Quick }
 }

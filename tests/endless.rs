@@ -1,6 +1,6 @@
-//! A program that never stops handing in tasks needs no more memory than one that has just begun.
+//! A program that submits tasks forever needs no more memory than one that has just started.
 //!
-//! Alone in its process, as it looks at how much memory that takes up.
+//! The test is alone in its process, since it measures the memory of the process.
 
 #![cfg(target_os = "linux")]
 
@@ -13,10 +13,11 @@ use watchdog::watched;
 
 const NUM_TASKS: u64 = 400_000;
 const MAX_PENDING: usize = 1_000;
-/// If each task left 100 bytes behind, it would be 40 MB. Buffers that grow up to some size, and what the allocator keeps, are less.
+/// If each task left 100 bytes behind, it would be 40 MB. Buffers with a limited size and the
+/// caches of the allocator take less.
 const MOST_BYTES: u64 = 20_000_000;
 
-/// How much memory this process and a client's workers take up.
+/// The memory of this process and of the client's workers.
 fn bytes_used(client: &Client) -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = statm.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
@@ -27,8 +28,8 @@ fn bytes_used(client: &Client) -> u64 {
     pages * 4096 + client.workers().iter().map(of_worker).sum::<u64>()
 }
 
-/// Hands in tasks that nobody waits for, and some that fail.
-fn hand_in(client: &Client, num_tasks: u64) {
+/// Submits tasks without waiting for them. Some of them fail.
+fn submit_all(client: &Client, num_tasks: u64) {
     for x in 0..num_tasks {
         let task = |x: u64| if x % 1_000 == 7 { Err("seven") } else { Ok(vec![x; 4]) };
         client.try_submit(task, (x,)).detach();
@@ -41,18 +42,19 @@ fn hand_in(client: &Client, num_tasks: u64) {
 }
 
 #[test]
-fn tasks_that_are_done_leave_nothing_behind() {
+fn finished_tasks_leave_no_memory_behind() {
     for has_processes in [false, true] {
-        watched(&format!("tasks that leave nothing behind, processes {has_processes}"), || {
+        watched(&format!("tasks that leave no memory behind, processes {has_processes}"), || {
             let cluster = LocalCluster::builder().workers(2).threads_per_worker(1).processes(has_processes);
             let client = Client::owning(cluster.max_pending(MAX_PENDING).build().unwrap());
-            // What is allocated once, or grows to its usual size.
-            hand_in(&client, NUM_TASKS / 10);
+            // The first tasks allocate everything that is allocated once, or grows to its usual
+            // size.
+            submit_all(&client, NUM_TASKS / 10);
             let before = bytes_used(&client);
-            hand_in(&client, NUM_TASKS);
+            submit_all(&client, NUM_TASKS);
             let grown_by = bytes_used(&client).saturating_sub(before);
             assert!(grown_by < MOST_BYTES, "by {grown_by} bytes from {before}, processes {has_processes}");
-            // A worker has the last ones for a moment longer.
+            // A worker holds the last tasks for a moment longer.
             while client.num_held() != (0, 0) {
                 std::thread::yield_now();
             }

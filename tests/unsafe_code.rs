@@ -1,8 +1,10 @@
-//! Small programs that walk over the unsafe code through the public API, for the checkers of `scripts/check-unsafe`.
+//! Small programs that exercise the unsafe code through the public API, for the checkers of
+//! `scripts/check-unsafe`.
 //!
-//! Each asks for the right answer, and that every value was dropped once. What a checker adds is that it sees memory that is used
-//! after its end, before it was written, or by two threads at once, also where the answer happens to be right. The graphs are as
-//! small as the question allows: under Miri each step takes a thousand times as long.
+//! Each program checks its answer, and that every value was dropped once. A checker also finds
+//! memory that is used after its end, before it was written, or by two threads at once, even if the
+//! answer happens to be right. The graphs are as small as possible: under Miri each step takes a
+//! thousand times as long.
 
 use sprang::{
     CancelToken, Client, Delayed, ErrorKind, Executor, ReadyTask, Refs, Run, Scheduler, ThreadExecutor, compute,
@@ -15,36 +17,36 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-/// For loops that are there to meet other threads by chance.
+/// The number of rounds of a loop that has to meet other threads by chance.
 const ROUNDS: u32 = if cfg!(miri) { 3 } else { 100 };
 
-// ---- values that are counted ----
+// ---- counted values ----
 
-/// How many values of one test are alive.
+/// Counts the live values of one test.
 #[derive(Clone, Default)]
 struct Live(Arc<AtomicIsize>);
 
 #[derive(Clone, Copy, PartialEq)]
-enum Temper {
-    Calm,
+enum DropBehavior {
+    Plain,
     PanicsWhenCloned,
     PanicsWhenDropped,
 }
 
 struct Counted<P = u64> {
     payload: P,
-    temper: Temper,
+    behavior: DropBehavior,
     live: Live,
 }
 
 impl Live {
-    fn value_with<P>(&self, payload: P, temper: Temper) -> Counted<P> {
+    fn value_with<P>(&self, payload: P, behavior: DropBehavior) -> Counted<P> {
         self.0.fetch_add(1, SeqCst);
-        Counted { payload, temper, live: self.clone() }
+        Counted { payload, behavior, live: self.clone() }
     }
 
     fn value<P>(&self, payload: P) -> Counted<P> {
-        self.value_with(payload, Temper::Calm)
+        self.value_with(payload, DropBehavior::Plain)
     }
 
     /// A task that makes a value.
@@ -53,9 +55,9 @@ impl Live {
         delayed_local(move || live.value(payload), ())
     }
 
-    fn source_with(&self, temper: Temper) -> Delayed<Counted> {
+    fn source_with(&self, behavior: DropBehavior) -> Delayed<Counted> {
         let live = self.clone();
-        delayed_local(move || live.value_with(1, temper), ())
+        delayed_local(move || live.value_with(1, behavior), ())
     }
 
     #[track_caller]
@@ -65,7 +67,7 @@ impl Live {
 }
 
 impl<P: Copy> Counted<P> {
-    /// By way of this a closure captures the value, not its payload alone.
+    /// With this method a closure captures the whole value, and not its payload alone.
     fn get(&self) -> P {
         self.payload
     }
@@ -73,8 +75,8 @@ impl<P: Copy> Counted<P> {
 
 impl<P: Clone> Clone for Counted<P> {
     fn clone(&self) -> Self {
-        assert!(self.temper != Temper::PanicsWhenCloned, "this value cannot stand being cloned");
-        self.live.value_with(self.payload.clone(), self.temper)
+        assert!(self.behavior != DropBehavior::PanicsWhenCloned, "this value cannot stand being cloned");
+        self.live.value_with(self.payload.clone(), self.behavior)
     }
 }
 
@@ -82,7 +84,7 @@ impl<P> Drop for Counted<P> {
     fn drop(&mut self) {
         self.live.0.fetch_sub(1, SeqCst);
         // A second panic would abort.
-        if self.temper == Temper::PanicsWhenDropped && !thread::panicking() {
+        if self.behavior == DropBehavior::PanicsWhenDropped && !thread::panicking() {
             panic!("this value cannot stand being dropped");
         }
     }
@@ -90,7 +92,7 @@ impl<P> Drop for Counted<P> {
 
 // ---- executors ----
 
-/// An executor of a program's own, with no crate behind it: a thread for each task that is ready.
+/// An executor of a program, without any crate: one thread for each ready task.
 struct ThreadPerTask;
 
 fn start(task: ReadyTask) {
@@ -108,10 +110,10 @@ impl Executor for ThreadPerTask {
     }
 }
 
-/// Does what it is told with the tasks that are ready at first.
-struct Mistaken<F>(F);
+/// Passes the tasks that are ready first to a function.
+struct BrokenExecutor<F>(F);
 
-impl<F: Fn(&Arc<Run>, Vec<ReadyTask>) + Send + Sync> Executor for Mistaken<F> {
+impl<F: Fn(&Arc<Run>, Vec<ReadyTask>) + Send + Sync> Executor for BrokenExecutor<F> {
     fn name(&self) -> &str {
         "mistaken"
     }
@@ -121,8 +123,8 @@ impl<F: Fn(&Arc<Run>, Vec<ReadyTask>) + Send + Sync> Executor for Mistaken<F> {
     }
 }
 
-/// Runs the test under each executor, and sees that it left no value behind.
-fn everywhere(test: impl Fn(&Scheduler, &Live)) {
+/// Runs the test under each executor, and checks that it left no value behind.
+fn on_each_executor(test: impl Fn(&Scheduler, &Live)) {
     let threads = Scheduler::Custom(Arc::new(ThreadExecutor::new(2)));
     for scheduler in [Scheduler::Sync, threads, Scheduler::Custom(Arc::new(ThreadPerTask))] {
         let live = Live::default();
@@ -132,10 +134,10 @@ fn everywhere(test: impl Fn(&Scheduler, &Live)) {
     }
 }
 
-// ---- values of each kind, on each way ----
+// ---- each kind of value, passed in each way ----
 
-fn values_take_every_way<P: Copy + PartialEq + std::fmt::Debug + Send + Sync + 'static>(payload: P) {
-    everywhere(|_, live| {
+fn pass_in_every_way<P: Copy + PartialEq + std::fmt::Debug + Send + Sync + 'static>(payload: P) {
+    on_each_executor(|_, live| {
         let made = live.source(payload);
         let borrowed = delayed_local(|v: &Counted<P>| v.payload, (&made,));
         let handed_on = delayed_local(|v: Counted<P>| v, (live.source(payload),));
@@ -159,23 +161,23 @@ fn values_take_every_way<P: Copy + PartialEq + std::fmt::Debug + Send + Sync + '
 struct Aligned(u8);
 
 #[test]
-fn values_that_fit_into_a_cell_take_every_way() {
-    values_take_every_way(7_u64);
+fn values_that_fit_into_a_cell_are_passed_in_every_way() {
+    pass_in_every_way(7_u64);
 }
 
 #[test]
-fn values_in_boxes_take_every_way() {
-    values_take_every_way([7_u64; 20]);
+fn boxed_values_are_passed_in_every_way() {
+    pass_in_every_way([7_u64; 20]);
 }
 
 #[test]
-fn over_aligned_values_take_every_way() {
-    values_take_every_way(Aligned(7));
+fn over_aligned_values_are_passed_in_every_way() {
+    pass_in_every_way(Aligned(7));
 }
 
 #[test]
-fn plain_values_of_every_size_take_every_way() {
-    everywhere(|_, _| {
+fn plain_values_of_every_size_are_passed_in_every_way() {
+    on_each_executor(|_, _| {
         let aligned = delayed_local(|| Aligned(1), ());
         let nothing = delayed(|| (), ());
         let boxed = delayed(|| [3_u64; 4], ());
@@ -212,7 +214,7 @@ fn values_of_no_size_are_dropped() {
             LIVE.fetch_sub(1, SeqCst);
         }
     }
-    everywhere(|_, _| {
+    on_each_executor(|_, _| {
         let made = delayed_local(Nothing::new, ());
         let owned = delayed_local(|nothing: Nothing| nothing, (made.clone(),));
         let all = delayed_local(
@@ -225,8 +227,8 @@ fn values_of_no_size_are_dropped() {
 }
 
 #[test]
-fn lists_and_shapes_arrive_whole() {
-    everywhere(|_, live| {
+fn lists_and_shapes_arrive_complete() {
+    on_each_executor(|_, live| {
         let items: Vec<_> = (0..3).map(|i| live.source(i)).collect();
         let refs = |all: Refs<'_, Counted>| {
             all.iter().rev().map(|v| v.payload).sum::<u64>() + all[1].payload + all.len() as u64
@@ -268,14 +270,14 @@ fn lists_and_shapes_arrive_whole() {
 
 #[test]
 fn values_that_belong_to_the_graph_stay_there() {
-    everywhere(|_, live| {
+    on_each_executor(|_, live| {
         let held = local(live.value(5_u64));
         let text = lit(vec!["five".to_owned()]);
         let sum = delayed_local(|v: &Counted, text: &Vec<String>| v.payload + text[0].len() as u64, (&held, text));
         assert_eq!(sum.compute().unwrap(), 9);
         assert_eq!(held.compute().map(|v| v.payload).unwrap_err().kind(), ErrorKind::NotCloneable);
 
-        // The output before it is taken, the one after it is not.
+        // The output before it was taken, and the output after it was not.
         assert_eq!(compute((&live.source(1_u64), (), &sum)).unwrap().2, 9);
         let untaken = (&live.source(1_u64), &persist(&live.source(2_u64)).unwrap(), &live.source(3_u64));
         assert_eq!(compute(untaken).unwrap().1.payload, 2);
@@ -283,12 +285,12 @@ fn values_that_belong_to_the_graph_stay_there() {
 }
 
 #[test]
-fn an_output_that_cannot_be_given_away_leaves_nothing_of_the_others() {
-    everywhere(|_, live| {
+fn an_output_that_cannot_be_taken_leaves_none_of_the_others() {
+    on_each_executor(|_, live| {
         let outputs = [
-            live.source_with(Temper::Calm),
-            live.source_with(Temper::PanicsWhenCloned),
-            live.source_with(Temper::Calm),
+            live.source_with(DropBehavior::Plain),
+            live.source_with(DropBehavior::PanicsWhenCloned),
+            live.source_with(DropBehavior::Plain),
         ];
         let twice = (&outputs[0], &outputs[1], &outputs[1], &outputs[2]);
         assert!(catch_unwind(AssertUnwindSafe(|| compute(twice).map(drop))).is_err());
@@ -296,8 +298,8 @@ fn an_output_that_cannot_be_given_away_leaves_nothing_of_the_others() {
 }
 
 #[test]
-fn persisted_values_are_read_cloned_and_given_out() {
-    everywhere(|_, live| {
+fn persisted_values_are_read_cloned_and_taken() {
+    on_each_executor(|_, live| {
         let kept = persist(&live.source([9_u64; 9])).unwrap();
         let owned = delayed_local(|v: Counted<[u64; 9]>| v, (kept.clone(),));
         let read = delayed_local(|v: &Counted<[u64; 9]>| v.payload[8], (&kept,));
@@ -310,8 +312,8 @@ fn persisted_values_are_read_cloned_and_given_out() {
 }
 
 #[test]
-fn encoded_and_decoded_values_take_the_place_of_the_first() {
-    everywhere(|_, _| {
+fn a_value_that_was_encoded_and_decoded_replaces_the_original() {
+    on_each_executor(|_, _| {
         let texts = delayed(|| vec!["a".to_owned(), "b".to_owned()], ());
         let large = delayed(|texts: Vec<String>| (texts, [1_u64; 6]), (texts.clone(),));
         let len = delayed(
@@ -325,7 +327,7 @@ fn encoded_and_decoded_values_take_the_place_of_the_first() {
 
 #[test]
 fn a_plan_is_computed_again_and_by_two_threads_at_once() {
-    everywhere(|scheduler, live| {
+    on_each_executor(|scheduler, live| {
         let items: Vec<_> = (0..4_u64).map(|i| live.source(i)).collect();
         let sum = delayed_local(|list: Vec<Counted>| list.iter().map(|v| v.payload).sum::<u64>(), (items.clone(),));
         let plan = prepare((&sum, &items)).unwrap();
@@ -358,7 +360,7 @@ fn around<T: Send + Sync + 'static>(
 
 #[test]
 fn a_task_that_returns_an_error_leaves_no_value() {
-    everywhere(|_, live| {
+    on_each_executor(|_, live| {
         let (other, middle, last) = around::<()>(live, |_, _| Err("no".into()));
         assert_eq!(compute((&last, &other)).map(drop).unwrap_err().kind(), ErrorKind::Failed);
         let (last, other, middle) = compute_each((&last, &other, &middle)).unwrap();
@@ -368,7 +370,7 @@ fn a_task_that_returns_an_error_leaves_no_value() {
 
 #[test]
 fn a_task_that_panics_leaves_no_value() {
-    everywhere(|_, live| {
+    on_each_executor(|_, live| {
         let (other, _, last) = around::<()>(live, |_, _| panic!("no"));
         assert_eq!(compute((&last, &other)).map(drop).unwrap_err().kind(), ErrorKind::Panicked);
         let (last, other) = compute_each((&last, &other)).unwrap();
@@ -377,8 +379,8 @@ fn a_task_that_panics_leaves_no_value() {
 }
 
 #[test]
-fn a_task_that_works_at_the_third_attempt_has_its_owned_inputs_then() {
-    everywhere(|_, live| {
+fn a_task_that_succeeds_at_the_third_attempt_gets_its_owned_inputs() {
+    on_each_executor(|_, live| {
         let attempts = AtomicU32::new(0);
         let made = live.source([5_u64; 9]);
         let task = try_delayed_local(
@@ -402,7 +404,7 @@ fn a_task_that_works_at_the_third_attempt_has_its_owned_inputs_then() {
 
 #[test]
 fn a_task_out_of_time_leaves_no_value() {
-    everywhere(|_, live| {
+    on_each_executor(|_, live| {
         let own = live.clone();
         let read = live.source(1_u64);
         let slow = delayed_local(
@@ -428,7 +430,7 @@ fn a_task_out_of_time_leaves_no_value() {
 
 #[test]
 fn a_cancelled_run_leaves_no_value() {
-    everywhere(|_, live| {
+    on_each_executor(|_, live| {
         let token = CancelToken::new();
         let own = token.clone();
         let (other, _, last) = around(live, move |_, v| {
@@ -443,8 +445,8 @@ fn a_cancelled_run_leaves_no_value() {
 
 #[test]
 fn a_panic_while_a_value_is_cloned_leaves_no_value() {
-    everywhere(|_, live| {
-        let made = live.source_with(Temper::PanicsWhenCloned);
+    on_each_executor(|_, live| {
+        let made = live.source_with(DropBehavior::PanicsWhenCloned);
         let other = live.source([1_u64; 9]);
         let task =
             delayed_local(|a: Counted<[u64; 9]>, v: Counted| a.payload[0] + v.payload, (other.clone(), made.clone()));
@@ -453,18 +455,18 @@ fn a_panic_while_a_value_is_cloned_leaves_no_value() {
         assert_eq!(late.compute().unwrap_err().kind(), ErrorKind::Panicked);
         let (task, other) = compute_each((&task, &other)).unwrap();
         assert!(other.is_ok());
-        // Which of the two gets the value itself is not said here.
+        // Either of the two may get the value itself.
         drop(task);
     });
 }
 
 #[test]
 fn a_panic_while_a_value_is_dropped_leaves_no_value() {
-    everywhere(|_, live| {
-        let made = live.source_with(Temper::PanicsWhenDropped);
+    on_each_executor(|_, live| {
+        let made = live.source_with(DropBehavior::PanicsWhenDropped);
         let before = live.source([1_u64; 9]);
         let after = live.source([2_u64; 9]);
-        // With the release of its inputs, one of which panics.
+        // It fails when its inputs are released, because one of them panics.
         let read = delayed_local(
             |a: &Counted<[u64; 9]>, v: &Counted, b: Counted<[u64; 9]>| a.payload[0] + v.payload + b.payload[0],
             (&before, &made, after.clone()),
@@ -474,32 +476,32 @@ fn a_panic_while_a_value_is_dropped_leaves_no_value() {
         let (last, after) = compute_each((&last, &after)).unwrap();
         assert_eq!((last.unwrap_err().kind(), after.unwrap().payload), (ErrorKind::Panicked, [2; 9]));
 
-        // At once, because nobody reads it.
-        let after = live.source(1_u64).after(&live.source_with(Temper::PanicsWhenDropped));
+        // It is dropped at once, because it has no readers.
+        let after = live.source(1_u64).after(&live.source_with(DropBehavior::PanicsWhenDropped));
         assert_eq!(after.compute().map(drop).unwrap_err().kind(), ErrorKind::Panicked);
     });
 }
 
 #[test]
 fn a_panic_while_a_failed_run_is_cleared_leaves_no_value() {
-    everywhere(|_, live| {
-        let made = live.source_with(Temper::PanicsWhenDropped);
+    on_each_executor(|_, live| {
+        let made = live.source_with(DropBehavior::PanicsWhenDropped);
         let other = live.source([1_u64; 9]);
         let fails = try_delayed_local(|| Err::<u64, _>("no"), ()).after(&made).after(&other);
         let last = delayed_local(
             |_: u64, a: &Counted, b: &Counted<[u64; 9]>| a.payload + b.payload[0],
             (fails, &made, &other),
         );
-        // A panic, or the error: here it matters that nothing is left.
+        // Either the panic or the error is fine. No value may be left.
         let _ = catch_unwind(AssertUnwindSafe(|| last.compute()));
     });
 }
 
 #[test]
 fn outputs_are_dropped_if_clearing_the_rest_of_the_run_panics() {
-    everywhere(|_, live| {
-        let made = live.source_with(Temper::PanicsWhenDropped);
-        // It has not let go of its input when it panics, so that is left for the end of the run.
+    on_each_executor(|_, live| {
+        let made = live.source_with(DropBehavior::PanicsWhenDropped);
+        // It panics before it releases its input, so the end of the run drops that.
         let panics = delayed_local(|v: &Counted| -> u64 { panic!("{}", v.payload) }, (&made,));
         let good = live.source([1_u64; 9]);
         let _ = catch_unwind(AssertUnwindSafe(|| compute_each((&good, &panics)).map(drop)));
@@ -511,7 +513,7 @@ fn outputs_are_dropped_if_clearing_the_rest_of_the_run_panics() {
 
 #[test]
 fn handles_may_be_dropped_on_any_thread() {
-    everywhere(|_, live| {
+    on_each_executor(|_, live| {
         for _ in 0..ROUNDS {
             let captured = live.value([1_u64; 9]);
             let shared = delayed_local(move || captured.get()[0], ());
@@ -527,7 +529,7 @@ fn handles_may_be_dropped_on_any_thread() {
                 barrier.wait();
                 drop(tasks);
             });
-            // Made on a thread that has ended.
+            // It was made on a thread that has ended.
             let made =
                 thread::spawn(|| (0..20_u64).map(|i| delayed(|i: u64| i, (i,))).collect::<Vec<_>>()).join().unwrap();
             drop((shared, made));
@@ -544,7 +546,7 @@ fn a_deep_chain_is_computed_and_dropped() {
         unused = delayed_local(|v: Counted| v, (unused,));
     }
     drop(unused);
-    everywhere(|_, live| {
+    on_each_executor(|_, live| {
         let mut last = live.source(0_u64);
         for _ in 0..depth {
             let add = |mut v: Counted| {
@@ -558,14 +560,14 @@ fn a_deep_chain_is_computed_and_dropped() {
 }
 
 #[test]
-fn a_panic_while_a_graph_is_dropped_leaves_nothing_of_it() {
+fn a_panic_while_a_graph_is_dropped_leaves_no_part_of_it() {
     let live = Live::default();
     let inner = {
         let value = live.value(1_u64);
         delayed_local(move || value.get(), ())
     };
     let outer = {
-        let value = live.value_with(1_u64, Temper::PanicsWhenDropped);
+        let value = live.value_with(1_u64, DropBehavior::PanicsWhenDropped);
         delayed_local(move |v: u64| v + value.get(), (inner,))
     };
     let last = delayed_local(|v: &u64| *v, (&outer,));
@@ -576,7 +578,7 @@ fn a_panic_while_a_graph_is_dropped_leaves_nothing_of_it() {
 
 #[test]
 fn options_are_kept_and_freed_with_their_task() {
-    everywhere(|_, live| {
+    on_each_executor(|_, live| {
         let first = live.source(1_u64).name("first").priority(3);
         let task = delayed_local(|v: &Counted| v.payload, (&first,));
         let task = task
@@ -600,7 +602,7 @@ fn options_are_kept_and_freed_with_their_task() {
 
 #[test]
 fn a_task_computes_a_graph_of_its_own() {
-    everywhere(|_, live| {
+    on_each_executor(|_, live| {
         let own = live.clone();
         let outer = delayed_local(
             move |v: Counted| {
@@ -615,7 +617,7 @@ fn a_task_computes_a_graph_of_its_own() {
 
 #[test]
 fn slow_tasks_are_shared_by_threads() {
-    everywhere(|_, live| {
+    on_each_executor(|_, live| {
         let slow = |v: &Counted<[u64; 9]>| {
             thread::sleep(Duration::from_millis(1));
             v.payload[0]
@@ -641,7 +643,7 @@ fn slow_tasks_are_shared_by_threads() {
 
 #[test]
 fn two_threads_compute_graphs_that_overlap() {
-    everywhere(|scheduler, live| {
+    on_each_executor(|scheduler, live| {
         let shared: Vec<_> = (0..4_u64).map(|i| live.source(i)).collect();
         thread::scope(|scope| {
             for k in 0..2_u64 {
@@ -662,14 +664,14 @@ fn two_threads_compute_graphs_that_overlap() {
 }
 
 #[test]
-fn a_mistaken_executor_leaves_no_value() {
+fn a_broken_executor_leaves_no_value() {
     fn check(
         live: &Live,
         execute: impl Fn(&Arc<Run>, Vec<ReadyTask>) + Send + Sync + 'static,
     ) -> std::thread::Result<ErrorKind> {
         let sources: Vec<_> = (0..3_u64).map(|i| live.source(i)).collect();
         let sum = delayed_local(|all: Vec<Counted>| all.len(), (sources,));
-        let kind = catch_unwind(AssertUnwindSafe(|| sum.compute_with(Mistaken(execute)).unwrap_err().kind()));
+        let kind = catch_unwind(AssertUnwindSafe(|| sum.compute_with(BrokenExecutor(execute)).unwrap_err().kind()));
         live.assert_none();
         kind
     }
@@ -682,7 +684,8 @@ fn a_mistaken_executor_leaves_no_value() {
         run.wait();
     });
     let early = check(&live, |_, tasks| {
-        // Handed to a thread that comes to them when the run is gone, or runs them in time, or while it is being closed.
+        // The tasks go to a thread that runs them after the run is over, in time, or while the run
+        // is being closed.
         thread::spawn(move || tasks.into_iter().for_each(|task| drop(task.run())));
     });
     let panicked = check(&live, |_, mut tasks| {
@@ -695,7 +698,7 @@ fn a_mistaken_executor_leaves_no_value() {
 }
 
 #[test]
-fn pure_tasks_of_different_types_are_not_one() {
+fn pure_tasks_of_different_types_are_not_merged() {
     fn parse(text: &str) -> Result<i64, String> {
         text.parse().map_err(|_| "no number".to_string())
     }
@@ -708,12 +711,13 @@ fn pure_tasks_of_different_types_are_not_one() {
 // ---- futures ----
 
 #[test]
-fn futures_are_lent_cloned_and_dropped_with_their_last_handle() {
+fn futures_are_borrowed_cloned_and_dropped_with_their_last_handle() {
     let live = Live::default();
     let client = Client::threads(2).unwrap();
     for _ in 0..ROUNDS.min(20) {
         let sources: Vec<_> = (0..12_u64).map(|payload| client.compute(&live.source(payload))).collect();
-        // More inputs than lie on the stack, owned and lent; and a graph whose outputs read each other.
+        // More inputs than fit on the stack, owned and borrowed, and a graph whose outputs read
+        // each other.
         let lent =
             client.submit_local(|all: Refs<'_, Counted>| all.iter().map(|one| one.payload).sum::<u64>(), (&sources,));
         let owned = client.submit_local(
@@ -758,7 +762,7 @@ fn futures_that_fail_or_are_cancelled_leave_no_value() {
 // ---- errors that keep inputs ----
 
 #[test]
-fn inputs_that_errors_have_kept_are_used_again_and_dropped() {
+fn inputs_kept_by_errors_are_reused_and_dropped() {
     let live = Live::default();
     for scheduler in ["sync", "threads"] {
         for _ in 0..ROUNDS.min(10) {
@@ -791,10 +795,10 @@ fn inputs_that_errors_have_kept_are_used_again_and_dropped() {
 }
 
 #[test]
-fn a_kept_input_that_panics_when_it_is_dropped_takes_nobody_with_it() {
+fn a_kept_input_that_panics_when_it_is_dropped_does_not_keep_others_alive() {
     let live = Live::default();
     let error = config::with("on_failure", "keep_inputs", || {
-        let bad = live.source_with(Temper::PanicsWhenDropped);
+        let bad = live.source_with(DropBehavior::PanicsWhenDropped);
         let body = |_: &Counted, _: &Counted| Err::<u8, _>("no");
         try_delayed_local(body, (&bad, &live.source(1_u64))).compute_with("sync")
     });

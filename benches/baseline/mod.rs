@@ -1,11 +1,14 @@
-//! Three executors written by hand over flat arrays: what the library is measured against.
+//! Three executors written by hand over flat arrays, for comparison with the library.
 //!
-//! They are lower bounds, not rivals: no closure per task, no typed values, no failures, no cancellation. A task is an id, its
-//! value an `i64` in an array. All three work on [`Arrays`], which can be run any number of times.
+//! They are lower bounds, not rivals: no closure per task, no typed values, no failures, no
+//! cancellation. A task is an id, its value an `i64` in an array. All three work on [`Arrays`],
+//! which can be run any number of times.
 //!
 //! * [`Kahn`]: one thread, a stack of ready tasks, plain counters.
-//! * [`rayon_by_hand`]: `scope.spawn` for every ready task but the first dependent, which runs inline.
-//! * [`DequePool`]: a Chase-Lev deque of ids per worker, the first ready dependent inline, threads that park between runs.
+//! * [`rayon_by_hand`]: `scope.spawn` for every ready task but the first dependent, which runs
+//!   inline.
+//! * [`DequePool`]: a Chase-Lev deque of ids per worker, the first ready dependent inline, threads
+//!   that park between runs.
 
 #![allow(dead_code, reason = "each bench uses its part of the shared code")]
 
@@ -29,9 +32,9 @@ pub(crate) fn empty(sum: i64) -> i64 {
 
 /// A graph and the state of one run of it.
 ///
-/// `unfinished[t]` counts the inputs of `t` that have not finished. The worker that lowers it to zero runs the task, and running
-/// it puts the counter back, so nothing has to be reset between two runs. Values are `Relaxed`: the counters (`AcqRel`) order
-/// them, and between runs the pools do.
+/// `unfinished[t]` counts the inputs of `t` that have not finished. The worker that lowers it to
+/// zero runs the task, and running it puts the counter back, so nothing has to be reset between two
+/// runs. Values are `Relaxed`: the counters (`AcqRel`) order them, and between runs the pools do.
 #[derive(Debug)]
 pub(crate) struct Arrays {
     first_input: Vec<u32>,
@@ -50,8 +53,9 @@ impl Arrays {
         let mut first_input = Vec::with_capacity(num_tasks + 1);
         let mut unfinished = Vec::with_capacity(num_tasks);
         let mut roots = Vec::new();
-        // The number of dependents of `t` is counted at `t + 2`; sums turn that into the first dependent at `t + 1`; and filling
-        // the lists moves it on to their ends, which is where the rows belong.
+        // The number of dependents of `t` is counted at `t + 2`; sums turn that into the first
+        // dependent at `t + 1`; and filling the lists moves it on to their ends, which is where the
+        // rows belong.
         let mut first_dependent = vec![0u32; num_tasks + 2];
         first_input.push(0);
         for task in 0..num_tasks as u32 {
@@ -94,7 +98,7 @@ impl Arrays {
         shape.outputs().iter().map(|&task| self.values[task as usize].load(Ordering::Relaxed)).collect()
     }
 
-    /// All tasks in the order of their ids, without a scheduler: the reference for the values.
+    /// Runs all tasks in the order of their ids, without a scheduler: the reference for the values.
     pub(crate) fn run_in_order<B: Body>(&self, body: B) {
         for task in 0..self.num_tasks() {
             self.run(task, body);
@@ -117,8 +121,8 @@ impl Arrays {
         &self.dependents[self.first_dependent[task] as usize..self.first_dependent[task + 1] as usize]
     }
 
-    /// Runs `task` and then, one after the other, the first dependent that each of them made ready; hands all other ready
-    /// dependents to `push`. Returns how many tasks it ran.
+    /// Runs `task` and then, one after the other, the first dependent that each of them made ready;
+    /// hands all other ready dependents to `push`. Returns how many tasks it ran.
     #[inline(always)]
     fn run_on<B: Body>(&self, task: u32, body: B, mut push: impl FnMut(u32)) -> usize {
         let mut next = Some(task);
@@ -152,7 +156,7 @@ impl Kahn {
         while let Some(task) = self.ready.pop() {
             arrays.run(task as usize, body);
             for &dependent in arrays.dependents(task as usize) {
-                // A load and a store of an atomic are a plain decrement; nobody else is here.
+                // A load and a store of an atomic are a plain decrement: there is no other thread.
                 let counter = &arrays.unfinished[dependent as usize];
                 let unfinished = counter.load(Ordering::Relaxed) - 1;
                 counter.store(unfinished, Ordering::Relaxed);
@@ -164,7 +168,7 @@ impl Kahn {
     }
 }
 
-/// A rayon pool of its own, so that the number of workers is known.
+/// A separate rayon pool, so that the number of workers is known.
 pub(crate) fn rayon_pool(num_workers: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(num_workers).build().expect("the machine can start a few threads")
 }
@@ -184,8 +188,9 @@ pub(crate) fn rayon_by_hand<B: Body>(pool: &rayon::ThreadPool, arrays: &Arrays, 
 
 /// The caller and `num_workers - 1` threads that sleep between runs.
 ///
-/// Each worker pushes its share of the roots to its own deque and works from there; one that has nothing steals. Nobody counts
-/// tasks on a shared line: an idle worker publishes how many it has run, and all go home when the sum is the number of tasks.
+/// Each worker pushes its share of the roots to its own deque and takes tasks from there. A worker
+/// without tasks steals. No cache line with a count is shared: an idle worker publishes how many
+/// tasks it has run, and all workers stop when the sum is the number of tasks.
 pub(crate) struct DequePool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,

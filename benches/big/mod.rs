@@ -1,9 +1,11 @@
-//! The big graphs that the benches of the scheduler share, as rules.
+//! The big graphs that the scheduler's benches share, as rules.
 //!
-//! A [`Shape`] says which tasks a task reads; it holds no graph. Every system builds its own graph from the same rule, so that
-//! building can be timed and values compared. Ids are a topological order: a task reads only tasks of lower ids.
+//! A [`Shape`] defines which tasks a task reads; it holds no graph. Every system builds its own
+//! graph from the same rule, so that building can be timed and values can be compared. Ids are a
+//! topological order: a task reads only tasks of lower ids.
 //!
-//! The value of a task is `1 + the sum of its inputs`, wrapping, put through [`busy`] where a bench asks for work.
+//! The value of a task is `1 + the sum of its inputs`, wrapping, passed through [`busy`] if a bench
+//! needs work.
 
 #![allow(dead_code, reason = "each bench uses its part of the shared code")]
 
@@ -12,7 +14,7 @@ use std::ops::Range;
 /// How big the graphs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// About a million tasks each: what the marks are about.
+    /// About a million tasks each, for the marks.
     Full,
     /// A few thousand tasks each: proves that the bench works, in seconds.
     Quick,
@@ -63,12 +65,12 @@ impl Shape {
         Shape { name, rule, num_tasks, outputs: outputs.collect() }
     }
 
-    /// One task after the other.
+    /// One task after another.
     pub(crate) fn chain(num_tasks: u32) -> Self {
         Shape::new("chain", Rule::Chain, num_tasks, num_tasks - 1..num_tasks)
     }
 
-    /// Tasks that have nothing to do with each other; all of them are outputs.
+    /// Independent tasks. All of them are outputs.
     pub(crate) fn independent(num_tasks: u32) -> Self {
         Shape::new("independent", Rule::Independent, num_tasks, 0..num_tasks)
     }
@@ -80,20 +82,21 @@ impl Shape {
         Shape::new("reduce", Rule::Reduce { num_leaves }, num_tasks, num_tasks - 1..num_tasks)
     }
 
-    /// Rows of `width` tasks; each reads its three neighbours in the row before. At an edge the neighbour that would lie outside
-    /// is the edge itself, so that every task has three inputs.
+    /// Rows of `width` tasks; each reads its three neighbours in the row before. At an edge the
+    /// neighbour that would lie outside is the edge itself, so that every task has three inputs.
     pub(crate) fn stencil(width: u32, steps: u32) -> Self {
         Shape::new("stencil", Rule::Stencil { width }, width * steps, width * (steps - 1)..width * steps)
     }
 
-    /// Rows of `width` tasks, a power of two; each reads itself and its butterfly partner in the row before.
+    /// Rows of `width` tasks, a power of two; each reads itself and its butterfly partner in the
+    /// row before.
     pub(crate) fn fft(width: u32, steps: u32) -> Self {
         assert!(width.is_power_of_two() && width > 1, "butterflies need a power of two");
         Shape::new("fft", Rule::Fft { width }, width * steps, width * (steps - 1)..width * steps)
     }
 
-    /// Every task but the first reads three tasks, drawn uniformly from all earlier ones; the same one may be drawn twice. The
-    /// outputs are the tasks that nobody reads.
+    /// Every task but the first reads three tasks, drawn uniformly from all earlier ones; the same
+    /// one may be drawn twice. The outputs are the tasks without readers.
     pub(crate) fn random(num_tasks: u32) -> Self {
         let mut shape = Shape::new("random", Rule::Random, num_tasks, 0..0);
         let mut is_read = vec![false; num_tasks as usize];
@@ -131,7 +134,7 @@ impl Shape {
         }
     }
 
-    /// The tasks whose values are asked for.
+    /// The tasks whose values are wanted.
     pub(crate) fn outputs(&self) -> &[u32] {
         &self.outputs
     }
@@ -146,7 +149,8 @@ impl Shape {
                 }
             }
             Rule::Independent => {}
-            // The inner tasks come level by level, so the k-th of them reads the k-th pair of all tasks.
+            // The inner tasks come level by level, so the k-th of them reads the k-th pair of all
+            // tasks.
             Rule::Reduce { num_leaves } => {
                 if task >= num_leaves {
                     let pair = 2 * (task - num_leaves);
@@ -181,7 +185,7 @@ impl Shape {
         }
     }
 
-    /// Calls `build` with the graph in the way a program would write it; see [`Builder`].
+    /// Builds the graph as a program would; see [`Builder`].
     pub(crate) fn write<B: Builder>(&self, build: &B) -> Vec<B::Handle> {
         match self.rule {
             Rule::Chain => {
@@ -244,8 +248,8 @@ impl Shape {
         }
     }
 
-    /// What `num_workers` could gain at best over one worker if every task took the same time: the number of tasks over the
-    /// number of rounds that a greedy schedule needs.
+    /// The best speed-up of `num_workers` over one worker if every task takes the same time: the
+    /// number of tasks divided by the number of rounds of a greedy schedule.
     pub(crate) fn greedy_speed_up(&self, num_workers: usize) -> f64 {
         let mut dependents = vec![Vec::new(); self.num_tasks()];
         let mut unfinished = vec![0; self.num_tasks()];
@@ -277,7 +281,7 @@ impl Shape {
     }
 }
 
-/// How one system makes a task of some inputs. The handles that a graph no longer needs are dropped on the way, as they would be
+/// Makes the tasks of one system. Handles that a graph no longer needs are dropped on the way, as
 /// in a program.
 pub(crate) trait Builder {
     type Handle;
@@ -289,7 +293,7 @@ pub(crate) trait Builder {
     fn all(&self, inputs: &Vec<Self::Handle>) -> Self::Handle;
 }
 
-/// One of `0..bound`, the same one for the same `draw` (SplitMix64).
+/// A number below `bound`, the same for the same `draw` (SplitMix64).
 fn random_below(bound: u32, draw: u64) -> u32 {
     let mut x = draw.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -297,7 +301,8 @@ fn random_below(bound: u32, draw: u64) -> u32 {
     ((((x ^ (x >> 31)) >> 32) * u64::from(bound)) >> 32) as u32
 }
 
-/// Works for `num_iterations` steps, each of which needs the one before: about 1.5 ns a step. Returns `x` for none.
+/// Works for `num_iterations` steps, each of which needs the one before: about 1.5 ns per step.
+/// Returns `x` after no steps.
 #[inline(never)]
 pub(crate) fn busy(num_iterations: u32, mut x: i64) -> i64 {
     for _ in 0..num_iterations {

@@ -1,13 +1,14 @@
-//! Graphs that tests and benches share: nothing but shapes, tasks without functions.
+//! Graphs that tests and benches share. They are only shapes: their tasks have no functions.
 //!
-//! [`studies`] are those on which the order was first compared with Dask's, [`dask_cases`] those that Dask's own tests of its
-//! `order.py` use, rebuilt from their structure, and [`large`] those that benches measure time on. All are deterministic.
+//! [`studies`] are the graphs of the first comparison of the order with Dask's. [`dask_cases`] are
+//! the graphs of Dask's own tests of its `order.py`, rebuilt from their structure. [`large`] are
+//! the graphs for measuring time. All are deterministic.
 
 /// A graph: task `v` reads `pred[row[v]..row[v + 1]]`, all of them smaller than `v`.
 #[derive(Clone, Debug)]
 pub struct Shape {
     pub name: String,
-    /// Where each task's inputs begin; one entry more than tasks.
+    /// The start of each task's inputs; one entry more than tasks.
     pub row: Vec<u32>,
     pub pred: Vec<u32>,
     pub outputs: Vec<u32>,
@@ -18,7 +19,7 @@ impl Shape {
         Shape { name: name.into(), row: vec![0], pred: Vec::new(), outputs: Vec::new() }
     }
 
-    /// A graph written down: the inputs of every task, in turn.
+    /// A graph from the inputs of every task, in turn.
     pub fn from_inputs(name: &str, inputs: &[&[u32]]) -> Self {
         let mut shape = Shape::new(name);
         for inputs in inputs {
@@ -52,12 +53,12 @@ impl Shape {
         tasks.iter().map(|&task| self.task(&[task])).collect()
     }
 
-    /// Adds a reduction: groups of `arity` become one task each, until one is left.
+    /// Adds a reduction: groups of `arity` become one task each, until one task is left.
     pub fn reduce(&mut self, tasks: &[u32], arity: usize) -> u32 {
         self.reduce_groups(tasks, arity, |shape, group| shape.task(group))
     }
 
-    /// Adds a reduction in which a group of one goes on to the next level as it is.
+    /// Adds a reduction in which a group of one passes to the next level unchanged.
     pub fn reduce_carrying(&mut self, tasks: &[u32], arity: usize) -> u32 {
         self.reduce_groups(tasks, arity, |shape, group| match *group {
             [alone] => alone,
@@ -73,7 +74,7 @@ impl Shape {
         level[0]
     }
 
-    /// Makes the outputs all tasks that no other reads.
+    /// Makes all tasks without readers outputs.
     pub fn ask_for_unread(mut self) -> Self {
         let mut unread = vec![true; self.num_tasks()];
         for &input in &self.pred {
@@ -88,7 +89,8 @@ impl Shape {
         self
     }
 
-    /// The same graph with the ids that a plan gives: a depth-first post-order from the outputs, inputs in their order.
+    /// The same graph with the ids that a plan gives: a depth-first post-order from the outputs,
+    /// inputs in their order.
     pub fn numbered(&self) -> Self {
         const UNSEEN: u32 = u32::MAX;
         let mut id = vec![UNSEEN; self.num_tasks()];
@@ -118,13 +120,14 @@ impl Shape {
     }
 }
 
-/// A small fixed generator of random numbers (xorshift), so that a seed means the same everywhere.
+/// A small fixed random number generator (xorshift), so that a seed gives the same numbers
+/// everywhere.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        // An odd multiple of an odd number is never the zero at which the generator would stay.
+        // An odd multiple of an odd number is never 0, at which the generator would stay.
         Random((seed | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
@@ -136,7 +139,8 @@ impl Random {
     }
 }
 
-/// A random graph: each task reads up to `max_inputs` of the `window` tasks before it, one of them perhaps more than once.
+/// A random graph: each task reads up to `max_inputs` of the `window` tasks before it, one of them
+/// perhaps more than once.
 pub fn random(seed: u64, tasks: u32, max_inputs: u32, window: u32) -> Shape {
     let mut random = Random::new(seed);
     let mut shape = Shape::new(format!("random {seed} {tasks} {max_inputs} {window}"));
@@ -175,7 +179,7 @@ pub fn tree(leaves: usize) -> Shape {
     shape.ask_for(vec![root])
 }
 
-/// Steps of a row of cells, each of which reads itself and its two neighbours.
+/// Steps of a row of cells. Each cell reads itself and its two neighbours.
 pub fn stencil(width: usize, steps: usize) -> Shape {
     let mut shape = Shape::new(format!("stencil {width}x{steps}"));
     let mut row = shape.sources(width);
@@ -185,7 +189,7 @@ pub fn stencil(width: usize, steps: usize) -> Shape {
     shape.ask_for(row)
 }
 
-/// The butterflies of a fast Fourier transform, over and over. `width` is a power of two.
+/// The butterflies of a fast Fourier transform, repeated. `width` is a power of two.
 pub fn butterflies(width: usize, steps: usize) -> Shape {
     let mut shape = Shape::new(format!("fft {width}x{steps}"));
     let levels = width.trailing_zeros() as usize;
@@ -208,7 +212,7 @@ pub fn thicket(tasks: u32) -> Shape {
     shape.ask_for_unread()
 }
 
-/// One task, read by many, which are all read by one.
+/// One task, many tasks that read it, and one that reads them all.
 pub fn fan(width: usize) -> Shape {
     let mut shape = Shape::new(format!("fan {width}"));
     let first = shape.task(&[]);
@@ -217,7 +221,7 @@ pub fn fan(width: usize) -> Shape {
     shape.ask_for(vec![last])
 }
 
-/// About a million tasks each; made one at a time, since each takes tens of megabytes.
+/// About a million tasks each. They are made one at a time, since each takes tens of megabytes.
 pub fn large() -> Vec<fn() -> Shape> {
     vec![
         || chain(1_000_000),
@@ -255,7 +259,7 @@ pub fn studies() -> Vec<Shape> {
     ]
 }
 
-/// `x + x.T`, by blocks: stored, or summed up.
+/// `x + x.T`, by blocks: stored, or summed.
 fn plus_transpose(side: usize, sum: bool) -> Shape {
     let mut shape = Shape::new(format!("x+xT {} {side}x{side}", if sum { "sum" } else { "store" }));
     let x = shape.sources(side * side);
@@ -297,7 +301,7 @@ fn rechunk_three_to_two(groups: usize) -> Shape {
     shape.ask_for(outputs)
 }
 
-/// A product of two square matrices of blocks; each output adds its products up at once or by a tree.
+/// A product of two square matrices of blocks. Each output sums its products at once or by a tree.
 fn tensordot(side: usize, by_tree: bool) -> Shape {
     let mut shape = Shape::new(format!("tensordot {side}^3 {}", if by_tree { "tree" } else { "flat" }));
     let a = shape.sources(side * side);
@@ -326,7 +330,7 @@ fn chains_and_sum(count: usize, length: usize) -> Shape {
     shape.ask_for(vec![sum])
 }
 
-/// Blocks with the edges of their neighbours: stored, or summed up.
+/// Blocks with the edges of their neighbours: stored, or summed.
 fn overlap(blocks: usize, sum: bool) -> Shape {
     let mut shape = Shape::new(format!("overlap {blocks} {}", if sum { "sum" } else { "store" }));
     let x = shape.sources(blocks);
@@ -583,7 +587,7 @@ fn terminal_backtrack() -> Shape {
     shape.ask_for_unread()
 }
 
-/// Two columns of four arrays joined and cut at other places, each piece stored.
+/// Two columns of four arrays joined and cut at other positions, each piece stored.
 fn array_store_final_order() -> Shape {
     let mut shape = Shape::new("array_store_final_order");
     for _ in 0..2 {
@@ -627,7 +631,7 @@ fn sliding(width: usize) -> Shape {
     shape.ask_for_unread()
 }
 
-/// One running sum over blocks: what it adds up so far, handed from block to block.
+/// One running sum over blocks: the sum so far is passed from block to block.
 struct RunningSum {
     so_far: Option<u32>,
     last: Option<u32>,
@@ -669,7 +673,8 @@ fn cumulative_products(blocks: usize) -> Shape {
     shape.ask_for_unread()
 }
 
-/// Largest values and where they are, for all pairs of four sources: `ends` chains from each pair, `extra` of them longer by one.
+/// The largest values and their positions, for all pairs of four sources: `ends` chains from each
+/// pair, `extra` of them longer by one.
 fn equal_dependents(ends: usize, extra: usize) -> Shape {
     let mut shape = Shape::new(format!("order_with_equal_dependents {ends} {extra}"));
     let mut forms = Vec::new();
@@ -694,7 +699,7 @@ fn equal_dependents(ends: usize, extra: usize) -> Shape {
     shape.ask_for_unread()
 }
 
-/// Ten blocks go two ways into two reductions of one form, whose results meet at the end of two chains.
+/// Ten blocks feed two reductions of the same form, whose results meet at the end of two chains.
 fn free_parent() -> Shape {
     let mut shape = Shape::new("eager_to_compute_dependent_to_free_parent");
     let sources = shape.sources(10);
@@ -727,7 +732,7 @@ fn xarray_like_reduction() -> Shape {
     shape.ask_for_unread()
 }
 
-/// The mean of what is left of five blocks after each group's mean is taken away.
+/// The mean of five blocks after the mean of each group is subtracted.
 fn anomaly_mean_raw() -> Shape {
     let mut shape = Shape::new("anom_mean_raw");
     let x = shape.sources(5);
@@ -749,7 +754,7 @@ fn anomaly_mean_raw() -> Shape {
     shape.ask_for_unread()
 }
 
-/// The mean over time of `x` less the mean of its group; one index is read wherever a block is taken.
+/// The mean over time of `x` less the mean of its group. One index is read with each block.
 fn anomaly_mean(blocks: usize, groups: usize) -> Shape {
     let mut shape = Shape::new("anom_mean");
     let index = shape.task(&[]);
@@ -825,7 +830,8 @@ fn flox_reduction_2() -> Shape {
     shape.ask_for_unread()
 }
 
-/// Blocks made from a few shared values and summed up by rows; `keep` asks for the blocks, too.
+/// Blocks made from a few shared values and summed by rows. With `keep`, the blocks are outputs
+/// too.
 fn common_dependents(num_reducers: usize, num_shared: usize, keep: bool) -> Shape {
     let mut shape = Shape::new(format!(
         "reduce_with_many_common_dependents {num_reducers} {num_shared}{}",
@@ -842,7 +848,7 @@ fn common_dependents(num_reducers: usize, num_shared: usize, keep: bool) -> Shap
     shape.ask_for_unread()
 }
 
-/// The difference of two arrays that are the same one, cut up and shifted by one each way.
+/// The difference of an array, cut into blocks, shifted by one in each direction.
 fn double_difference() -> Shape {
     let mut shape = Shape::new("doublediff");
     let lower = shape.sources(3);
@@ -887,14 +893,14 @@ fn map_reduce_with_slicing() -> Shape {
     shape.ask_for_unread()
 }
 
-/// Two rows of blocks cut at other places twice over, then reduced by cohorts.
+/// Two rows of blocks, cut twice at other positions and reduced by cohorts.
 fn rechunk_map_reduce_cohorts() -> Shape {
     let mut shape = Shape::new("xarray_rechunk_map_reduce_cohorts");
     for _ in 0..2 {
         let opened = shape.sources(4);
         let items = shape.map(&opened);
         let alone = shape.sources(3);
-        // From which blocks the pieces come that are shuffled into each of five.
+        // The blocks of the pieces that are shuffled into each of the five.
         let pieces = [
             vec![alone[0], items[0]],
             vec![items[1], items[0]],

@@ -74,7 +74,8 @@ impl Builder for Empty {
     }
 }
 
-/// Tasks that add and then work. The amount of work is an argument, since a portable closure captures nothing.
+/// Tasks that add and then work. The amount of work is an argument, since a portable closure
+/// captures nothing.
 struct Busy {
     num_iterations: u32,
 }
@@ -108,7 +109,7 @@ fn one_output(shape: Shape) -> Delayed<i64> {
     shape.write(&Empty).pop().expect("the shape has an output")
 }
 
-/// What a small graph costs from call to result.
+/// The cost of a small graph from call to result.
 pub(crate) fn latencies() -> Vec<Latency> {
     let compute = |handle: Delayed<i64>| -> Box<dyn FnMut() -> i64> {
         Box::new(move || handle.compute_with(scheduler(On::Threads(2))).expect("no task fails"))
@@ -117,12 +118,12 @@ pub(crate) fn latencies() -> Vec<Latency> {
         Box::new(move || handle.compute_with(Scheduler::Sync).expect("no task fails"))
     };
     let prepared = |handle: Delayed<i64>| -> Box<dyn FnMut() -> i64> {
-        // Lives as long as the process, so that the operation may keep a plan that borrows it.
+        // It lives as long as the process, so that the operation can keep a plan that borrows it.
         let handle: &'static Delayed<i64> = Box::leak(Box::new(handle));
         let plan = prepare(handle).expect("a bench graph can be planned");
         Box::new(move || plan.compute_with(scheduler(On::Threads(2))).expect("no task fails"))
     };
-    // The outer task builds and computes a chain of its own.
+    // The outer task builds and computes a chain.
     let nested =
         delayed(|| one_output(Shape::chain(10)).compute_with(scheduler(On::Threads(2))).expect("no task fails"), ());
     vec![

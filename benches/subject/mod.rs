@@ -1,4 +1,4 @@
-//! The library as the benches see it: something that builds a graph from a shape, plans it and runs it.
+//! The library for the benches: it builds a graph from a shape, plans it and runs it.
 
 #![allow(dead_code, reason = "each bench uses its part of the shared code")]
 
@@ -9,7 +9,7 @@ pub(crate) use api::build;
 #[allow(unused_imports, reason = "only one bench asks for latencies")]
 pub(crate) use api::latencies;
 
-/// Where a graph runs.
+/// The executor of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum On {
     Sync,
@@ -19,7 +19,7 @@ pub(crate) enum On {
 
 /// The handles of the outputs of one shape.
 pub(crate) trait Graph {
-    /// Gathers and orders; runs nothing.
+    /// Gathers and orders the graph, without running it.
     fn plan(&self) -> Box<dyn Plan + '_>;
 }
 
@@ -30,5 +30,5 @@ pub(crate) trait Plan {
     fn run(&self, on: On) -> Vec<i64>;
 }
 
-/// One operation of [`latencies`]: its name, and what to time. Each call does it once.
+/// One operation of [`latencies`]: its name, and the function to time.
 pub(crate) type Latency = (&'static str, Box<dyn FnMut() -> i64>);

@@ -1,4 +1,4 @@
-//! What the benches with a `main` of their own share: their options, medians and tables.
+//! Shared by the benches with a `main` of their own: options, medians and tables.
 
 #![allow(dead_code, reason = "each bench uses its part of the shared code")]
 
@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-/// How a bench was called.
+/// The command line of a bench.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// Small graphs, one round: proves that the bench works. So it is with `--test`, with `--quick`, and under `cargo test`,
-    /// which does not pass the `--bench` that `cargo bench` adds.
+    /// Small graphs and one round, which prove that the bench works. Set by `--test`, by `--quick`,
+    /// and under `cargo test`, which does not pass the `--bench` that `cargo bench` adds.
     pub(crate) is_quick: bool,
     pub(crate) num_rounds: usize,
     /// `--shape=NAME`: only shapes whose name contains this.
@@ -19,7 +19,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the command line; a full run has `num_rounds` unless `--rounds=N` says otherwise.
+    /// Reads the command line. A full run has `num_rounds` rounds unless `--rounds=N` sets another
+    /// number.
     pub(crate) fn read(num_rounds: usize) -> Self {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let has = |name: &str| arguments.iter().any(|argument| argument == name);
@@ -45,14 +46,14 @@ impl Options {
     }
 }
 
-/// The time of one call in nanoseconds, and what it returned.
+/// The time of one call in nanoseconds, and its result.
 pub(crate) fn timed<T>(call: impl FnOnce() -> T) -> (f64, T) {
     let start = Instant::now();
     let result = call();
     (start.elapsed().as_secs_f64() * 1e9, result)
 }
 
-/// The middle one of some numbers, `NaN` of none.
+/// The median of some numbers; `NaN` for no numbers.
 pub(crate) fn median(numbers: &[f64]) -> f64 {
     let mut numbers = numbers.to_vec();
     numbers.sort_by(f64::total_cmp);
@@ -63,7 +64,7 @@ pub(crate) fn median(numbers: &[f64]) -> f64 {
     }
 }
 
-/// Measurements by what was measured, one per round.
+/// The measurements of each quantity, one per round.
 #[derive(Debug, Default)]
 pub(crate) struct Samples(BTreeMap<String, Vec<f64>>);
 
@@ -80,13 +81,14 @@ impl Samples {
         median(self.of(what))
     }
 
-    /// The median over the rounds of `a / b`, both taken from the same round: what slows a whole round cancels out.
+    /// The median over the rounds of `a / b`, both taken from the same round: a slowdown of a whole
+    /// round cancels out.
     pub(crate) fn ratio(&self, a: &str, b: &str) -> f64 {
         median(&self.of(a).iter().zip(self.of(b)).map(|(a, b)| a / b).collect::<Vec<_>>())
     }
 }
 
-/// A number with three digits, and nothing where there is none.
+/// A number with three digits; empty for `NaN`.
 pub(crate) fn digits(number: f64) -> String {
     match number {
         n if n.is_nan() => String::new(),
@@ -105,7 +107,7 @@ pub(crate) fn spread(samples: &[f64]) -> String {
     }
 }
 
-/// A ratio with a `!` where it misses its mark.
+/// A ratio, with a `!` if it misses its mark.
 pub(crate) fn judged(ratio: f64, is_met: bool) -> String {
     if ratio.is_nan() { String::new() } else { format!("{}{}", digits(ratio), if is_met { "" } else { " !" }) }
 }

@@ -1,4 +1,4 @@
-//! What reaches a function, and how often functions are called.
+//! The arguments that reach a function, and the number of calls.
 
 use super::{Check, Subject, Tally, check, check_here};
 use sprang::{Delayed, ErrorKind, Refs, compute, delayed, delayed_local, lit, local, prepare};
@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) fn checks() -> Vec<Check> {
     vec![
-        check(every_way_to_give_an_argument_gives_the_right_value),
+        check(every_kind_of_argument_passes_the_right_value),
         check(nested_shapes_of_arguments_arrive_in_their_shape),
         check(a_task_takes_twelve_arguments),
         check(a_task_takes_a_hundred_thousand_inputs),
         check(a_graph_of_one_task_is_computed),
-        check(a_handle_given_twice_is_computed_once),
-        check(shared_work_is_done_once),
-        check(only_what_the_outputs_need_is_run),
+        check(a_handle_passed_twice_is_computed_once),
+        check(a_shared_task_is_run_once),
+        check(only_tasks_that_the_outputs_need_are_run),
         check(computing_again_runs_the_tasks_again),
         check(a_task_after_another_starts_when_that_has_finished),
         check(two_tasks_of_one_name_are_refused_before_anything_runs),
@@ -24,11 +24,11 @@ pub(crate) fn checks() -> Vec<Check> {
         check_here(a_literal_is_borrowed_by_every_run),
         check(a_grid_where_every_task_needs_three_others_is_right),
         check(ten_thousand_tasks_that_need_nothing_are_all_run_once),
-        check(a_tree_is_added_up),
+        check(a_tree_is_summed),
     ]
 }
 
-fn every_way_to_give_an_argument_gives_the_right_value(_: &Subject) {
+fn every_kind_of_argument_passes_the_right_value(_: &Subject) {
     let text = delayed(|n: u32| "x".repeat(n as usize), (3_u32,));
     assert_eq!(delayed(|text: &String| text.len(), (&text,)).compute().unwrap(), 3, "borrowed");
     assert_eq!(delayed(|text: String| text + "y", (text.clone(),)).compute().unwrap(), "xxxy", "owned");
@@ -115,7 +115,7 @@ fn a_graph_of_one_task_is_computed(_: &Subject) {
     assert_eq!(delayed_local(|| Alone(9), ()).compute().unwrap().0, 9);
 }
 
-fn a_handle_given_twice_is_computed_once(_: &Subject) {
+fn a_handle_passed_twice_is_computed_once(_: &Subject) {
     let calls = Tally::default();
     let counter = calls.clone();
     let text = delayed_local(move || counter.count().to_string(), ());
@@ -131,7 +131,7 @@ fn a_handle_given_twice_is_computed_once(_: &Subject) {
     assert_eq!(calls.get(), 2);
 }
 
-fn shared_work_is_done_once(_: &Subject) {
+fn a_shared_task_is_run_once(_: &Subject) {
     let calls = Tally::default();
     let counter = calls.clone();
     let source = delayed_local(move || counter.count() as u64, ());
@@ -142,7 +142,7 @@ fn shared_work_is_done_once(_: &Subject) {
     assert_eq!(calls.get(), 1);
 }
 
-fn only_what_the_outputs_need_is_run(_: &Subject) {
+fn only_tasks_that_the_outputs_need_are_run(_: &Subject) {
     let calls = Tally::default();
     let counter = calls.clone();
     let source = delayed(|| 1, ());
@@ -220,7 +220,7 @@ fn tasks_that_are_not_pure_are_never_merged(_: &Subject) {
             delayed_local(move || calls.count(), ())
         })
         .collect();
-    // A function that captures is not merged even where it is marked.
+    // A function that captures is not merged even if it is marked as pure.
     let marked: Vec<_> = (0..10)
         .map(|_| {
             let calls = calls.clone();
@@ -283,7 +283,7 @@ fn ten_thousand_tasks_that_need_nothing_are_all_run_once(_: &Subject) {
     assert_eq!(seen, (0..10_000).collect::<Vec<_>>());
 }
 
-fn a_tree_is_added_up(_: &Subject) {
+fn a_tree_is_summed(_: &Subject) {
     let mut level: Vec<Delayed<u64>> = (0..4096_u64).map(|i| delayed(|i: u64| i, (i,))).collect();
     while level.len() > 1 {
         level = level.chunks(2).map(|pair| delayed(|a: &u64, b: &u64| a + b, (&pair[0], &pair[1]))).collect();

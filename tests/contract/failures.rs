@@ -1,4 +1,4 @@
-//! What a failure says, whom it reaches, and whom it does not.
+//! Failures: their messages, the tasks and outputs that they reach, and those that they do not.
 
 use super::ledger::{Counted, Ledger};
 use super::{Check, Subject, Tally, check, check_here, rendezvous};
@@ -15,16 +15,16 @@ pub(crate) fn checks() -> Vec<Check> {
     vec![
         check_here(an_err_fails_the_run_and_is_kept_as_the_source),
         check(a_panic_fails_the_run_with_its_message_and_place),
-        check(a_failure_tells_its_way_to_the_output),
+        check(a_failure_names_the_path_to_the_output),
         check(the_first_failure_stops_the_run),
         check(a_failed_task_fails_its_dependents_with_the_same_cause),
         check(a_task_after_a_failed_one_fails_too),
-        check(collected_errors_finish_what_does_not_depend_on_the_failure),
+        check(with_collected_errors_tasks_that_do_not_depend_on_the_failure_finish),
         check(collected_errors_reach_compute_and_persist_as_an_error),
         check(each_of_many_failures_reaches_its_own_outputs),
-        check(a_task_is_tried_as_often_as_it_may_be),
-        check(a_task_that_panics_is_tried_again),
-        check_here(owned_inputs_are_there_for_every_attempt_and_moved_for_the_last),
+        check(a_task_is_retried_up_to_its_limit),
+        check(a_task_that_panics_is_retried),
+        check_here(owned_inputs_are_cloned_for_each_attempt_and_moved_into_the_last),
         check(a_retry_leaks_nothing),
         check(the_executor_is_usable_at_once_after_a_failure),
         check(a_failure_harms_no_other_run),
@@ -75,7 +75,7 @@ fn a_panic_fails_the_run_with_its_message_and_place(_: &Subject) {
     }
 }
 
-fn a_failure_tells_its_way_to_the_output(_: &Subject) {
+fn a_failure_names_the_path_to_the_output(_: &Subject) {
     let bad = try_delayed(spill, (1_u32,)).name("bad");
     let between = delayed(|n: &u32| *n, (&bad,)).name("between");
     let last = delayed(|n: &u32| *n, (&between,)).name("last");
@@ -130,7 +130,7 @@ fn a_task_after_a_failed_one_fails_too(_: &Subject) {
     assert_eq!(calls.get(), 0);
 }
 
-fn collected_errors_finish_what_does_not_depend_on_the_failure(_: &Subject) {
+fn with_collected_errors_tasks_that_do_not_depend_on_the_failure_finish(_: &Subject) {
     let calls = Tally::default();
     let tasks: Vec<Delayed<u32>> = (0..100_u32)
         .map(|i| {
@@ -184,7 +184,7 @@ fn each_of_many_failures_reaches_its_own_outputs(_: &Subject) {
     }
 }
 
-fn a_task_is_tried_as_often_as_it_may_be(_: &Subject) {
+fn a_task_is_retried_up_to_its_limit(_: &Subject) {
     for (num_bad, retries) in [(0, 3), (1, 1), (3, 3), (2, 5), (1, 0), (9, 3)] {
         let calls = Tally::default();
         let counter = calls.clone();
@@ -201,7 +201,7 @@ fn a_task_is_tried_as_often_as_it_may_be(_: &Subject) {
     }
 }
 
-fn a_task_that_panics_is_tried_again(_: &Subject) {
+fn a_task_that_panics_is_retried(_: &Subject) {
     let calls = Tally::default();
     let counter = calls.clone();
     let task = delayed_local(move || assert!(counter.count() == 2, "not yet"), ()).retries(2);
@@ -209,7 +209,7 @@ fn a_task_that_panics_is_tried_again(_: &Subject) {
     assert_eq!(calls.get(), 3);
 }
 
-fn owned_inputs_are_there_for_every_attempt_and_moved_for_the_last(_: &Subject) {
+fn owned_inputs_are_cloned_for_each_attempt_and_moved_into_the_last(_: &Subject) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let made = delayed(|| vec![1_u64, 2], ());
@@ -277,7 +277,7 @@ fn a_failure_harms_no_other_run(on: &Subject) {
         return;
     }
     let _turn = rendezvous();
-    // Both runs are in the middle when one of them fails, and the other goes on only after that.
+    // Both runs have started when one of them fails. The other continues only after that.
     let (begun, failed) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let good = {
         let (begun, failed) = (Arc::clone(&begun), Arc::clone(&failed));

@@ -5,31 +5,31 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Keeps count of the [`Counted`] values that it has made, and of their clones.
+/// Counts the [`Counted`] values that it has made, and their clones.
 #[derive(Clone, Default)]
-pub(crate) struct Ledger(Arc<Mutex<Book>>);
+pub(crate) struct Ledger(Arc<Mutex<LedgerState>>);
 
 #[derive(Default)]
-struct Book {
+struct LedgerState {
     num_made: u64,
     peak: usize,
     live: HashSet<u64>,
     dropped_twice: Vec<u64>,
 }
 
-/// What a value does when it is cloned or dropped.
+/// The behavior of a value when it is cloned or dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Temper {
-    Calm,
+pub(crate) enum DropBehavior {
+    Plain,
     PanicsWhenCloned,
     PanicsWhenDropped,
 }
 
-/// A value that its ledger knows of.
+/// A value that its ledger counts.
 pub(crate) struct Counted {
     pub(crate) value: i64,
     id: u64,
-    temper: Temper,
+    behavior: DropBehavior,
     ledger: Ledger,
 }
 
@@ -39,43 +39,43 @@ impl Ledger {
     }
 
     pub(crate) fn value(&self, value: i64) -> Counted {
-        self.value_with(value, Temper::Calm)
+        self.value_with(value, DropBehavior::Plain)
     }
 
-    pub(crate) fn value_with(&self, value: i64, temper: Temper) -> Counted {
-        let mut book = self.book();
-        let id = book.num_made;
-        book.num_made += 1;
-        book.live.insert(id);
-        book.peak = book.peak.max(book.live.len());
-        Counted { value, id, temper, ledger: self.clone() }
+    pub(crate) fn value_with(&self, value: i64, behavior: DropBehavior) -> Counted {
+        let mut state = self.state();
+        let id = state.num_made;
+        state.num_made += 1;
+        state.live.insert(id);
+        state.peak = state.peak.max(state.live.len());
+        Counted { value, id, behavior, ledger: self.clone() }
     }
 
     pub(crate) fn num_live(&self) -> usize {
-        self.book().live.len()
+        self.state().live.len()
     }
 
     /// The most values that were alive at once.
     pub(crate) fn peak(&self) -> usize {
-        self.book().peak
+        self.state().peak
     }
 
     /// How many values were made, clones among them.
     pub(crate) fn num_made(&self) -> u64 {
-        self.book().num_made
+        self.state().num_made
     }
 
-    /// Every value was dropped, once.
+    /// Asserts that every value was dropped exactly once.
     #[track_caller]
     pub(crate) fn assert_settled(&self) {
         let (num_live, dropped_twice) = {
-            let book = self.book();
-            (book.live.len(), book.dropped_twice.len())
+            let state = self.state();
+            (state.live.len(), state.dropped_twice.len())
         };
         assert_eq!((num_live, dropped_twice), (0, 0), "(values never dropped, values dropped twice)");
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn state(&self) -> MutexGuard<'_, LedgerState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,21 +88,21 @@ impl Counted {
 
 impl Clone for Counted {
     fn clone(&self) -> Self {
-        assert!(self.temper != Temper::PanicsWhenCloned, "this value cannot stand being cloned");
-        self.ledger.value_with(self.value, self.temper)
+        assert!(self.behavior != DropBehavior::PanicsWhenCloned, "this value cannot stand being cloned");
+        self.ledger.value_with(self.value, self.behavior)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         {
-            let mut book = self.ledger.book();
-            if !book.live.remove(&self.id) {
-                book.dropped_twice.push(self.id);
+            let mut state = self.ledger.state();
+            if !state.live.remove(&self.id) {
+                state.dropped_twice.push(self.id);
             }
         }
         // A second panic would abort.
-        if self.temper == Temper::PanicsWhenDropped && !thread::panicking() {
+        if self.behavior == DropBehavior::PanicsWhenDropped && !thread::panicking() {
             panic!("this value cannot stand being dropped");
         }
     }

@@ -1,8 +1,8 @@
-//! What every executor promises, as functions over the executor.
+//! The contract of executors, as functions over the executor.
 //!
-//! A check is named as the sentence it proves. It computes under the scheduler that is configured where it is called, so it reads
-//! like a program of a user; [`keeps_the_contract`] runs all of them for one [`Subject`]. An executor that passes may be given to
-//! anybody.
+//! A check is named as the sentence that it proves. It computes under the configured scheduler, so
+//! it reads like a user's program. [`keeps_the_contract`] runs all checks for one [`Subject`]. An
+//! executor that passes keeps the whole contract.
 
 mod arguments;
 mod callbacks;
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Subject {
     label: String,
     pub(crate) scheduler: Scheduler,
-    /// How many tasks of one run it runs at once, when they block.
+    /// How many tasks of one run it runs at once if they block.
     pub(crate) num_workers: usize,
     /// Whether portable tasks run in this process.
     in_this_process: bool,
@@ -42,7 +42,7 @@ impl Subject {
         Subject { label: format!("the scheduler {scheduler}"), scheduler, num_workers, in_this_process: true }
     }
 
-    /// One that runs portable tasks in other processes.
+    /// An executor that runs portable tasks in other processes.
     pub(crate) fn elsewhere(self) -> Self {
         Subject { in_this_process: false, ..self }
     }
@@ -53,21 +53,21 @@ impl Subject {
     }
 }
 
-/// One promise.
+/// One promise of the contract.
 pub(crate) struct Check {
     name: &'static str,
     in_this_process: bool,
     run: Box<dyn Fn(&Subject) + Sync>,
 }
 
-/// Makes a check of a function and calls it by the function's name.
+/// Makes a check from a function, with the function's name.
 fn check<F: Fn(&Subject) + Sync + 'static>(run: F) -> Check {
     let name = type_name::<F>();
     Check { name: name.rsplit("::").next().unwrap_or(name), in_this_process: false, run: Box::new(run) }
 }
 
-/// As [`check`], for a promise that can only be kept where tasks share the memory of who computes them: values are moved and not copied,
-/// errors keep their types.
+/// As [`check`], for a promise that only tasks in the calling process can keep: values are moved
+/// and not copied, and errors keep their types.
 fn check_here<F: Fn(&Subject) + Sync + 'static>(run: F) -> Check {
     Check { in_this_process: true, ..check(run) }
 }
@@ -87,7 +87,7 @@ fn all() -> Vec<Check> {
     .collect()
 }
 
-/// Runs every check on the subject and names those that fail.
+/// Runs every check on the subject and names the checks that fail.
 pub(crate) fn keeps_the_contract(subject: &Subject) {
     keeps_the_contract_inside(subject, &|check| check());
 }
@@ -101,7 +101,7 @@ pub(crate) fn keeps_the_contract_inside(subject: &Subject, inside: &Around<'_>) 
 
 type Around<'a> = dyn Fn(&(dyn Fn() + Sync)) + Sync + 'a;
 
-/// What is wrong, if anything.
+/// The failure of a check, if any.
 fn breach(check: &Check, subject: &Subject, inside: &Around<'_>) -> Option<String> {
     let what = format!("{} on {}", check.name, subject.label);
     let checked = || {
@@ -123,7 +123,7 @@ fn breach(check: &Check, subject: &Subject, inside: &Around<'_>) -> Option<Strin
 pub(crate) struct Tally(Arc<AtomicUsize>);
 
 impl Tally {
-    /// Counts one, and says how many there were before.
+    /// Counts one call and returns the number of calls before.
     pub(crate) fn count(&self) -> usize {
         self.0.fetch_add(1, Ordering::SeqCst)
     }
@@ -133,8 +133,8 @@ impl Tally {
     }
 }
 
-/// For tests with tasks that wait for other tasks: one at a time, or two that share a pool could each hold the thread that the other
-/// waits for.
+/// Runs tests whose tasks wait for other tasks one at a time. Otherwise two of them that share a
+/// pool could each hold the thread that the other waits for.
 pub(crate) fn rendezvous() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! Computes within tasks, from many threads, and the configuration that goes with them.
+//! Computes within tasks and from many threads, and their configuration.
 
 use super::{Check, Subject, Tally, check, check_here};
 use rayon::prelude::*;
@@ -79,7 +79,8 @@ fn a_parallel_loop_in_a_task_may_compute(on: &Subject) {
     let scheduler = on.scheduler.clone();
     let task = try_delayed_local(
         move |n: u64| -> sprang::Result<u64> {
-            // A parallel loop's threads know nothing of the task's settings, so the scheduler is handed to them.
+            // The threads of a parallel loop do not have the task's settings, so they get the
+            // scheduler explicitly.
             (0..n).into_par_iter().map(|i| triangle(i).compute_with(&scheduler)).sum()
         },
         (20_u64,),
@@ -166,7 +167,7 @@ fn one_plan_is_run_by_several_threads_at_once(on: &Subject) {
     });
 }
 
-/// What a task sees, in itself and in the tasks of a compute of its own.
+/// The settings in a task and in the tasks of its nested compute.
 fn settings_seen() -> Vec<String> {
     let here = config::get("order").unwrap();
     let nested: Vec<_> = (0..3).map(|_| delayed(|| config::get("order").unwrap(), ())).collect();

@@ -1,4 +1,4 @@
-//! What comes back: shapes, persisted handles, nothing at all.
+//! Outputs: their shapes, persisted handles, and no outputs.
 
 use super::ledger::Ledger;
 use super::{Check, Subject, Tally, check, check_here};
@@ -18,7 +18,7 @@ pub(crate) fn checks() -> Vec<Check> {
         check(check_portable_passes_values_that_survive),
         check_here(check_portable_names_the_task_whose_value_cannot_be_decoded),
         check(check_portable_names_the_task_whose_value_cannot_be_encoded),
-        check_here(check_portable_shows_what_would_be_lost_on_the_way),
+        check_here(check_portable_shows_data_that_encoding_would_lose),
     ]
 }
 
@@ -112,7 +112,7 @@ fn persist_keeps_the_shape(_: &Subject) {
     assert_eq!(compute((&a, &b, &c)).unwrap(), (1, 2, vec![Some(3), None]));
 }
 
-/// Decoding it fails.
+/// A value that cannot be decoded.
 #[derive(Clone, Debug, Serialize)]
 struct OneWay(u8);
 
@@ -123,7 +123,7 @@ impl<'de> Deserialize<'de> for OneWay {
     }
 }
 
-/// Encoding it fails.
+/// A value that cannot be encoded.
 #[derive(Clone, Debug, Deserialize)]
 struct NoWay;
 
@@ -133,7 +133,7 @@ impl Serialize for NoWay {
     }
 }
 
-/// Loses its cache on the way.
+/// A value that loses its cache when it is encoded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Forgetful {
     kept: u32,
@@ -171,7 +171,7 @@ fn check_portable_names_the_task_whose_value_cannot_be_encoded(_: &Subject) {
     assert_eq!((error.kind(), error.task()), (ErrorKind::NotPortable, Some("bad")));
 }
 
-fn check_portable_shows_what_would_be_lost_on_the_way(_: &Subject) {
+fn check_portable_shows_data_that_encoding_would_lose(_: &Subject) {
     let whole = delayed(|| Forgetful { kept: 1, lost: Some("cache".into()) }, ());
     let seen = delayed(|value: &Forgetful| (value.kept, value.lost.is_some()), (&whole,));
     assert_eq!(seen.compute().unwrap(), (1, true));

@@ -9,36 +9,36 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Long enough for a task that returns at once, on a machine with other things to do.
+/// Long enough for a task that returns at once, even on a busy machine.
 const AMPLE: Duration = Duration::from_secs(50);
-/// For a task that goes on until its time is up.
+/// For a task that runs until its time is over.
 const SHORT: Duration = Duration::from_millis(20);
 
 pub(crate) fn checks() -> Vec<Check> {
     vec![
-        check(a_token_pulled_before_the_start_lets_nothing_run),
-        check(a_token_pulled_from_another_thread_ends_the_run_within_one_task),
-        check(a_token_pulled_while_every_worker_is_busy_starts_no_further_task),
-        check(a_task_can_pull_the_token_of_its_own_run),
+        check(a_token_cancelled_before_the_start_lets_no_task_run),
+        check(a_token_cancelled_by_another_thread_ends_the_run_within_one_task),
+        check(after_a_token_is_cancelled_while_every_worker_is_busy_no_task_starts),
+        check(a_task_can_cancel_the_token_of_its_own_run),
         check(a_cancelled_run_drops_every_value),
         check(a_cancelled_run_gives_no_outcomes),
         check(a_cancelled_run_harms_no_other),
-        check(a_token_that_is_not_pulled_changes_nothing),
+        check(a_token_that_is_not_cancelled_changes_nothing),
         check(a_nested_compute_is_cancelled_with_the_outer),
         check(a_nested_compute_can_be_cancelled_alone),
-        check(a_failure_pulls_the_token_of_the_tasks_that_are_running),
+        check(a_failure_cancels_the_token_of_the_running_tasks),
         check(a_task_that_takes_too_long_fails_with_its_timeout),
-        check(a_task_that_is_in_time_is_not_touched_by_its_timeout),
-        check(what_a_late_task_returns_is_dropped),
-        check(a_late_task_that_fails_has_timed_out_all_the_same),
+        check(a_task_that_is_in_time_is_not_affected_by_its_timeout),
+        check(the_value_of_a_late_task_is_dropped),
+        check(a_late_task_that_fails_is_reported_as_timed_out),
         check(a_timeout_stops_the_run),
         check(a_collected_timeout_fails_only_its_dependents),
-        check(a_timeout_is_for_each_attempt),
-        check(a_timeout_of_one_task_is_not_seen_by_another),
+        check(a_timeout_applies_to_each_attempt),
+        check(a_timeout_of_one_task_does_not_cancel_another),
     ]
 }
 
-/// Returns when the result of the task that it is called in is no longer wanted.
+/// Returns when the result of the current task is no longer wanted.
 fn wait_for_the_end() {
     let token = CancelToken::current();
     while !token.is_cancelled() {
@@ -58,7 +58,7 @@ fn counted_chain(len: usize, calls: &Tally) -> Delayed<usize> {
     chain
 }
 
-fn a_token_pulled_before_the_start_lets_nothing_run(_: &Subject) {
+fn a_token_cancelled_before_the_start_lets_no_task_run(_: &Subject) {
     let calls = Tally::default();
     let chain = counted_chain(10, &calls);
     let token = CancelToken::new();
@@ -71,20 +71,20 @@ fn a_token_pulled_before_the_start_lets_nothing_run(_: &Subject) {
     assert_eq!(chain.compute().unwrap(), 9, "outside the token's scope");
 }
 
-fn a_token_pulled_from_another_thread_ends_the_run_within_one_task(_: &Subject) {
+fn a_token_cancelled_by_another_thread_ends_the_run_within_one_task(_: &Subject) {
     let calls = Tally::default();
     let before = counted_chain(10, &calls);
     let (ask, asked) = mpsc::sync_channel(0);
     let (answer, answered) = mpsc::sync_channel(0);
     let answered = std::sync::Mutex::new(answered);
-    let pulls = delayed_local(
+    let canceller = delayed_local(
         move |_: &usize| {
             ask.send(()).unwrap();
             answered.lock().unwrap().recv().unwrap();
         },
         (&before,),
     );
-    let mut after = delayed(|_: &()| 0_usize, (&pulls,));
+    let mut after = delayed(|_: &()| 0_usize, (&canceller,));
     for _ in 0..100 {
         let calls = calls.clone();
         after = delayed_local(move |_: &usize| calls.count(), (&after,));
@@ -100,10 +100,10 @@ fn a_token_pulled_from_another_thread_ends_the_run_within_one_task(_: &Subject) 
         token.scope(|| after.compute()).unwrap_err()
     });
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert_eq!(calls.get(), 10, "nothing was started after the pull");
+    assert_eq!(calls.get(), 10, "no task started after the cancellation");
 }
 
-fn a_token_pulled_while_every_worker_is_busy_starts_no_further_task(on: &Subject) {
+fn after_a_token_is_cancelled_while_every_worker_is_busy_no_task_starts(on: &Subject) {
     let calls = Tally::default();
     let (begin, begun) = mpsc::channel();
     let tasks: Vec<_> = (0..200)
@@ -129,19 +129,19 @@ fn a_token_pulled_while_every_worker_is_busy_starts_no_further_task(on: &Subject
         token.scope(|| compute(&tasks)).unwrap_err()
     });
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    // One on each worker, and one on the caller where it helps.
+    // One on each worker, and one on the caller if it helps.
     assert!(calls.get() <= on.num_workers + 1, "{} tasks were started", calls.get());
 }
 
-fn a_task_can_pull_the_token_of_its_own_run(_: &Subject) {
+fn a_task_can_cancel_the_token_of_its_own_run(_: &Subject) {
     let calls = Tally::default();
     let counter = calls.clone();
-    let pulls = delayed(|| CancelToken::current().cancel(), ());
-    let next = delayed_local(move |_: &()| counter.count(), (&pulls,));
+    let canceller = delayed(|| CancelToken::current().cancel(), ());
+    let next = delayed_local(move |_: &()| counter.count(), (&canceller,));
     let token = CancelToken::new();
     let outer = token.clone();
-    let pulls_outer = delayed_local(move || outer.cancel(), ());
-    let error = token.scope(|| pulls_outer.compute()).unwrap_err();
+    let canceller_of_outer = delayed_local(move || outer.cancel(), ());
+    let error = token.scope(|| canceller_of_outer.compute()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled, "its value may be half of what it would have been");
     assert_eq!(token.scope(|| next.compute()).unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(calls.get(), 0);
@@ -175,21 +175,21 @@ fn a_cancelled_run_gives_no_outcomes(_: &Subject) {
     let token = CancelToken::new();
     let outer = token.clone();
     let first = delayed(|| 1, ());
-    let pulls = delayed_local(
+    let canceller = delayed_local(
         move |n: &i32| {
             outer.cancel();
             *n
         },
         (&first,),
     );
-    let error = token.scope(|| compute_each((&first, &pulls)).map(drop)).unwrap_err();
+    let error = token.scope(|| compute_each((&first, &canceller)).map(drop)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
 }
 
 fn a_cancelled_run_harms_no_other(on: &Subject) {
     let parts: Vec<_> = (0..100_u32).map(|i| delayed(|i: u32| i, (i,))).collect();
     let sum = delayed(|all: Refs<'_, u32>| all.iter().sum::<u32>(), (&parts,));
-    let pulled = delayed(
+    let cancelled_one = delayed(
         |all: Refs<'_, u32>| {
             CancelToken::current().cancel();
             all.len()
@@ -202,8 +202,8 @@ fn a_cancelled_run_harms_no_other(on: &Subject) {
             for _ in 0..30 {
                 let token = CancelToken::new();
                 let remote = token.clone();
-                let pulls = delayed_local(move |_: &usize| remote.cancel(), (&pulled,));
-                assert_eq!(token.scope(|| pulls.compute()).unwrap_err().kind(), ErrorKind::Cancelled);
+                let canceller = delayed_local(move |_: &usize| remote.cancel(), (&cancelled_one,));
+                assert_eq!(token.scope(|| canceller.compute()).unwrap_err().kind(), ErrorKind::Cancelled);
             }
         });
         for _ in 0..30 {
@@ -212,7 +212,7 @@ fn a_cancelled_run_harms_no_other(on: &Subject) {
     });
 }
 
-fn a_token_that_is_not_pulled_changes_nothing(_: &Subject) {
+fn a_token_that_is_not_cancelled_changes_nothing(_: &Subject) {
     let calls = Tally::default();
     let chain = counted_chain(50, &calls);
     let token = CancelToken::new();
@@ -249,7 +249,7 @@ fn a_nested_compute_can_be_cancelled_alone(_: &Subject) {
     assert_eq!(task.compute().unwrap(), (true, Some(2), false));
 }
 
-fn a_failure_pulls_the_token_of_the_tasks_that_are_running(on: &Subject) {
+fn a_failure_cancels_the_token_of_the_running_tasks(on: &Subject) {
     if on.num_workers < 2 {
         return;
     }
@@ -276,7 +276,7 @@ fn a_task_that_takes_too_long_fails_with_its_timeout(_: &Subject) {
     assert_eq!(error.path().collect::<Vec<_>>(), ["slow", "next"]);
 }
 
-fn a_task_that_is_in_time_is_not_touched_by_its_timeout(_: &Subject) {
+fn a_task_that_is_in_time_is_not_affected_by_its_timeout(_: &Subject) {
     let tasks: Vec<_> =
         (0..50).map(|i| delayed(|i: i32| (i, CancelToken::current().is_cancelled()), (i,)).timeout(AMPLE)).collect();
     let forever = delayed(|| 1, ()).timeout(Duration::MAX);
@@ -285,7 +285,7 @@ fn a_task_that_is_in_time_is_not_touched_by_its_timeout(_: &Subject) {
     assert_eq!(forever, 1);
 }
 
-fn what_a_late_task_returns_is_dropped(_: &Subject) {
+fn the_value_of_a_late_task_is_dropped(_: &Subject) {
     let ledger = Ledger::new();
     let (maker, source) = (ledger.clone(), ledger.clone());
     let input = delayed_local(move || source.value(1), ());
@@ -308,7 +308,7 @@ fn what_a_late_task_returns_is_dropped(_: &Subject) {
     ledger.assert_settled();
 }
 
-fn a_late_task_that_fails_has_timed_out_all_the_same(_: &Subject) {
+fn a_late_task_that_fails_is_reported_as_timed_out(_: &Subject) {
     let panics = delayed(
         || {
             wait_for_the_end();
@@ -350,7 +350,7 @@ fn a_collected_timeout_fails_only_its_dependents(_: &Subject) {
     assert!(beside.into_iter().zip(0..).all(|(value, i)| value.unwrap() == i));
 }
 
-fn a_timeout_is_for_each_attempt(_: &Subject) {
+fn a_timeout_applies_to_each_attempt(_: &Subject) {
     let calls = Tally::default();
     let counter = calls.clone();
     let waits_twice = delayed_local(
@@ -363,7 +363,7 @@ fn a_timeout_is_for_each_attempt(_: &Subject) {
         },
         (),
     );
-    // The third attempt needs no time, and where the machine is so busy that it gets none, one of those that follow it.
+    // The third attempt needs no time. On a very busy machine a later attempt succeeds.
     let (attempt, is_cancelled) = waits_twice.timeout(SHORT).retries(1_000).compute().unwrap();
     assert!(attempt >= 2 && !is_cancelled, "attempt {attempt}, cancelled: {is_cancelled}");
     assert_eq!(calls.get(), attempt + 1);
@@ -371,7 +371,7 @@ fn a_timeout_is_for_each_attempt(_: &Subject) {
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut, 3));
 }
 
-fn a_timeout_of_one_task_is_not_seen_by_another(_: &Subject) {
+fn a_timeout_of_one_task_does_not_cancel_another(_: &Subject) {
     let slow = delayed(wait_for_the_end, ()).timeout(SHORT);
     let sees: Vec<_> = (0..10).map(|_| delayed(|| CancelToken::current().is_cancelled(), ()).after(&slow)).collect();
     let slow_again = delayed(
@@ -387,5 +387,5 @@ fn a_timeout_of_one_task_is_not_seen_by_another(_: &Subject) {
     let late: Vec<_> = (0..10).map(|_| delayed(|| CancelToken::current().is_cancelled(), ())).collect();
     let (slow, late) = compute_each((&slow_again, &late)).unwrap();
     assert_eq!(slow.unwrap_err().kind(), ErrorKind::TimedOut);
-    assert!(late.into_iter().all(|pulled| !pulled.unwrap()));
+    assert!(late.into_iter().all(|is_cancelled| !is_cancelled.unwrap()));
 }

@@ -1,6 +1,6 @@
-//! How long values live, and who gets them.
+//! The lifetime of values, and the readers that get them.
 
-use super::ledger::{Counted, Ledger, Temper};
+use super::ledger::{Counted, DropBehavior, Ledger};
 use super::{Check, Subject, check, check_here};
 use sprang::{Delayed, ErrorKind, Refs, compute, compute_each, delayed, delayed_local, prepare, try_delayed_local};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,17 +11,17 @@ pub(crate) fn checks() -> Vec<Check> {
     vec![
         check(a_chain_holds_one_value_at_a_time),
         check(a_value_is_dropped_before_the_dependents_of_its_last_reader_start),
-        check(a_value_that_nobody_reads_is_dropped_at_once),
-        check(outputs_live_until_they_are_taken_and_nothing_else_does),
+        check(a_value_without_readers_is_dropped_at_once),
+        check(only_outputs_live_until_they_are_taken),
         check_here(a_value_is_moved_into_its_last_reader),
         check_here(a_value_is_moved_out_of_the_run),
-        check(a_value_that_another_still_reads_is_cloned),
+        check(a_value_with_another_reader_is_cloned),
         check(an_owned_input_that_is_an_output_is_cloned),
-        check(of_two_owners_the_last_gets_the_value_itself),
-        check(a_task_may_own_and_borrow_one_value),
+        check(the_last_of_two_owners_gets_the_value_itself),
+        check(a_task_may_own_and_borrow_the_same_value),
         check(a_persisted_value_is_cloned_for_its_owners),
         check(values_of_every_size_and_alignment_arrive_and_are_dropped),
-        check(a_wide_run_settles_every_value),
+        check(a_wide_run_drops_every_value_once),
         check(a_failed_run_drops_every_value),
         check(a_panic_in_the_middle_of_a_run_drops_every_value),
         check(a_panic_while_a_value_is_cloned_fails_the_task_and_leaks_nothing),
@@ -100,7 +100,7 @@ fn a_value_is_dropped_before_the_dependents_of_its_last_reader_start(_: &Subject
     ledger.assert_settled();
 }
 
-fn a_value_that_nobody_reads_is_dropped_at_once(_: &Subject) {
+fn a_value_without_readers_is_dropped_at_once(_: &Subject) {
     let ledger = Ledger::new();
     let mut last = source(&ledger, 0);
     for i in 1..20 {
@@ -118,7 +118,7 @@ fn a_value_that_nobody_reads_is_dropped_at_once(_: &Subject) {
     ledger.assert_settled();
 }
 
-fn outputs_live_until_they_are_taken_and_nothing_else_does(_: &Subject) {
+fn only_outputs_live_until_they_are_taken(_: &Subject) {
     let ledger = Ledger::new();
     let mut chain = vec![source(&ledger, 0)];
     for i in 0..30 {
@@ -149,7 +149,7 @@ fn a_value_is_moved_into_its_last_reader(_: &Subject) {
     assert_eq!(before, after);
     drop(kept);
 
-    // In lists, options and tuples too.
+    // The same holds in lists, options and tuples.
     let part = |n: u64| {
         let made = delayed(|n: u64| vec![n; 4], (n,));
         delayed(
@@ -189,7 +189,7 @@ fn a_value_is_moved_out_of_the_run(_: &Subject) {
     );
 }
 
-fn a_value_that_another_still_reads_is_cloned(_: &Subject) {
+fn a_value_with_another_reader_is_cloned(_: &Subject) {
     let ledger = Ledger::new();
     let value = source(&ledger, 7);
     let owner = delayed_local(
@@ -219,7 +219,7 @@ fn an_owned_input_that_is_an_output_is_cloned(_: &Subject) {
     assert_eq!(compute((&made, &changed)).unwrap(), (vec![1], vec![1, 2]));
 }
 
-fn of_two_owners_the_last_gets_the_value_itself(_: &Subject) {
+fn the_last_of_two_owners_gets_the_value_itself(_: &Subject) {
     let ledger = Ledger::new();
     let value = source(&ledger, 1);
     let add = |mut v: Counted, n: i64| {
@@ -235,7 +235,7 @@ fn of_two_owners_the_last_gets_the_value_itself(_: &Subject) {
     ledger.assert_settled();
 }
 
-fn a_task_may_own_and_borrow_one_value(_: &Subject) {
+fn a_task_may_own_and_borrow_the_same_value(_: &Subject) {
     let ledger = Ledger::new();
     let value = source(&ledger, 3);
     let task = delayed_local(
@@ -264,7 +264,7 @@ fn a_persisted_value_is_cloned_for_its_owners(_: &Subject) {
     }
 }
 
-/// How many values of the types below are alive.
+/// The number of live values of the types below.
 static NUM_LIVE: AtomicIsize = AtomicIsize::new(0);
 
 struct Empty;
@@ -291,7 +291,7 @@ fn born<T>(value: T) -> T {
 }
 
 fn values_of_every_size_and_alignment_arrive_and_are_dropped(_: &Subject) {
-    // `Empty` has no room for a ledger, so one executor at a time.
+    // `Empty` has no room for a ledger, so one executor is tested at a time.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let empty = delayed_local(|| born(Empty), ());
@@ -309,7 +309,7 @@ fn values_of_every_size_and_alignment_arrive_and_are_dropped(_: &Subject) {
     );
     assert_eq!(all.compute().unwrap(), 8 + 120 + 140);
     assert_eq!(NUM_LIVE.load(Ordering::SeqCst), 0);
-    // As outputs, and where nobody reads them.
+    // As outputs, and without readers.
     let unread = delayed(|| 5, ()).after(&empty).after(&aligned).after(&large);
     assert_eq!(unread.compute().unwrap(), 5);
     assert_eq!(NUM_LIVE.load(Ordering::SeqCst), 0);
@@ -317,7 +317,8 @@ fn values_of_every_size_and_alignment_arrive_and_are_dropped(_: &Subject) {
     assert_eq!(NUM_LIVE.load(Ordering::SeqCst), 0);
 }
 
-/// A few hundred values in flight, some owned, some borrowed, and what becomes of `task(i, a, b)` in the middle of it.
+/// A graph with a few hundred live values, some owned and some borrowed, with `task(i, a, b)` in
+/// its middle.
 fn busy_graph(ledger: &Ledger, task: impl Fn(i64) -> Result<(), &'static str> + Send + Sync + 'static) -> Delayed<i64> {
     let task = Arc::new(task);
     let sources: Vec<_> = (0..100).map(|i| source(ledger, i)).collect();
@@ -336,7 +337,7 @@ fn busy_graph(ledger: &Ledger, task: impl Fn(i64) -> Result<(), &'static str> + 
     delayed_local(|m: Vec<Counted>| m.iter().map(|v| v.value).sum(), (middles,))
 }
 
-fn a_wide_run_settles_every_value(_: &Subject) {
+fn a_wide_run_drops_every_value_once(_: &Subject) {
     let ledger = Ledger::new();
     let plan = prepare(busy_graph(&ledger, |_| Ok(()))).unwrap();
     for _ in 0..5 {
@@ -370,12 +371,13 @@ fn a_panic_in_the_middle_of_a_run_drops_every_value(_: &Subject) {
 fn a_panic_while_a_value_is_cloned_fails_the_task_and_leaks_nothing(_: &Subject) {
     let ledger = Ledger::new();
     let maker = ledger.clone();
-    let shy = delayed_local(move || maker.value_with(1, Temper::PanicsWhenCloned), ());
+    let shy = delayed_local(move || maker.value_with(1, DropBehavior::PanicsWhenCloned), ());
     let calm = source(&ledger, 2);
     let owner =
         delayed_local(|calm: Counted, shy: Counted| calm.value + shy.value, (calm.clone(), shy.clone())).name("owner");
     let late = delayed_local(|shy: &Counted| shy.value, (&shy,));
-    // Either may be the last reader, which needs no clone; held back, the owner is not.
+    // Either reader may be the last one, which needs no clone. The borrower is held back, so the
+    // owner is not the last.
     let error = compute((&owner, &late.after(&owner))).unwrap_err();
     assert_eq!((error.kind(), error.task()), (ErrorKind::Panicked, Some("owner")));
     assert!(error.message().contains("cannot stand being cloned"), "{error}");
@@ -387,7 +389,7 @@ fn a_panic_while_a_value_is_cloned_fails_the_task_and_leaks_nothing(_: &Subject)
     drop(owner);
     ledger.assert_settled();
 
-    // An output that is asked for twice is cloned on the way out, on the caller's thread.
+    // An output that is requested twice is cloned on the caller's thread.
     let outcome = catch_unwind(AssertUnwindSafe(|| compute((&shy, &calm, &shy)).map(drop)));
     assert!(!matches!(outcome, Ok(Ok(()))), "the clone panicked");
     ledger.assert_settled();
@@ -397,7 +399,7 @@ fn a_panic_while_an_input_is_dropped_fails_the_task_and_leaks_nothing(_: &Subjec
     let ledger = Ledger::new();
     let makers = [(); 2].map(|()| ledger.clone());
     let [angry, angrier] =
-        makers.map(|maker| delayed_local(move || maker.value_with(1, Temper::PanicsWhenDropped), ()));
+        makers.map(|maker| delayed_local(move || maker.value_with(1, DropBehavior::PanicsWhenDropped), ()));
     let calm = [source(&ledger, 2), source(&ledger, 3)];
     let maker = ledger.clone();
     let reader = delayed_local(
@@ -410,7 +412,7 @@ fn a_panic_while_an_input_is_dropped_fails_the_task_and_leaks_nothing(_: &Subjec
     assert!(error.message().contains("cannot stand being dropped"), "{error}");
     ledger.assert_settled();
 
-    // The same for the owner of the value, which drops it inside the call.
+    // The same holds for the owner of the value, which drops it inside the call.
     let owner = delayed_local(|v: Counted| v.value, (angrier,)).name("owner");
     let error = owner.compute().unwrap_err();
     assert_eq!((error.kind(), error.task()), (ErrorKind::Panicked, Some("owner")));
@@ -424,7 +426,7 @@ fn a_panic_while_an_input_is_dropped_fails_the_task_and_leaks_nothing(_: &Subjec
 fn a_panic_while_an_unread_value_is_dropped_fails_its_task(_: &Subject) {
     let ledger = Ledger::new();
     let maker = ledger.clone();
-    let angry = delayed_local(move || maker.value_with(1, Temper::PanicsWhenDropped), ()).name("angry");
+    let angry = delayed_local(move || maker.value_with(1, DropBehavior::PanicsWhenDropped), ()).name("angry");
     let error = source(&ledger, 2).after(&angry).compute().map(|v| v.value).unwrap_err();
     assert_eq!((error.kind(), error.task()), (ErrorKind::Panicked, Some("angry")));
     ledger.assert_settled();
@@ -435,15 +437,16 @@ fn a_panic_while_a_stopped_run_is_cleared_leaks_nothing(_: &Subject) {
     let mut values = vec![];
     for i in 0..20 {
         let maker = ledger.clone();
-        let temper = if i == 5 { Temper::PanicsWhenDropped } else { Temper::Calm };
-        values.push(delayed_local(move || maker.value_with(i, temper), ()));
+        let behavior = if i == 5 { DropBehavior::PanicsWhenDropped } else { DropBehavior::Plain };
+        values.push(delayed_local(move || maker.value_with(i, behavior), ()));
     }
     let mut bad = try_delayed_local(|| Err::<i64, _>("bad"), ());
     for value in &values {
         bad = bad.after(value);
     }
     let all = delayed_local(|values: Refs<'_, Counted>, _: &i64| values.len(), (&values, &bad));
-    // The values were read by nobody when the run stopped. Whether the panic of one is swallowed or passed on, the others are dropped.
+    // No task had read the values when the run stopped. Whether the panic of one is caught or
+    // passed on, the others are dropped.
     let outcome = catch_unwind(AssertUnwindSafe(|| all.compute()));
     assert!(!matches!(outcome, Ok(Ok(_))));
     ledger.assert_settled();

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Calls `body` on a thread of its own. If it does not come back within a minute, says so and aborts: a thread that hangs cannot be
-/// ended in any other way.
+/// Calls `body` on a thread of its own. If it does not return within a minute, prints a message and
+/// aborts, since a thread that hangs cannot be ended in any other way.
 pub(crate) fn watched<R: Send>(what: &str, body: impl FnOnce() -> R + Send) -> R {
     watched_with_stack(what, None, body)
 }
 
-/// As [`watched`], on a thread with a stack of so many bytes.
+/// As [`watched`], on a thread with a stack of this many bytes.
 pub(crate) fn watched_with_stack<R: Send>(
     what: &str,
     stack_bytes: Option<usize>,
@@ -40,7 +40,7 @@ pub(crate) fn watched_with_stack<R: Send>(
 }
 
 fn give_up(what: &str) -> ! {
-    // Not by `eprintln!`, whose output the test harness would keep to itself.
+    // The test harness would capture the output of `eprintln!`.
     let _ = writeln!(std::io::stderr(), "no end within {PATIENCE:?}: {what}");
     std::process::abort()
 }

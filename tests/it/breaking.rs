@@ -36,14 +36,14 @@ fn graph(ledger: &Ledger) -> Delayed<usize> {
     )
 }
 
-/// What becomes of a run on the executor; nothing of it is left behind.
+/// The error of a run on the executor, which must leave no value behind.
 fn error_of(execute: impl Fn(&Arc<Run>) + Send + Sync + 'static) -> Error {
     watched("an executor that breaks the contract", || {
         let ledger = Ledger::new();
         let graph = graph(&ledger);
         let error = graph.compute_with(Breaks(execute)).unwrap_err();
         ledger.assert_settled();
-        assert_eq!(graph.compute_with("sync").unwrap(), 10, "the graph is as good as before");
+        assert_eq!(graph.compute_with("sync").unwrap(), 10, "the graph can still be computed");
         error
     })
 }
@@ -66,7 +66,7 @@ fn an_executor_that_drops_its_tasks_gives_an_error() {
 }
 
 #[test]
-fn an_executor_that_drops_what_becomes_ready_gives_an_error() {
+fn an_executor_that_drops_tasks_that_become_ready_gives_an_error() {
     let execute = |run: &Arc<Run>| {
         run.ready().into_iter().for_each(|task| drop(task.run()));
         run.wait();
@@ -104,7 +104,7 @@ fn an_executor_that_keeps_tasks_for_later_gives_an_error_and_never_runs_them() {
 fn an_executor_that_does_not_wait_for_its_threads_gives_an_error() {
     let ledger = Ledger::new();
     let (begin, begun) = mpsc::channel();
-    let (go_on, waits) = mpsc::channel::<()>();
+    let (release, waits) = mpsc::channel::<()>();
     let (waits, maker) = (Mutex::new(waits), ledger.clone());
     let task = delayed_local(
         move || {
@@ -115,15 +115,16 @@ fn an_executor_that_does_not_wait_for_its_threads_gives_an_error() {
         (),
     );
     let next = delayed_local(|v: &Counted| v.value, (&task,));
-    let (begun, go_on) = (Mutex::new(begun), Mutex::new(Some(go_on)));
+    let (begun, release) = (Mutex::new(begun), Mutex::new(Some(release)));
     let execute = move |run: &Arc<Run>| {
         for task in run.ready() {
             thread::spawn(move || drop(task.run()));
         }
         begun.lock().unwrap().recv().unwrap();
-        let go_on = go_on.lock().unwrap().take();
-        // Returns while the task is running. What the run holds is not freed before the task is done.
-        thread::spawn(move || go_on.map(|go_on| go_on.send(())));
+        let release = release.lock().unwrap().take();
+        // It returns while the task is running. The data of the run is freed only after the task
+        // has finished.
+        thread::spawn(move || release.map(|release| release.send(())));
     };
     let error = watched("an executor that does not wait", || next.compute_with(Breaks(execute))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Executor);
@@ -151,7 +152,7 @@ fn a_panic_of_an_executor_reaches_its_caller_and_leaks_nothing() {
 }
 
 #[test]
-fn tasks_are_handed_out_once() {
+fn each_ready_task_is_given_to_the_executor_once() {
     let ledger = Ledger::new();
     let execute = |run: &Arc<Run>| {
         let mut ready = run.ready();
@@ -169,7 +170,7 @@ fn tasks_are_handed_out_once() {
 }
 
 #[test]
-fn a_run_is_carried_once_however_often_it_is_executed() {
+fn a_run_is_run_once_even_if_it_is_executed_several_times() {
     watched("a run that is executed again and again", || {
         let ledger = Ledger::new();
         let graph = graph(&ledger);
@@ -177,7 +178,7 @@ fn a_run_is_carried_once_however_often_it_is_executed() {
             SyncExecutor.execute(run);
             SyncExecutor.execute(run);
             ThreadExecutor::new(2).execute(run);
-            assert!(run.ready().is_empty(), "the tasks were handed out before");
+            assert!(run.ready().is_empty(), "the tasks were given out before");
         });
         assert_eq!(graph.compute_with(twice).unwrap(), 10);
         drop(graph);
@@ -186,7 +187,7 @@ fn a_run_is_carried_once_however_often_it_is_executed() {
 }
 
 #[test]
-fn who_waits_for_a_run_that_was_given_up_is_told() {
+fn a_thread_that_waits_for_an_abandoned_run_is_woken() {
     watched("a run that is kept and waited for", || {
         let (sender, receiver) = mpsc::channel();
         let sender = Mutex::new(sender);

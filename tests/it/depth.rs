@@ -1,6 +1,6 @@
 //! Graphs that are deeper than any stack.
 
-use crate::contract::ledger::{Counted, Ledger, Temper};
+use crate::contract::ledger::{Counted, DropBehavior, Ledger};
 use crate::contract::watchdog::{watched, watched_with_stack};
 use crate::subjects;
 use sprang::{Delayed, ErrorKind, Scheduler, compute_each, compute_with, delayed, delayed_local, local, try_delayed};
@@ -69,7 +69,7 @@ fn a_chain_of_order_alone_needs_no_deep_stack() {
 }
 
 #[test]
-fn a_failure_far_below_its_output_is_told_in_few_words() {
+fn the_message_of_a_failure_far_below_its_output_is_short() {
     watched_with_stack("a deep failure", SMALL_STACK, || {
         let mut chain = try_delayed(|| Err::<u64, _>("bad"), ()).name("root");
         for _ in 0..200_000 {
@@ -87,25 +87,28 @@ fn a_failure_far_below_its_output_is_told_in_few_words() {
 }
 
 fn holding(value: Counted, before: &Delayed<i64>) -> Delayed<i64> {
-    // By a method of the whole value: of a field alone the closure would keep no more than that.
+    // A method captures the whole value. With a field, the closure would capture that field alone.
     delayed_local(move |n: &i64| n + value.get(), (before,))
 }
 
 #[test]
-fn a_graph_is_freed_to_its_end_if_a_value_in_it_panics_when_dropped() {
+fn a_graph_is_freed_completely_if_a_value_in_it_panics_when_dropped() {
     watched_with_stack("a graph with a value that panics when dropped", SMALL_STACK, || {
-        for angry in [0, 1, 500, 999] {
+        for panicking in [0, 1, 500, 999] {
             let ledger = Ledger::new();
             let mut chain = delayed(|| 0_i64, ());
             for i in 0..1000 {
-                let temper = if i == angry { Temper::PanicsWhenDropped } else { Temper::Calm };
-                chain = holding(ledger.value_with(1, temper), &chain);
+                let behavior = if i == panicking { DropBehavior::PanicsWhenDropped } else { DropBehavior::Plain };
+                chain = holding(ledger.value_with(1, behavior), &chain);
             }
             assert_eq!(chain.compute_with("sync").unwrap(), 1000);
             assert_eq!(ledger.num_live(), 1000);
-            assert!(catch_unwind(AssertUnwindSafe(|| drop(chain))).is_err(), "the panic reaches who dropped the graph");
+            assert!(
+                catch_unwind(AssertUnwindSafe(|| drop(chain))).is_err(),
+                "the panic reaches the caller that drops the graph"
+            );
             ledger.assert_settled();
-            // This thread frees other graphs as before.
+            // This thread can still free other graphs.
             drop(holding(ledger.value(1), &delayed(|| 0, ())));
             ledger.assert_settled();
         }

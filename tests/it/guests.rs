@@ -1,4 +1,4 @@
-//! Computes from inside what else runs threads: tokio's runtimes and rayon's pools.
+//! Computes from within the threads of tokio's runtimes and rayon's pools.
 
 use crate::contract::keeps_the_contract;
 use crate::contract::watchdog::watched;
@@ -13,7 +13,7 @@ fn graph() -> Delayed<u64> {
     delayed(|parts: Refs<'_, u64>| parts.iter().sum(), (&parts,))
 }
 
-/// What it is, done by hand.
+/// The value of the graph, computed by hand.
 const SUM: u64 = 166_650;
 
 fn schedulers() -> Vec<Scheduler> {
@@ -104,7 +104,7 @@ fn a_pool_may_be_used_from_its_own_threads() {
 }
 
 #[test]
-fn a_parallel_loop_that_computes_may_stand_in_a_task_of_a_pool_of_one_thread() {
+fn a_task_of_a_pool_of_one_thread_may_compute_in_a_parallel_loop() {
     let on = subjects::pool(1);
     watched("computes in a parallel loop in a task", || {
         let scheduler = on.scheduler.clone();
@@ -122,12 +122,12 @@ fn compute_in(scheduler: &Scheduler, task: &Delayed<u64>) -> u64 {
 }
 
 #[test]
-fn the_contract_is_kept_for_callers_in_a_rayon_pool_of_one_thread() {
+fn the_contract_holds_for_callers_in_a_rayon_pool_of_one_thread() {
     let pool = subjects::rayon_pool(1);
     let executor = sprang::ThreadExecutor::with_pool(Arc::clone(&pool));
     let on = crate::contract::Subject::new("a pool of one thread, from this thread", 1, executor);
     crate::contract::keeps_the_contract_inside(&on, &|check| pool.install(check));
-    // And for callers outside, at the same time as nobody else.
+    // It also holds for callers outside the pool.
     keeps_the_contract(&on);
     assert_eq!(compute((&graph(), &graph())).unwrap(), (SUM, SUM));
 }

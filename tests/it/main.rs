@@ -1,4 +1,5 @@
-//! Every executor keeps the contract; then what only some of them promise, and graphs that nobody would draw by hand.
+//! Every executor keeps the contract. Further tests cover the promises of single executors, and
+//! random and very deep graphs.
 
 #[path = "../contract/mod.rs"]
 mod contract;

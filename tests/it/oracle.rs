@@ -1,7 +1,7 @@
 //! Random graphs against a recursive evaluator.
 //!
-//! A case is a seed and a number of tasks; a smaller number gives the same graph without its last tasks. A case that fails prints
-//! both.
+//! A case is a seed and a number of tasks. A smaller number gives the same graph without its last
+//! tasks. A case that fails prints both.
 
 use crate::contract::Subject;
 use crate::contract::ledger::{Counted, Ledger};
@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What goes wrong in a graph.
+/// The kind of trouble in a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     None,
@@ -24,20 +24,20 @@ enum Trouble {
     Cancel,
 }
 
-/// What becomes of one task.
+/// The fate of one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Returns,
     Errs,
     Panics,
     TimesOut,
-    /// Fails so many times and then returns.
+    /// Fails this many times and then returns.
     Recovers(u32),
-    /// Pulls the token of the run.
-    Pulls,
+    /// Cancels the token of the run.
+    Cancels,
 }
 
-/// One task: the tasks that it needs, by the way it gets them.
+/// One task, with the tasks that it needs by kind of argument.
 #[derive(Clone, Debug)]
 struct Spec {
     number: i64,
@@ -52,7 +52,7 @@ struct Spec {
 }
 
 impl Spec {
-    /// In the order of the arguments.
+    /// All inputs, in the order of the arguments.
     fn inputs(&self) -> impl Iterator<Item = usize> {
         let pair = self.pair.iter().flat_map(|&(a, b)| [a, b]);
         let lists = self.borrowed_list.iter().chain(&self.owned_list).copied();
@@ -60,7 +60,7 @@ impl Spec {
     }
 }
 
-/// Numbers that look random.
+/// A generator of pseudo-random numbers.
 struct Random(u64);
 
 impl Random {
@@ -83,7 +83,7 @@ impl Random {
 
 fn random_graph(seed: u64, num_tasks: usize, trouble: Trouble) -> Vec<Spec> {
     let mut random = Random(seed);
-    // How far back inputs lie, and how long tasks take, gives a graph its character.
+    // The distance of inputs and the length of tasks differ from graph to graph.
     let reach = [2, 5, 30, usize::MAX][random.below(4)];
     let work_us = [0, 0, 5, 60][random.below(4)];
     (0..num_tasks).map(|i| random_task(&mut random, i, reach, work_us, trouble)).collect()
@@ -115,7 +115,7 @@ fn random_task(random: &mut Random, i: usize, reach: usize, work_us: u64, troubl
         Trouble::None if random.once_in(20) => Fate::Recovers(1 + random.below(2) as u32),
         Trouble::Failures if random.once_in(12) => [Fate::Errs, Fate::Panics, Fate::Recovers(1)][random.below(3)],
         Trouble::Timeouts if random.once_in(25) => Fate::TimesOut,
-        Trouble::Cancel if random.once_in(15) => Fate::Pulls,
+        Trouble::Cancel if random.once_in(15) => Fate::Cancels,
         _ => Fate::Returns,
     };
     spec
@@ -125,7 +125,8 @@ fn mix(sum: i64, value: i64) -> i64 {
     sum.wrapping_mul(0x0100_0000_01b3).wrapping_add(value).rotate_left(7)
 }
 
-/// The value of a task, or the task whose failure it fails with: that of its first input that has none.
+/// The value of a task, or the task whose failure it fails with: the failure of its first input
+/// without a value.
 fn evaluate(graph: &[Spec], i: usize, memo: &mut [Option<Result<i64, usize>>]) -> Result<i64, usize> {
     if memo[i].is_none() {
         let spec = &graph[i];
@@ -142,7 +143,7 @@ fn fails(fate: Fate) -> bool {
     matches!(fate, Fate::Errs | Fate::Panics | Fate::TimesOut)
 }
 
-/// The types of value: kept in place without a drop, in place with one, and in a box.
+/// The types of value: stored inline without a drop, inline with a drop, and in a box.
 trait Value: Clone + Send + Sync + 'static {
     fn new(ledger: &Ledger, value: i64) -> Self;
     fn get(&self) -> i64;
@@ -182,7 +183,7 @@ impl Value for Large {
     }
 }
 
-/// A graph made into tasks, with what is observed of them.
+/// The tasks of a graph, with the counts of their calls and values.
 struct Built<V> {
     tasks: Vec<Delayed<V>>,
     calls: Arc<Vec<AtomicU32>>,
@@ -216,7 +217,7 @@ fn task<V: Value>(built: &Built<V>, i: usize, spec: &Spec) -> Delayed<V> {
             Fate::Panics => panic!("task {i} panics"),
             Fate::Recovers(times) if attempt < times => return Err("recovers"),
             Fate::Recovers(_) => {}
-            Fate::Pulls => token.cancel(),
+            Fate::Cancels => token.cancel(),
             Fate::TimesOut => {
                 while !CancelToken::current().is_cancelled() {
                     thread::yield_now();
@@ -226,7 +227,8 @@ fn task<V: Value>(built: &Built<V>, i: usize, spec: &Spec) -> Delayed<V> {
         Ok(value)
     };
     let (number, get) = (spec.number, |&i: &usize| built.tasks[i].clone());
-    // The two commonest signatures by themselves, everything else with everything.
+    // The two most common signatures have cases of their own. All others use every kind of
+    // argument.
     let mut made = match spec {
         Spec { borrowed: None, owned: None, pair: None, borrowed_list, owned_list, .. }
             if borrowed_list.is_empty() && owned_list.is_empty() =>
@@ -270,7 +272,7 @@ fn task<V: Value>(built: &Built<V>, i: usize, spec: &Spec) -> Delayed<V> {
     }
 }
 
-/// Everything that one run of a graph has to satisfy.
+/// The expected result of a run of a graph.
 struct Expected<'a> {
     graph: &'a [Spec],
     outputs: Vec<usize>,
@@ -280,7 +282,7 @@ struct Expected<'a> {
 impl<'a> Expected<'a> {
     fn new(graph: &'a [Spec], seed: u64) -> Self {
         let mut random = Random(!seed);
-        // The last task, and a few others, perhaps the same one twice.
+        // The outputs are the last task and a few others, perhaps one of them twice.
         let mut outputs = vec![graph.len() - 1];
         outputs.extend((0..random.below(4)).map(|_| random.below(graph.len())));
         let mut memo = vec![None; graph.len()];
@@ -290,7 +292,7 @@ impl<'a> Expected<'a> {
         Expected { graph, outputs, memo }
     }
 
-    /// How often each task is called when all is done that can be done.
+    /// The number of calls of a task if every task that can run does.
     fn num_calls(&self, i: usize) -> u32 {
         match (self.memo[i], self.graph[i].fate) {
             (Some(Ok(_)), Fate::Recovers(times)) => times + 1,
@@ -315,9 +317,12 @@ impl<'a> Expected<'a> {
         self.memo.iter().flatten().any(Result::is_err)
     }
 
-    /// Whether a task is sure to be called that pulls the token.
-    fn is_pulled(&self) -> bool {
-        self.graph.iter().zip(&self.memo).any(|(spec, value)| spec.fate == Fate::Pulls && matches!(value, Some(Ok(_))))
+    /// Whether a task that cancels the token is certain to be called.
+    fn is_cancelled_by_a_task(&self) -> bool {
+        self.graph
+            .iter()
+            .zip(&self.memo)
+            .any(|(spec, value)| spec.fate == Fate::Cancels && matches!(value, Some(Ok(_))))
     }
 }
 
@@ -344,35 +349,37 @@ fn check_settled<V>(built: &Built<V>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// One run that stops at the first failure, and one that collects errors.
+/// Checks one run that stops at the first failure, and one that collects errors.
 fn check_on<V: Value>(on: &Subject, expected: &Expected<'_>, order: &str) -> Result<(), TestCaseError> {
     let _scope = on.scope().and("order", order).unwrap();
     let built = build::<V>(expected.graph);
     let outputs: Vec<_> = expected.outputs.iter().map(|&i| &built.tasks[i]).collect();
-    let has_token = expected.graph.iter().any(|spec| spec.fate == Fate::Pulls);
+    let has_token = expected.graph.iter().any(|spec| spec.fate == Fate::Cancels);
 
     let stopped = if has_token { built.token.scope(|| compute(&outputs)) } else { compute(&outputs) };
     match &stopped {
         Ok(values) => {
-            ensure!(!expected.has_failures() && !expected.is_pulled(), "there should have been an error");
+            ensure!(!expected.has_failures() && !expected.is_cancelled_by_a_task(), "there should have been an error");
             for (value, &output) in values.iter().zip(&expected.outputs) {
                 ensure!(Some(Ok(value.get())) == expected.memo[output], "task {output} has the wrong value");
             }
         }
-        Err(error) if error.kind() == ErrorKind::Cancelled => ensure!(expected.is_pulled(), "nobody pulled the token"),
+        Err(error) if error.kind() == ErrorKind::Cancelled => {
+            ensure!(expected.is_cancelled_by_a_task(), "no task cancelled the token")
+        }
         Err(error) => ensure!(expected.is_cause(error), "no task fails with {error:?}"),
     }
     check_calls(expected, &built, stopped.is_ok())?;
     drop(stopped);
     check_settled(&built)?;
 
-    // A pulled token stays so; here is another one.
+    // A cancelled token stays cancelled, so the second run gets another one.
     let built = build::<V>(expected.graph);
     let outputs: Vec<_> = expected.outputs.iter().map(|&i| &built.tasks[i]).collect();
     let collected = if has_token { built.token.scope(|| compute_each(&outputs)) } else { compute_each(&outputs) };
     match collected {
         Ok(outcomes) => {
-            ensure!(!expected.is_pulled(), "the run should have been cancelled");
+            ensure!(!expected.is_cancelled_by_a_task(), "the run should have been cancelled");
             for (outcome, &output) in outcomes.iter().zip(&expected.outputs) {
                 match outcome {
                     Ok(value) => {
@@ -389,7 +396,7 @@ fn check_on<V: Value>(on: &Subject, expected: &Expected<'_>, order: &str) -> Res
         }
         Err(error) => {
             ensure!(
-                error.kind() == ErrorKind::Cancelled && expected.is_pulled(),
+                error.kind() == ErrorKind::Cancelled && expected.is_cancelled_by_a_task(),
                 "the run as a whole fails with {error:?}"
             );
             check_calls(expected, &built, false)?;
@@ -401,7 +408,7 @@ fn check_on<V: Value>(on: &Subject, expected: &Expected<'_>, order: &str) -> Res
 fn check_case(seed: u64, num_tasks: usize, trouble: Trouble) -> Result<(), TestCaseError> {
     static SUBJECTS: LazyLock<Vec<Subject>> = LazyLock::new(subjects::all);
     let graph = random_graph(seed, num_tasks, trouble);
-    // The evaluator recurses as deep as the graph is.
+    // The evaluator recurs as deep as the graph.
     let expected = watched_with_stack("the evaluator", Some(64 << 20), || Expected::new(&graph, seed));
     for on in &*SUBJECTS {
         let what = format!("seed {seed}, {num_tasks} tasks, trouble {trouble:?}, {on:?}");
@@ -434,7 +441,7 @@ proptest! {
     }
 
     #[test]
-    fn random_graphs_that_are_cancelled_leave_nothing_behind(seed: u64, num_tasks in 1_usize..80) {
+    fn cancelled_random_graphs_leave_no_value_behind(seed: u64, num_tasks in 1_usize..80) {
         check_case(seed, num_tasks, Trouble::Cancel)?;
     }
 }
@@ -453,9 +460,9 @@ proptest! {
     }
 }
 
-/// The evaluator is right where the answer is plain.
+/// The evaluator is right for a graph whose answer is obvious.
 #[test]
-fn the_evaluator_blames_the_first_input_that_has_no_value() {
+fn the_evaluator_blames_the_first_input_without_a_value() {
     let plain = random_task(&mut Random(0), 0, 1, 0, Trouble::None);
     let spec = |fate, borrowed_list: Vec<usize>| Spec { fate, borrowed_list, ..plain.clone() };
     let graph = [

@@ -1,18 +1,19 @@
-//! An executor such as a program might bring: a fixed number of threads and queues of ready tasks.
+//! An executor as a program might have one: a fixed number of threads and queues of ready tasks.
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use sprang::{Executor, ReadyTask, Run};
 use std::sync::Arc;
 use std::thread;
 
-/// Each run has a queue of its own, which the caller works off; the threads of the pool help with one queue after the other. So a
-/// nested compute needs no thread but the one that waits for it.
+/// Each run has a queue of its own. The caller runs its tasks, and the threads of the pool help
+/// with one queue after another. So a nested compute needs no other thread than the one that waits
+/// for it.
 pub(crate) struct FixedPool {
     queues: Sender<Receiver<Job>>,
     num_threads: usize,
 }
 
-/// The queue is closed when the last job is done: each job holds it open for those that follow.
+/// The queue is closed when the last job is done: each job keeps it open for its successors.
 struct Job {
     task: ReadyTask,
     queue: Sender<Job>,

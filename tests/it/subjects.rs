@@ -1,4 +1,4 @@
-//! The executors that are tested.
+//! The executors under test.
 
 use crate::contract::Subject;
 use crate::own_pool::Pool;
@@ -42,12 +42,12 @@ pub(crate) fn own(num_threads: usize) -> Subject {
     Subject::new(format!("a program's own pool of {num_threads}"), num_threads, FixedPool::new(num_threads))
 }
 
-/// The one that the documentation shows.
+/// The executor of the documentation.
 pub(crate) fn example(num_threads: usize) -> Subject {
     Subject::new(format!("the pool of the example with {num_threads}"), num_threads, Pool::new(num_threads))
 }
 
-/// One of each kind.
+/// One executor of each kind.
 pub(crate) fn all() -> Vec<Subject> {
     vec![sync(), threads(1), threads(2), threads(3), threads(8), pool(1), pool(2), default(), processes(2), own(2)]
 }

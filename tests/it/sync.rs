@@ -1,4 +1,4 @@
-//! The sync executor: one thread, one order, and exactly the values that this order needs.
+//! The sync executor: one thread, one order, and only the values that this order needs.
 
 use crate::contract::ledger::{Counted, Ledger};
 use sprang::{CancelToken, Delayed, Refs, compute_with, delayed, delayed_local, try_delayed_local};
@@ -7,7 +7,7 @@ use std::thread;
 
 type Log = Arc<Mutex<Vec<u32>>>;
 
-/// A task that notes its number.
+/// A task that logs its number.
 fn noted(log: &Log, number: u32) -> Delayed<u32> {
     let log = Arc::clone(log);
     delayed_local(
@@ -72,7 +72,7 @@ fn a_tree_is_reduced_with_no_more_values_than_its_height_needs() {
             .collect();
     }
     assert_eq!(level[0].compute_with("sync").unwrap().value, 255 * 128);
-    // One finished subtree of each of the eight heights, the last pair, and the value that is being made.
+    // A finished subtree of each of the eight heights, the last pair, and the value being made.
     assert_eq!(ledger.peak(), 10);
     ledger.assert_settled();
 }
@@ -111,7 +111,7 @@ fn ready_tasks_run_in_the_order_of_their_priorities() {
 }
 
 #[test]
-fn what_a_task_of_high_priority_needs_comes_first_too() {
+fn the_inputs_of_a_task_of_high_priority_come_first_too() {
     let log = Log::default();
     let ordinary: Vec<_> = (0..5).map(|i| noted(&log, i)).collect();
     let needed = noted(&log, 100);
@@ -132,19 +132,20 @@ fn a_failure_is_always_the_same_one() {
 }
 
 #[test]
-fn a_pulled_token_stops_the_run_before_the_next_task() {
+fn a_cancelled_token_stops_the_run_before_the_next_task() {
     let log = Log::default();
     let token = CancelToken::new();
     let outer = token.clone();
-    let pulls = delayed_local(move || outer.cancel(), ());
-    let late: Vec<_> = (0..10).map(|i| noted(&log, i).after(&pulls)).collect();
+    let canceller = delayed_local(move || outer.cancel(), ());
+    let late: Vec<_> = (0..10).map(|i| noted(&log, i).after(&canceller)).collect();
     assert!(token.scope(|| compute_with("sync", &late)).is_err());
     assert!(taken(&log).is_empty());
 }
 
 #[test]
 fn a_value_is_released_before_the_next_task_starts() {
-    // Every value is made, read and gone before the next is made: the order that holds few values at a time.
+    // Every value is made, read and dropped before the next is made: the order that holds the
+    // fewest values.
     let ledger = Ledger::new();
     let lens: Vec<_> = (0..100)
         .map(|i| {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-/// Tasks that all have to be there before any of them goes on.
+/// Tasks that each wait until all of them have started.
 fn meeting(num_tasks: usize) -> Vec<Delayed<()>> {
     let barrier = Arc::new(Barrier::new(num_tasks));
     (0..num_tasks)
@@ -133,7 +133,7 @@ fn no_more_tasks_run_at_once_than_there_are_workers() {
 }
 
 #[test]
-fn tasks_run_on_the_given_pool_and_on_the_thread_that_asks() {
+fn tasks_run_on_the_given_pool_and_on_the_calling_thread() {
     let pool = subjects::rayon_pool(3);
     let mut allowed: HashSet<ThreadId> = pool.broadcast(|_| thread::current().id()).into_iter().collect();
     allowed.insert(thread::current().id());
@@ -159,8 +159,8 @@ fn tasks_run_on_the_given_pool_and_on_the_thread_that_asks() {
     assert_eq!(pool.install(|| 5), 5, "the pool is the caller's, and goes on");
 }
 
-/// Tasks that hold one lock while they wait in a parallel loop. A worker that ran another of them there would wait for a lock that its
-/// own thread holds.
+/// Tasks that hold one lock while they wait in a parallel loop. A worker that ran another of them
+/// meanwhile would wait for a lock that its own thread holds.
 fn share_a_lock_across_parallel_loops(on: &Subject, lock_is_taken_first: bool) {
     let lock = Arc::new(Mutex::new(0_u64));
     let calls = Tally::default();
@@ -203,7 +203,7 @@ fn tasks_that_share_a_lock_across_parallel_loops_end() {
             }
         }
     }
-    // Led by a thread of a rayon pool, where the loops then run.
+    // A thread of a rayon pool computes, so the loops run in that pool.
     for num_threads in [1, 2, 4] {
         let pool = subjects::rayon_pool(num_threads);
         let on = Subject::new("threads, called from a pool", num_threads, ThreadExecutor::new(num_threads));
@@ -215,11 +215,13 @@ fn tasks_that_share_a_lock_across_parallel_loops_end() {
     }
 }
 
-/// The thread that waits for the loop's other half need not be the one that runs the task: a parallel loop that is started outside the
-/// pool, or stolen from it, runs on a thread that knows of no task.
+/// The thread that waits for the other half of a loop need not be the thread that runs the task. A
+/// parallel loop that is started outside the pool, or stolen from it, runs on a thread without a
+/// task.
 ///
-/// Two threads of the pool run the halves of the loop of `holder`, which holds the lock. When `opener` makes the other tasks ready, a
-/// thread of that pool that waits for the other half would be one that could be called.
+/// Two threads of the pool run the halves of the loop of `holder`, which holds the lock. When
+/// `opener` makes the other tasks ready, a thread of that pool that waits for the other half could
+/// be given one of them.
 #[test]
 fn a_thread_that_helps_with_a_tasks_parallel_loop_is_not_given_another_task() {
     let _turn = rendezvous();
@@ -270,8 +272,8 @@ fn a_thread_that_helps_with_a_tasks_parallel_loop_is_not_given_another_task() {
 
 #[test]
 fn tasks_that_share_a_lock_across_a_nested_compute_end() {
-    // The nested compute's tasks need no lock, so whoever holds it gets on; but a thread that waits for the nested compute must not be
-    // given an outer task.
+    // The tasks of the nested compute need no lock, so the holder of the lock makes progress. But a
+    // thread that waits for the nested compute must not get an outer task.
     for on in subjects::all() {
         let lock = Arc::new(Mutex::new(0));
         let tasks: Vec<_> = (0..30)
@@ -307,8 +309,8 @@ fn tasks_that_share_a_lock_across_a_nested_compute_end() {
 
 #[test]
 fn computes_leave_no_threads_behind() {
-    // In a process of its own, where nobody else starts threads.
-    const CHILD: &str = "threads::computes_leave_no_threads_behind_in_a_process_alone";
+    // The test runs in a process of its own, where no other test starts threads.
+    const CHILD: &str = "threads::computes_leave_no_threads_behind_in_a_process_of_their_own";
     let program = std::env::current_exe().unwrap();
     let output =
         std::process::Command::new(program).args([CHILD, "--exact", "--ignored", "--test-threads=1"]).output().unwrap();
@@ -317,7 +319,7 @@ fn computes_leave_no_threads_behind() {
 
 #[test]
 #[ignore = "run by `computes_leave_no_threads_behind`, in a process of its own"]
-fn computes_leave_no_threads_behind_in_a_process_alone() {
+fn computes_leave_no_threads_behind_in_a_process_of_their_own() {
     fn num_threads() -> Option<usize> {
         Some(std::fs::read_dir("/proc/self/task").ok()?.count())
     }
@@ -348,7 +350,7 @@ fn computes_leave_no_threads_behind_in_a_process_alone() {
         let callers: Vec<_> = (0..20).map(|_| scope.spawn(|| compute(&tasks).unwrap())).collect();
         callers.into_iter().for_each(|caller| _ = caller.join().unwrap());
     });
-    // The system may list a thread for a moment after it has been joined.
+    // The system may list a thread for a moment after it was joined.
     let begin = Instant::now();
     while num_threads().unwrap() > before + 2 * cores + 8 {
         assert!(begin.elapsed() < Duration::from_secs(1), "short-lived callers");
@@ -357,7 +359,7 @@ fn computes_leave_no_threads_behind_in_a_process_alone() {
 }
 
 #[test]
-fn more_workers_than_there_are_tasks_cost_nothing() {
+fn more_workers_than_tasks_cost_nothing() {
     watched("as many workers as there are numbers", || {
         let tasks: Vec<_> = (0..4_u64).map(|i| delayed(|i: u64| i, (i,))).collect();
         assert_eq!(compute_with(ThreadExecutor::new(usize::MAX), &tasks).unwrap(), [0, 1, 2, 3]);

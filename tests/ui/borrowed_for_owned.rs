@@ -1,4 +1,4 @@
-//! The function wants to own what the argument only lends.
+//! The function owns its parameter, and the argument is borrowed.
 
 use sprang::{Delayed, delayed};
 

@@ -1,4 +1,4 @@
-//! Several outputs are handed out as clones.
+//! With several outputs, each has to be `Clone`.
 
 use serde::{Deserialize, Serialize};
 use sprang::{Delayed, compute};

@@ -1,4 +1,4 @@
-//! A function pointer is a value, and means nothing in another process.
+//! A function pointer is a value that has no meaning in another process.
 
 use sprang::delayed;
 

@@ -1,4 +1,4 @@
-//! The type of a number cannot be taken from the function.
+//! The type of a number cannot be inferred from the function.
 
 use sprang::delayed;
 

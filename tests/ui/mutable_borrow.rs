@@ -1,4 +1,4 @@
-//! The function wants to change what it borrows.
+//! The function borrows its parameter mutably.
 
 use sprang::{Delayed, delayed};
 

@@ -1,4 +1,4 @@
-//! The value of a portable task must be one that can be encoded.
+//! The value of a portable task must be encodable.
 
 use sprang::delayed;
 use std::{fs, io};

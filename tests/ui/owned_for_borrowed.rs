@@ -1,4 +1,4 @@
-//! The function wants to borrow what the argument gives away.
+//! The function borrows its parameter, and the argument is owned.
 
 use sprang::{Delayed, delayed};
 

@@ -1,4 +1,4 @@
-//! A value that cannot be cloned is not for a task to own.
+//! A task cannot own a value that cannot be cloned.
 
 use serde::{Deserialize, Serialize};
 use sprang::{Delayed, delayed};

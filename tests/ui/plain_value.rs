@@ -1,4 +1,4 @@
-//! A value of a type that is not an argument as it is.
+//! A value whose type is no argument by itself.
 
 use sprang::delayed;
 

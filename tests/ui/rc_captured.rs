@@ -1,4 +1,4 @@
-//! What a task captures must be fit for other threads.
+//! A captured value must be `Send` and `Sync`.
 
 use sprang::delayed_local;
 use std::rc::Rc;

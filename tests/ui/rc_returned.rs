@@ -1,4 +1,4 @@
-//! The value of a task must be fit for other threads.
+//! The value of a task must be `Send` and `Sync`.
 
 use sprang::delayed_local;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! A task gives a value, not a reference into another task's value.
+//! A task returns a value, not a reference into another task's value.
 
 use sprang::{Delayed, delayed};
 

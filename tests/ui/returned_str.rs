@@ -1,4 +1,4 @@
-//! A reference to what lives as long as the program cannot be decoded in another process.
+//! A `&'static str` cannot be decoded in another process.
 
 use sprang::delayed;
 

@@ -1,4 +1,4 @@
-//! A scheduler is named, or is an executor.
+//! A scheduler is a name or an executor.
 
 use sprang::delayed;
 

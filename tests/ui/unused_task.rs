@@ -1,4 +1,4 @@
-//! A task that nobody computes.
+//! A task that is never computed.
 
 #![deny(unused_must_use)]
 

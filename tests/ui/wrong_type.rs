@@ -1,4 +1,4 @@
-//! The value of a task is of another type than the function takes.
+//! The value of a task has another type than the function's parameter.
 
 use sprang::delayed;
 
