@@ -9,7 +9,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::time::Duration;
 
 /// A token that ends computes early and tells a task that its result is no longer wanted.
 ///
@@ -63,9 +62,6 @@ thread_local! {
 }
 
 impl CancelToken {
-    /// How often a thread that waits for something else checks a token.
-    pub(crate) const LOOK: Duration = Duration::from_millis(5);
-
     /// Makes a token that is not cancelled.
     pub fn new() -> Self {
         CancelToken::within(None)

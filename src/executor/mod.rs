@@ -6,8 +6,7 @@
 
 mod contract;
 pub(crate) mod processes;
-#[cfg(all(target_os = "linux", not(miri)))]
-mod remote;
+pub(crate) mod remote;
 pub(crate) mod sync;
 pub(crate) mod threads;
 pub(crate) mod timer;

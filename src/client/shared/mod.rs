@@ -349,7 +349,7 @@ impl Handle {
                     self.spec
                 ),
             )),
-            Err(RequestError::NoDesk) => Err(Error::new(
+            Err(RequestError::NoHandler) => Err(Error::new(
                 ErrorKind::NotShared,
                 format!("{} cannot be had: the task was not handed in by a client; submit it to a cluster", self.spec),
             )),

@@ -239,14 +239,8 @@ impl Run {
         Arc::clone(task_context.as_ref().expect("a thread is inside, so the run is not closed"))
     }
 
-    /// Whether a token from outside may be cancelled during the run.
-    pub(crate) fn has_outer_token(&self) -> bool {
-        self.has_outer_token
-    }
-
     /// Stops the run when a token from outside is cancelled, until the listener is dropped. `None`
     /// if there is no token from outside.
-    #[expect(dead_code, reason = "the worker processes' executor is about to wait with it")]
     pub(crate) fn stop_on_cancel(&self) -> Option<CancelListener> {
         let run = Weak::clone(&self.this);
         let stop = move || {

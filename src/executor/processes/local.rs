@@ -1,31 +1,35 @@
-//! The tasks that cannot leave this process, and the waiting for the end of the run.
+//! The tasks that cannot leave this process, and the wait for the end of the run.
 //!
-//! The thread that started the run takes them itself; when there are more, others help it, up to the number of workers. So tasks that wait
-//! for each other find each other here as on the other executors.
+//! The thread that started the run takes these tasks. If more are ready, helper threads take them, up to the number of workers.
+//! So tasks that wait for each other run at the same time, as on the other executors.
+//!
+//! # What is always true
+//!
+//! A task that [`Schedule::take_local`] returned is ready, and nobody else gets it. Its cell is empty until this file runs it, and
+//! its dependents wait until this file settles it.
 
-#![expect(unsafe_code, reason = "it runs tasks through the engine, and encodes what they have left in their cells")]
+#![expect(unsafe_code, reason = "it runs tasks through the engine, and encodes the values in their cells")]
 
-use super::pool::Core;
-use super::process::KillReason;
-use super::protocol::KEEP_MIN_BYTES;
-use super::requests::RequestHandler;
-use super::schedule::{Schedule, Value, local_task_refused, size};
+use super::pool::Pool;
 use super::settings::LocalTasks;
-use crate::engine::{CancelToken, Run, RunAccess, Timer, describe_panic};
+use crate::engine::{Run, RunAccess, Timer};
 use crate::error::{Error, ErrorKind};
+use crate::executor::remote::call::KEEP_MIN_BYTES;
+use crate::executor::remote::requests::RequestHandler;
+use crate::executor::remote::schedule::{Schedule, ScheduleSettings, local_task_refused};
+use crate::executor::remote::stored::{StoredValue, encoded_size};
+use crate::executor::remote::values::{CellCode, encode as encode_value};
 use crate::executor::threads::helpers::Helpers;
 use crate::executor::timer::TimerThread;
-use crate::graph::crossing::{Encoded, ValueCode};
-use crate::portable::code::CodeDescriptor;
-use crate::portable::codec::Encoder;
+use crate::graph::crossing::Encoded;
 use crate::portable::region::Region;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Takes a run to its end, on all workers or on one of them.
+/// Executes a run, on all workers or on the worker `pin`.
 pub(super) fn execute(
-    core: &Arc<Core>,
+    pool: &Arc<Pool>,
     run: &Arc<Run>,
     num_workers: usize,
     pin: Option<u32>,
@@ -35,147 +39,168 @@ pub(super) fn execute(
         return;
     }
     run.enter(|worker| {
-        let settings = core.settings();
-        let schedule = Schedule::new(core, run, worker, pin, handler);
+        let settings = pool.settings();
+        let schedule_settings = ScheduleSettings {
+            num_slots: pool.num_slots(pin),
+            max_attempts: settings.max_attempts.get(),
+            codec: settings.codec,
+            origin: pool.origin(),
+            inheritance: pool.inheritance(run),
+            pin,
+            handler,
+        };
+        // A task that was short in another run may take long in this one, because it waits for a task of this run. On a single
+        // worker that makes no difference.
+        let mean_ns = |code| if pin.is_some() { pool.mean_ns(code) } else { f64::NAN };
+        let schedule = Schedule::new(run, worker, schedule_settings, mean_ns);
         if settings.local_tasks == LocalTasks::Error
             && let Some(id) = schedule.first_local(worker)
         {
             return run.stop(local_task_refused(worker, id));
         }
-        // A value that is asked for elsewhere has to be encoded before the task can be said to have finished.
+        // A value that a worker reads must be encoded before its task counts as finished.
         run.defer_values();
-        core.add(&schedule);
-        serve(worker, core, &schedule, num_workers);
-        // Nothing is handed out any more. Tasks that run are told, and their workers killed if that does not help.
+        pool.add(&schedule);
+        LocalThreads { pool, schedule: &schedule, max_threads: num_workers }.run(worker);
+        // No more tasks are given out. Running tasks are asked to end, and their workers are killed if they do not.
         schedule.stop();
-        let _deadline = (!schedule.is_quiet()).then(|| {
-            schedule.hosts().iter().for_each(|host| host.cancel(schedule.number));
+        let _deadline = (!schedule.is_idle()).then(|| {
+            schedule.workers().iter().for_each(|worker| worker.cancel(schedule.number));
             let schedule = Arc::downgrade(&schedule);
             let kill = move || {
                 if let Some(schedule) = schedule.upgrade() {
-                    schedule.hosts().iter().for_each(|host| host.kill(KillReason::Cancelled));
+                    schedule.workers().iter().for_each(|worker| worker.kill_cancelled());
                 }
             };
             TimerThread::shared().start(settings.cancel_grace, Box::new(kill))
         });
-        worker.wait_until(None, || schedule.is_quiet());
-        core.remove(&schedule);
+        worker.wait_until(None, || schedule.is_idle());
+        pool.remove(&schedule);
         Helpers::Own.withdraw(Arc::as_ptr(&schedule).addr());
-        schedule.clear();
+        schedule.drop_values();
     });
 }
 
-/// Runs local tasks until the run has ended or was stopped.
-fn serve(worker: &RunAccess<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, max_threads: usize) {
-    let run = schedule.run();
-    let num_helpers = Arc::new(AtomicUsize::new(0));
-    let look = run.has_outer_token().then_some(CancelToken::LOOK);
-    while !worker.is_finished() && !worker.is_stopped() {
-        let Some(id) = schedule.take_local() else {
-            worker.wait_until(look, || schedule.has_local() || worker.is_finished() || worker.is_stopped());
-            worker.check_token();
-            continue;
-        };
-        // What else there is needs another thread: this task may wait for it.
-        if schedule.has_local() && num_helpers.load(Ordering::Relaxed) + 1 < max_threads {
-            call_helper(core, schedule, &num_helpers, max_threads);
+/// The threads of this process that run the local tasks of a run.
+struct LocalThreads<'r> {
+    pool: &'r Arc<Pool>,
+    schedule: &'r Arc<Schedule>,
+    max_threads: usize,
+}
+
+impl LocalThreads<'_> {
+    /// Runs local tasks on this thread, and calls helpers, until the run has ended or was stopped.
+    fn run(&self, worker: &RunAccess<'_>) {
+        // Stopping the run wakes this thread.
+        let _listener = self.schedule.run().stop_on_cancel();
+        let num_helpers = Arc::new(AtomicUsize::new(0));
+        while !worker.is_finished() && !worker.is_stopped() {
+            match self.schedule.take_local() {
+                Some(id) => self.run_task(worker, &num_helpers, id),
+                None => {
+                    let is_over = || worker.is_finished() || worker.is_stopped();
+                    worker.wait_until(None, || self.schedule.has_local() || is_over());
+                }
+            }
         }
-        run_local(worker, core, schedule, id);
+    }
+
+    fn run_task(&self, worker: &RunAccess<'_>, num_helpers: &Arc<AtomicUsize>, id: u32) {
+        // Other ready tasks need another thread: this task may wait for one of them.
+        if self.schedule.has_local() && num_helpers.load(Ordering::Relaxed) + 1 < self.max_threads {
+            self.call_helper(num_helpers);
+        }
+        run_local(worker, self.pool, self.schedule, id);
+    }
+
+    fn call_helper(&self, num_helpers: &Arc<AtomicUsize>) {
+        num_helpers.fetch_add(1, Ordering::Relaxed);
+        let (pool, schedule, num_helpers) = (Arc::clone(self.pool), Arc::clone(self.schedule), Arc::clone(num_helpers));
+        let max_threads = self.max_threads;
+        let team = Arc::as_ptr(&schedule).addr();
+        let help = move || {
+            let threads = LocalThreads { pool: &pool, schedule: &schedule, max_threads };
+            schedule.run().enter(|worker| {
+                while let Some(id) = schedule.take_local() {
+                    threads.run_task(worker, &num_helpers, id);
+                }
+            });
+            num_helpers.fetch_sub(1, Ordering::Relaxed);
+        };
+        Helpers::Own.call(usize::MAX, team, help);
     }
 }
 
-fn call_helper(core: &Arc<Core>, schedule: &Arc<Schedule>, num_helpers: &Arc<AtomicUsize>, max_threads: usize) {
-    num_helpers.fetch_add(1, Ordering::Relaxed);
-    let (core, schedule, num_helpers) = (Arc::clone(core), Arc::clone(schedule), Arc::clone(num_helpers));
-    let team = Arc::as_ptr(&schedule).addr();
-    let help = move || {
-        let run = Arc::clone(schedule.run());
-        run.enter(|worker| {
-            while let Some(id) = schedule.take_local() {
-                if schedule.has_local() && num_helpers.load(Ordering::Relaxed) + 1 < max_threads {
-                    call_helper(&core, &schedule, &num_helpers, max_threads);
-                }
-                run_local(worker, &core, &schedule, id);
-            }
-        });
-        num_helpers.fetch_sub(1, Ordering::Relaxed);
-    };
-    Helpers::Own.call(usize::MAX, team, help);
-}
-
-fn run_local(worker: &RunAccess<'_>, core: &Arc<Core>, schedule: &Arc<Schedule>, id: u32) {
-    if let Some(value) = kept_value(worker, core, schedule, id) {
+fn run_local(worker: &RunAccess<'_>, pool: &Arc<Pool>, schedule: &Arc<Schedule>, id: u32) {
+    if let Some(value) = kept_value(worker, pool, schedule, id) {
         schedule.settle(worker, [(id, Some(value))]);
-        core.announce_of(schedule);
-        return schedule.local_is_over();
+        pool.wake_for(schedule);
+        return schedule.local_ended();
     }
-    // SAFETY: the task was ready, and `take_local` gives it once.
-    let goes_on = catch_unwind(AssertUnwindSafe(|| unsafe { worker.run(id) }))
+    // SAFETY: `take_local` returned the task, so it is ready and runs once.
+    let must_settle = catch_unwind(AssertUnwindSafe(|| unsafe { worker.run(id) }))
         .unwrap_or_else(|payload| worker.panicked(id, payload));
-    if goes_on {
-        let value = match encode(worker, core, schedule, id) {
-            Ok(None) => {
-                finished(worker, id, None);
-                Some(None)
-            }
-            Ok(Some((bytes, regions, code))) => {
-                let size = size(&bytes, &regions);
-                finished(worker, id, Some(size as u64));
-                // Of a value that other runs may ask for, too, the encoding is kept.
-                let awaited = worker.task(id);
-                let awaited = awaited.awaited().filter(|_| size >= KEEP_MIN_BYTES);
-                let value = schedule.value(core, id, &bytes, regions, code, awaited.is_some());
-                if let (Some(awaited), Some(value)) = (awaited, &value) {
-                    awaited.keep(Arc::clone(value) as Arc<dyn Encoded>);
-                }
-                Some(value)
-            }
-            // SAFETY: the task has run and its dependents have not been told.
-            Err(error) => unsafe { worker.reject_value(id, error) }.then_some(None),
-        };
-        if let Some(value) = value {
-            schedule.settle(worker, [(id, value)]);
-            core.announce_of(schedule);
-        }
+    if must_settle && let Some(value) = finish(worker, pool, schedule, id) {
+        schedule.settle(worker, [(id, value)]);
+        pool.wake_for(schedule);
     }
-    schedule.local_is_over();
+    schedule.local_ended();
 }
 
-/// The value of a task that is kept as it crosses, by an earlier run on these workers, if only tasks elsewhere ask for it.
-fn kept_value(worker: &RunAccess<'_>, core: &Core, schedule: &Schedule, id: u32) -> Option<Arc<Value>> {
+/// Accepts the value of a task that has run, and returns it encoded if workers read it. `None` if the value cannot be encoded and
+/// the run has stopped.
+fn finish(worker: &RunAccess<'_>, pool: &Pool, schedule: &Schedule, id: u32) -> Option<Option<Arc<StoredValue>>> {
+    match encode(worker, pool, schedule, id) {
+        Ok(None) => {
+            accept(worker, id, None);
+            Some(None)
+        }
+        Ok(Some((bytes, regions, code))) => {
+            let size = encoded_size(&bytes, &regions);
+            accept(worker, id, Some(size as u64));
+            // Other runs may read the value of an awaited task too, so its encoding is kept.
+            let task = worker.task(id);
+            let awaited = task.awaited().filter(|_| size >= KEEP_MIN_BYTES);
+            let value = schedule.value(id, &bytes, regions, code, awaited.is_some());
+            if let (Some(awaited), Some(value)) = (awaited, &value) {
+                awaited.keep(Arc::clone(value) as Arc<dyn Encoded>);
+            }
+            Some(value)
+        }
+        // SAFETY: the task has run, and nobody has settled it.
+        Err(error) => unsafe { worker.reject_value(id, error) }.then_some(None),
+    }
+}
+
+/// The encoded value of a task that an earlier run on this pool kept, if only tasks elsewhere read it.
+fn kept_value(worker: &RunAccess<'_>, pool: &Pool, schedule: &Schedule, id: u32) -> Option<Arc<StoredValue>> {
     let task = worker.task(id);
     let awaited = task.awaited().filter(|_| !schedule.is_read_here(id) && !schedule.has_sink(id))?;
-    let value = awaited.encoded()?.into_any().downcast::<Value>().ok()?;
-    (value.origin == core.origin()).then_some(value)
+    let value = awaited.encoded()?.into_any().downcast::<StoredValue>().ok()?;
+    (value.origin == pool.origin()).then_some(value)
 }
 
-/// Tells those who watch, unless the task has failed.
-fn finished(worker: &RunAccess<'_>, id: u32, encoded_bytes: Option<u64>) {
+/// Reports the value to callbacks, unless the task has failed.
+fn accept(worker: &RunAccess<'_>, id: u32, encoded_bytes: Option<u64>) {
     if worker.cell(id).failure().is_none() {
-        // SAFETY: the task has run, and its dependents have not been told.
+        // SAFETY: the task has run and its value is in its cell. Nobody has settled the task.
         unsafe { worker.accept_value(id, encoded_bytes) };
     }
 }
 
-type Encoding = (Vec<u8>, Vec<Region>, &'static CodeDescriptor<ValueCode>);
+type Encoding = (Vec<u8>, Vec<Region>, CellCode);
 
-/// The value that a task has left in its cell, for tasks elsewhere; `None` if there are none that ask for it.
-fn encode(worker: &RunAccess<'_>, core: &Core, schedule: &Schedule, id: u32) -> Result<Option<Encoding>, Error> {
+/// Encodes the value in a task's cell. `None` if no worker reads it.
+fn encode(worker: &RunAccess<'_>, pool: &Pool, schedule: &Schedule, id: u32) -> Result<Option<Encoding>, Error> {
     let cell = worker.cell(id);
     let Some(code) = worker.task(id).kind().value_code else { return Ok(None) };
-    if cell.failure().is_some() || !schedule.is_read_remotely(id) {
+    if cell.failure().is_some() || schedule.num_remote_readers(id) == 0 {
         return Ok(None);
     }
-    let mut encoder = Encoder::new(core.settings().codec, Some(&core.memory));
-    // SAFETY: the task has just filled the cell with a value of its type, and those that ask for it have not let go of it.
-    let problem = match catch_unwind(AssertUnwindSafe(|| unsafe { (code.item.encode)(cell, &mut encoder) })) {
-        Ok(Ok(())) => {
-            let (bytes, regions) = encoder.finish();
-            return Ok(Some((bytes, regions, code)));
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(payload) => format!("encoding panicked: {}", describe_panic(payload)),
-    };
-    let type_name = (code.item.type_name)();
-    Err(Error::new(ErrorKind::NotPortable, format!("cannot encode its value, a `{type_name}`: {problem}")))
+    // SAFETY: the task has just filled its cell with a value of its type. The task is not settled, so its readers still hold the
+    // value.
+    match unsafe { encode_value(cell, code, pool.settings().codec, Some(&pool.memory)) } {
+        Ok((bytes, regions)) => Ok(Some((bytes, regions, code))),
+        Err(problem) => Err(Error::new(ErrorKind::NotPortable, problem)),
+    }
 }

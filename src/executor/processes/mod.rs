@@ -1,13 +1,13 @@
-//! Worker processes: the same executable, started again, so that what a task does to its process is done to nobody else.
+//! Worker processes: the same executable, started again. So a task that harms its process harms no other.
 //!
-//! # Who does what
+//! # The parts
 //!
-//! A run is turned into a [`schedule`]: which tasks can be run, and the encoded values they may ask for. A [`pool`] has a [`slot`] for each
-//! worker, a thread that takes batches of tasks from the schedules, sends them through its [`link`], and takes back the results. The
-//! worker's process, its limits and its end belong to a [`host`]; one [`monitor`] sleeps until a process ends. Tasks that cannot leave this
-//! process run on the [`lane`]. On the other side, [`hook`] makes a worker of a process before `main`, and [`worker`] runs the calls. What tasks
-//! ask from there goes by the [`line`].
-//! What crosses, and when, is in [`protocol`].
+//! Each run has a [schedule](super::remote::schedule) of its tasks. The [`pool`] has a [`slot`] for each thread of each worker: a
+//! thread of this process that takes batches of tasks from the schedules, sends them over a [`link`] and takes back the results.
+//! A [`process`] is one worker process, with its limits and its end; one [`monitor`] thread sleeps until a process ends.
+//! Tasks that cannot leave this process run in [`local`]. In the worker, [`hook`] takes over before `main`, and [`worker`] runs
+//! the calls. Tasks there ask this process for something through [`requests`].
+//! The messages and their order are in [`protocol`].
 
 #[cfg(all(target_os = "linux", not(miri)))]
 mod activity;
@@ -19,9 +19,6 @@ pub(crate) mod fuzzing;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod hook;
 pub(crate) mod initializer;
-#[cfg(all(target_os = "linux", not(miri)))]
-#[path = "../remote/stored.rs"]
-mod inputs;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod lifeline;
 #[cfg(all(target_os = "linux", not(miri)))]
@@ -37,9 +34,6 @@ mod process;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod protocol;
 pub(crate) mod requests;
-#[cfg(all(target_os = "linux", not(miri)))]
-#[path = "../remote/schedule.rs"]
-mod schedule;
 pub(crate) mod settings;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod signals;
@@ -49,6 +43,8 @@ mod slot;
 mod spawn;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod token;
+#[cfg(not(all(target_os = "linux", not(miri))))]
+mod unsupported;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod worker;
 
@@ -60,35 +56,45 @@ use super::threads::num_cores;
 use crate::engine::Run;
 use crate::error::{Error, ErrorKind};
 use crate::portable::codec::Codec;
+#[cfg(all(target_os = "linux", not(miri)))]
+use local::execute;
 use parking_lot::Mutex;
+#[cfg(all(target_os = "linux", not(miri)))]
+use pool::Pool;
 use requests::RequestHandler;
 use settings::ProcessSettings;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+#[cfg(not(all(target_os = "linux", not(miri))))]
+use unsupported::{NoPool as Pool, execute, new_pool, shared_memory_limit as memory_limit};
 
-/// How much shared memory values may take up under these settings; `None` where there is none.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn new_pool(settings: ProcessSettings, num_workers: NonZeroUsize, num_spares: usize) -> Arc<Pool> {
+    Pool::new(settings, num_workers, num_spares, slot::serve)
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+fn memory_limit(settings: &ProcessSettings) -> Option<u64> {
+    Some(pool::shared_memory_limit(settings))
+}
+
+/// How much shared memory values may take under these settings, in bytes. `None` on platforms without worker processes.
 pub(crate) fn shared_memory_limit(settings: &ProcessSettings) -> Option<u64> {
-    #[cfg(all(target_os = "linux", not(miri)))]
-    return Some(pool::shared_memory_limit(settings));
-    #[cfg(not(all(target_os = "linux", not(miri))))]
-    {
-        let _ = settings;
-        None
-    }
+    memory_limit(settings)
 }
 
 /// Runs tasks in worker processes.
 ///
-/// A worker is this program's own executable, started again; nothing has to be set up for it. Workers are started when there is
-/// something to do, kept for the next run, and end after [`idle_timeout`](ProcessSettings::idle_timeout), with the executor, or with this
-/// process, however that ends. A task that crashes its worker, is too slow or takes too much memory costs one attempt of that task;
-/// everything else goes on.
+/// A worker is this program's own executable, started again; nothing has to be set up for it. Workers start when there are tasks
+/// for them and are kept for the next run. They end after [`idle_timeout`](ProcessSettings::idle_timeout), with the executor, or
+/// with this process, however it ends. A task that crashes its worker, exceeds its timeout or takes too much memory costs one
+/// attempt of that task; all other tasks continue.
 ///
-/// `scheduler = "processes"` uses executors that are shared by all runs with the same [settings](ProcessSettings); make one of your own to
-/// have workers of your own.
+/// All runs with `scheduler = "processes"` and the same [settings](ProcessSettings) share one executor. An executor that the
+/// program makes has workers of its own.
 ///
-/// In a worker, graphs are run by the thread that computes them.
+/// In a worker, a graph runs on the thread that computes it.
 ///
 /// # Examples
 /// ```
@@ -102,46 +108,39 @@ pub(crate) fn shared_memory_limit(settings: &ProcessSettings) -> Option<u64> {
 /// # Ok::<_, sprang::Error>(())
 /// ```
 pub struct ProcessExecutor {
-    #[cfg(all(target_os = "linux", not(miri)))]
-    core: Arc<pool::Core>,
+    pool: Arc<Pool>,
     num_workers: NonZeroUsize,
     settings: ProcessSettings,
 }
 
 impl fmt::Debug for ProcessExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("ProcessExecutor");
-        out.field("num_workers", &self.num_workers).field("settings", &self.settings);
-        #[cfg(all(target_os = "linux", not(miri)))]
-        out.field("core", &self.core);
-        out.finish()
+        f.debug_struct("ProcessExecutor")
+            .field("num_workers", &self.num_workers)
+            .field("settings", &self.settings)
+            .field("pool", &self.pool)
+            .finish()
     }
 }
 
 impl ProcessExecutor {
-    /// An executor with so many workers, and the default settings.
+    /// Makes an executor with this many workers and the default settings.
     pub fn new(num_workers: NonZeroUsize) -> Self {
         ProcessExecutor::with_settings(num_workers, ProcessSettings::default())
     }
 
-    /// An executor with workers of its own kind; the example is with [`ProcessSettings`].
+    /// Makes an executor with these settings. [`ProcessSettings`] has an example.
     pub fn with_settings(num_workers: NonZeroUsize, settings: ProcessSettings) -> Self {
         ProcessExecutor::with_spares(num_workers, settings, 0)
     }
 
-    /// The same, with room for so many further processes, which do the work of those whose tasks wait for an [answer](line).
+    /// As [`with_settings`](ProcessExecutor::with_settings), with up to `num_spares` more processes. They take over from workers
+    /// whose tasks wait for an [answer](requests).
     pub(crate) fn with_spares(num_workers: NonZeroUsize, settings: ProcessSettings, num_spares: usize) -> Self {
-        #[cfg(not(all(target_os = "linux", not(miri))))]
-        let _ = num_spares;
-        ProcessExecutor {
-            #[cfg(all(target_os = "linux", not(miri)))]
-            core: pool::Core::new(settings.clone(), num_workers, num_spares),
-            num_workers,
-            settings,
-        }
+        ProcessExecutor { pool: new_pool(settings.clone(), num_workers, num_spares), num_workers, settings }
     }
 
-    /// The executor of all runs with these settings.
+    /// The executor that all runs with these settings share.
     pub(crate) fn shared(settings: &ProcessSettings, num_workers: Option<NonZeroUsize>) -> Arc<ProcessExecutor> {
         static SHARED: Mutex<Vec<Arc<ProcessExecutor>>> = Mutex::new(Vec::new());
         let num_workers = num_workers.or(NonZeroUsize::new(num_cores())).unwrap_or(NonZeroUsize::MIN);
@@ -150,30 +149,30 @@ impl ProcessExecutor {
         let executor = match shared.iter().find(|it| it.num_workers == num_workers && it.settings == *settings) {
             Some(executor) => Arc::clone(executor),
             None => {
-                // Executors without workers that nobody uses make room, so that their number does not grow with that of settings.
-                unused.extend(shared.extract_if(.., |it| Arc::strong_count(it) == 1 && it.is_without_workers()));
+                // Unused executors without workers are dropped, so that their number does not grow with that of settings.
+                let is_unused = |it: &mut Arc<Self>| Arc::strong_count(it) == 1 && it.pool.is_without_workers();
+                unused.extend(shared.extract_if(.., is_unused));
                 let executor = Arc::new(ProcessExecutor::with_settings(num_workers, settings.clone()));
                 shared.push(Arc::clone(&executor));
                 executor
             }
         };
+        // Executors are dropped without the lock.
         drop(shared);
         drop(unused);
         executor
     }
 
-    /// Takes a run to its end, on all workers or on this one. What its tasks ask is answered at the handler, if there is one.
+    /// Executes a run, on all workers or on one of them. The handler answers the requests of its tasks.
     pub(crate) fn execute_on(&self, run: &Arc<Run>, worker: Option<u32>, handler: Option<Arc<dyn RequestHandler>>) {
-        if boot::is_worker() {
+        if is_worker() {
             return SyncExecutor.execute(run);
         }
-        if let Some(refusal) = boot::refusal() {
+        if let Some(refusal) = refusal() {
             return run.stop(Error::new(ErrorKind::NoWorker, refusal));
         }
-        #[cfg(all(target_os = "linux", not(miri)))]
-        local::execute(&self.core, run, if worker.is_some() { 1 } else { self.num_workers.get() }, worker, handler);
-        #[cfg(not(all(target_os = "linux", not(miri))))]
-        let _ = (worker, handler);
+        let num_workers = if worker.is_some() { 1 } else { self.num_workers.get() };
+        execute(&self.pool, run, num_workers, worker, handler);
     }
 
     /// How it encodes values.
@@ -183,51 +182,23 @@ impl ProcessExecutor {
 
     /// The process id of a worker, if it has been started.
     pub(crate) fn worker_pid(&self, worker: u32) -> Option<u32> {
-        #[cfg(all(target_os = "linux", not(miri)))]
-        return self.core.host(worker).map(|host| host.pid());
-        #[cfg(not(all(target_os = "linux", not(miri))))]
-        {
-            let _ = worker;
-            None
-        }
+        self.pool.worker_pid(worker)
     }
 
-    /// How much memory of its own a worker uses, in bytes, where the system tells.
+    /// How much memory of its own a worker uses, in bytes, if the system says so.
     pub(crate) fn worker_memory(&self, worker: u32) -> Option<u64> {
-        #[cfg(all(target_os = "linux", not(miri)))]
-        return monitor::private_bytes(self.worker_pid(worker)?);
-        #[cfg(not(all(target_os = "linux", not(miri))))]
-        {
-            let _ = worker;
-            None
-        }
+        self.pool.worker_memory(worker)
     }
 
-    /// Ends a worker: `at_once`, and what it was running is run again, or when it has come to the end of that. Another takes its place when
-    /// there is something to do.
+    /// Ends a worker. With `at_once` it is killed and its tasks run again; without, it ends when they are finished. Another
+    /// worker starts when there are tasks for it.
     pub(crate) fn end_worker(&self, worker: u32, at_once: bool) {
-        #[cfg(all(target_os = "linux", not(miri)))]
-        for host in self.core.hosts(worker) {
-            match at_once {
-                true => host.kill(process::KillReason::Replaced),
-                false => self.core.disconnect(&host),
-            }
-        }
-        #[cfg(not(all(target_os = "linux", not(miri))))]
-        let _ = (worker, at_once);
+        self.pool.end_worker(worker, at_once);
     }
 
-    /// Lets the workers end, for ever, and waits for them.
+    /// Ends all workers, for good, and waits for them.
     pub(crate) fn close(&self) {
-        #[cfg(all(target_os = "linux", not(miri)))]
-        self.core.close();
-    }
-
-    fn is_without_workers(&self) -> bool {
-        #[cfg(all(target_os = "linux", not(miri)))]
-        return self.core.is_without_workers();
-        #[cfg(not(all(target_os = "linux", not(miri))))]
-        true
+        self.pool.close();
     }
 }
 

@@ -1,6 +1,5 @@
-//! One thread that sleeps until a worker ends, writes something that is to be captured, or has to be looked at.
+//! One thread that watches all worker processes: it sleeps until one ends, writes output that is captured, or is due for a check.
 
-use super::process::WorkerProcess;
 use crate::engine::quietly;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -14,67 +13,86 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-/// How often the memory of busy workers is looked at, where there is a limit.
-const LOOK_AT_MEMORY: Duration = Duration::from_millis(100);
+/// How often the memory of busy workers with a limit is measured.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often busy workers are asked whether something was lost on the way from them.
-const LOOK_FOR_LOST: Duration = Duration::from_secs(1);
+/// How often busy workers are checked for lost results.
+const LOST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much of what a worker writes is kept for errors. What says why it ended may have a backtrace after it, of some 7 KiB without
-/// optimisation.
+/// How many bytes of a worker's output errors quote at most. A message that says why the worker ended may be followed by a
+/// backtrace, of some 7 KiB without optimisation.
 const TAIL_BYTES: usize = 16 << 10;
 
-/// What the monitor tells a worker's owner.
-pub(super) trait Watched: Send + Sync {
-    /// The process has ended. Must not wait for anything.
+/// A process that the monitor watches.
+pub(super) trait MonitoredProcess: Send + Sync {
+    /// Can be read once the process has ended.
+    fn pidfd(&self) -> Arc<OwnedFd>;
+    fn pid(&self) -> u32;
+    /// Its output, if that is captured.
+    fn output(&self) -> Option<&Arc<Output>>;
+    /// Whether it runs no task.
+    fn is_idle(&self) -> bool;
+    /// How many bytes of its own memory it may use.
+    fn memory_limit(&self) -> Option<u64>;
+    /// It uses more memory than this limit.
+    fn exceeded_memory_limit(&self, limit: u64);
+    /// Called about once a second while a worker is busy.
+    fn check_for_lost_results(&self);
+    /// The process has ended. Must not block.
     fn ended(&self);
-    /// It uses this many bytes, which is more than it may.
-    fn used_too_much(&self, limit: u64, used: u64);
 }
 
 struct Monitor {
-    hosts: Mutex<Hosts>,
-    /// Wakes the thread to look at the list again.
+    watched: Mutex<WatchedList>,
+    /// Wakes the thread, which then reads the list again.
     changed: OwnedFd,
     /// The thread sleeps until it is woken, because no worker is busy.
     sleeps: AtomicBool,
 }
 
 #[derive(Default)]
-struct Hosts {
-    list: Vec<Weak<WorkerProcess>>,
+struct WatchedList {
+    processes: Vec<Weak<dyn MonitoredProcess>>,
     has_thread: bool,
+}
+
+/// When the next checks are due. The times are fixed, so that other events do not delay a check.
+struct NextChecks {
+    memory: Instant,
+    lost_results: Instant,
 }
 
 fn monitor() -> io::Result<&'static Monitor> {
     static MONITOR: OnceLock<Result<Monitor, Errno>> = OnceLock::new();
     let made = MONITOR.get_or_init(|| {
         let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Monitor { hosts: Mutex::default(), changed, sleeps: AtomicBool::new(false) })
+        Ok(Monitor { watched: Mutex::default(), changed, sleeps: AtomicBool::new(false) })
     });
     made.as_ref().map_err(|&errno| errno.into())
 }
 
-/// Watches a worker until it ends.
+/// Watches a process until it ends.
 ///
 /// # Errors
-/// If there is no thread to be had.
-pub(super) fn watch(host: &Arc<WorkerProcess>) -> io::Result<()> {
+/// If the monitor's thread cannot be started.
+pub(super) fn watch<P: MonitoredProcess + 'static>(process: &Arc<P>) -> io::Result<()> {
     let monitor = monitor()?;
-    let mut hosts = monitor.hosts.lock();
-    if !hosts.has_thread {
+    let mut watched = monitor.watched.lock();
+    if !watched.has_thread {
         std::thread::Builder::new().name("sprang-monitor".into()).spawn(|| monitor.serve())?;
-        hosts.has_thread = true;
+        watched.has_thread = true;
     }
-    hosts.list.push(Arc::downgrade(host));
-    drop(hosts);
+    let process: Weak<dyn MonitoredProcess> = Arc::<P>::downgrade(process);
+    watched.processes.push(process);
+    drop(watched);
     monitor.wake();
     Ok(())
 }
 
-/// A worker has become busy, which can be seen from its host.
-pub(super) fn look_at_busy() {
-    // SeqCst here, for the host's counter and in `wait`: either this sees that the monitor sleeps, or that sees the busy worker.
+/// A worker is not [idle](MonitoredProcess::is_idle) any more.
+pub(super) fn worker_is_busy() {
+    // SeqCst here, for the worker's counter and in `wait`: either this sees that the monitor sleeps, or the monitor sees the busy
+    // worker.
     if let Ok(monitor) = monitor()
         && monitor.sleeps.load(Ordering::SeqCst)
         && monitor.sleeps.swap(false, Ordering::SeqCst)
@@ -85,79 +103,59 @@ pub(super) fn look_at_busy() {
 
 impl Monitor {
     fn wake(&self) {
-        // It is full if nobody has looked for long, and then somebody will.
+        // If the counter is full, the thread is about to wake up anyway.
         let _ = write(&self.changed, &1_u64.to_ne_bytes());
     }
 
     fn serve(&self) {
-        // Fixed, so that what else happens meanwhile does not put it off.
-        let mut next_look = Instant::now() + LOOK_AT_MEMORY;
-        let mut next_search = Instant::now() + LOOK_FOR_LOST;
+        let now = Instant::now();
+        let mut next = NextChecks { memory: now + MEMORY_INTERVAL, lost_results: now + LOST_INTERVAL };
         loop {
-            let hosts: Vec<Arc<WorkerProcess>> = {
-                let mut hosts = self.hosts.lock();
-                hosts.list.retain(|host| host.strong_count() > 0);
-                if hosts.list.is_empty() {
-                    hosts.has_thread = false;
+            let processes: Vec<_> = {
+                let mut watched = self.watched.lock();
+                watched.processes.retain(|process| process.strong_count() > 0);
+                if watched.processes.is_empty() {
+                    watched.has_thread = false;
                     return;
                 }
-                hosts.list.iter().filter_map(Weak::upgrade).collect()
+                watched.processes.iter().filter_map(Weak::upgrade).collect()
             };
-            let ended = self.wait(&hosts, &mut next_look, &mut next_search);
+            let ended = self.wait(&processes, &mut next);
             if !ended.is_empty() {
-                self.hosts.lock().list.retain(|host| !ended.iter().any(|ended| Arc::as_ptr(ended) == host.as_ptr()));
+                let has_ended = |process: &Weak<dyn MonitoredProcess>| {
+                    ended.iter().any(|ended| std::ptr::addr_eq(Arc::as_ptr(ended), process.as_ptr()))
+                };
+                self.watched.lock().processes.retain(|process| !has_ended(process));
             }
-            for host in ended {
-                // What it wrote last comes before the news of its end.
-                if let Some(output) = host.output() {
+            for process in ended {
+                // Its last output comes before the news of its end.
+                if let Some(output) = process.output() {
                     output.drain();
                 }
-                host.ended();
+                process.ended();
             }
         }
     }
 
-    /// Waits until something happens, and returns the workers that have ended.
-    fn wait(
-        &self,
-        hosts: &[Arc<WorkerProcess>],
-        next_look: &mut Instant,
-        next_search: &mut Instant,
-    ) -> Vec<Arc<WorkerProcess>> {
-        let pidfds: Vec<Arc<OwnedFd>> = hosts.iter().map(|host| host.pidfd()).collect();
-        let outputs: Vec<&Arc<Output>> =
-            hosts.iter().filter_map(|host| host.output()).filter(|o| o.is_open()).collect();
+    /// Waits until something happens, and returns the processes that have ended.
+    fn wait(&self, processes: &[Arc<dyn MonitoredProcess>], next: &mut NextChecks) -> Vec<Arc<dyn MonitoredProcess>> {
+        let pidfds: Vec<Arc<OwnedFd>> = processes.iter().map(|process| process.pidfd()).collect();
+        let outputs = processes.iter().filter_map(|process| process.output());
+        let outputs: Vec<&Arc<Output>> = outputs.filter(|output| output.is_open()).collect();
         let mut fds = vec![PollFd::new(&self.changed, PollFlags::IN)];
         fds.extend(pidfds.iter().map(|pidfd| PollFd::new(&**pidfd, PollFlags::IN)));
         fds.extend(outputs.iter().map(|output| PollFd::from_borrowed_fd(output.pipe.as_fd(), PollFlags::IN)));
         self.sleeps.store(true, Ordering::SeqCst);
-        let is_busy = hosts.iter().any(|host| !host.is_idle());
+        let is_busy = processes.iter().any(|process| !process.is_idle());
         if is_busy {
             self.sleeps.store(false, Ordering::SeqCst);
         }
-        let limited: Vec<_> = hosts.iter().filter(|host| host.memory_limit().is_some() && !host.is_idle()).collect();
-        let now = Instant::now();
-        if !limited.is_empty() && *next_look <= now {
-            *next_look = now + LOOK_AT_MEMORY;
-            for host in &limited {
-                let (Some(limit), Some(used)) = (host.memory_limit(), private_bytes(host.pid())) else { continue };
-                if used > limit {
-                    host.used_too_much(limit, used);
-                }
-            }
-        }
-        if is_busy && *next_search <= now {
-            *next_search = now + LOOK_FOR_LOST;
-            hosts.iter().for_each(|host| host.look_for_lost_results());
-        }
-        let next = if limited.is_empty() { *next_search } else { *next_look.min(next_search) };
-        let time = next.saturating_duration_since(now);
-        let time = is_busy.then(|| Timespec::try_from(time).expect("it is short"));
+        let time = is_busy.then(|| check(processes, next)).map(|time| Timespec::try_from(time).expect("it is short"));
         match poll(&mut fds, time.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Vec::new(),
             Err(_) => {
-                // No memory for the call: nothing to do but to try again in a while.
+                // The kernel has no memory for the call: the thread can only try again later.
                 std::thread::sleep(Duration::from_millis(10));
                 return Vec::new();
             }
@@ -165,17 +163,38 @@ impl Monitor {
         if !fds[0].revents().is_empty() {
             let _ = read(&self.changed, &mut [0; 8]);
         }
-        for (fd, output) in fds[1 + hosts.len()..].iter().zip(&outputs) {
+        for (fd, output) in fds[1 + processes.len()..].iter().zip(&outputs) {
             if !fd.revents().is_empty() {
                 output.read_some();
             }
         }
-        let has_ended = fds[1..].iter().zip(hosts).filter(|(fd, _)| !fd.revents().is_empty());
-        has_ended.map(|(_, host)| Arc::clone(host)).collect()
+        let ended = fds[1..].iter().zip(processes).filter(|(fd, _)| !fd.revents().is_empty());
+        ended.map(|(_, process)| Arc::clone(process)).collect()
     }
 }
 
-/// The memory that belongs to a process alone, in bytes, shared memory and files not among it.
+/// Makes the checks that are due, and returns the time until the next one.
+fn check(processes: &[Arc<dyn MonitoredProcess>], next: &mut NextChecks) -> Duration {
+    let now = Instant::now();
+    let limited = processes.iter().filter(|process| !process.is_idle());
+    let limited: Vec<_> = limited.filter_map(|process| Some((process, process.memory_limit()?))).collect();
+    if !limited.is_empty() && next.memory <= now {
+        next.memory = now + MEMORY_INTERVAL;
+        for (process, limit) in &limited {
+            if private_bytes(process.pid()).is_some_and(|used| used > *limit) {
+                process.exceeded_memory_limit(*limit);
+            }
+        }
+    }
+    if next.lost_results <= now {
+        next.lost_results = now + LOST_INTERVAL;
+        processes.iter().for_each(|process| process.check_for_lost_results());
+    }
+    let next = if limited.is_empty() { next.lost_results } else { next.memory.min(next.lost_results) };
+    next.saturating_duration_since(now)
+}
+
+/// The memory that belongs to a process alone, in bytes. Shared memory and files are not counted.
 pub(super) fn private_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
@@ -183,7 +202,7 @@ pub(super) fn private_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// What a worker writes to its standard output and error.
+/// The captured standard output and error of a worker.
 pub(super) struct Output {
     pipe: OwnedFd,
     worker: u32,
@@ -193,7 +212,7 @@ pub(super) struct Output {
 #[derive(Default)]
 struct OutputState {
     tail: VecDeque<u8>,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line that has no end yet.
     line: Vec<u8>,
     is_closed: bool,
 }
@@ -213,7 +232,7 @@ impl Output {
         !self.state.lock().is_closed
     }
 
-    /// Reads once. There is something to read, or the end.
+    /// Reads once. The pipe has bytes, or is at its end; false at its end.
     fn read_some(&self) -> bool {
         let mut buffer = [0; 4096];
         let len = match read(&self.pipe, &mut buffer) {
@@ -236,7 +255,7 @@ impl Output {
         state.line.extend_from_slice(bytes);
         let lines = match state.line.iter().rposition(|&byte| byte == b'\n') {
             Some(end) => state.line.drain(..=end).collect::<Vec<_>>(),
-            // A line without end is given out in pieces.
+            // A line that is too long is logged in pieces.
             None if state.line.len() > TAIL_BYTES => std::mem::take(&mut state.line),
             None => Vec::new(),
         };
@@ -245,7 +264,7 @@ impl Output {
         true
     }
 
-    /// Reads what there is, without waiting for more.
+    /// Reads what the pipe has, without waiting for more.
     fn drain(&self) {
         while self.is_open() {
             let mut fds = [PollFd::new(&self.pipe, PollFlags::IN)];
@@ -262,14 +281,14 @@ impl Output {
 
     fn log(&self, line: &[u8]) {
         if !line.is_empty() {
-            // The logger is the program's, and if this thread ended nobody would notice that workers do.
+            // The program's logger may panic. Without this thread nobody would notice that workers end.
             quietly(|| {
                 log::info!(target: "sprang::worker", "worker {}: {}", self.worker, String::from_utf8_lossy(line));
             });
         }
     }
 
-    /// The end of what was written.
+    /// The last bytes that were written.
     pub(super) fn tail(&self) -> String {
         let state = self.state.lock();
         let bytes: Vec<u8> = state.tail.iter().copied().collect();

@@ -1,11 +1,23 @@
-//! The slots, and what they share: settings, runs that want workers, and who sleeps.
+//! The pool: what the slots of an executor share. Its settings, its worker processes, the runs that have tasks, and which slots
+//! sleep.
+//!
+//! A slot sleeps on a condition variable of its own, under the lock of the pool, and not on a channel: the slot that fell asleep
+//! last is woken first, and a slot is only woken while it sleeps.
+//!
+//! # What is always true
+//!
+//! 1. A slot that found nothing to do sleeps only if the version is still the one that it read before it looked. Each change that
+//!    a slot may wait for raises the version.
+//! 2. Each worker has exactly one slot per thread that takes its tasks. A slot that gives its worker to a spare slot takes
+//!    nobody's tasks from then on.
 
-use super::process::{Channel, WorkerProcess};
-use super::schedule::{Batch, Schedule};
+use super::monitor::{MonitoredProcess, private_bytes};
+use super::process::{Channel, KillReason, WorkerProcess, next_origin};
 use super::settings::ProcessSettings;
-use super::slot::Slot;
 use crate::engine::Run;
 use crate::error::{Error, ErrorKind};
+use crate::executor::remote::batch::Batch;
+use crate::executor::remote::schedule::Schedule;
 use crate::graph::crossing::TaskCode;
 use crate::portable::budget::Budget;
 use crate::portable::code::CodeDescriptor;
@@ -23,76 +35,88 @@ use std::time::{Duration, Instant};
 
 /// How often in a row a worker may fail to start before the runs that wait for it fail.
 const START_ATTEMPTS: u32 = 5;
-/// How long to wait after the first failure; twice as long after each further one, up to a second or so.
+/// The wait after the first failure. Each further failure doubles it, up to about a second.
 const START_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_DOUBLINGS: u32 = 7;
 
-/// What all slots of a pool share.
-pub(super) struct Core {
+/// In place of a worker's number: no worker.
+const NO_WORKER: u32 = u32::MAX;
+
+/// See the [module](self).
+pub(super) struct Pool {
     settings: ProcessSettings,
-    /// One for each thread of each worker, spare ones not counted.
+    /// Serves the slot with this index until the pool is closed.
+    serve_slot: fn(Arc<Pool>, usize),
+    /// One for each thread of each worker. Spare slots are not counted.
     num_slots: usize,
     pub(super) memory: Memory,
     origin: u32,
-    /// How long calls of each code have taken on average in the runs of one worker before.
+    /// How long calls of each code took on average, by the address of the code. Only from runs that were pinned to one worker.
     means: Mutex<HashMap<usize, f64>>,
-    state: Mutex<State>,
-    places: Box<[SlotState]>,
-    stations: Box<[Mutex<WorkerEntry>]>,
+    state: Mutex<PoolState>,
+    /// Spare slots come last.
+    slots: Box<[SlotState]>,
+    /// One for each worker process that there may be, used by the slots of its threads.
+    entries: Box<[Mutex<WorkerEntry>]>,
 }
 
-/// In the place of a worker's number: none.
-const NOBODY: u32 = u32::MAX;
-
-/// What others know of a slot.
+/// What other threads know of a slot.
 #[derive(Debug)]
 struct SlotState {
-    /// The worker whose tasks it takes. At first that is the worker of its station, and [`NOBODY`] for spare slots. A slot whose task waits for an
-    /// answer gives its worker to a spare one, and becomes one itself.
+    /// The worker whose tasks the slot takes, or [`NO_WORKER`]. At first this is the worker of its entry, and no worker for a
+    /// spare slot.
     worker: AtomicU32,
-    /// The worker that it has given away, until its task has ended.
+    /// The worker that the slot gave to a spare slot, until its task has ended.
     given_away: AtomicU32,
-    /// Rung when the slot has been taken off the stack of those that sleep.
-    bell: Condvar,
-    /// Whether it has a batch, or is about something else that takes time. One that is not, and does not sleep, is going to look for work
-    /// before it sleeps.
-    is_engaged: AtomicBool,
+    /// Notified when the slot was removed from the sleeping slots.
+    wakeup: Condvar,
+    /// The slot has a batch or does something else that takes time. A slot that is neither busy nor asleep is about to look for
+    /// tasks.
+    is_busy: AtomicBool,
 }
 
-struct State {
-    /// Grows with every change: there is work, a worker has ended, the pool is closed.
+struct PoolState {
+    /// Grows with every change: there are new tasks, a worker has ended, the pool is closed.
     version: u64,
-    /// The slots that sleep. The last to come is the first to be woken: what it needs is warm, and those below come to their end.
+    /// The slots that sleep. The last one is woken first: its caches are warm, and the first ones reach their idle timeout.
     sleeping: Vec<usize>,
     schedules: Vec<Arc<Schedule>>,
-    /// Where to look first, so that no run waits for another.
+    /// The first schedule to look at. It changes each time, so that no run waits for another.
     first: usize,
-    slots: Vec<JoinHandle<()>>,
-    /// Those of them that are spare at first.
-    spares: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+    /// The threads of slots that were spare at first.
+    spare_threads: Vec<JoinHandle<()>>,
     num_failed_starts: u32,
     is_closed: bool,
 }
 
-/// The place of one worker process, used by the slots of its threads.
+/// One worker process.
 #[derive(Default)]
 struct WorkerEntry {
-    host: Option<Arc<WorkerProcess>>,
+    process: Option<Arc<WorkerProcess>>,
     /// Channels that their slots have not fetched yet.
     channels: Vec<Option<Channel>>,
-    /// How often in a row it could not be started.
+    /// How often in a row the process could not be started.
     num_failed_starts: u32,
 }
 
-impl fmt::Debug for Core {
+/// Why an idle slot wakes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    Changed,
+    /// The time is up.
+    Idle,
+    Closed,
+}
+
+impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without waiting for who starts a worker.
-        let workers: Vec<_> =
-            self.stations.iter().map(|station| station.try_lock().map(|it| it.host.clone())).collect();
+        // `try_lock`: a slot holds the lock of an entry while it starts a worker.
+        let workers: Vec<_> = self.entries.iter().map(|entry| entry.try_lock().map(|it| it.process.clone())).collect();
         let state = self.state.lock();
-        f.debug_struct("Core")
+        f.debug_struct("Pool")
             .field("num_slots", &self.num_slots)
-            .field("places", &self.places)
+            .field("slots", &self.slots)
             .field("sleeping", &state.sleeping)
             .field("workers", &workers)
             .field("schedules", &state.schedules)
@@ -101,68 +125,67 @@ impl fmt::Debug for Core {
     }
 }
 
-/// What a slot that has nothing to do is woken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Woken {
-    Changed,
-    /// It has waited for as long as a worker may be idle.
-    Idle,
-    Closed,
+/// A worker's number, if it is one.
+fn worker(number: &AtomicU32) -> Option<u32> {
+    // Relaxed: it changes under the lock of the pool. A thread that reads it without the lock reads it again when the version
+    // has changed.
+    Some(number.load(Ordering::Relaxed)).filter(|&worker| worker != NO_WORKER)
 }
 
 impl SlotState {
-    fn of(worker: u32) -> Self {
+    fn new(worker: u32) -> Self {
         SlotState {
             worker: AtomicU32::new(worker),
-            given_away: AtomicU32::new(NOBODY),
-            bell: Condvar::new(),
-            is_engaged: AtomicBool::new(false),
+            given_away: AtomicU32::new(NO_WORKER),
+            wakeup: Condvar::new(),
+            is_busy: AtomicBool::new(false),
         }
     }
 
     fn worker(&self) -> Option<u32> {
-        // Relaxed: it changes under the lock of the state, and who looks without it looks again when the version has changed.
-        Some(self.worker.load(Ordering::Relaxed)).filter(|&worker| worker != NOBODY)
+        worker(&self.worker)
     }
 
-    fn given_away(&self) -> Option<u32> {
-        Some(self.given_away.load(Ordering::Relaxed)).filter(|&worker| worker != NOBODY)
-    }
-
-    /// Whether it can be counted on to look for tasks soon.
+    /// Whether the slot will look for tasks soon or sleeps.
     fn is_free(&self) -> bool {
-        self.worker().is_some() && !self.is_engaged.load(SeqCst)
+        self.worker().is_some() && !self.is_busy.load(SeqCst)
     }
 }
 
-impl Core {
-    pub(super) fn new(settings: ProcessSettings, num_workers: NonZeroUsize, num_spares: usize) -> Arc<Core> {
+impl Pool {
+    pub(super) fn new(
+        settings: ProcessSettings,
+        num_workers: NonZeroUsize,
+        num_spares: usize,
+        serve_slot: fn(Arc<Pool>, usize),
+    ) -> Arc<Pool> {
         let num_threads = settings.threads_per_worker.get();
         let num_slots = num_workers.get() * num_threads;
-        let num_stations = num_workers.get() + num_spares;
-        // A worker that some threads of are about to leave may be there beside the one in its place, for each slot at most.
-        let budget = Budget::for_members(shared_memory_limit(&settings), num_stations + num_slots);
+        let num_entries = num_workers.get() + num_spares;
+        // A worker that some of its threads are about to leave may exist beside its successor, at most one for each slot.
+        let budget = Budget::for_members(shared_memory_limit(&settings), num_entries + num_slots);
         let origin = next_origin();
-        Arc::new(Core {
+        Arc::new(Pool {
+            serve_slot,
             num_slots,
             memory: Memory::within(origin, budget),
             origin,
             means: Mutex::default(),
-            state: Mutex::new(State {
+            state: Mutex::new(PoolState {
                 version: 0,
                 sleeping: Vec::new(),
                 schedules: Vec::new(),
                 first: 0,
-                slots: Vec::new(),
-                spares: Vec::new(),
+                threads: Vec::new(),
+                spare_threads: Vec::new(),
                 num_failed_starts: 0,
                 is_closed: false,
             }),
-            places: (0..num_stations * num_threads)
-                .map(|slot| if slot < num_slots { (slot / num_threads) as u32 } else { NOBODY })
-                .map(SlotState::of)
+            slots: (0..num_entries * num_threads)
+                .map(|slot| if slot < num_slots { (slot / num_threads) as u32 } else { NO_WORKER })
+                .map(SlotState::new)
                 .collect(),
-            stations: (0..num_stations).map(|_| Mutex::default()).collect(),
+            entries: (0..num_entries).map(|_| Mutex::default()).collect(),
             settings,
         })
     }
@@ -171,22 +194,27 @@ impl Core {
         &self.settings
     }
 
-    pub(super) fn num_slots(&self) -> usize {
-        self.num_slots
+    fn num_threads(&self) -> usize {
+        self.settings.threads_per_worker.get()
     }
 
-    /// What tells its memory from that of others.
+    /// How many slots may take the tasks of a run.
+    pub(super) fn num_slots(&self, pin: Option<u32>) -> usize {
+        if pin.is_some() { self.num_threads() } else { self.num_slots }
+    }
+
+    /// Distinguishes the pool's memory from that of others.
     pub(super) fn origin(&self) -> u32 {
         self.origin
     }
 
-    /// How long a call of this code takes on average, as far as is known; NaN if it is not.
+    /// How long a call of this code takes on average, or NaN if that is not known.
     pub(super) fn mean_ns(&self, code: &'static CodeDescriptor<TaskCode>) -> f64 {
         self.means.lock().get(&std::ptr::from_ref(code).addr()).copied().unwrap_or(f64::NAN)
     }
 
-    /// A number that changes with what workers inherit from this process when they start: its environment and working directory, as far
-    /// as the settings do not name others.
+    /// A number that stands for what workers inherit from this process when they start: its environment and its working
+    /// directory, as far as the settings do not name others.
     pub(super) fn inheritance(&self, run: &Run) -> u64 {
         let settings = &self.settings;
         let is_overridden = |name: &OsStr| name.to_str().is_some_and(|name| settings.environment.contains_key(name));
@@ -200,17 +228,16 @@ impl Core {
         hasher.finish()
     }
 
-    // ---- runs come and go ----
+    // ---- runs ----
 
     /// Offers a run's tasks to the slots.
     pub(super) fn add(self: &Arc<Self>, schedule: &Arc<Schedule>) {
         let mut state = self.state.lock();
         state.schedules.push(Arc::clone(schedule));
         state.num_failed_starts = 0;
-        if let Some(worker) = schedule.pin() {
-            let num_threads = self.settings.threads_per_worker.get();
-            self.start_slots(&mut state, (worker as usize + 1) * num_threads);
-            let has_slot = state.slots.len() > worker as usize * num_threads;
+        if let Some(worker) = schedule.settings().pin {
+            self.start_slots(&mut state, (worker as usize + 1) * self.num_threads());
+            let has_slot = state.threads.len() > worker as usize * self.num_threads();
             drop(state);
             if !has_slot {
                 let error = Error::new(ErrorKind::NoWorker, format!("there is no thread for worker {worker}"));
@@ -219,70 +246,77 @@ impl Core {
             return self.wake_slots_for(worker);
         }
         drop(state);
-        self.announce(schedule.num_ready());
+        self.wake_for_tasks(schedule.num_ready());
     }
 
-    fn start_slots(self: &Arc<Self>, state: &mut State, num_wanted: usize) {
-        while state.slots.len() < num_wanted.min(self.num_slots) && !state.is_closed {
-            let index = state.slots.len();
+    fn start_slots(self: &Arc<Self>, state: &mut PoolState, num_wanted: usize) {
+        while state.threads.len() < num_wanted.min(self.num_slots) && !state.is_closed {
+            let index = state.threads.len();
             match self.start_slot(index) {
-                Ok(thread) => state.slots.push(thread),
+                Ok(thread) => state.threads.push(thread),
                 Err(error) if index == 0 => {
                     let error = Error::new(ErrorKind::NoWorker, format!("there is no thread for a worker: {error}"));
                     state.schedules.iter().for_each(|schedule| schedule.run().stop(error.clone()));
                     return;
                 }
-                // Those that there are must do.
+                // The slots that have a thread do all the work.
                 Err(_) => return,
             }
         }
     }
 
     fn start_slot(self: &Arc<Self>, index: usize) -> std::io::Result<JoinHandle<()>> {
-        let core = Arc::clone(self);
+        let pool = Arc::clone(self);
         let thread = std::thread::Builder::new().name(format!("sprang-slot-{index}"));
-        thread.spawn(move || Slot::new(core, index).serve())
+        thread.spawn(move || (pool.serve_slot)(Arc::clone(&pool), index))
     }
 
     pub(super) fn remove(&self, schedule: &Arc<Schedule>) {
         self.state.lock().schedules.retain(|other| !Arc::ptr_eq(other, schedule));
-        if schedule.pin().is_none() {
-            return;
+        if schedule.settings().pin.is_some() {
+            let mut means = self.means.lock();
+            means.extend(schedule.means().map(|(code, mean)| (std::ptr::from_ref(code).addr(), mean)));
         }
-        let mut means = self.means.lock();
-        means.extend(schedule.means().map(|(code, mean)| (std::ptr::from_ref(code).addr(), mean)));
     }
 
     pub(super) fn is_active(&self, run: u64) -> bool {
         self.state.lock().schedules.iter().any(|schedule| schedule.number == run)
     }
 
-    /// There are tasks of a run to take.
-    pub(super) fn announce_of(self: &Arc<Self>, schedule: &Schedule) {
-        match schedule.pin() {
-            Some(worker) if schedule.has_ready() => self.wake_slots_for(worker),
+    /// Fails the present runs.
+    pub(super) fn stop_runs(&self, error: &Error) {
+        let schedules = self.state.lock().schedules.clone();
+        schedules.iter().for_each(|schedule| schedule.run().stop(error.clone()));
+    }
+
+    // ---- waking slots ----
+
+    /// Wakes slots for the ready tasks of a run.
+    pub(super) fn wake_for(self: &Arc<Self>, schedule: &Schedule) {
+        match schedule.settings().pin {
+            Some(worker) if schedule.num_ready() > 0 => self.wake_slots_for(worker),
             Some(_) => {}
-            None => self.announce(schedule.num_ready()),
+            None => self.wake_for_tasks(schedule.num_ready()),
         }
     }
 
-    /// There are tasks to take, so many as far as is known.
-    pub(super) fn announce(self: &Arc<Self>, num_ready: usize) {
+    /// Wakes or starts as many slots as `num_ready` tasks can keep busy.
+    pub(super) fn wake_for_tasks(self: &Arc<Self>, num_ready: usize) {
         if num_ready == 0 {
             return;
         }
         let mut state = self.state.lock();
         state.version += 1;
-        let (num_slots, num_spares) = (state.slots.len(), state.spares.len());
-        // SeqCst pairs with `is_engaged`: who is told of an end finds the slot that brought it free.
-        let started = self.places[..num_slots].iter().chain(&self.places[self.num_slots..][..num_spares]);
-        let num_free = started.filter(|place| place.is_free()).count();
-        let takes_tasks = |slot: &usize| self.places[*slot].worker().is_some();
+        let (num_threads, num_spares) = (state.threads.len(), state.spare_threads.len());
+        // SeqCst pairs with `set_busy`: a thread that learns of the end of a run finds the slot that brought its last result free.
+        let started = self.slots[..num_threads].iter().chain(&self.slots[self.num_slots..][..num_spares]);
+        let num_free = started.filter(|slot| slot.is_free()).count();
+        let takes_tasks = |slot: &usize| self.slots[*slot].worker().is_some();
         let num_sleeping = state.sleeping.iter().filter(|slot| takes_tasks(slot)).count();
-        // Those will find that the version has changed.
+        // These slots will find that the version has changed.
         let num_looking = num_free.saturating_sub(num_sleeping);
-        self.start_slots(&mut state, num_slots + num_ready.saturating_sub(num_free));
-        // The last ones.
+        self.start_slots(&mut state, num_threads + num_ready.saturating_sub(num_free));
+        // The last ones are woken.
         let mut num_left = num_sleeping.saturating_sub(num_ready.saturating_sub(num_looking));
         let is_woken = |slot: &mut usize| {
             takes_tasks(slot) && {
@@ -293,108 +327,103 @@ impl Core {
         };
         let woken: Vec<usize> = state.sleeping.extract_if(.., is_woken).collect();
         drop(state);
-        self.ring(&woken);
+        self.notify(&woken);
     }
 
     pub(super) fn wake_all(&self) {
-        let mut state = self.state.lock();
-        state.version += 1;
-        let woken = std::mem::take(&mut state.sleeping);
-        drop(state);
-        self.ring(&woken);
+        self.wake_where(|_| true);
     }
 
-    /// Wakes the slots of a process: others have nothing to do with what has become of it, and might start one of their own.
-    pub(super) fn wake_slots_of(&self, station: u32) {
-        let num_threads = self.settings.threads_per_worker.get();
-        self.wake_where(|slot| slot / num_threads == station as usize);
+    /// Wakes the slots of a process. Other slots have nothing to do with its end, and might start a process of their own.
+    pub(super) fn wake_slots_of(&self, process: u32) {
+        self.wake_where(|slot| slot / self.num_threads() == process as usize);
     }
 
     /// Wakes the slots that take the tasks of a worker.
-    pub(super) fn wake_slots_for(&self, worker: u32) {
-        self.wake_where(|slot| self.places[slot].worker() == Some(worker));
+    fn wake_slots_for(&self, worker: u32) {
+        self.wake_where(|slot| self.slots[slot].worker() == Some(worker));
     }
 
-    fn wake_where(&self, is_meant: impl Fn(usize) -> bool) {
+    fn wake_where(&self, is_woken: impl Fn(usize) -> bool) {
         let mut state = self.state.lock();
         state.version += 1;
-        let woken: Vec<usize> = state.sleeping.extract_if(.., |slot| is_meant(*slot)).collect();
+        let woken: Vec<usize> = state.sleeping.extract_if(.., |slot| is_woken(*slot)).collect();
         drop(state);
-        self.ring(&woken);
+        self.notify(&woken);
     }
 
-    fn ring(&self, slots: &[usize]) {
+    fn notify(&self, slots: &[usize]) {
         slots.iter().rev().for_each(|&slot| {
-            self.places[slot].bell.notify_one();
+            self.slots[slot].wakeup.notify_one();
         });
     }
 
     // ---- for slots ----
 
-    /// What changes are known so far; to be given to [`Core::wait`] when a look around has found nothing.
+    /// The present version. A slot reads it before it looks for tasks, and gives it to [`Pool::wait`] if it found none.
     pub(super) fn version(&self) -> u64 {
         self.state.lock().version
     }
 
-    /// Says whether a slot can be counted on to look for work soon.
-    pub(super) fn is_engaged(&self, slot: usize, is_engaged: bool) {
-        if !is_engaged {
-            self.places[slot].given_away.store(NOBODY, Ordering::Relaxed);
+    /// Sets whether a slot is busy. A slot that is not busy will look for tasks soon.
+    pub(super) fn set_busy(&self, slot: usize, is_busy: bool) {
+        if !is_busy {
+            self.slots[slot].given_away.store(NO_WORKER, Ordering::Relaxed);
         }
-        self.places[slot].is_engaged.store(is_engaged, SeqCst);
+        self.slots[slot].is_busy.store(is_busy, SeqCst);
     }
 
-    /// The task of a slot waits for something that only others may bring about: a spare slot takes the tasks of its worker from now on. False if
-    /// there is none.
-    pub(super) fn give_way(self: &Arc<Self>, slot: usize) -> bool {
+    /// Gives the worker of a slot whose task waits to a spare slot, which takes the worker's tasks from now on. False if no spare
+    /// slot is free.
+    pub(super) fn give_away_worker(self: &Arc<Self>, slot: usize) -> bool {
         let mut state = self.state.lock();
-        let Some(worker) = self.places[slot].worker() else { return true };
-        let num_spares = state.spares.len();
-        let mut started = (0..state.slots.len()).chain(self.num_slots..self.num_slots + num_spares);
-        let is_spare = |&slot: &usize| {
-            let place = &self.places[slot];
-            place.worker().is_none() && !place.is_engaged.load(SeqCst)
+        let Some(worker) = self.slots[slot].worker() else { return true };
+        let num_spares = state.spare_threads.len();
+        let mut started = (0..state.threads.len()).chain(self.num_slots..self.num_slots + num_spares);
+        let is_unused = |&slot: &usize| {
+            let slot = &self.slots[slot];
+            slot.worker().is_none() && !slot.is_busy.load(SeqCst)
         };
-        let spare = match started.find(is_spare) {
+        let spare = match started.find(is_unused) {
             Some(spare) => spare,
-            None if self.num_slots + num_spares < self.places.len() && !state.is_closed => {
+            None if self.num_slots + num_spares < self.slots.len() && !state.is_closed => {
                 match self.start_slot(self.num_slots + num_spares) {
-                    Ok(thread) => state.spares.push(thread),
+                    Ok(thread) => state.spare_threads.push(thread),
                     Err(_) => return false,
                 }
                 self.num_slots + num_spares
             }
             None => return false,
         };
-        self.places[spare].worker.store(worker, Ordering::Relaxed);
-        self.places[slot].worker.store(NOBODY, Ordering::Relaxed);
-        self.places[slot].given_away.store(worker, Ordering::Relaxed);
+        self.slots[spare].worker.store(worker, Ordering::Relaxed);
+        self.slots[slot].worker.store(NO_WORKER, Ordering::Relaxed);
+        self.slots[slot].given_away.store(worker, Ordering::Relaxed);
         state.version += 1;
         let woken: Vec<usize> = state.sleeping.extract_if(.., |slot| *slot == spare).collect();
         drop(state);
-        self.ring(&woken);
+        self.notify(&woken);
         true
     }
 
     /// Whether a slot takes nobody's tasks.
     pub(super) fn is_spare(&self, slot: usize) -> bool {
-        self.places[slot].worker().is_none()
+        self.slots[slot].worker().is_none()
     }
 
-    /// Waits for a change, for no longer than `time`.
+    /// Waits until the version is not `seen` any more, for no longer than `time`.
     pub(super) fn wait(&self, slot: usize, seen: u64, time: Option<Duration>) -> Woken {
         let deadline = time.and_then(|time| Instant::now().checked_add(time));
         let mut state = self.state.lock();
-        self.is_engaged(slot, false);
+        self.set_busy(slot, false);
         if !state.is_closed && state.version == seen {
             state.sleeping.push(slot);
             while state.sleeping.contains(&slot) {
-                let bell = &self.places[slot].bell;
+                let wakeup = &self.slots[slot].wakeup;
                 let Some(deadline) = deadline else {
-                    bell.wait(&mut state);
+                    wakeup.wait(&mut state);
                     continue;
                 };
-                if bell.wait_until(&mut state, deadline).timed_out() && state.sleeping.contains(&slot) {
+                if wakeup.wait_until(&mut state, deadline).timed_out() && state.sleeping.contains(&slot) {
                     state.sleeping.retain(|&other| other != slot);
                     return Woken::Idle;
                 }
@@ -403,35 +432,15 @@ impl Core {
         if state.is_closed { Woken::Closed } else { Woken::Changed }
     }
 
-    /// How many tasks are ready that any worker may have, in all runs.
+    /// The number of ready tasks that any worker may run, in all runs.
     pub(super) fn num_ready(&self) -> usize {
         let state = self.state.lock();
-        state.schedules.iter().filter(|schedule| schedule.pin().is_none()).map(|schedule| schedule.num_ready()).sum()
+        let unpinned = state.schedules.iter().filter(|schedule| schedule.settings().pin.is_none());
+        unpinned.map(|schedule| schedule.num_ready()).sum()
     }
 
-    /// The process that takes the tasks of a worker, if there is one.
-    pub(super) fn host(&self, worker: u32) -> Option<Arc<WorkerProcess>> {
-        self.hosts_where(|place| place.worker() == Some(worker)).into_iter().next()
-    }
-
-    /// The processes that take the tasks of a worker, or have one that waits.
-    pub(super) fn hosts(&self, worker: u32) -> Vec<Arc<WorkerProcess>> {
-        self.hosts_where(|place| [place.worker(), place.given_away()].contains(&Some(worker)))
-    }
-
-    fn hosts_where(&self, is_meant: impl Fn(&SlotState) -> bool) -> Vec<Arc<WorkerProcess>> {
-        let places = self.places.chunks(self.settings.threads_per_worker.get());
-        let meant = places.zip(&self.stations).filter(|(places, _)| places.iter().any(&is_meant));
-        // Not while one is being started.
-        let host = |station: &Mutex<WorkerEntry>| {
-            let station = station.try_lock()?;
-            station.host.as_ref().filter(|host| !host.has_ended()).map(Arc::clone)
-        };
-        meant.filter_map(|(_, station)| host(station)).collect()
-    }
-
-    /// A batch for this slot, which has so many under way, which will take `busy_ns`; only of runs that the slot's worker will do for, if
-    /// `inheritance` says what that is.
+    /// A batch for a slot that has `num_under_way` batches, which will take `busy_ns`. With an `inheritance`, only from runs that
+    /// a worker with this inheritance may run.
     pub(super) fn take_batch(
         &self,
         slot: usize,
@@ -439,7 +448,7 @@ impl Core {
         busy_ns: Option<f64>,
         inheritance: Option<u64>,
     ) -> Option<Batch> {
-        let worker = self.places[slot].worker()?;
+        let worker = self.slots[slot].worker()?;
         let schedules: Vec<Arc<Schedule>> = {
             let mut state = self.state.lock();
             let num_schedules = state.schedules.len();
@@ -447,12 +456,12 @@ impl Core {
             let first = state.first;
             (0..num_schedules)
                 .map(|i| &state.schedules[(first + i) % num_schedules])
-                .filter(|schedule| schedule.has_ready() && schedule.is_for(worker))
-                .filter(|schedule| inheritance.is_none_or(|inheritance| inheritance == schedule.inheritance))
+                .filter(|schedule| schedule.num_ready() > 0 && schedule.is_for(worker))
+                .filter(|schedule| inheritance.is_none_or(|number| number == schedule.settings().inheritance))
                 .map(Arc::clone)
                 .collect()
         };
-        if num_under_way > 0 && self.is_left_to_others(&schedules) {
+        if num_under_way > 0 && self.has_enough_free_slots(&schedules) {
             return None;
         }
         schedules.iter().find_map(|schedule| {
@@ -460,77 +469,80 @@ impl Core {
         })
     }
 
-    /// Whether slots that have nothing to do are enough for what is ready in these runs. It would wait behind a batch for nothing, and for
-    /// ever if that waits for it: how long a task has taken before says little of one that waits for others.
-    fn is_left_to_others(&self, schedules: &[Arc<Schedule>]) -> bool {
-        let may_have_it = |place: &SlotState| {
-            place.worker().is_some_and(|worker| schedules.iter().any(|schedule| schedule.is_for(worker)))
-        };
-        let num_free = self.places.iter().filter(|place| place.is_free() && may_have_it(place)).count();
+    /// Whether free slots can take all that is ready in these runs. Then no task should wait behind a batch. It would even wait
+    /// for ever if the batch waits for the task: past times say little about a task that waits for others.
+    fn has_enough_free_slots(&self, schedules: &[Arc<Schedule>]) -> bool {
+        let can_take =
+            |slot: &SlotState| slot.worker().is_some_and(|worker| schedules.iter().any(|it| it.is_for(worker)));
+        let num_free = self.slots.iter().filter(|slot| slot.is_free() && can_take(slot)).count();
         num_free > 0 && schedules.iter().map(|schedule| schedule.num_ready()).sum::<usize>() <= num_free
     }
 
-    /// The channel of a slot to its thread of a worker, which is started if need be.
+    // ---- worker processes ----
+
+    /// Connects a slot to its thread of a worker, which is started if necessary.
     ///
-    /// A worker that has inherited something else makes room for a new one, and ends when its other threads have come to the end of what
-    /// they do.
+    /// A worker with another inheritance is replaced. It ends when its other threads have finished what they do.
     pub(super) fn connect(
         self: &Arc<Self>,
         slot: usize,
         inheritance: u64,
     ) -> Result<(Arc<WorkerProcess>, usize, Channel), Error> {
-        let num_threads = self.settings.threads_per_worker.get();
-        let (number, thread) = (slot / num_threads, slot % num_threads);
-        let mut station = self.stations[number].lock();
-        let fits =
-            |host: &&Arc<WorkerProcess>| !host.has_ended() && !host.is_retired() && host.inheritance() == inheritance;
-        if let Some(host) = station.host.as_ref().filter(fits).map(Arc::clone)
-            && let Some(channel) = station.channels[thread].take()
+        let (number, thread) = (slot / self.num_threads(), slot % self.num_threads());
+        let mut entry = self.entries[number].lock();
+        let fits = |process: &&Arc<WorkerProcess>| {
+            !process.has_ended() && !process.is_retired() && process.inheritance() == inheritance
+        };
+        if let Some(process) = entry.process.as_ref().filter(fits).map(Arc::clone)
+            && let Some(channel) = entry.channels[thread].take()
         {
-            return Ok((host, thread, channel));
+            return Ok((process, thread, channel));
         }
-        if let Some(host) = station.host.take() {
-            host.retire();
-            station.channels.drain(..).flatten().for_each(|_| host.leave());
+        if let Some(process) = entry.process.take() {
+            process.retire();
+            entry.channels.drain(..).flatten().for_each(|_| process.leave());
         }
-        let (host, channels) = WorkerProcess::start(self, number as u32, inheritance).inspect_err(|_| {
-            station.num_failed_starts += 1;
-        })?;
-        station.num_failed_starts = 0;
-        station.channels = channels.into_iter().map(Some).collect();
-        station.host = Some(Arc::clone(&host));
-        let channel = station.channels[thread].take().expect("a worker has a channel for each thread");
-        drop(station);
+        let on_end = {
+            let pool = Arc::downgrade(self);
+            Box::new(move || {
+                if let Some(pool) = pool.upgrade() {
+                    pool.wake_slots_of(number as u32);
+                }
+            })
+        };
+        let started = WorkerProcess::start(number as u32, inheritance, &self.settings, self.memory.budget(), on_end);
+        let (process, channels) = started.inspect_err(|_| entry.num_failed_starts += 1)?;
+        entry.num_failed_starts = 0;
+        entry.channels = channels.into_iter().map(Some).collect();
+        entry.process = Some(Arc::clone(&process));
+        let channel = entry.channels[thread].take().expect("a worker has a channel for each thread");
+        drop(entry);
         self.state.lock().num_failed_starts = 0;
-        Ok((host, thread, channel))
+        Ok((process, thread, channel))
     }
 
-    /// A worker that was to be closed: channels that nobody has fetched are closed as well.
-    pub(super) fn disconnect(&self, host: &Arc<WorkerProcess>) {
-        host.retire();
-        if self.settings.threads_per_worker.get() > 1 {
-            // Slots of its other threads may sleep.
-            self.wake_slots_of(host.number());
+    /// Retires a worker. The channels that no slot has fetched are closed.
+    pub(super) fn disconnect(&self, process: &Arc<WorkerProcess>) {
+        process.retire();
+        if self.num_threads() > 1 {
+            // The slots of its other threads may sleep.
+            self.wake_slots_of(process.number());
         }
-        let mut station = self.stations[host.number() as usize].lock();
-        if !station.host.as_ref().is_some_and(|other| Arc::ptr_eq(other, host)) {
-            return;
-        }
-        station.host = None;
-        for _ in station.channels.drain(..).flatten() {
-            host.leave();
+        let mut entry = self.entries[process.number() as usize].lock();
+        if entry.process.as_ref().is_some_and(|other| Arc::ptr_eq(other, process)) {
+            entry.process = None;
+            entry.channels.drain(..).flatten().for_each(|_| process.leave());
         }
     }
 
-    /// A worker did not start. Returns how long to wait before the next attempt, or fails the runs that wait: not while another worker is
-    /// there, or is being started, which can do all that there is to do.
+    /// A worker did not start. Returns how long to wait before the next attempt, or fails the runs that wait for it. Runs do not
+    /// fail while another worker exists or is being started, because that one can run all tasks.
     pub(super) fn start_failed(&self, slot: usize, schedule: &Schedule, error: &Error) -> Option<Duration> {
-        // It may have lacked the open files that this holds.
+        // The kept memory holds open files, and the lack of these may be the cause.
         self.memory.trim();
-        if schedule.pin().is_some() {
-            // No other worker will do.
-            let station = slot / self.settings.threads_per_worker.get();
-            let num_failed_starts = self.stations[station].lock().num_failed_starts;
+        if schedule.settings().pin.is_some() {
+            // No other worker may run the tasks.
+            let num_failed_starts = self.entries[slot / self.num_threads()].lock().num_failed_starts;
             if num_failed_starts >= START_ATTEMPTS {
                 schedule.run().stop(error.clone());
                 return None;
@@ -545,17 +557,47 @@ impl Core {
         if num_failed_starts < START_ATTEMPTS || !self.is_without_workers() {
             return Some(backoff(num_failed_starts));
         }
-        self.stop_all(error);
+        self.stop_runs(error);
         None
     }
 
-    /// Fails the runs that there are.
-    pub(super) fn stop_all(&self, error: &Error) {
-        let schedules = self.state.lock().schedules.clone();
-        schedules.iter().for_each(|schedule| schedule.run().stop(error.clone()));
+    /// The processes of the slots that take the tasks of a worker or, if `also_given_away`, have a task of it that waits.
+    fn processes(&self, number: u32, also_given_away: bool) -> impl Iterator<Item = Arc<WorkerProcess>> {
+        let entry_of = move |entry: &usize| {
+            let slots = &self.slots[entry * self.num_threads()..][..self.num_threads()];
+            slots.iter().any(|slot| {
+                slot.worker() == Some(number) || also_given_away && worker(&slot.given_away) == Some(number)
+            })
+        };
+        let process = |entry: usize| {
+            // A slot holds the lock while it starts a worker.
+            let entry = self.entries[entry].try_lock()?;
+            entry.process.as_ref().filter(|process| !process.has_ended()).map(Arc::clone)
+        };
+        (0..self.entries.len()).filter(entry_of).filter_map(process)
     }
 
-    /// Gives back memory that is kept for the next tasks, unless some are run.
+    /// The process id of a worker, if it has been started.
+    pub(super) fn worker_pid(&self, worker: u32) -> Option<u32> {
+        self.processes(worker, false).next().map(|process| process.pid())
+    }
+
+    /// How much memory of its own a worker uses, in bytes.
+    pub(super) fn worker_memory(&self, worker: u32) -> Option<u64> {
+        private_bytes(self.worker_pid(worker)?)
+    }
+
+    /// Ends a worker; see [`ProcessExecutor::end_worker`](super::ProcessExecutor::end_worker).
+    pub(super) fn end_worker(&self, worker: u32, at_once: bool) {
+        for process in self.processes(worker, true) {
+            match at_once {
+                true => process.kill(KillReason::Replaced),
+                false => self.disconnect(&process),
+            }
+        }
+    }
+
+    /// Gives back memory that is kept for the next tasks, unless a run is present.
     pub(super) fn trim(&self) {
         if self.state.lock().schedules.is_empty() {
             self.memory.trim();
@@ -563,49 +605,43 @@ impl Core {
     }
 
     pub(super) fn is_without_workers(&self) -> bool {
-        // A station that is in use may be starting a worker, which nobody should wait for here.
-        let is_there = |station: &Mutex<WorkerEntry>| {
-            station.try_lock().is_none_or(|station| station.host.as_ref().is_some_and(|host| !host.has_ended()))
+        // A slot that holds the lock of an entry may be starting a worker, and nobody should wait for that here.
+        let has_worker = |entry: &Mutex<WorkerEntry>| {
+            entry.try_lock().is_none_or(|entry| entry.process.as_ref().is_some_and(|process| !process.has_ended()))
         };
-        !self.stations.iter().any(is_there)
+        !self.entries.iter().any(has_worker)
     }
 
-    /// Lets the workers end and waits for them.
+    /// Ends the workers and waits for them.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;
-        let mut slots = std::mem::take(&mut state.slots);
-        slots.append(&mut state.spares);
+        let mut threads = std::mem::take(&mut state.threads);
+        threads.append(&mut state.spare_threads);
         drop(state);
         self.wake_all();
-        // A run keeps its executor, and so the last to let go of both may be a slot that has just brought back a result.
+        // A run keeps its executor. So the last owner of both may be a slot that has just brought back a result.
         let here = std::thread::current().id();
-        let is_slot = slots.iter().any(|slot| slot.thread().id() == here);
-        for slot in slots.into_iter().filter(|_| !is_slot) {
-            // A slot that panicked has a bug that was reported; its worker ends with it.
-            let _ = slot.join();
+        let is_slot = threads.iter().any(|thread| thread.thread().id() == here);
+        for thread in threads.into_iter().filter(|_| !is_slot) {
+            // A slot that panicked has a bug that was reported. Its worker ends with it.
+            let _ = thread.join();
         }
-        // Values that the program still has do not keep the rest.
+        // Values that the program still has keep their own memory only.
         self.memory.close();
     }
 }
 
-/// How long to wait after so many failures in a row.
+/// The wait after this many failures in a row.
 fn backoff(num_failed_starts: u32) -> Duration {
     START_BACKOFF * 2_u32.pow(num_failed_starts.saturating_sub(1).min(MAX_DOUBLINGS))
-}
-
-/// A number for those who make regions, this process and its workers; each gets one of its own.
-pub(super) fn next_origin() -> u32 {
-    static ORIGIN: AtomicU32 = AtomicU32::new(0);
-    ORIGIN.fetch_add(1, Ordering::Relaxed)
 }
 
 pub(super) fn shared_memory_limit(settings: &ProcessSettings) -> u64 {
     settings.shared_memory_limit.unwrap_or_else(|| total_memory() / 4)
 }
 
-/// The memory of the machine in bytes, as far as the system tells.
+/// The memory of the machine in bytes, or 4 GiB if the system does not say.
 fn total_memory() -> u64 {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB"));

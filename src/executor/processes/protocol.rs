@@ -50,9 +50,7 @@
 //! format. Handles of the regions that they refer to travel in a [`ResourceUpdate`], the first time
 //! that a process gets a region.
 
-pub(super) use crate::executor::remote::call::{
-    Bytes, CallInput, CallReader, CallResult, CallWriter, Encoding, KEEP_MIN_BYTES, Malformed,
-};
+pub(super) use crate::executor::remote::call::{Bytes, Encoding};
 use crate::portable::budget::BudgetHandle;
 use crate::portable::code::CodeRef;
 use crate::portable::codec::Codec;

@@ -17,8 +17,8 @@ use std::fmt;
 
 /// Bytes that serde treats as a byte string, not as a list of numbers.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::executor) struct Bytes(
-    #[serde(serialize_with = "serialize_bytes", deserialize_with = "deserialize_bytes")] pub(in crate::executor) Vec<u8>,
+pub(crate) struct Bytes(
+    #[serde(serialize_with = "serialize_bytes", deserialize_with = "deserialize_bytes")] pub(crate) Vec<u8>,
 );
 
 fn serialize_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
@@ -37,33 +37,33 @@ impl fmt::Debug for Bytes {
 
 /// An encoded value inside a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::executor) struct Encoding<'a> {
-    pub(in crate::executor) bytes: &'a [u8],
+pub(crate) struct Encoding<'a> {
+    pub(crate) bytes: &'a [u8],
     /// The regions that the bytes refer to.
-    pub(in crate::executor) regions: Vec<RegionRef>,
+    pub(crate) regions: Vec<RegionRef>,
 }
 
 /// The smallest value, in encoded bytes, that a worker keeps for later batches. A smaller one is sent again.
-pub(in crate::executor) const KEEP_MIN_BYTES: usize = 4 << 10;
+pub(crate) const KEEP_MIN_BYTES: usize = 4 << 10;
 
 /// One call of a batch.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::executor) struct Call<'a> {
-    pub(in crate::executor) code: u32,
+pub(crate) struct Call<'a> {
+    pub(crate) code: u32,
     /// The task's name, if the user gave one. Without one the task is named after its function.
-    pub(in crate::executor) name: Option<&'a str>,
+    pub(crate) name: Option<&'a str>,
     /// The value is sent to the parent. Otherwise only later calls of the batch read it.
-    pub(in crate::executor) ship: bool,
+    pub(crate) ship: bool,
     /// The key under which the worker keeps the value for later batches; 0 if it does not keep the
     /// value.
-    pub(in crate::executor) keep: u64,
-    pub(in crate::executor) inputs: Vec<CallInput<'a>>,
-    pub(in crate::executor) args: Encoding<'a>,
+    pub(crate) keep: u64,
+    pub(crate) inputs: Vec<CallInput<'a>>,
+    pub(crate) args: Encoding<'a>,
 }
 
 /// Where a call finds the value of an input.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::executor) enum CallInput<'a> {
+pub(crate) enum CallInput<'a> {
     /// The value of an earlier call of the batch.
     Earlier(u32),
     /// A kept value.
@@ -74,7 +74,7 @@ pub(in crate::executor) enum CallInput<'a> {
 
 /// How one call ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::executor) enum CallOutcome<'a> {
+pub(crate) enum CallOutcome<'a> {
     /// With a value; `None` if the call did not ask for it to be sent.
     Value(Option<Encoding<'a>>),
     /// With an `Err`; the texts are its own and those of its sources, outermost first.
@@ -91,25 +91,25 @@ pub(in crate::executor) enum CallOutcome<'a> {
 /// When a call started, on the clock that both sides share, and how long it ran. Both are 0 if it
 /// did not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::executor) struct Ran {
-    pub(in crate::executor) started_ns: u64,
-    pub(in crate::executor) ns: u64,
+pub(crate) struct Ran {
+    pub(crate) started_ns: u64,
+    pub(crate) ns: u64,
 }
 
 /// The result of one call of a batch.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::executor) struct CallResult<'a> {
+pub(crate) struct CallResult<'a> {
     /// The call's index in its batch.
-    pub(in crate::executor) index: u32,
-    pub(in crate::executor) ran: Ran,
+    pub(crate) index: u32,
+    pub(crate) ran: Ran,
     /// The worker keeps the value, as the call asked.
-    pub(in crate::executor) kept: bool,
-    pub(in crate::executor) outcome: CallOutcome<'a>,
+    pub(crate) kept: bool,
+    pub(crate) outcome: CallOutcome<'a>,
 }
 
 /// Bytes that do not follow the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::executor) struct Malformed;
+pub(crate) struct Malformed;
 
 impl std::error::Error for Malformed {}
 
@@ -121,16 +121,16 @@ impl fmt::Display for Malformed {
 
 /// Writes calls and results one after the other.
 #[derive(Debug, Default)]
-pub(in crate::executor) struct CallWriter {
+pub(crate) struct CallWriter {
     bytes: Vec<u8>,
 }
 
 impl CallWriter {
-    pub(in crate::executor) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(in crate::executor) fn finish(self) -> Bytes {
+    pub(crate) fn finish(self) -> Bytes {
         Bytes(self.bytes)
     }
 
@@ -151,7 +151,7 @@ impl CallWriter {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub(in crate::executor) fn encoding(&mut self, encoding: &Encoding<'_>) {
+    pub(crate) fn encoding(&mut self, encoding: &Encoding<'_>) {
         self.u32(encoding.regions.len() as u32);
         for region in &encoding.regions {
             self.u64(region.id);
@@ -162,7 +162,7 @@ impl CallWriter {
 
     /// Begins a call. Its `num_inputs` inputs follow, then the [`encoding`](CallWriter::encoding) of its
     /// arguments. Returns the position for [`CallWriter::ship`].
-    pub(in crate::executor) fn call(&mut self, code: u32, name: Option<&str>, keep: u64, num_inputs: u32) -> usize {
+    pub(crate) fn call(&mut self, code: u32, name: Option<&str>, keep: u64, num_inputs: u32) -> usize {
         let position = self.bytes.len();
         self.u8(1);
         self.u32(code);
@@ -173,11 +173,11 @@ impl CallWriter {
     }
 
     /// Sets whether the value of a call is sent, after the call was written.
-    pub(in crate::executor) fn ship(&mut self, position: usize, ship: bool) {
+    pub(crate) fn ship(&mut self, position: usize, ship: bool) {
         self.bytes[position] = u8::from(ship);
     }
 
-    pub(in crate::executor) fn input(&mut self, input: &CallInput<'_>) {
+    pub(crate) fn input(&mut self, input: &CallInput<'_>) {
         match input {
             CallInput::Earlier(index) => {
                 self.u8(0);
@@ -197,14 +197,14 @@ impl CallWriter {
     }
 
     #[cfg(any(test, fuzzing))]
-    pub(in crate::executor) fn whole_call(&mut self, call: &Call<'_>) {
+    pub(crate) fn whole_call(&mut self, call: &Call<'_>) {
         let position = self.call(call.code, call.name, call.keep, call.inputs.len() as u32);
         self.ship(position, call.ship);
         call.inputs.iter().for_each(|input| self.input(input));
         self.encoding(&call.args);
     }
 
-    pub(in crate::executor) fn result(&mut self, result: &CallResult<'_>) {
+    pub(crate) fn result(&mut self, result: &CallResult<'_>) {
         self.u32(result.index);
         self.u64(result.ran.started_ns);
         self.u64(result.ran.ns);
@@ -240,16 +240,16 @@ impl CallWriter {
 /// Reads the bytes of a [`CallWriter`]. It never panics, and it allocates no more than the number of
 /// bytes can justify.
 #[derive(Debug)]
-pub(in crate::executor) struct CallReader<'a> {
+pub(crate) struct CallReader<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> CallReader<'a> {
-    pub(in crate::executor) fn new(bytes: &'a Bytes) -> Self {
+    pub(crate) fn new(bytes: &'a Bytes) -> Self {
         CallReader { bytes: &bytes.0 }
     }
 
-    pub(in crate::executor) fn is_at_end(&self) -> bool {
+    pub(crate) fn is_at_end(&self) -> bool {
         self.bytes.is_empty()
     }
 
@@ -302,7 +302,7 @@ impl<'a> CallReader<'a> {
         Ok(Encoding { bytes: self.sized()?, regions })
     }
 
-    pub(in crate::executor) fn call(&mut self) -> Result<Call<'a>, Malformed> {
+    pub(crate) fn call(&mut self) -> Result<Call<'a>, Malformed> {
         let ship = self.truth()?;
         let (code, keep) = (self.u32()?, self.u64()?);
         let name = Some(self.str()?).filter(|name| !name.is_empty());
@@ -327,7 +327,7 @@ impl<'a> CallReader<'a> {
         }
     }
 
-    pub(in crate::executor) fn result(&mut self) -> Result<CallResult<'a>, Malformed> {
+    pub(crate) fn result(&mut self) -> Result<CallResult<'a>, Malformed> {
         let index = self.u32()?;
         let ran = Ran { started_ns: self.u64()?, ns: self.u64()? };
         let tag = self.u8()?;

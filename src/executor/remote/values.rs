@@ -19,12 +19,12 @@ use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The code that handles the values of one type.
-pub(in crate::executor) type CellCode = &'static CodeDescriptor<ValueCode>;
+pub(crate) type CellCode = &'static CodeDescriptor<ValueCode>;
 
 /// A cell and the code of its value. The value is dropped with it.
-pub(in crate::executor) struct OwnedCell {
+pub(crate) struct OwnedCell {
     cell: Cell,
-    pub(in crate::executor) code: CellCode,
+    pub(crate) code: CellCode,
 }
 
 impl OwnedCell {
@@ -32,12 +32,7 @@ impl OwnedCell {
     ///
     /// # Errors
     /// A text that names the type and the problem.
-    pub(in crate::executor) fn decode(
-        code: CellCode,
-        codec: Codec,
-        bytes: &[u8],
-        regions: &[Region],
-    ) -> Result<OwnedCell, String> {
+    pub(crate) fn decode(code: CellCode, codec: Codec, bytes: &[u8], regions: &[Region]) -> Result<OwnedCell, String> {
         let owned = OwnedCell { cell: Cell::new(1), code };
         let mut decoder = Decoder::new(codec, bytes, regions);
         // SAFETY: `Cell::put` needs a cell that nobody has written and that nobody reads yet. This
@@ -56,10 +51,10 @@ impl OwnedCell {
     ///
     /// # Safety
     /// The cell has a value.
-    pub(in crate::executor) unsafe fn encode(
+    pub(crate) unsafe fn encode(
         &self,
         codec: Codec,
-        memory: &Memory,
+        memory: Option<&Memory>,
     ) -> Result<(Vec<u8>, Vec<Region>), String> {
         // SAFETY: the caller says that there is a value, which has the code's type (rule 1). This
         // borrow of the owner keeps it in place.
@@ -70,7 +65,7 @@ impl OwnedCell {
     ///
     /// # Safety
     /// The cell has a value, and the caller keeps rule 2.
-    pub(in crate::executor) unsafe fn show(&self) -> OwnedCell {
+    pub(crate) unsafe fn show(&self) -> OwnedCell {
         let shown = Cell::new(1);
         // SAFETY: `Cell::peek` needs a value of the code's type: the caller says that there is one,
         // and rule 1 gives the type. `Cell::put_external` needs a new cell, and a value that
@@ -80,7 +75,7 @@ impl OwnedCell {
     }
 
     /// Moves the value out, into the cell of another owner.
-    pub(in crate::executor) fn take(&mut self) -> OwnedCell {
+    pub(crate) fn take(&mut self) -> OwnedCell {
         OwnedCell { cell: std::mem::replace(&mut self.cell, Cell::new(0)), code: self.code }
     }
 }
@@ -93,23 +88,23 @@ impl Drop for OwnedCell {
 
 /// The cells of one call: one for each input, and one for its value. Values of inputs are dropped
 /// with them.
-pub(in crate::executor) struct CallCells {
+pub(crate) struct CallCells {
     cells: Vec<Cell>,
     codes: Vec<CellCode>,
 }
 
 impl CallCells {
-    pub(in crate::executor) fn new(num_inputs: usize) -> Self {
+    pub(crate) fn new(num_inputs: usize) -> Self {
         CallCells { cells: Vec::with_capacity(num_inputs + 1), codes: Vec::with_capacity(num_inputs + 1) }
     }
 
-    pub(in crate::executor) fn push(&mut self, mut cell: OwnedCell) {
+    pub(crate) fn push(&mut self, mut cell: OwnedCell) {
         self.cells.push(std::mem::replace(&mut cell.cell, Cell::new(0)));
         self.codes.push(cell.code);
     }
 
     /// Adds the empty cell for the value, after those of the inputs.
-    pub(in crate::executor) fn push_value_cell(&mut self) {
+    pub(crate) fn push_value_cell(&mut self) {
         self.cells.push(Cell::new(1));
     }
 
@@ -117,12 +112,12 @@ impl CallCells {
     ///
     /// # Safety
     /// The cell is empty or has a value of the code's type (rule 1).
-    pub(in crate::executor) unsafe fn pop_value_cell(&mut self, code: CellCode) -> OwnedCell {
+    pub(crate) unsafe fn pop_value_cell(&mut self, code: CellCode) -> OwnedCell {
         debug_assert!(self.cells.len() > self.codes.len(), "the last cell is an input's");
         OwnedCell { cell: self.cells.pop().unwrap_or(Cell::new(0)), code }
     }
 
-    pub(in crate::executor) fn as_slice(&self) -> &[Cell] {
+    pub(crate) fn as_slice(&self) -> &[Cell] {
         &self.cells
     }
 }
@@ -149,13 +144,13 @@ fn drop_value(cell: &Cell, code: CellCode) {
 ///
 /// # Safety
 /// The cell has a value of the code's type, which stays there until this returns.
-pub(in crate::executor) unsafe fn encode(
+pub(crate) unsafe fn encode(
     cell: &Cell,
     code: CellCode,
     codec: Codec,
-    memory: &Memory,
+    memory: Option<&Memory>,
 ) -> Result<(Vec<u8>, Vec<Region>), String> {
-    let mut encoder = Encoder::new(codec, Some(memory));
+    let mut encoder = Encoder::new(codec, memory);
     // SAFETY: `Cell::peek` needs a value of the code's type that is not taken meanwhile: the caller
     // says so.
     match catch_unwind(AssertUnwindSafe(|| unsafe { (code.item.encode)(cell, &mut encoder) })) {
@@ -165,6 +160,6 @@ pub(in crate::executor) unsafe fn encode(
     }
 }
 
-pub(in crate::executor) fn cannot_encode(code: CellCode, problem: impl Display) -> String {
+pub(crate) fn cannot_encode(code: CellCode, problem: impl Display) -> String {
     format!("cannot encode its value, a `{}`: {problem}", (code.item.type_name)())
 }

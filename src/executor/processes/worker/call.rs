@@ -199,7 +199,7 @@ impl WorkerThread {
     /// Encodes the value, writes it as the call's result, and keeps it if the call asks for that.
     fn send_value(&self, index: u32, ran: Ran, key: u64, value: OwnedValue) -> Result<BatchValue, CallFailure> {
         // SAFETY: the call has just filled the cell, and nothing has taken the value.
-        let encoded = unsafe { value.cell.encode(self.state.codec, &self.state.memory) };
+        let encoded = unsafe { value.cell.encode(self.state.codec, Some(&self.state.memory)) };
         let (bytes, regions) = encoded
             .and_then(|(bytes, regions)| match self.own_copies(regions) {
                 Ok(regions) => Ok((bytes, regions)),

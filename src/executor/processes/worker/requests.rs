@@ -194,7 +194,7 @@ pub(in super::super) fn ask(request: Vec<u8>, deadline: Option<Instant>) -> Resu
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     // After an error on the channel the process cannot go on, as in `WorkerThread::serve`.
     let response = channel.ask(number, request, deadline).unwrap_or_else(|_| std::process::exit(EXIT_BROKEN));
-    response.ok_or(RequestError::NoDesk)
+    response.ok_or(RequestError::NoHandler)
 }
 
 /// See [`requests::runs_task`](super::super::requests::runs_task).

@@ -1,0 +1,173 @@
+//! Which task is charged with the death of a worker, and what becomes of tasks that gave no value.
+//!
+//! When a worker dies, the call that it was busy with is the suspect: it is charged with an attempt and tried again alone. The
+//! other calls of its batches are requeued free of charge.
+//!
+//! A worker that dies between two calls was perhaps killed from outside. It may also have died of a call: while it read the
+//! call's message or sent the call's value. So each call that can be the cause is tried again alone, once free of charge. If its
+//! worker dies again in the same way, the call is charged. Without this rule a value that is too large to be sent would be
+//! computed for ever.
+//!
+//! A task that exceeds its timeout is the only cause of the death of its worker, whatever other threads were busy with.
+
+#![expect(
+    unsafe_code,
+    reason = "it fails tasks through the engine, whose contract it upholds by rule 2 of the schedule"
+)]
+
+use super::batch::Batch;
+use super::schedule::{SUSPECT, Schedule};
+use super::settle::settle_unsent;
+use super::stored::StoredInputs;
+use crate::engine::{ReplayInputs, RunAccess};
+use crate::error::{Error, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The call of a batch that its worker died of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    Nobody,
+    /// The call with this index, which the worker was busy with.
+    Call(usize),
+    /// The call with this index, unless the worker was killed from outside.
+    Perhaps(usize),
+    /// One of the pending calls, unless the worker was killed from outside.
+    Anybody,
+}
+
+/// How a worker was lost, as far as its tasks are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Its task took longer than this.
+    TimedOut(Duration),
+    /// The run is over.
+    Cancelled,
+    /// The worker was restarted on request.
+    Replaced,
+    Died,
+}
+
+/// What to say of a worker that died while it ran a task.
+#[derive(Clone, Debug)]
+pub(crate) struct Death {
+    /// The task's error, if this was its last attempt.
+    pub(crate) error: Error,
+    /// Distinguishes one kind of death from another.
+    pub(crate) cause: String,
+}
+
+/// Requeues the pending calls of a batch that was lost with its worker, and charges those that are to blame.
+pub(crate) fn requeue_lost(
+    worker: &RunAccess<'_>,
+    batch: &mut Batch,
+    blame: Blame,
+    loss: Loss,
+    death: impl Fn() -> Death,
+) {
+    settle_unsent(worker, batch);
+    let schedule = &batch.schedule;
+    let (mut innocent, mut accused) = (Vec::new(), Vec::new());
+    for (index, call) in batch.pending_calls() {
+        match blame {
+            Blame::Call(guilty) | Blame::Perhaps(guilty) if guilty == index => accused.push(call.id),
+            Blame::Anybody => accused.push(call.id),
+            _ => {
+                worker.remote_retried(call.id, None);
+                innocent.push(call.id);
+            }
+        }
+    }
+    schedule.requeue(innocent);
+    for id in accused {
+        match loss {
+            Loss::TimedOut(limit) => {
+                let message = format!("it did not end within {limit:?}");
+                schedule.task_failed(worker, id, Error::new(ErrorKind::TimedOut, message), true);
+            }
+            Loss::Cancelled => schedule.requeue([id]),
+            Loss::Replaced => {
+                worker.remote_retried(id, None);
+                schedule.requeue([id]);
+            }
+            Loss::Died => schedule.worker_died(worker, id, matches!(blame, Blame::Call(_)), &death),
+        }
+    }
+}
+
+impl Schedule {
+    /// A task of a batch gave no value. It is tried again if its options allow that and `may_retry`; otherwise it fails.
+    pub(crate) fn task_failed(&self, worker: &RunAccess<'_>, id: u32, error: Error, may_retry: bool) {
+        let retries = worker.task(id).options().map_or(0, |options| options.retries);
+        let (num_failures, num_attempts) = {
+            let mut state = self.state.lock();
+            let tries = state.tries.entry(id).or_default();
+            tries.num_failures += 1;
+            (tries.num_failures, tries.num_attempts())
+        };
+        if may_retry && num_failures <= retries && !worker.is_stopped() {
+            worker.remote_retried(id, Some(&error));
+            return self.requeue([id]);
+        }
+        self.fail(worker, id, error, num_attempts);
+    }
+
+    /// A worker died while it ran a task or, unless `is_sure`, may have died of the task. The task is tried again alone, unless
+    /// it was tried too often.
+    fn worker_died(&self, worker: &RunAccess<'_>, id: u32, is_sure: bool, death: impl Fn() -> Death) {
+        let is_free = {
+            let mut state = self.state.lock();
+            state.flags[id as usize] |= SUSPECT;
+            let tries = state.tries.entry(id).or_default();
+            !is_sure && !std::mem::replace(&mut tries.had_free_try, true)
+        };
+        if is_free {
+            worker.remote_retried(id, None);
+            return self.requeue([id]);
+        }
+        let death = death();
+        let (deaths, num_attempts) = {
+            let mut state = self.state.lock();
+            let tries = state.tries.entry(id).or_default();
+            tries.deaths.push(death.cause);
+            (tries.deaths.clone(), tries.num_attempts())
+        };
+        if (deaths.len() as u32) < self.settings.max_attempts && !worker.is_stopped() {
+            worker.remote_retried(id, Some(&death.error));
+            return self.requeue([id]);
+        }
+        let is_killer = deaths.len() > 1 && deaths.iter().all(|cause| *cause == deaths[0]);
+        let error = match is_killer {
+            true => death.error.with_note("every attempt ended like this: the task kills its worker"),
+            false => death.error,
+        };
+        self.fail(worker, id, error, num_attempts);
+    }
+
+    fn fail(&self, worker: &RunAccess<'_>, id: u32, error: Error, num_attempts: u32) {
+        let error = self.with_inputs(worker, id, error);
+        // SAFETY: the task was taken for a batch and neither settled nor requeued, so by rule 2 of the schedule nobody else runs
+        // or settles it. Its inputs are settled.
+        let must_settle = unsafe { worker.fail(id, error, num_attempts) };
+        if must_settle {
+            self.settle(worker, [(id, None)]);
+        }
+    }
+
+    /// The error of a task that failed elsewhere, with the task's inputs if the run keeps them.
+    fn with_inputs(&self, worker: &RunAccess<'_>, id: u32, error: Error) -> Error {
+        if !self.run.keeps_inputs() {
+            return error;
+        }
+        let inputs = worker.plan().read_inputs(id);
+        let values: Option<Vec<_>> = {
+            let state = self.state.lock();
+            inputs.iter().map(|&input| state.values[input as usize].clone()).collect()
+        };
+        // By rule 3 of the schedule the values are stored, because the task joins no batch for the sake of its inputs.
+        let Some(values) = values else { return error };
+        let task = worker.task(id).to_task();
+        let inputs = Box::new(StoredInputs(values.iter().map(|value| value.encoded.clone()).collect()));
+        error.with_replay(Arc::new(ReplayInputs::encoded(task, inputs, self.run.task_context())))
+    }
+}
