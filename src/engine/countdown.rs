@@ -15,8 +15,8 @@ impl Countdown {
     /// Counts one arrival. True for the last one. It is called `count` times in all.
     #[inline(always)]
     pub(super) fn arrive(&self) -> bool {
-        // The last arrival needs no read-modify-write, because no other thread changes the count any
-        // more; so the count may stay at 1. Acquire and release: everything before an arrival
+        // The last arrival needs no read-modify-write, because no other thread changes the count
+        // any more; so the count may stay at 1. Acquire and release: everything before an arrival
         // happens before what follows the last one.
         self.0.load(Acquire) == 1 || self.0.fetch_sub(1, AcqRel) == 1
     }

@@ -15,11 +15,11 @@ impl Gate {
 
     /// Enters, unless the gate is closed.
     ///
-    /// A closed gate does not count a failed attempt. Otherwise the last thread to leave, which must
-    /// notify the owner, could not know that it is the last.
+    /// A closed gate does not count a failed attempt. Otherwise the last thread to leave, which
+    /// must notify the owner, could not know that it is the last.
     pub(super) fn enter(&self) -> bool {
-        // SeqCst, here and below: all threads see entering, leaving and closing in one order. A thread
-        // that finds the gate empty sees the effects of the threads that were inside.
+        // SeqCst, here and below: all threads see entering, leaving and closing in one order. A
+        // thread that finds the gate empty sees the effects of the threads that were inside.
         let mut inside = self.0.load(SeqCst);
         while inside & CLOSED == 0 {
             match self.0.compare_exchange(inside, inside + 1, SeqCst, SeqCst) {

@@ -1,9 +1,9 @@
-//! The state of one compute. It is passive: it spawns no thread, reads the clock only for callbacks,
-//! and waits only for the end of a run.
+//! The state of one compute. It is passive: it spawns no thread, reads the clock only for
+//! callbacks, and waits only for the end of a run.
 //!
 //! A [`Run`] is one execution of a plan and holds all mutable state. Executors ask it for the ready
-//! tasks and run tasks through it. They never touch a task, a value or a counter themselves. [`run`]
-//! has the states of a task and the invariants.
+//! tasks and run tasks through it. They never touch a task, a value or a counter themselves.
+//! [`run`] has the states of a task and the invariants.
 
 pub mod callback;
 mod cancel;

@@ -34,8 +34,8 @@ impl Drop for InRun {
     }
 }
 
-/// A panic's payload has no location; only the panic hook gets it. So the first run installs a hook,
-/// which records the location of panics in tasks and then calls the previous hook.
+/// A panic's payload has no location; only the panic hook gets it. So the first run installs a
+/// hook, which records the location of panics in tasks and then calls the previous hook.
 fn install_hook() {
     static INSTALL: Once = Once::new();
     // The hook cannot be changed while this thread panics.
@@ -53,7 +53,8 @@ fn install_hook() {
     });
 }
 
-/// Calls `body` and ignores a panic: for code of the program's that nothing depends on, such as a `Drop`.
+/// Calls `body` and ignores a panic: for code of the program's that nothing depends on, such as a
+/// `Drop`.
 pub(crate) fn quietly(body: impl FnOnce()) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
         // The payload may panic itself when it is dropped.

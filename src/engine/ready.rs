@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 /// A task of a [`Run`] that can run now, on any thread.
 ///
-/// Each task is returned once, so it runs once. Dropping a `ReadyTask` without running it stops the run
-/// with an error, because the run could not end any more.
+/// Each task is returned once, so it runs once. Dropping a `ReadyTask` without running it stops the
+/// run with an error, because the run could not end any more.
 pub struct ReadyTask {
     run: Option<Arc<Run>>,
     id: u32,
@@ -37,14 +37,14 @@ impl Run {
 impl ReadyTask {
     /// Runs the task on this thread. Returns the tasks that have become ready, best first.
     ///
-    /// If the run is stopped, the task does not run and no task is returned. The run keeps the failure
-    /// of a task.
+    /// If the run is stopped, the task does not run and no task is returned. The run keeps the
+    /// failure of a task.
     pub fn run(mut self) -> Vec<ReadyTask> {
         let Some(run) = self.run.take() else { return Vec::new() };
         let mut ready = Vec::new();
         run.enter(|access| {
-            // SAFETY: a `ReadyTask` is made once for each task, when it becomes ready, and this call
-            // consumes it.
+            // SAFETY: a `ReadyTask` is made once for each task, when it becomes ready, and this
+            // call consumes it.
             let goes_on = catch_unwind(AssertUnwindSafe(|| unsafe { access.run(self.id) }))
                 .unwrap_or_else(|payload| access.panicked(self.id, payload));
             if !goes_on {

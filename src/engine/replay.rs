@@ -1,14 +1,15 @@
 //! The inputs of a failed task, kept to call the task again under a debugger: [`Error::replay`].
 //!
-//! If the settings of a run ask for it, every task is called as if it had retries left: owned inputs
-//! are cloned, and nothing is released. A task that fails remains a reader of its inputs, and its error
-//! has a [`ReplayInputs`]. When the run is over, its owner drops all other values and hands the cells
-//! over. The inputs of a task that ran in another process are kept encoded, and decoded for each call.
+//! If the settings of a run ask for it, every task is called as if it had retries left: owned
+//! inputs are cloned, and nothing is released. A task that fails remains a reader of its inputs,
+//! and its error has a [`ReplayInputs`]. When the run is over, its owner drops all other values and
+//! hands the cells over. The inputs of a task that ran in another process are kept encoded, and
+//! decoded for each call.
 //!
 //! # What is always true
 //!
-//! 1. A task of a run has one `ReplayInputs`. While that exists, the task has not released its inputs.
-//!    Dropping it, with the last clone of the error, releases them.
+//! 1. A task of a run has one `ReplayInputs`. While that exists, the task has not released its
+//!    inputs. Dropping it, with the last clone of the error, releases them.
 //! 2. Once cells are handed over, only replays use them. A replay reads the inputs and writes the
 //!    task's own cell. Two replays of one task do not run at the same time.
 //! 3. The readers of a cell that is handed over are the tasks whose inputs are kept. So the last of
@@ -84,12 +85,12 @@ impl ReplayInputs {
     /// Calls the task with its inputs. Returns its error if it fails.
     ///
     /// # Safety
-    /// The cells with the ids `inputs` have the task's inputs, which stay. The cell `id` is empty, and
-    /// no other thread uses it.
+    /// The cells with the ids `inputs` have the task's inputs, which stay. The cell `id` is empty,
+    /// and no other thread uses it.
     unsafe fn call(&self, cells: &[Cell], inputs: &[u32], id: u32) -> Option<Error> {
         let task = self.task.as_ref();
-        // SAFETY: the kind is the task's own. By the caller's contract the inputs are in their cells
-        // and the own cell is free. `true` keeps the inputs, so the call takes no value.
+        // SAFETY: the kind is the task's own. By the caller's contract the inputs are in their
+        // cells and the own cell is free. `true` keeps the inputs, so the call takes no value.
         let call = || unsafe { (task.kind().call)(task, cells, inputs.as_ptr(), id, true) };
         let failure = CallFailure::of(catch_unwind(AssertUnwindSafe(call)));
         let error = failure.map(|failure| failure.into_error().with_task(self.name(), 1));
@@ -103,16 +104,17 @@ impl ReplayInputs {
         match &self.source {
             InputSource::Cells { id, inputs, cells, .. } => {
                 let cells = cells.get().expect("`replay` has waited for them");
-                // SAFETY: the task has not released its inputs (rule 1). Only replays use the cells, and
-                // no other replay of this task is running (rule 2). Each replay empties the own cell.
+                // SAFETY: the task has not released its inputs (rule 1). Only replays use the
+                // cells, and no other replay of this task is running (rule 2). Each replay empties
+                // the own cell.
                 error = unsafe { self.call(cells, inputs, *id) };
             }
             InputSource::Encoded(inputs) => {
                 let decoded = inputs.with_cells(&mut |cells| {
                     let own = cells.len() as u32 - 1;
                     let ids: Vec<u32> = (0..own).collect();
-                    // SAFETY: `with_cells` fills a new cell for each input, with a value of its type,
-                    // and adds an empty one.
+                    // SAFETY: `with_cells` fills a new cell for each input, with a value of its
+                    // type, and adds an empty one.
                     error = unsafe { self.call(cells, &ids, own) };
                 });
                 decoded.map_err(|problem| {
@@ -169,10 +171,10 @@ impl Drop for ReplayInputs {
             && let Some(cells) = cells.get()
         {
             for &(input, drop_value) in released {
-                // One by one: a value that panics when it is dropped must not keep the others alive,
-                // nor unwind through code that drops an error.
-                // SAFETY: the task has not released its inputs (rule 1). `drop_value` is that of the
-                // input's kind, and is there because the type needs releasing.
+                // One by one: a value that panics when it is dropped must not keep the others
+                // alive, nor unwind through code that drops an error.
+                // SAFETY: the task has not released its inputs (rule 1). `drop_value` is that of
+                // the input's kind, and is there because the type needs releasing.
                 let dropped =
                     catch_unwind(AssertUnwindSafe(|| unsafe { cells[input as usize].release_with(drop_value) }));
                 let _message = dropped.map_err(panics::describe);
@@ -207,8 +209,8 @@ impl KeptInputs {
     /// Hands the cells of the run over to the replays.
     ///
     /// # Safety
-    /// The run is over and no thread uses the cells any more. A cell with a value has as many readers as
-    /// [`num_readers`](KeptInputs::num_readers) returns for it.
+    /// The run is over and no thread uses the cells any more. A cell with a value has as many
+    /// readers as [`num_readers`](KeptInputs::num_readers) returns for it.
     pub(crate) unsafe fn hand_over(self, cells: Vec<Cell>) {
         let all = Arc::new(cells);
         for kept in self.0.values() {

@@ -41,11 +41,10 @@ pub(crate) unsafe fn call<R>(
         many = (0..=len).map(|_| Cell::new(1)).collect();
         &many
     };
-    let few_ids: [u32; FEW];
+    const FEW_IDS: [u32; FEW] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
     let many_ids: Vec<u32>;
     let ids: &[u32] = if len < FEW {
-        few_ids = std::array::from_fn(|i| i as u32);
-        &few_ids
+        &FEW_IDS
     } else {
         many_ids = (0..len as u32).collect();
         &many_ids

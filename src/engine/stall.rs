@@ -1,17 +1,17 @@
 //! Detects runs that make no progress.
 //!
-//! A [`Stall`] is one of the callbacks of a run whose `stall_timeout` is set. It records the progress
-//! of the run and has no timer: a watchdog [checks](Stall::check) it after the time that the previous
-//! check returned.
+//! A [`Stall`] is one of the callbacks of a run whose `stall_timeout` is set. It records the
+//! progress of the run and has no timer: a watchdog [checks](Stall::check) it after the time that
+//! the previous check returned.
 //!
 //! # What is always true
 //!
-//! 1. `last_settled` is the time when the last task of the run, or of a run nested in it, was settled.
-//!    At first it is the start of the run. So a task that waits for a nested run makes progress while
-//!    that run does.
+//! 1. `last_settled` is the time when the last task of the run, or of a run nested in it, was
+//!    settled. At first it is the start of the run. So a task that waits for a nested run makes
+//!    progress while that run does.
 //! 2. A stall begins at `last_settled` and is over when that changes. It is reported once, and once
-//!    more if a task has started since: the previous report, perhaps made while worker processes were
-//!    starting, does not name that task.
+//!    more if a task has started since: the previous report, perhaps made while worker processes
+//!    were starting, does not name that task.
 
 use super::callback::{
     Callback, RunStalled, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted,
@@ -19,7 +19,6 @@ use super::callback::{
 };
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -76,12 +75,6 @@ pub(super) struct Standstill {
     pub(super) num_settled: usize,
     /// In the order of their start.
     pub(super) running: Vec<(u32, StartedTask)>,
-}
-
-impl fmt::Debug for Stall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stall").field("timeout", &self.timeout).finish_non_exhaustive()
-    }
 }
 
 impl Stall {

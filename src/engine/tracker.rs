@@ -1,24 +1,27 @@
 //! Derives ready tasks and held values from the ends of tasks, for callbacks that ask.
 //!
-//! Executors do not count ready tasks or live values: the calling thread runs tasks without counters,
-//! and the last reader of a value releases it without a report. So a [`ReadyValueTracker`] keeps its
-//! own counts. Only runs with a callback that [asks](super::callback::Interests) have one.
+//! Executors do not count ready tasks or live values: the calling thread runs tasks without
+//! counters, and the last reader of a value releases it without a report. So a
+//! [`ReadyValueTracker`] keeps its own counts. Only runs with a callback that
+//! [asks](super::callback::Interests) have one.
 //!
 //! # What is always true
 //!
-//! 1. The end of each task is [recorded](ReadyValueTracker::ended) once, after the task has released its
-//!    inputs and before its dependents are announced. So the events that follow from it come before
-//!    those of its dependents. The end of a task whose failure stops the run is not recorded.
-//! 2. The low bits of `waiting[t]` count the inputs of `t` whose end is not recorded. The thread that
-//!    lowers them to zero, or sends `t` to a worker together with its inputs, sets `REPORTED`; the
-//!    thread that sets it first reports that `t` is ready. After the failure of an input, no thread does.
-//! 3. `readers[t]` counts the readers of the value of `t` whose end is not recorded, and the outputs.
-//!    The thread that lowers it to zero, or [closes](ReadyValueTracker::close) the tracker, reports the
-//!    release of the value if `held[t]` has its size. A task that keeps its inputs, or may do so, stays
-//!    a reader until the run ends.
+//! 1. The end of each task is [recorded](ReadyValueTracker::ended) once, after the task has
+//!    released its inputs and before its dependents are announced. So the events that follow from
+//!    it come before those of its dependents. The end of a task whose failure stops the run is not
+//!    recorded.
+//! 2. The low bits of `waiting[t]` count the inputs of `t` whose end is not recorded. The thread
+//!    that lowers them to zero, or sends `t` to a worker together with its inputs, sets `REPORTED`;
+//!    the thread that sets it first reports that `t` is ready. After the failure of an input, no
+//!    thread does.
+//! 3. `readers[t]` counts the readers of the value of `t` whose end is not recorded, and the
+//!    outputs. The thread that lowers it to zero, or [closes](ReadyValueTracker::close) the
+//!    tracker, reports the release of the value if `held[t]` has its size. A task that keeps its
+//!    inputs, or may do so, stays a reader until the run ends.
 //! 4. A run of futures holds none of its outputs: each is reported as released as soon as it is
-//!    stored, before its future has it. So a callback that adds up the values of runs and of futures
-//!    counts it once.
+//!    stored, before its future has it. So a callback that adds up the values of runs and of
+//!    futures counts it once.
 
 use crate::graph::plan::Plan;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -40,8 +43,8 @@ const ENCODED: u64 = 1 << 63;
 pub struct ValueSize {
     /// The number of bytes.
     pub bytes: u64,
-    /// Whether this is the size of the value's encoding, which includes everything that the value owns.
-    /// Otherwise it is the size of its type: 24 for any vector.
+    /// Whether this is the size of the value's encoding, which includes everything that the value
+    /// owns. Otherwise it is the size of its type: 24 for any vector.
     pub is_encoded: bool,
 }
 
@@ -133,7 +136,8 @@ impl ReadyValueTracker {
             }
             if ending != TaskEnd::FailedHolding {
                 for &input in plan.read_inputs(id) {
-                    // The last reader needs no read-modify-write: no other thread changes the count.
+                    // The last reader needs no read-modify-write: no other thread changes the
+                    // count.
                     let readers = &self.readers[input as usize];
                     if readers.load(Relaxed) == 1 || readers.fetch_sub(1, Relaxed) == 1 {
                         self.release(input, &mut report);
@@ -162,8 +166,8 @@ impl ReadyValueTracker {
     }
 
     fn release(&self, id: u32, report: &mut impl FnMut(TrackerEvent)) {
-        // One thread at a time releases a value: the one that stored it if a future has it, its last
-        // reader, and after all of them the owner of the run.
+        // One thread at a time releases a value: the one that stored it if a future has it, its
+        // last reader, and after all of them the owner of the run.
         let held = &self.held[id as usize];
         if let Some(size) = ValueSize::from_bits(held.load(Relaxed)) {
             held.store(NOTHING, Relaxed);

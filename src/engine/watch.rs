@@ -11,7 +11,6 @@ use crate::error::Error;
 use crate::graph::plan::Plan;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -83,15 +82,6 @@ impl InFlight {
         });
         let crossing = (!self.is_here).then_some(Crossing { sent, received, sent_bytes, received_bytes });
         EndedAttempt { worker, started, ended, attempt, crossing, now: None }
-    }
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
-            .field("run", &self.ids.run)
-            .field("num_callbacks", &self.observers.len())
-            .finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,5 @@
-//! The contract of executors. It has a separate file, so that executors do not import the module that
-//! lists them.
+//! The contract of executors. It has a separate file, so that executors do not import the module
+//! that lists them.
 
 use crate::engine::Run;
 use std::sync::Arc;
@@ -9,18 +9,19 @@ use std::sync::Arc;
 /// # The contract
 ///
 /// [`execute`](Executor::execute) takes the [`ready`](Run::ready) tasks of the run and calls
-/// [`run`](crate::ReadyTask::run) on each, on any thread and in any order. Each call returns further
-/// ready tasks, which it runs in the same way. It returns when the run has ended: all tasks have
-/// finished, or the run was stopped and no task is running. [`Run::wait`] waits for that.
+/// [`run`](crate::ReadyTask::run) on each, on any thread and in any order. Each call returns
+/// further ready tasks, which it runs in the same way. It returns when the run has ended: all tasks
+/// have finished, or the run was stopped and no task is running. [`Run::wait`] waits for that.
 ///
 /// The engine does the rest, for every executor. It drops a value or moves it to its last reader,
-/// names the task in a failure, obeys retries and timeouts, ends a cancelled run within one task, and
-/// puts the configuration of the run in force in its tasks. A task that is dropped without being run,
-/// and an `execute` that returns too early, end the run with an error of kind
+/// names the task in a failure, obeys retries and timeouts, ends a cancelled run within one task,
+/// and puts the configuration of the run in force in its tasks. A task that is dropped without
+/// being run, and an `execute` that returns too early, end the run with an error of kind
 /// [`Executor`](crate::ErrorKind::Executor), not with a hang.
 ///
 /// A task may start another compute and wait for it. So an executor with a fixed number of threads
-/// must not wait for a free thread in `execute`. It can run some of the tasks on the calling thread.
+/// must not wait for a free thread in `execute`. It can run some of the tasks on the calling
+/// thread.
 ///
 /// # Examples
 /// One thread for each task that is ready:

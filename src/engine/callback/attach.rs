@@ -281,10 +281,6 @@ impl Observers {
         (!all.is_empty()).then(|| Observers { all: all.into(), interests })
     }
 
-    pub(in crate::engine) fn len(&self) -> usize {
-        self.all.len()
-    }
-
     #[inline]
     pub(in crate::engine) fn notify(&self, handler: impl Fn(&dyn Callback)) {
         self.notify_if(|_| true, handler);

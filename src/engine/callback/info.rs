@@ -121,7 +121,7 @@ pub(crate) trait Backlog: Send + Sync {
 ///
 /// A cluster computes its futures in many small runs, of one task each or of some hundred. All
 /// these runs have the same `ClusterInfo`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterInfo {
     run: RunId,
     /// The number of tasks in all watched runs of futures so far.
@@ -159,12 +159,6 @@ impl ClusterInfo {
     /// [`Client::num_held`](crate::Client::num_held). They do not count as values of runs.
     pub fn num_held(&self) -> (usize, usize) {
         self.backlog.upgrade().map_or((0, 0), |backlog| backlog.num_held())
-    }
-}
-
-impl fmt::Debug for ClusterInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClusterInfo").field("run", &self.run).field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -350,7 +344,7 @@ pub(crate) trait CancelRun: Send + Sync {
 /// let error = callback::with(Arc::new(Never), || delayed(|| 1, ()).compute()).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Cancelled);
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RunHandle {
     pub(in crate::engine) id: RunId,
     pub(in crate::engine) run: Weak<dyn CancelRun>,
@@ -369,12 +363,6 @@ impl RunHandle {
     }
 }
 
-impl fmt::Debug for RunHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunHandle").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
 /// A process that can be replaced by a new one.
 pub(crate) trait Replaceable: Send + Sync {
     /// Ends the process. False if it has ended before.
@@ -382,7 +370,7 @@ pub(crate) trait Replaceable: Send + Sync {
 }
 
 /// Restarts a worker process from any thread. It does not keep the process alive.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct WorkerHandle {
     worker: WorkerId,
     process: Weak<dyn Replaceable>,
@@ -437,12 +425,6 @@ impl StartedWorker {
     pub(crate) fn find(worker: WorkerId) -> Option<Self> {
         // The last one: a new process may have the id of one that is gone.
         STARTED.lock().iter().rfind(|started| started.handle.worker == worker).cloned()
-    }
-}
-
-impl fmt::Debug for WorkerHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerHandle").field("worker", &self.worker).finish_non_exhaustive()
     }
 }
 

@@ -35,6 +35,10 @@ use super::events::{
 /// assert_eq!(count.0.load(Ordering::Relaxed), 2);
 /// # Ok::<_, sprang::Error>(())
 /// ```
+#[expect(
+    unused_variables,
+    reason = "the default handlers do nothing; their parameters have names for the documentation"
+)]
 pub trait Callback: Send + Sync {
     /// The extra events that the callback wants. It is called once, when the callback is attached.
     fn interests(&self) -> Interests {
@@ -42,78 +46,50 @@ pub trait Callback: Send + Sync {
     }
 
     /// A run is about to start its first task.
-    fn on_run_started(&self, event: &RunStarted<'_>) {
-        let _ = event;
-    }
+    fn on_run_started(&self, event: &RunStarted<'_>) {}
 
     /// A task waits only for a worker. Callbacks must [ask](Interests::ready) for this event.
-    fn on_task_ready(&self, event: &TaskReady<'_>) {
-        let _ = event;
-    }
+    fn on_task_ready(&self, event: &TaskReady<'_>) {}
 
     /// A task is about to be called.
-    fn on_task_started(&self, event: &TaskStarted<'_>) {
-        let _ = event;
-    }
+    fn on_task_started(&self, event: &TaskStarted<'_>) {}
 
     /// A task has returned a value.
-    fn on_task_finished(&self, event: &TaskFinished<'_>) {
-        let _ = event;
-    }
+    fn on_task_finished(&self, event: &TaskFinished<'_>) {}
 
     /// A task has failed for good.
-    fn on_task_failed(&self, event: &TaskFailed<'_>) {
-        let _ = event;
-    }
+    fn on_task_failed(&self, event: &TaskFailed<'_>) {}
 
     /// An attempt of a task has failed, and the task will be called again.
-    fn on_task_retried(&self, event: &TaskRetried<'_>) {
-        let _ = event;
-    }
+    fn on_task_retried(&self, event: &TaskRetried<'_>) {}
 
     /// A task was started and has not ended, but its run has.
-    fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {
-        let _ = event;
-    }
+    fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {}
 
     /// A task will not be called, because a task that it needs has failed.
-    fn on_task_skipped(&self, event: &TaskSkipped<'_>) {
-        let _ = event;
-    }
+    fn on_task_skipped(&self, event: &TaskSkipped<'_>) {}
 
     /// The value of a task is kept for its readers. Callbacks must [ask](Interests::values) for
     /// this event.
-    fn on_value_stored(&self, event: &ValueStored<'_>) {
-        let _ = event;
-    }
+    fn on_value_stored(&self, event: &ValueStored<'_>) {}
 
     /// A value was dropped, moved to its last reader, or given to its future. Callbacks must
     /// [ask](Interests::values) for this event.
-    fn on_value_released(&self, event: &ValueReleased<'_>) {
-        let _ = event;
-    }
+    fn on_value_released(&self, event: &ValueReleased<'_>) {}
 
     /// A worker process has been started for a run.
-    fn on_worker_started(&self, event: &WorkerStarted<'_>) {
-        let _ = event;
-    }
+    fn on_worker_started(&self, event: &WorkerStarted<'_>) {}
 
     /// A worker process that had tasks of a run has ended.
-    fn on_worker_lost(&self, event: &WorkerLost<'_>) {
-        let _ = event;
-    }
+    fn on_worker_lost(&self, event: &WorkerLost<'_>) {}
 
     /// No task of a run has finished for the time that the setting `stall_timeout` sets. A stall is
     /// reported once, and once more if a task has started since. A separate thread makes the call,
     /// and the run waits for that.
-    fn on_run_stalled(&self, event: &RunStalled<'_>) {
-        let _ = event;
-    }
+    fn on_run_stalled(&self, event: &RunStalled<'_>) {}
 
     /// A run has ended. This is its last event.
-    fn on_run_finished(&self, event: &RunFinished<'_>) {
-        let _ = event;
-    }
+    fn on_run_finished(&self, event: &RunFinished<'_>) {}
 }
 
 /// The events that a [`Callback`] must ask for, because they are not free; see

@@ -5,7 +5,6 @@ use super::{Run, RunAccess};
 use crate::graph::node::TaskRef;
 use crate::graph::plan::{Dependents, Plan};
 use crate::graph::value::Cell;
-use std::time::Duration;
 
 impl<'r> RunAccess<'r> {
     #[inline(always)]
@@ -47,27 +46,15 @@ impl<'r> RunAccess<'r> {
     /// condition holds; it is checked after each [`Run::notify`].
     pub(crate) fn wait_or(&self, condition: impl Fn() -> bool) -> bool {
         let is_over = || self.run.is_finished() || self.run.is_stopped();
-        self.wait_until(None, || is_over() || condition());
+        self.wait_until(|| is_over() || condition());
         !is_over()
     }
 
-    /// Waits until `condition` holds or the time is up. Returns whether the condition holds; it is
-    /// checked after each [`Run::notify`].
-    pub(crate) fn wait_until(&self, time: Option<Duration>, mut condition: impl FnMut() -> bool) -> bool {
-        let run = self.run;
-        let mut ended = run.ended.lock();
-        loop {
-            if condition() {
-                return true;
-            }
-            match time {
-                None => run.on_end.wait(&mut ended),
-                Some(time) => {
-                    if run.on_end.wait_for(&mut ended, time).timed_out() {
-                        return condition();
-                    }
-                }
-            }
+    /// Waits until `condition` holds, which is checked after each [`Run::notify`].
+    pub(crate) fn wait_until(&self, condition: impl Fn() -> bool) {
+        let mut ended = self.run.ended.lock();
+        while !condition() {
+            self.run.on_end.wait(&mut ended);
         }
     }
 

@@ -74,7 +74,7 @@ pub(super) fn execute(
             };
             TimerThread::shared().start(settings.cancel_grace, Box::new(kill))
         });
-        worker.wait_until(None, || schedule.is_idle());
+        worker.wait_until(|| schedule.is_idle());
         pool.remove(&schedule);
         Helpers::Own.withdraw(Arc::as_ptr(&schedule).addr());
         schedule.drop_values();
@@ -99,7 +99,7 @@ impl LocalThreads<'_> {
                 Some(id) => self.run_task(worker, &num_helpers, id),
                 None => {
                     let is_over = || worker.is_finished() || worker.is_stopped();
-                    worker.wait_until(None, || self.schedule.has_local() || is_over());
+                    worker.wait_until(|| self.schedule.has_local() || is_over());
                 }
             }
         }
