@@ -1,4 +1,5 @@
-//! One clock for this process and its workers: the system's monotonic one, which [`Instant`] reads too but does not let out.
+//! One clock for this process and its workers: the system's monotonic one, which [`Instant`] reads
+//! too but does not let out.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::LazyLock;

@@ -1,12 +1,13 @@
 //! The tasks that cannot leave this process, and the wait for the end of the run.
 //!
-//! The thread that started the run takes these tasks. If more are ready, helper threads take them, up to the number of workers.
-//! So tasks that wait for each other run at the same time, as on the other executors.
+//! The thread that started the run takes these tasks. If more are ready, helper threads take them,
+//! up to the number of workers. So tasks that wait for each other run at the same time, as on the
+//! other executors.
 //!
 //! # What is always true
 //!
-//! A task that [`Schedule::take_local`] returned is ready, and nobody else gets it. Its cell is empty until this file runs it, and
-//! its dependents wait until this file settles it.
+//! A task that [`Schedule::take_local`] returned is ready, and nobody else gets it. Its cell is
+//! empty until this file runs it, and its dependents wait until this file settles it.
 
 #![expect(unsafe_code, reason = "it runs tasks through the engine, and encodes the values in their cells")]
 
@@ -49,8 +50,8 @@ pub(super) fn execute(
             pin,
             handler,
         };
-        // A task that was short in another run may take long in this one, because it waits for a task of this run. On a single
-        // worker that makes no difference.
+        // A task that was short in another run may take long in this one, because it waits for a
+        // task of this run. On a single worker that makes no difference.
         let mean_ns = |code| if pin.is_some() { pool.mean_ns(code) } else { f64::NAN };
         let schedule = Schedule::new(run, worker, schedule_settings, mean_ns);
         if settings.local_tasks == LocalTasks::Error
@@ -62,7 +63,8 @@ pub(super) fn execute(
         run.defer_values();
         pool.add(&schedule);
         LocalThreads { pool, schedule: &schedule, max_threads: num_workers }.run(worker);
-        // No more tasks are given out. Running tasks are asked to end, and their workers are killed if they do not.
+        // No more tasks are given out. Running tasks are asked to end, and their workers are killed
+        // if they do not.
         schedule.stop();
         let _deadline = (!schedule.is_idle()).then(|| {
             schedule.workers().iter().for_each(|worker| worker.cancel(schedule.number));
@@ -147,8 +149,8 @@ fn run_local(worker: &RunAccess<'_>, pool: &Arc<Pool>, schedule: &Arc<Schedule>,
     schedule.local_ended();
 }
 
-/// Accepts the value of a task that has run, and returns it encoded if workers read it. `None` if the value cannot be encoded and
-/// the run has stopped.
+/// Accepts the value of a task that has run, and returns it encoded if workers read it. `None` if
+/// the value cannot be encoded and the run has stopped.
 fn finish(worker: &RunAccess<'_>, pool: &Pool, schedule: &Schedule, id: u32) -> Option<Option<Arc<StoredValue>>> {
     match encode(worker, pool, schedule, id) {
         Ok(None) => {
@@ -172,7 +174,8 @@ fn finish(worker: &RunAccess<'_>, pool: &Pool, schedule: &Schedule, id: u32) -> 
     }
 }
 
-/// The encoded value of a task that an earlier run on this pool kept, if only tasks elsewhere read it.
+/// The encoded value of a task that an earlier run on this pool kept, if only tasks elsewhere read
+/// it.
 fn kept_value(worker: &RunAccess<'_>, pool: &Pool, schedule: &Schedule, id: u32) -> Option<Arc<StoredValue>> {
     let task = worker.task(id);
     let awaited = task.awaited().filter(|_| !schedule.is_read_here(id) && !schedule.has_sink(id))?;
@@ -197,8 +200,8 @@ fn encode(worker: &RunAccess<'_>, pool: &Pool, schedule: &Schedule, id: u32) -> 
     if cell.failure().is_some() || schedule.num_remote_readers(id) == 0 {
         return Ok(None);
     }
-    // SAFETY: the task has just filled its cell with a value of its type. The task is not settled, so its readers still hold the
-    // value.
+    // SAFETY: the task has just filled its cell with a value of its type. The task is not settled,
+    // so its readers still hold the value.
     match unsafe { encode_value(cell, code, pool.settings().codec, Some(&pool.memory)) } {
         Ok((bytes, regions)) => Ok(Some((bytes, regions, code))),
         Err(problem) => Err(Error::new(ErrorKind::NotPortable, problem)),

@@ -1,13 +1,15 @@
-//! Worker processes: the same executable, started again. So a task that harms its process harms no other.
+//! Worker processes: the same executable, started again. So a task that harms its process harms no
+//! other.
 //!
 //! # The parts
 //!
-//! Each run has a [schedule](super::remote::schedule) of its tasks. The [`pool`] has a [`slot`] for each thread of each worker: a
-//! thread of this process that takes batches of tasks from the schedules, sends them over a [`link`] and takes back the results.
-//! A [`process`] is one worker process, with its limits and its end; one [`monitor`] thread sleeps until a process ends.
-//! Tasks that cannot leave this process run in [`local`]. In the worker, [`hook`] takes over before `main`, and [`worker`] runs
-//! the calls. Tasks there ask this process for something through [`requests`].
-//! The messages and their order are in [`protocol`].
+//! Each run has a [schedule](super::remote::schedule) of its tasks. The [`pool`] has a [`slot`] for
+//! each thread of each worker: a thread of this process that takes batches of tasks from the
+//! schedules, sends them over a [`link`] and takes back the results. A [`process`] is one worker
+//! process, with its limits and its end; one [`monitor`] thread sleeps until a process ends. Tasks
+//! that cannot leave this process run in [`local`]. In the worker, [`hook`] takes over before
+//! `main`, and [`worker`] runs the calls. Tasks there ask this process for something through
+//! [`requests`]. The messages and their order are in [`protocol`].
 
 #[cfg(all(target_os = "linux", not(miri)))]
 mod activity;
@@ -79,20 +81,22 @@ fn memory_limit(settings: &ProcessSettings) -> Option<u64> {
     Some(pool::shared_memory_limit(settings))
 }
 
-/// How much shared memory values may take under these settings, in bytes. `None` on platforms without worker processes.
+/// How much shared memory values may take under these settings, in bytes. `None` on platforms
+/// without worker processes.
 pub(crate) fn shared_memory_limit(settings: &ProcessSettings) -> Option<u64> {
     memory_limit(settings)
 }
 
 /// Runs tasks in worker processes.
 ///
-/// A worker is this program's own executable, started again; nothing has to be set up for it. Workers start when there are tasks
-/// for them and are kept for the next run. They end after [`idle_timeout`](ProcessSettings::idle_timeout), with the executor, or
-/// with this process, however it ends. A task that crashes its worker, exceeds its timeout or takes too much memory costs one
-/// attempt of that task; all other tasks continue.
+/// A worker is this program's own executable, started again; nothing has to be set up for it.
+/// Workers start when there are tasks for them and are kept for the next run. They end after
+/// [`idle_timeout`](ProcessSettings::idle_timeout), with the executor, or with this process,
+/// however it ends. A task that crashes its worker, exceeds its timeout or takes too much memory
+/// costs one attempt of that task; all other tasks continue.
 ///
-/// All runs with `scheduler = "processes"` and the same [settings](ProcessSettings) share one executor. An executor that the
-/// program makes has workers of its own.
+/// All runs with `scheduler = "processes"` and the same [settings](ProcessSettings) share one
+/// executor. An executor that the program makes has workers of its own.
 ///
 /// In a worker, a graph runs on the thread that computes it.
 ///
@@ -134,8 +138,8 @@ impl ProcessExecutor {
         ProcessExecutor::with_spares(num_workers, settings, 0)
     }
 
-    /// As [`with_settings`](ProcessExecutor::with_settings), with up to `num_spares` more processes. They take over from workers
-    /// whose tasks wait for an [answer](requests).
+    /// As [`with_settings`](ProcessExecutor::with_settings), with up to `num_spares` more
+    /// processes. They take over from workers whose tasks wait for an [answer](requests).
     pub(crate) fn with_spares(num_workers: NonZeroUsize, settings: ProcessSettings, num_spares: usize) -> Self {
         ProcessExecutor { pool: new_pool(settings.clone(), num_workers, num_spares), num_workers, settings }
     }
@@ -149,7 +153,8 @@ impl ProcessExecutor {
         let executor = match shared.iter().find(|it| it.num_workers == num_workers && it.settings == *settings) {
             Some(executor) => Arc::clone(executor),
             None => {
-                // Unused executors without workers are dropped, so that their number does not grow with that of settings.
+                // Unused executors without workers are dropped, so that their number does not grow
+                // with that of settings.
                 let is_unused = |it: &mut Arc<Self>| Arc::strong_count(it) == 1 && it.pool.is_without_workers();
                 unused.extend(shared.extract_if(.., is_unused));
                 let executor = Arc::new(ProcessExecutor::with_settings(num_workers, settings.clone()));
@@ -163,7 +168,8 @@ impl ProcessExecutor {
         executor
     }
 
-    /// Executes a run, on all workers or on one of them. The handler answers the requests of its tasks.
+    /// Executes a run, on all workers or on one of them. The handler answers the requests of its
+    /// tasks.
     pub(crate) fn execute_on(&self, run: &Arc<Run>, worker: Option<u32>, handler: Option<Arc<dyn RequestHandler>>) {
         if is_worker() {
             return SyncExecutor.execute(run);
@@ -190,8 +196,8 @@ impl ProcessExecutor {
         self.pool.worker_memory(worker)
     }
 
-    /// Ends a worker. With `at_once` it is killed and its tasks run again; without, it ends when they are finished. Another
-    /// worker starts when there are tasks for it.
+    /// Ends a worker. With `at_once` it is killed and its tasks run again; without, it ends when
+    /// they are finished. Another worker starts when there are tasks for it.
     pub(crate) fn end_worker(&self, worker: u32, at_once: bool) {
         self.pool.end_worker(worker, at_once);
     }

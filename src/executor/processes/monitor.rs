@@ -1,4 +1,5 @@
-//! One thread that watches all worker processes: it sleeps until one ends, writes output that is captured, or is due for a check.
+//! One thread that watches all worker processes: it sleeps until one ends, writes output that is
+//! captured, or is due for a check.
 
 use crate::engine::quietly;
 use parking_lot::Mutex;
@@ -19,8 +20,8 @@ const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
 /// How often busy workers are checked for lost results.
 const LOST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many bytes of a worker's output errors quote at most. A message that says why the worker ended may be followed by a
-/// backtrace, of some 7 KiB without optimisation.
+/// How many bytes of a worker's output errors quote at most. A message that says why the worker
+/// ended may be followed by a backtrace, of some 7 KiB without optimisation.
 const TAIL_BYTES: usize = 16 << 10;
 
 /// A process that the monitor watches.
@@ -91,8 +92,8 @@ pub(super) fn watch<P: MonitoredProcess + 'static>(process: &Arc<P>) -> io::Resu
 
 /// A worker is not [idle](MonitoredProcess::is_idle) any more.
 pub(super) fn worker_is_busy() {
-    // SeqCst here, for the worker's counter and in `wait`: either this sees that the monitor sleeps, or the monitor sees the busy
-    // worker.
+    // SeqCst here, for the worker's counter and in `wait`: either this sees that the monitor
+    // sleeps, or the monitor sees the busy worker.
     if let Ok(monitor) = monitor()
         && monitor.sleeps.load(Ordering::SeqCst)
         && monitor.sleeps.swap(false, Ordering::SeqCst)
@@ -281,7 +282,8 @@ impl Output {
 
     fn log(&self, line: &[u8]) {
         if !line.is_empty() {
-            // The program's logger may panic. Without this thread nobody would notice that workers end.
+            // The program's logger may panic. Without this thread nobody would notice that workers
+            // end.
             quietly(|| {
                 log::info!(target: "sprang::worker", "worker {}: {}", self.worker, String::from_utf8_lossy(line));
             });

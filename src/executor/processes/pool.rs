@@ -1,15 +1,16 @@
-//! The pool: what the slots of an executor share. Its settings, its worker processes, the runs that have tasks, and which slots
-//! sleep.
+//! The pool: what the slots of an executor share. Its settings, its worker processes, the runs that
+//! have tasks, and which slots sleep.
 //!
-//! A slot sleeps on a condition variable of its own, under the lock of the pool, and not on a channel: the slot that fell asleep
-//! last is woken first, and a slot is only woken while it sleeps.
+//! A slot sleeps on a condition variable of its own, under the lock of the pool, and not on a
+//! channel: the slot that fell asleep last is woken first, and a slot is only woken while it
+//! sleeps.
 //!
 //! # What is always true
 //!
-//! 1. A slot that found nothing to do sleeps only if the version is still the one that it read before it looked. Each change that
-//!    a slot may wait for raises the version.
-//! 2. Each worker has exactly one slot per thread that takes its tasks. A slot that gives its worker to a spare slot takes
-//!    nobody's tasks from then on.
+//! 1. A slot that found nothing to do sleeps only if the version is still the one that it read
+//!    before it looked. Each change that a slot may wait for raises the version.
+//! 2. Each worker has exactly one slot per thread that takes its tasks. A slot that gives its
+//!    worker to a spare slot takes nobody's tasks from then on.
 
 use super::monitor::{MonitoredProcess, private_bytes};
 use super::process::{Channel, KillReason, WorkerProcess, next_origin};
@@ -51,7 +52,8 @@ pub(super) struct Pool {
     num_slots: usize,
     pub(super) memory: Memory,
     origin: u32,
-    /// How long calls of each code took on average, by the address of the code. Only from runs that were pinned to one worker.
+    /// How long calls of each code took on average, by the address of the code. Only from runs that
+    /// were pinned to one worker.
     means: Mutex<HashMap<usize, f64>>,
     state: Mutex<PoolState>,
     /// Spare slots come last.
@@ -63,22 +65,23 @@ pub(super) struct Pool {
 /// What other threads know of a slot.
 #[derive(Debug)]
 struct SlotState {
-    /// The worker whose tasks the slot takes, or [`NO_WORKER`]. At first this is the worker of its entry, and no worker for a
-    /// spare slot.
+    /// The worker whose tasks the slot takes, or [`NO_WORKER`]. At first this is the worker of its
+    /// entry, and no worker for a spare slot.
     worker: AtomicU32,
     /// The worker that the slot gave to a spare slot, until its task has ended.
     given_away: AtomicU32,
     /// Notified when the slot was removed from the sleeping slots.
     wakeup: Condvar,
-    /// The slot has a batch or does something else that takes time. A slot that is neither busy nor asleep is about to look for
-    /// tasks.
+    /// The slot has a batch or does something else that takes time. A slot that is neither busy nor
+    /// asleep is about to look for tasks.
     is_busy: AtomicBool,
 }
 
 struct PoolState {
     /// Grows with every change: there are new tasks, a worker has ended, the pool is closed.
     version: u64,
-    /// The slots that sleep. The last one is woken first: its caches are warm, and the first ones reach their idle timeout.
+    /// The slots that sleep. The last one is woken first: its caches are warm, and the first ones
+    /// reach their idle timeout.
     sleeping: Vec<usize>,
     schedules: Vec<Arc<Schedule>>,
     /// The first schedule to look at. It changes each time, so that no run waits for another.
@@ -127,8 +130,8 @@ impl fmt::Debug for Pool {
 
 /// A worker's number, if it is one.
 fn worker(number: &AtomicU32) -> Option<u32> {
-    // Relaxed: it changes under the lock of the pool. A thread that reads it without the lock reads it again when the version
-    // has changed.
+    // Relaxed: it changes under the lock of the pool. A thread that reads it without the lock reads
+    // it again when the version has changed.
     Some(number.load(Ordering::Relaxed)).filter(|&worker| worker != NO_WORKER)
 }
 
@@ -162,7 +165,8 @@ impl Pool {
         let num_threads = settings.threads_per_worker.get();
         let num_slots = num_workers.get() * num_threads;
         let num_entries = num_workers.get() + num_spares;
-        // A worker that some of its threads are about to leave may exist beside its successor, at most one for each slot.
+        // A worker that some of its threads are about to leave may exist beside its successor, at
+        // most one for each slot.
         let budget = Budget::for_members(shared_memory_limit(&settings), num_entries + num_slots);
         let origin = next_origin();
         Arc::new(Pool {
@@ -213,8 +217,8 @@ impl Pool {
         self.means.lock().get(&std::ptr::from_ref(code).addr()).copied().unwrap_or(f64::NAN)
     }
 
-    /// A number that stands for what workers inherit from this process when they start: its environment and its working
-    /// directory, as far as the settings do not name others.
+    /// A number that stands for what workers inherit from this process when they start: its
+    /// environment and its working directory, as far as the settings do not name others.
     pub(super) fn inheritance(&self, run: &Run) -> u64 {
         let settings = &self.settings;
         let is_overridden = |name: &OsStr| name.to_str().is_some_and(|name| settings.environment.contains_key(name));
@@ -308,7 +312,8 @@ impl Pool {
         let mut state = self.state.lock();
         state.version += 1;
         let (num_threads, num_spares) = (state.threads.len(), state.spare_threads.len());
-        // SeqCst pairs with `set_busy`: a thread that learns of the end of a run finds the slot that brought its last result free.
+        // SeqCst pairs with `set_busy`: a thread that learns of the end of a run finds the slot
+        // that brought its last result free.
         let started = self.slots[..num_threads].iter().chain(&self.slots[self.num_slots..][..num_spares]);
         let num_free = started.filter(|slot| slot.is_free()).count();
         let takes_tasks = |slot: &usize| self.slots[*slot].worker().is_some();
@@ -334,7 +339,8 @@ impl Pool {
         self.wake_where(|_| true);
     }
 
-    /// Wakes the slots of a process. Other slots have nothing to do with its end, and might start a process of their own.
+    /// Wakes the slots of a process. Other slots have nothing to do with its end, and might start a
+    /// process of their own.
     pub(super) fn wake_slots_of(&self, process: u32) {
         self.wake_where(|slot| slot / self.num_threads() == process as usize);
     }
@@ -360,7 +366,8 @@ impl Pool {
 
     // ---- for slots ----
 
-    /// The present version. A slot reads it before it looks for tasks, and gives it to [`Pool::wait`] if it found none.
+    /// The present version. A slot reads it before it looks for tasks, and gives it to
+    /// [`Pool::wait`] if it found none.
     pub(super) fn version(&self) -> u64 {
         self.state.lock().version
     }
@@ -373,8 +380,8 @@ impl Pool {
         self.slots[slot].is_busy.store(is_busy, SeqCst);
     }
 
-    /// Gives the worker of a slot whose task waits to a spare slot, which takes the worker's tasks from now on. False if no spare
-    /// slot is free.
+    /// Gives the worker of a slot whose task waits to a spare slot, which takes the worker's tasks
+    /// from now on. False if no spare slot is free.
     pub(super) fn give_away_worker(self: &Arc<Self>, slot: usize) -> bool {
         let mut state = self.state.lock();
         let Some(worker) = self.slots[slot].worker() else { return true };
@@ -439,8 +446,8 @@ impl Pool {
         unpinned.map(|schedule| schedule.num_ready()).sum()
     }
 
-    /// A batch for a slot that has `num_under_way` batches, which will take `busy_ns`. With an `inheritance`, only from runs that
-    /// a worker with this inheritance may run.
+    /// A batch for a slot that has `num_under_way` batches, which will take `busy_ns`. With an
+    /// `inheritance`, only from runs that a worker with this inheritance may run.
     pub(super) fn take_batch(
         &self,
         slot: usize,
@@ -469,8 +476,9 @@ impl Pool {
         })
     }
 
-    /// Whether free slots can take all that is ready in these runs. Then no task should wait behind a batch. It would even wait
-    /// for ever if the batch waits for the task: past times say little about a task that waits for others.
+    /// Whether free slots can take all that is ready in these runs. Then no task should wait behind
+    /// a batch. It would even wait for ever if the batch waits for the task: past times say little
+    /// about a task that waits for others.
     fn has_enough_free_slots(&self, schedules: &[Arc<Schedule>]) -> bool {
         let can_take =
             |slot: &SlotState| slot.worker().is_some_and(|worker| schedules.iter().any(|it| it.is_for(worker)));
@@ -482,7 +490,8 @@ impl Pool {
 
     /// Connects a slot to its thread of a worker, which is started if necessary.
     ///
-    /// A worker with another inheritance is replaced. It ends when its other threads have finished what they do.
+    /// A worker with another inheritance is replaced. It ends when its other threads have finished
+    /// what they do.
     pub(super) fn connect(
         self: &Arc<Self>,
         slot: usize,
@@ -535,8 +544,9 @@ impl Pool {
         }
     }
 
-    /// A worker did not start. Returns how long to wait before the next attempt, or fails the runs that wait for it. Runs do not
-    /// fail while another worker exists or is being started, because that one can run all tasks.
+    /// A worker did not start. Returns how long to wait before the next attempt, or fails the runs
+    /// that wait for it. Runs do not fail while another worker exists or is being started, because
+    /// that one can run all tasks.
     pub(super) fn start_failed(&self, slot: usize, schedule: &Schedule, error: &Error) -> Option<Duration> {
         // The kept memory holds open files, and the lack of these may be the cause.
         self.memory.trim();
@@ -561,7 +571,8 @@ impl Pool {
         None
     }
 
-    /// The processes of the slots that take the tasks of a worker or, if `also_given_away`, have a task of it that waits.
+    /// The processes of the slots that take the tasks of a worker or, if `also_given_away`, have a
+    /// task of it that waits.
     fn processes(&self, number: u32, also_given_away: bool) -> impl Iterator<Item = Arc<WorkerProcess>> {
         let entry_of = move |entry: &usize| {
             let slots = &self.slots[entry * self.num_threads()..][..self.num_threads()];
@@ -605,7 +616,8 @@ impl Pool {
     }
 
     pub(super) fn is_without_workers(&self) -> bool {
-        // A slot that holds the lock of an entry may be starting a worker, and nobody should wait for that here.
+        // A slot that holds the lock of an entry may be starting a worker, and nobody should wait
+        // for that here.
         let has_worker = |entry: &Mutex<WorkerEntry>| {
             entry.try_lock().is_none_or(|entry| entry.process.as_ref().is_some_and(|process| !process.has_ended()))
         };
@@ -620,7 +632,8 @@ impl Pool {
         threads.append(&mut state.spare_threads);
         drop(state);
         self.wake_all();
-        // A run keeps its executor. So the last owner of both may be a slot that has just brought back a result.
+        // A run keeps its executor. So the last owner of both may be a slot that has just brought
+        // back a result.
         let here = std::thread::current().id();
         let is_slot = threads.iter().any(|thread| thread.thread().id() == here);
         for thread in threads.into_iter().filter(|_| !is_slot) {

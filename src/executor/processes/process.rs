@@ -1,7 +1,7 @@
 //! One worker process, as the slots that use its threads see it.
 //!
-//! A slot starts the process. It lives until it dies or the last slot disconnects. If this process killed it, there is a
-//! [`KillReason`].
+//! A slot starts the process. It lives until it dies or the last slot disconnects. If this process
+//! killed it, there is a [`KillReason`].
 
 use super::activity::Activity;
 use super::lifeline::Lifeline;
@@ -37,8 +37,8 @@ use std::time::Duration;
 /// How long a worker may take to end after the last slot has disconnected.
 const GOODBYE_GRACE: Duration = Duration::from_secs(2);
 
-/// How long a worker whose channel is broken may take to end by itself, so that its exit status can be reported. A worker that
-/// was killed closes its channels shortly before its end can be seen.
+/// How long a worker whose channel is broken may take to end by itself, so that its exit status can
+/// be reported. A worker that was killed closes its channels shortly before its end can be seen.
 pub(super) const EXIT_GRACE: Duration = Duration::from_millis(200);
 
 /// The pause between attempts to tell a slot that its worker will not connect.
@@ -49,7 +49,8 @@ const ABANDON_AGAIN: Duration = Duration::from_millis(50);
 pub(super) enum KillReason {
     /// It took longer than this to start.
     Start(Duration),
-    /// The task in this batch of this thread took longer than `limit`. Tasks on other threads are not the cause.
+    /// The task in this batch of this thread took longer than `limit`. Tasks on other threads are
+    /// not the cause.
     TimedOut { limit: Duration, thread: usize, batch: u32 },
     /// It used more memory than this many bytes.
     MemoryLimit(u64),
@@ -127,11 +128,13 @@ enum SessionState {
 
 /// How to wake the slots when the worker has ended.
 enum WakeTarget {
-    /// A slot waits at the one-shot server with this name. A message in place of the worker's wakes it.
+    /// A slot waits at the one-shot server with this name. A message in place of the worker's wakes
+    /// it.
     Starting(String),
     /// The slots wait for messages on these channels.
     Serving(Vec<IpcSender<ToParent>>),
-    /// The slots were woken. The senders are closed, so that no slot waits for the rest of a message.
+    /// The slots were woken. The senders are closed, so that no slot waits for the rest of a
+    /// message.
     Woken,
 }
 
@@ -140,7 +143,8 @@ enum WakeTarget {
 struct AwaitedBatch {
     /// The number of the batch whose results the slot waits for at this moment, or 0.
     batch: AtomicU32,
-    /// The batch that the last check found overdue: the slot waited although the worker had sent the results.
+    /// The batch that the last check found overdue: the slot waited although the worker had sent
+    /// the results.
     overdue: AtomicU32,
 }
 
@@ -238,7 +242,8 @@ impl WorkerProcess {
             channels.push(Channel { to, from });
         }
         *self.wake_target.lock() = WakeTarget::Serving(wakers);
-        // If the worker ended before, the wake-up went to the server, where nobody receives any more.
+        // If the worker ended before, the wake-up went to the server, where nobody receives any
+        // more.
         if self.has_ended() {
             return Err(NotReady::Ended);
         }
@@ -426,7 +431,8 @@ impl WorkerProcess {
         num_tasks.min(limit.saturating_sub(before))
     }
 
-    /// Whether the worker gets no more tasks: a slot has disconnected, or the worker has had as many tasks as it may run.
+    /// Whether the worker gets no more tasks: a slot has disconnected, or the worker has had as
+    /// many tasks as it may run.
     pub(super) fn is_retired(&self) -> bool {
         self.is_leaving.load(Ordering::Relaxed)
             || self.max_tasks.is_some_and(|limit| self.num_taken.load(Ordering::Relaxed) >= limit)
@@ -496,9 +502,10 @@ impl MonitoredProcess for WorkerProcess {
         self.kill(KillReason::MemoryLimit(limit));
     }
 
-    /// Kills the worker if a slot has waited since the last check for results that the worker has sent. Then other bytes were
-    /// written to the channel, for instance by a task that mistook its file descriptor for that of a file, and the slot has read
-    /// them as the beginning of a message.
+    /// Kills the worker if a slot has waited since the last check for results that the worker has
+    /// sent. Then other bytes were written to the channel, for instance by a task that mistook its
+    /// file descriptor for that of a file, and the slot has read them as the beginning of a
+    /// message.
     fn check_for_lost_results(&self) {
         for (thread, awaited) in self.awaited.iter().enumerate() {
             let batch = awaited.batch.load(Ordering::Relaxed);
@@ -519,7 +526,8 @@ impl MonitoredProcess for WorkerProcess {
         match target {
             WakeTarget::Starting(server) => {
                 if !abandon(&server) {
-                    // Most likely there are no file descriptors left. The slot at the server cannot learn of the end otherwise.
+                    // Most likely there are no file descriptors left. The slot at the server cannot
+                    // learn of the end otherwise.
                     in_thread(Box::new(move || {
                         while !abandon(&server) {
                             std::thread::sleep(ABANDON_AGAIN)
@@ -532,9 +540,9 @@ impl MonitoredProcess for WorkerProcess {
                     let wake = move || {
                         let _ = send(&waker, ToParent::WakeForEnd);
                     };
-                    // A send to a full channel blocks until the slot reads. A slot that decodes values does not read for a while,
-                    // and the monitor has other workers to watch. If there is no thread, the slot finds out at the end of the
-                    // channel.
+                    // A send to a full channel blocks until the slot reads. A slot that decodes
+                    // values does not read for a while, and the monitor has other workers to watch.
+                    // If there is no thread, the slot finds out at the end of the channel.
                     if awaited.batch.load(Ordering::Relaxed) != 0 {
                         wake();
                     } else {
@@ -555,8 +563,8 @@ pub(super) fn next_origin() -> u32 {
     ORIGIN.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The socket of a one-shot server: a file in a folder of its own. The server removes both, unless there is no file descriptor
-/// left to open the folder.
+/// The socket of a one-shot server: a file in a folder of its own. The server removes both, unless
+/// there is no file descriptor left to open the folder.
 struct SocketFile(String);
 
 impl Drop for SocketFile {
@@ -569,7 +577,8 @@ impl Drop for SocketFile {
 
 /// A server for the worker's first message, and its name.
 fn server() -> Result<(IpcOneShotServer<Hello>, String), String> {
-    // The rest of the path is `/.tmp123456/socket`, and an address holds 107 bytes. ipc-channel cuts off a longer path.
+    // The rest of the path is `/.tmp123456/socket`, and an address holds 107 bytes. ipc-channel
+    // cuts off a longer path.
     const FOLDER_MAX: usize = 107 - 18;
     let folder = std::env::temp_dir();
     let fail = |why: &dyn fmt::Display| {
@@ -585,7 +594,8 @@ fn server() -> Result<(IpcOneShotServer<Hello>, String), String> {
     if let Err(error) = access(&folder, Access::WRITE_OK | Access::EXEC_OK) {
         return fail(&error);
     }
-    // A server takes two file descriptors. If there are none left, ipc-channel leaves the folder that it has made.
+    // A server takes two file descriptors. If there are none left, ipc-channel leaves the folder
+    // that it has made.
     drop(ipc::channel::<()>().map_err(|error| format!("there is no socket for it: {error}"))?);
     match catch_unwind(IpcOneShotServer::new) {
         Ok(Ok(server)) => Ok(server),
@@ -594,7 +604,8 @@ fn server() -> Result<(IpcOneShotServer<Hello>, String), String> {
     }
 }
 
-/// Tells the slot that waits at a server that no worker will connect. False if the caller has to try again.
+/// Tells the slot that waits at a server that no worker will connect. False if the caller has to
+/// try again.
 fn abandon(server: &str) -> bool {
     // The file is gone once nobody waits any more.
     if !Path::new(server).exists() {

@@ -1,6 +1,7 @@
-//! What a task in a worker process calls to ask this process for something; see [`remote::requests`](crate::executor::remote::requests).
+//! What a task in a worker process calls to ask this process for something; see
+//! [`remote::requests`](crate::executor::remote::requests).
 
-pub(crate) use crate::executor::remote::requests::{Reply, RequestHandler, Session};
+pub(crate) use crate::executor::remote::requests::{Reply, RequestError, RequestHandler, Session};
 
 #[cfg(not(all(target_os = "linux", not(miri))))]
 use super::unsupported as worker;
@@ -9,25 +10,16 @@ use super::worker;
 use crate::portable::codec::Codec;
 use std::time::{Duration, Instant};
 
-/// How long a task that waits for an answer keeps its worker thread: long against waits that soon end by themselves, short
-/// against the start of a process and against a person.
+/// How long a task that waits for an answer keeps its worker thread: long against waits that soon
+/// end by themselves, short against the start of a process and against a person.
 pub(super) const GIVE_WAY_AFTER: Duration = Duration::from_millis(5);
 /// How long a waiting task that found no free spare slot waits before it looks again.
 pub(super) const GIVE_WAY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long an idle spare process is kept.
 pub(super) const SPARE_IDLE: Duration = Duration::from_secs(5);
 
-/// Why a request was not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RequestError {
-    /// This is not a thread of a worker that runs a task.
-    NoTask,
-    /// The run has no handler.
-    NoHandler,
-}
-
-/// Sends a request and waits for the answer. If the deadline passes, or the task's run is cancelled, the request is withdrawn; it
-/// is answered all the same.
+/// Sends a request and waits for the answer. If the deadline passes, or the task's run is
+/// cancelled, the request is withdrawn; it is answered all the same.
 ///
 /// # Errors
 /// If this thread runs no task in a worker, or the run has no handler.
@@ -35,8 +27,8 @@ pub(crate) fn ask(question: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8
     worker::ask(question, deadline)
 }
 
-/// Sends a message that has no answer, from any thread of a worker, and does not wait. The message of a thread that runs no task
-/// may arrive with the worker's next message.
+/// Sends a message that has no answer, from any thread of a worker, and does not wait. The message
+/// of a thread that runs no task may arrive with the worker's next message.
 pub(crate) fn note(note: Vec<u8>) {
     worker::note(note);
 }

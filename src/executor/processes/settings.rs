@@ -8,9 +8,11 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The settings `processes.*`, for [`ProcessExecutor::with_settings`](crate::ProcessExecutor::with_settings).
+/// The settings `processes.*`, for
+/// [`ProcessExecutor::with_settings`](crate::ProcessExecutor::with_settings).
 ///
-/// Fields may be added, so one is made from the default. Runs that name the scheduler take them from the [configuration](crate::config).
+/// Fields may be added, so one is made from the default. Runs that name the scheduler take them
+/// from the [configuration](crate::config).
 ///
 /// # Examples
 /// ```
@@ -53,11 +55,12 @@ pub struct ProcessSettings {
     pub core_dumps: bool,
     /// How long tasks that run when a run is cancelled may go on before their workers are killed.
     pub cancel_grace: Duration,
-    /// How much shared memory values may take up, in this process and all workers of an executor together, in bytes; `None` is a quarter of
-    /// the machine's memory.
+    /// How much shared memory values may take up, in this process and all workers of an executor
+    /// together, in bytes; `None` is a quarter of the machine's memory.
     ///
-    /// Memory that is kept for the next values counts too; it is a quarter of the limit at most. What a worker had made counts until it has
-    /// ended, and what is used here of that until it is dropped.
+    /// Memory that is kept for the next values counts too; it is a quarter of the limit at most.
+    /// What a worker had made counts until it has ended, and what is used here of that until it is
+    /// dropped.
     pub shared_memory_limit: Option<u64>,
     /// How many tasks a worker runs at once.
     pub threads_per_worker: NonZeroUsize,
@@ -94,7 +97,8 @@ pub enum Stdio {
     Inherit,
     /// Nowhere: `"null"`.
     Null,
-    /// Line by line to the `log` crate, and the end of it into the errors of tasks that lose their worker: `"capture"`.
+    /// Line by line to the `log` crate, and the end of it into the errors of tasks that lose their
+    /// worker: `"capture"`.
     Capture,
 }
 

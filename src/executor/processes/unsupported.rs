@@ -1,9 +1,9 @@
-//! Stand-ins for platforms without worker processes, where [`boot::refusal`](super::boot::refusal) refuses every run and no
-//! process is a worker.
+//! Stand-ins for platforms without worker processes, where [`boot::refusal`](super::boot::refusal)
+//! refuses every run and no process is a worker.
 
-use super::requests::{RequestError, RequestHandler};
 use super::settings::ProcessSettings;
 use crate::engine::Run;
+use crate::executor::remote::requests::{RequestError, RequestHandler};
 use crate::portable::codec::Codec;
 use std::num::NonZeroUsize;
 use std::sync::Arc;

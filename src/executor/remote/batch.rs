@@ -40,7 +40,8 @@ pub(crate) struct BatchCall {
 pub(crate) enum CallState {
     /// Its result has not arrived.
     Pending,
-    /// It has run, and only other calls of the batch read its value. It is settled with the last of these.
+    /// It has run, and only other calls of the batch read its value. It is settled with the last of
+    /// these.
     ValueUnsent,
     Done,
 }
@@ -82,8 +83,9 @@ impl Batch {
         }
     }
 
-    /// The calls that must run elsewhere if the worker passes over the calls after `index`: the pending ones after it, and
-    /// earlier ones that they read and whose values are only in the worker.
+    /// The calls that must run elsewhere if the worker passes over the calls after `index`: the
+    /// pending ones after it, and earlier ones that they read and whose values are only in the
+    /// worker.
     pub(crate) fn rest_after(&self, index: usize) -> Vec<usize> {
         let mut is_rest = vec![false; self.calls.len()];
         for later in (0..self.calls.len()).rev() {
@@ -110,7 +112,8 @@ impl Batch {
         }
     }
 
-    /// Requeues calls that were sent: the worker passes over them, or others need their values again.
+    /// Requeues calls that were sent: the worker passes over them, or others need their values
+    /// again.
     pub(crate) fn requeue(&mut self, calls: &[usize]) {
         let mut ids = Vec::with_capacity(calls.len());
         for &index in calls {

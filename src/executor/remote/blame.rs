@@ -1,14 +1,16 @@
 //! Which task is charged with the death of a worker, and what becomes of tasks that gave no value.
 //!
-//! When a worker dies, the call that it was busy with is the suspect: it is charged with an attempt and tried again alone. The
-//! other calls of its batches are requeued free of charge.
+//! When a worker dies, the call that it was busy with is the suspect: it is charged with an attempt
+//! and tried again alone. The other calls of its batches are requeued free of charge.
 //!
-//! A worker that dies between two calls was perhaps killed from outside. It may also have died of a call: while it read the
-//! call's message or sent the call's value. So each call that can be the cause is tried again alone, once free of charge. If its
-//! worker dies again in the same way, the call is charged. Without this rule a value that is too large to be sent would be
-//! computed for ever.
+//! A worker that dies between two calls was perhaps killed from outside. It may also have died of a
+//! call: while it read the call's message or sent the call's value. So each call that can be the
+//! cause is tried again alone, once free of charge. If its worker dies again in the same way, the
+//! call is charged. Without this rule a value that is too large to be sent would be computed for
+//! ever.
 //!
-//! A task that exceeds its timeout is the only cause of the death of its worker, whatever other threads were busy with.
+//! A task that exceeds its timeout is the only cause of the death of its worker, whatever other
+//! threads were busy with.
 
 #![expect(
     unsafe_code,
@@ -57,7 +59,8 @@ pub(crate) struct Death {
     pub(crate) cause: String,
 }
 
-/// Requeues the pending calls of a batch that was lost with its worker, and charges those that are to blame.
+/// Requeues the pending calls of a batch that was lost with its worker, and charges those that are
+/// to blame.
 pub(crate) fn requeue_lost(
     worker: &RunAccess<'_>,
     batch: &mut Batch,
@@ -96,7 +99,8 @@ pub(crate) fn requeue_lost(
 }
 
 impl Schedule {
-    /// A task of a batch gave no value. It is tried again if its options allow that and `may_retry`; otherwise it fails.
+    /// A task of a batch gave no value. It is tried again if its options allow that and
+    /// `may_retry`; otherwise it fails.
     pub(crate) fn task_failed(&self, worker: &RunAccess<'_>, id: u32, error: Error, may_retry: bool) {
         let retries = worker.task(id).options().map_or(0, |options| options.retries);
         let (num_failures, num_attempts) = {
@@ -112,8 +116,8 @@ impl Schedule {
         self.fail(worker, id, error, num_attempts);
     }
 
-    /// A worker died while it ran a task or, unless `is_sure`, may have died of the task. The task is tried again alone, unless
-    /// it was tried too often.
+    /// A worker died while it ran a task or, unless `is_sure`, may have died of the task. The task
+    /// is tried again alone, unless it was tried too often.
     fn worker_died(&self, worker: &RunAccess<'_>, id: u32, is_sure: bool, death: impl Fn() -> Death) {
         let is_free = {
             let mut state = self.state.lock();
@@ -146,8 +150,8 @@ impl Schedule {
 
     fn fail(&self, worker: &RunAccess<'_>, id: u32, error: Error, num_attempts: u32) {
         let error = self.with_inputs(worker, id, error);
-        // SAFETY: the task was taken for a batch and neither settled nor requeued, so by rule 2 of the schedule nobody else runs
-        // or settles it. Its inputs are settled.
+        // SAFETY: the task was taken for a batch and neither settled nor requeued, so by rule 2 of
+        // the schedule nobody else runs or settles it. Its inputs are settled.
         let must_settle = unsafe { worker.fail(id, error, num_attempts) };
         if must_settle {
             self.settle(worker, [(id, None)]);
@@ -164,7 +168,8 @@ impl Schedule {
             let state = self.state.lock();
             inputs.iter().map(|&input| state.values[input as usize].clone()).collect()
         };
-        // By rule 3 of the schedule the values are stored, because the task joins no batch for the sake of its inputs.
+        // By rule 3 of the schedule the values are stored, because the task joins no batch for the
+        // sake of its inputs.
         let Some(values) = values else { return error };
         let task = worker.task(id).to_task();
         let inputs = Box::new(StoredInputs(values.iter().map(|value| value.encoded.clone()).collect()));

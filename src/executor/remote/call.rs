@@ -1,12 +1,13 @@
 //! The encoded call: how one call and its result are written as bytes.
 //!
 //! Calls and results are many and small. So they are no messages of their own: the calls of a batch
-//! lie one after the other in the bytes of one message, and so do their results. [`CallWriter`] writes
-//! them and [`CallReader`] reads them.
+//! lie one after the other in the bytes of one message, and so do their results. [`CallWriter`]
+//! writes them and [`CallReader`] reads them.
 //!
 //! Both are written by hand. With serde's derives and postcard, a call without inputs took 36 ns to
-//! write and 39 ns to read instead of 14 and 18, and a result 35 and 24 instead of 12 and 8 (least of
-//! 3000 times 200 calls, 2 cores, 30 November 2026); a whole task takes 260 ns (bench `processes`).
+//! write and 39 ns to read instead of 14 and 18, and a result 35 and 24 instead of 12 and 8 (least
+//! of 3000 times 200 calls, 2 cores, 30 November 2026); a whole task takes 260 ns (bench
+//! `processes`).
 //!
 //! A value is its encoding and references to the regions that the encoding refers to. How the
 //! regions themselves get to the other side is for the executor's protocol.
@@ -43,7 +44,8 @@ pub(crate) struct Encoding<'a> {
     pub(crate) regions: Vec<RegionRef>,
 }
 
-/// The smallest value, in encoded bytes, that a worker keeps for later batches. A smaller one is sent again.
+/// The smallest value, in encoded bytes, that a worker keeps for later batches. A smaller one is
+/// sent again.
 pub(crate) const KEEP_MIN_BYTES: usize = 4 << 10;
 
 /// One call of a batch.
@@ -160,8 +162,8 @@ impl CallWriter {
         self.bytes(encoding.bytes);
     }
 
-    /// Begins a call. Its `num_inputs` inputs follow, then the [`encoding`](CallWriter::encoding) of its
-    /// arguments. Returns the position for [`CallWriter::ship`].
+    /// Begins a call. Its `num_inputs` inputs follow, then the [`encoding`](CallWriter::encoding)
+    /// of its arguments. Returns the position for [`CallWriter::ship`].
     pub(crate) fn call(&mut self, code: u32, name: Option<&str>, keep: u64, num_inputs: u32) -> usize {
         let position = self.bytes.len();
         self.u8(1);
@@ -237,8 +239,8 @@ impl CallWriter {
     }
 }
 
-/// Reads the bytes of a [`CallWriter`]. It never panics, and it allocates no more than the number of
-/// bytes can justify.
+/// Reads the bytes of a [`CallWriter`]. It never panics, and it allocates no more than the number
+/// of bytes can justify.
 #[derive(Debug)]
 pub(crate) struct CallReader<'a> {
     bytes: &'a [u8],

@@ -1,26 +1,30 @@
 //! The tasks of one run, as the slots of an executor see them.
 //!
-//! A [`Schedule`] knows which tasks are ready, which are with a worker, and the encoded values that tasks may still read. Slots
-//! take batches of tasks from it and bring back results. The thread that started the run takes the tasks that cannot leave this
-//! process.
+//! A [`Schedule`] knows which tasks are ready, which are with a worker, and the encoded values that
+//! tasks may still read. Slots take batches of tasks from it and bring back results. The thread
+//! that started the run takes the tasks that cannot leave this process.
 //!
 //! # Where values are
 //!
-//! A value that other processes may read is stored here, encoded. So a worker that dies takes nothing with it but the calls that
-//! it was running. A value that this process reads, for an output or a local task, is in the task's cell, as on every executor.
-//! A value can be in both places. A value that is only read within its batch stays in the worker and ends with the batch: if one
-//! of its readers is tried again, the value is computed again.
+//! A value that other processes may read is stored here, encoded. So a worker that dies takes
+//! nothing with it but the calls that it was running. A value that this process reads, for an
+//! output or a local task, is in the task's cell, as on every executor. A value can be in both
+//! places. A value that is only read within its batch stays in the worker and ends with the batch:
+//! if one of its readers is tried again, the value is computed again.
 //!
 //! # What is always true
 //!
-//! 1. `pending[t]` counts the inputs of `t` that are not settled. At 0 the task is `INPUTS_SETTLED`: it joins the ready or the
-//!    local tasks, unless it was sent before, in the batch of its inputs.
-//! 2. A task is in at most one batch. It leaves the batch when it is settled or requeued; then it is where rule 1 says.
-//! 3. Every input of a task in a batch has a stored value or comes earlier in the same batch.
-//!    So a task with retries, which may be requeued while its worker lives, joins no batch for the sake of its inputs, and its
-//!    dependents join none for its sake: the values of such a batch may be gone when the task is tried again.
-//! 4. `remote_readers[t]` counts the arguments of unsettled portable tasks that are the value of `t`. At 0 the stored value is
-//!    dropped.
+//! 1. `pending[t]` counts the inputs of `t` that are not settled. At 0 the task is
+//!    `INPUTS_SETTLED`: it joins the ready or the local tasks, unless it was sent before, in the
+//!    batch of its inputs.
+//! 2. A task is in at most one batch. It leaves the batch when it is settled or requeued; then it
+//!    is where rule 1 says.
+//! 3. Every input of a task in a batch has a stored value or comes earlier in the same batch. So a
+//!    task with retries, which may be requeued while its worker lives, joins no batch for the sake
+//!    of its inputs, and its dependents join none for its sake: the values of such a batch may be
+//!    gone when the task is tried again.
+//! 4. `remote_readers[t]` counts the arguments of unsettled portable tasks that are the value of
+//!    `t`. At 0 the stored value is dropped.
 //! 5. The lock is not held while code of the program runs, nor while the run is notified.
 
 #![expect(unsafe_code, reason = "it fails tasks through the engine, whose contract it upholds by rule 2")]
@@ -42,11 +46,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// How long a batch should keep a worker busy: long against the ten microseconds of a round trip, short against a person.
+/// How long a batch should keep a worker busy: long against the ten microseconds of a round trip,
+/// short against a person.
 const BATCH_NS: f64 = 300_000.0;
 /// The largest number of calls in a batch, so that messages stay small.
 const BATCH_CALLS: usize = 512;
-/// A worker that stays busy for longer than this gets no second batch: another worker may become idle before.
+/// A worker that stays busy for longer than this gets no second batch: another worker may become
+/// idle before.
 const PREFETCH_NS: f64 = 2_000_000.0;
 
 // The traits of a task, which do not change.
@@ -163,7 +169,8 @@ fn portable_code(worker: &RunAccess<'_>, id: u32) -> Option<&'static CodeDescrip
 }
 
 impl Schedule {
-    /// The schedule of a run. `known_mean_ns` says how long calls of a code took in earlier runs, or NaN.
+    /// The schedule of a run. `known_mean_ns` says how long calls of a code took in earlier runs,
+    /// or NaN.
     pub(crate) fn new(
         run: &Arc<Run>,
         worker: &RunAccess<'_>,
@@ -193,7 +200,8 @@ impl Schedule {
                 if options.is_some_and(|options| options.timeout.is_some()) {
                     traits[id as usize] |= TIMED;
                 }
-                // An error can only keep the task's inputs if they are here, as they are for a task that is tried again.
+                // An error can only keep the task's inputs if they are here, as they are for a task
+                // that is tried again.
                 if run.keeps_inputs() || options.is_some_and(|options| options.retries > 0) {
                     traits[id as usize] |= RETRIES;
                 }
@@ -291,8 +299,8 @@ impl Schedule {
         self.traits[id as usize] & SUNK != 0
     }
 
-    /// The value of a task, to be stored. `None` if no task elsewhere reads it, in this run or, if it `outlives_run`, in later
-    /// ones.
+    /// The value of a task, to be stored. `None` if no task elsewhere reads it, in this run or, if
+    /// it `outlives_run`, in later ones.
     pub(crate) fn value(
         &self,
         id: u32,
@@ -337,8 +345,9 @@ impl Schedule {
                 return batch;
             }
             for &id in &with_failed_input {
-                // SAFETY: `fill_batch` took the task out of the ready tasks and marked it as sent, so by rule 2 nobody else runs
-                // or settles it. It was ready, so its inputs are settled.
+                // SAFETY: `fill_batch` took the task out of the ready tasks and marked it as sent,
+                // so by rule 2 nobody else runs or settles it. It was ready, so its inputs are
+                // settled.
                 let failed = unsafe { worker.skip_after_failure(id) };
                 debug_assert!(failed, "an input of the task has failed");
             }
@@ -451,7 +460,8 @@ impl Schedule {
             if *count == state.pending[dependent as usize]
                 && self.traits[dependent as usize] & (LOCAL | HAS_AFTER | TIMED | RETRIES) == 0
                 && state.flags[dependent as usize] & (SENT | SETTLED | SUSPECT) == 0
-                // A failed input is settled and has no value. The task fails once its other inputs are settled, too.
+                // A failed input is settled and has no value. The task fails once its other inputs
+                // are settled, too.
                 && !worker.has_failed_input(dependent)
             {
                 extension.push(Reverse(dependent));
@@ -481,8 +491,8 @@ impl Schedule {
         self.run.notify();
     }
 
-    /// A batch is about to go to a worker. From now on the run waits for its end. False if the run has been stopped: then the
-    /// batch is not sent, and the run does not wait for it.
+    /// A batch is about to go to a worker. From now on the run waits for its end. False if the run
+    /// has been stopped: then the batch is not sent, and the run does not wait for it.
     pub(crate) fn batch_started(&self, worker: Arc<dyn RemoteWorker>) -> bool {
         let mut state = self.state.lock();
         if !state.is_stopped {
@@ -548,7 +558,8 @@ impl Schedule {
 
     /// Drops the values that are still stored.
     pub(crate) fn drop_values(&self) {
-        // The slots of `values` stay: a slot that took no batch because the run was stopped may still settle failed tasks.
+        // The slots of `values` stay: a slot that took no batch because the run was stopped may
+        // still settle failed tasks.
         let values: Vec<_> = self.state.lock().values.iter_mut().filter_map(Option::take).collect();
         drop(values);
     }

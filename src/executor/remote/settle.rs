@@ -2,9 +2,11 @@
 //!
 //! # What is always true
 //!
-//! 1. Results are [checked](check_results) before any of them is used: a task that is settled cannot be requeued.
-//! 2. A task of a batch is in that batch alone and is not settled (rule 2 of the [schedule](super::schedule)). So its cell is
-//!    empty, its inputs are held for it, and only the holder of the batch settles it.
+//! 1. Results are [checked](check_results) before any of them is used: a task that is settled
+//!    cannot be requeued.
+//! 2. A task of a batch is in that batch alone and is not settled (rule 2 of the
+//!    [schedule](super::schedule)). So its cell is empty, its inputs are held for it, and only the
+//!    holder of the batch settles it.
 
 #![expect(
     unsafe_code,
@@ -34,8 +36,8 @@ pub(crate) type Arrived<'a> = (CallResult<'a>, Vec<Region>);
 type Settled = (u32, Option<Arc<StoredValue>>);
 
 impl Schedule {
-    /// Settles tasks, portable ones with their values if tasks elsewhere read these. Their dependents may become ready. The tasks
-    /// have released their inputs.
+    /// Settles tasks, portable ones with their values if tasks elsewhere read these. Their
+    /// dependents may become ready. The tasks have released their inputs.
     pub(crate) fn settle(&self, worker: &RunAccess<'_>, tasks: impl IntoIterator<Item = Settled>) {
         let num_settled = self.settle_unreported(worker, tasks);
         self.report_settled(num_settled);
@@ -43,15 +45,16 @@ impl Schedule {
 
     /// Reports settled tasks to the run.
     ///
-    /// The last ones are best reported after this thread has left the run: a thread that waits for the end of the run then need
-    /// not wake up and wait for this thread, too.
+    /// The last ones are best reported after this thread has left the run: a thread that waits for
+    /// the end of the run then need not wake up and wait for this thread, too.
     pub(crate) fn report_settled(&self, num_settled: usize) {
         if num_settled > 0 {
             self.run.finish(num_settled);
         }
     }
 
-    /// As [`settle`](Schedule::settle), without the [report](Schedule::report_settled). Returns how many tasks to report.
+    /// As [`settle`](Schedule::settle), without the [report](Schedule::report_settled). Returns how
+    /// many tasks to report.
     fn settle_unreported(&self, worker: &RunAccess<'_>, tasks: impl IntoIterator<Item = Settled>) -> usize {
         let mut dropped = Vec::new();
         let mut num_settled = 0;
@@ -114,8 +117,8 @@ impl Schedule {
     }
 }
 
-/// Checks that results belong to pending calls, in their order and with the values that were asked for, and that none is missing
-/// if they are the last.
+/// Checks that results belong to pending calls, in their order and with the values that were asked
+/// for, and that none is missing if they are the last.
 ///
 /// # Errors
 /// The text names the first result that breaks the protocol.
@@ -140,8 +143,8 @@ pub(crate) fn check_results(batch: &Batch, results: &[Arrived<'_>], is_last: boo
     Ok(())
 }
 
-/// Settles the calls whose results have arrived and were [checked](check_results). Returns how many tasks the caller has to
-/// [report](Schedule::report_settled).
+/// Settles the calls whose results have arrived and were [checked](check_results). Returns how many
+/// tasks the caller has to [report](Schedule::report_settled).
 ///
 /// `kept` lists the values that the worker keeps. `instant` converts a time of the worker's clock.
 pub(crate) fn take_results(
@@ -213,8 +216,8 @@ fn report_time(worker: &RunAccess<'_>, id: u32, ran: Ran, instant: &impl Fn(u64)
     }
 }
 
-/// Takes the value of a task that has run. Returns what to settle, which is nothing if the run has stopped. `kept` is given if
-/// the worker keeps the value.
+/// Takes the value of a task that has run. Returns what to settle, which is nothing if the run has
+/// stopped. `kept` is given if the worker keeps the value.
 ///
 /// # Errors
 /// If the value cannot be decoded.
@@ -233,7 +236,8 @@ fn take_value(
     let is_decoded = schedule.is_read_here(id) || schedule.has_sink(id) && !outlives_run;
     if is_decoded {
         let mut decoder = Decoder::new(schedule.settings().codec, encoding.bytes, &regions);
-        // SAFETY: by rule 2 the cell is empty and the caller alone uses it. The task's own code made the value.
+        // SAFETY: by rule 2 the cell is empty and the caller alone uses it. The task's own code
+        // made the value.
         let decoded = catch_unwind(AssertUnwindSafe(|| unsafe { (code.item.decode)(&mut decoder, worker.cell(id)) }));
         let decoded = decoded
             .unwrap_or_else(|payload| Err(CodecError::new(format!("decoding panicked: {}", describe_panic(payload)))));
@@ -242,13 +246,15 @@ fn take_value(
             Error::new(ErrorKind::NotPortable, format!("cannot decode its value, a `{type_name}`: {error}"))
         })?;
     }
-    // SAFETY: the task has run in the worker, and by rule 2 its inputs have not been released for it.
+    // SAFETY: the task has run in the worker, and by rule 2 its inputs have not been released for
+    // it.
     if let Err(must_settle) = unsafe { worker.release_remote_inputs(id) } {
         return Ok(must_settle.then_some((id, None)));
     }
     let value = schedule.value(id, encoding.bytes, regions, code, outlives_run);
     if is_decoded {
-        // SAFETY: the value has just been decoded into the task's cell, and the task is not settled yet.
+        // SAFETY: the value has just been decoded into the task's cell, and the task is not settled
+        // yet.
         unsafe { worker.accept_value(id, Some(size as u64)) };
     } else {
         worker.remote_finished(id, Some(size as u64));
@@ -264,15 +270,17 @@ fn take_value(
     Ok(Some((id, value)))
 }
 
-/// Settles the calls whose values were not sent and have no readers left, and requeues the others: the worker does not have the
-/// value any more, and one of its readers in the batch will be tried again.
+/// Settles the calls whose values were not sent and have no readers left, and requeues the others:
+/// the worker does not have the value any more, and one of its readers in the batch will be tried
+/// again.
 pub(super) fn settle_unsent(worker: &RunAccess<'_>, batch: &mut Batch) {
     let schedule = Arc::clone(&batch.schedule);
     // The last ones first, because they read the others.
     for call in batch.calls.iter_mut().rev().filter(|call| call.state == CallState::ValueUnsent) {
         call.state = CallState::Done;
         if schedule.num_remote_readers(call.id) == 0 {
-            // SAFETY: the task has run in the worker, and by rule 2 its inputs have not been released for it.
+            // SAFETY: the task has run in the worker, and by rule 2 its inputs have not been
+            // released for it.
             let released = unsafe { worker.release_remote_inputs(call.id) };
             if released.is_ok() {
                 worker.remote_finished(call.id, None);

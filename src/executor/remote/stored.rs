@@ -2,8 +2,8 @@
 //!
 //! # What is always true
 //!
-//! A [`StoredValue`] lists the [`KeptValues`] that list it. Both entries end when the value is dropped here, or when the worker is
-//! told to drop its copy.
+//! A [`StoredValue`] lists the [`KeptValues`] that list it. Both entries end when the value is
+//! dropped here, or when the worker is told to drop its copy.
 
 #![expect(unsafe_code, reason = "it decodes values through the code of their types")]
 
@@ -83,7 +83,8 @@ impl Encoded for StoredValue {
     unsafe fn decode(&self, cell: &Cell) -> Result<(), CodecError> {
         let EncodedValue { codec, bytes, regions, code } = &self.encoded;
         let mut decoder = Decoder::new(*codec, bytes, regions);
-        // SAFETY: the caller owns the empty cell, and its readers know the type of the value, which is the code's.
+        // SAFETY: the caller owns the empty cell, and its readers know the type of the value, which
+        // is the code's.
         unsafe { (code.item.decode)(&mut decoder, cell) }
     }
 
@@ -111,8 +112,9 @@ impl Encoded for StoredValue {
 pub(crate) struct KeptValues {
     /// The oldest values make room for new ones.
     ///
-    /// Not with several threads: the worker could be told to drop a value on one of them before another has read the batch that
-    /// uses the value. Such a worker keeps values for as long as this process does.
+    /// Not with several threads: the worker could be told to drop a value on one of them before
+    /// another has read the batch that uses the value. Such a worker keeps values for as long as
+    /// this process does.
     may_evict: bool,
     state: Mutex<KeptState>,
 }

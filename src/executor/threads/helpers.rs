@@ -23,7 +23,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Where helpers come from.
 #[derive(Clone)]
-pub(in crate::executor) enum Helpers {
+pub(crate) enum Helpers {
     Own,
     Pool(Arc<ThreadPool>),
 }
@@ -31,7 +31,7 @@ pub(in crate::executor) enum Helpers {
 impl Helpers {
     /// Runs `job` on a helper thread, of which there are up to `max_threads`. If no thread can be
     /// started, the job may never run.
-    pub(in crate::executor) fn call(&self, max_threads: usize, team: usize, job: impl FnOnce() + Send + 'static) {
+    pub(crate) fn call(&self, max_threads: usize, team: usize, job: impl FnOnce() + Send + 'static) {
         // A job catches the panics of tasks, but a destructor of the program may panic.
         let job = move || quietly(job);
         match self {
@@ -41,7 +41,7 @@ impl Helpers {
     }
 
     /// Drops the jobs of a team that no helper has started.
-    pub(in crate::executor) fn withdraw(&self, team: usize) {
+    pub(crate) fn withdraw(&self, team: usize) {
         if let Helpers::Own = self {
             // A job that has not run owns nothing of the program, so no destructor of it runs here.
             OWN.state.lock().jobs.retain(|job| job.0 != team);

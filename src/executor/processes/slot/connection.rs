@@ -27,7 +27,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A message with calls is sent when it has this many bytes. So a worker that does not read cannot block its slot.
+/// A message with calls is sent when it has this many bytes. So a worker that does not read cannot
+/// block its slot.
 const MESSAGE_BYTES: usize = 64 << 10;
 
 /// How long an idle worker may take to trim its memory.
@@ -125,7 +126,8 @@ impl Connection {
         self.under_way.iter().map(|under_way| under_way.batch.expected_ns).sum()
     }
 
-    /// Says goodbye and closes the channels. The exchanged regions must be kept until the worker has ended.
+    /// Says goodbye and closes the channels. The exchanged regions must be kept until the worker
+    /// has ended.
     pub(super) fn close(self) -> Exchange {
         let _ = self.outgoing.send_plain(ToWorker::Goodbye);
         self.exchange
@@ -164,7 +166,8 @@ impl Connection {
             // Other threads of the worker have reserved all of its tasks.
             return Ok(());
         }
-        // A run that was stopped while the worker was started does not wait for the batch, and nobody would cancel its tasks.
+        // A run that was stopped while the worker was started does not wait for the batch, and
+        // nobody would cancel its tasks.
         if !schedule.batch_started(Arc::clone(&self.process) as Arc<dyn RemoteWorker>) {
             return Ok(());
         }
@@ -202,8 +205,8 @@ impl Connection {
                 update,
             })
         };
-        // Before the message is sent: a large message blocks until the worker reads it. If the worker does not, the timeout of
-        // the batch can kill it.
+        // Before the message is sent: a large message blocks until the worker reads it. If the
+        // worker does not, the timeout of the batch can kill it.
         if self.under_way.is_empty() {
             self.process.set_busy(true);
         }
@@ -221,10 +224,12 @@ impl Connection {
         sent.map_err(|_| Lost)
     }
 
-    /// Writes the calls of a batch until the message is full or a call cannot be written. Requeues the others.
+    /// Writes the calls of a batch until the message is full or a call cannot be written. Requeues
+    /// the others.
     ///
     /// # Errors
-    /// If the first call cannot be written. A later one comes first in another batch, and fails then.
+    /// If the first call cannot be written. A later one comes first in another batch, and fails
+    /// then.
     fn write_calls(
         &mut self,
         pool: &Pool,
@@ -316,13 +321,15 @@ impl Connection {
         Ok(())
     }
 
-    /// What the worker may drop. It goes with the next message: a worker is not woken for it unless it has been idle for long.
+    /// What the worker may drop. It goes with the next message: a worker is not woken for it unless
+    /// it has been idle for long.
     fn update(&mut self, pool: &Pool) -> ResourceUpdate {
         let ended: Vec<u64> = self.runs.extract_if(|&run| !pool.is_active(run)).collect();
         ResourceUpdate { dropped: self.process.kept().take_dropped(), ended, ..ResourceUpdate::default() }
     }
 
-    /// Whether a worker that has been idle for long may drop something. The slot is woken when there is more.
+    /// Whether a worker that has been idle for long may drop something. The slot is woken when
+    /// there is more.
     pub(super) fn has_update(&self, pool: &Arc<Pool>) -> bool {
         let (pool, process) = (Arc::downgrade(pool), self.process.number());
         self.exchange.on_next_release(move || {
@@ -333,7 +340,8 @@ impl Connection {
         self.process.kept().has_dropped() || self.exchange.has_released() || self.exchange.has_forgotten()
     }
 
-    /// Makes an idle worker give back the memory that it keeps for the next tasks, and waits until it has.
+    /// Makes an idle worker give back the memory that it keeps for the next tasks, and waits until
+    /// it has.
     pub(super) fn trim(&mut self, pool: &Arc<Pool>) -> Result<(), Lost> {
         let update = self.update(pool);
         self.outgoing.send(update, &mut self.exchange, ToWorker::Trim).map_err(|_| Lost)?;

@@ -1,4 +1,5 @@
-//! What happens to the tasks of a worker that has ended; [`blame`](crate::executor::remote::blame) has the rules.
+//! What happens to the tasks of a worker that has ended; [`blame`](crate::executor::remote::blame)
+//! has the rules.
 
 use super::connection::{Connection, UnderWay};
 use crate::error::{Error, ErrorKind};

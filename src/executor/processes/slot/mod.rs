@@ -1,4 +1,5 @@
-//! A slot: a thread of this process that keeps one thread of a worker busy, and survives the worker.
+//! A slot: a thread of this process that keeps one thread of a worker busy, and survives the
+//! worker.
 //!
 //! # The states of a slot
 //!
@@ -8,16 +9,18 @@
 //!     ^                     |                  |        ^                 |
 //!     |     not started     |                  | ended  +--- a batch -----+
 //!     +---------------------+                  v                          |
-//!     +--------------------------------------- lost <---------------------+ ended, idle too long, or retired
+//!     +--------------------------------------- lost <---------------------+
+//!                                                 ended, idle too long, or retired
 //! ```
 //!
-//! A busy slot blocks on its channel. Two messages of this process to itself arrive there too: the worker has ended
-//! ([`WakeForEnd`](super::protocol::ToParent::WakeForEnd)), and a request of its task has an answer
-//! ([`WakeForAnswer`](super::protocol::ToParent::WakeForAnswer)). A slot without a batch sleeps in the [pool](super::pool). Slots start
-//! and reap workers themselves, so that each worker has one owner and dies with it.
+//! A busy slot blocks on its channel. Two messages of this process to itself arrive there too: the
+//! worker has ended ([`WakeForEnd`](super::protocol::ToParent::WakeForEnd)), and a request of its
+//! task has an answer ([`WakeForAnswer`](super::protocol::ToParent::WakeForAnswer)). A slot without
+//! a batch sleeps in the [pool](super::pool). Slots start and reap workers themselves, so that each
+//! worker has one owner and dies with it.
 //!
-//! The [connection] has the messages to and from the worker, [requests] what its task asked for, and [loss] what happens when the
-//! worker ends.
+//! The [connection] has the messages to and from the worker, [requests] what its task asked for,
+//! and [loss] what happens when the worker ends.
 
 mod connection;
 mod loss;
@@ -35,11 +38,12 @@ use connection::{Connection, Lost};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// How many batches a worker thread has at a time: one to run, and one so that it does not wait for the next.
+/// How many batches a worker thread has at a time: one to run, and one so that it does not wait for
+/// the next.
 const MAX_UNDER_WAY: usize = 2;
 
-/// How long a slot must be idle before the memory that is kept for the next tasks is given back: long against the pauses between
-/// the runs of a loop, short against those of a person.
+/// How long a slot must be idle before the memory that is kept for the next tasks is given back:
+/// long against the pauses between the runs of a loop, short against those of a person.
 const TRIM_AFTER: Duration = Duration::from_millis(500);
 
 /// Serves the slot with this index until the pool is closed.
@@ -75,8 +79,8 @@ impl Slot {
                 let inheritance = busy.map(|connection| connection.process().inheritance());
                 if let Some(batch) = self.pool.take_batch(self.index, num_under_way, busy_ns, inheritance) {
                     self.pool.set_busy(self.index, true);
-                    // Other slots may take the rest, of any run: the thread that made these tasks ready may have counted on this
-                    // slot.
+                    // Other slots may take the rest, of any run: the thread that made these tasks
+                    // ready may have counted on this slot.
                     self.pool.wake_for_tasks(self.pool.num_ready());
                     self.send(batch);
                     continue;
@@ -190,7 +194,8 @@ impl Slot {
         }
     }
 
-    /// Requeues the tasks of a worker that has ended or cannot be talked to any more, and makes sure that it ends.
+    /// Requeues the tasks of a worker that has ended or cannot be talked to any more, and makes
+    /// sure that it ends.
     fn lost(&mut self) {
         let Some(connection) = self.connection.take() else { return };
         self.pool.set_busy(self.index, true);
@@ -216,7 +221,8 @@ impl Slot {
         self.leave(&process, exchange);
     }
 
-    /// The channels are closed. The regions that were exchanged must be kept until the worker has ended.
+    /// The channels are closed. The regions that were exchanged must be kept until the worker has
+    /// ended.
     fn leave(&self, process: &WorkerProcess, exchange: Exchange) {
         process.leave();
         exchange.charge_received_to(self.pool.memory.budget());

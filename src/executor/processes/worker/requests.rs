@@ -9,11 +9,11 @@
 
 use super::super::link::{ChannelError, Outgoing, receive, receive_within, send};
 use super::super::protocol::{Payload, ResourceUpdate, ToParent, ToWorker};
-use super::super::requests::RequestError;
 use super::super::token::EXIT_BROKEN;
 use super::has_forked;
 use crate::engine::{CancelToken, in_run};
 use crate::executor::remote::call::{Bytes, CallWriter};
+use crate::executor::remote::requests::RequestError;
 use crate::portable::codec::Codec;
 use crate::portable::exchange::Exchange;
 use ipc_channel::ipc::{IpcReceiver, IpcSender};
@@ -183,12 +183,12 @@ pub(super) fn set_fallback(sender: IpcSender<ToParent>) {
     let _ = FALLBACK.set(Mutex::new(sender));
 }
 
-pub(in super::super) fn codec() -> Codec {
+pub(crate) fn codec() -> Codec {
     channel().map_or(Codec::default(), |channel| channel.codec)
 }
 
 /// See [`requests::ask`](super::super::requests::ask).
-pub(in super::super) fn ask(request: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8>, RequestError> {
+pub(crate) fn ask(request: Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8>, RequestError> {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let channel = channel().filter(|_| in_run()).ok_or(RequestError::NoTask)?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -198,19 +198,19 @@ pub(in super::super) fn ask(request: Vec<u8>, deadline: Option<Instant>) -> Resu
 }
 
 /// See [`requests::runs_task`](super::super::requests::runs_task).
-pub(in super::super) fn runs_task() -> bool {
+pub(crate) fn runs_task() -> bool {
     in_run() && channel().is_some()
 }
 
 /// See [`requests::when_task_ends`](super::super::requests::when_task_ends).
-pub(in super::super) fn when_task_ends(call: Box<dyn FnOnce()>) {
+pub(crate) fn when_task_ends(call: Box<dyn FnOnce()>) {
     if let Some(channel) = channel() {
         channel.at_end.borrow_mut().push(call);
     }
 }
 
 /// See [`requests::note`](super::super::requests::note).
-pub(in super::super) fn note(note: Vec<u8>) {
+pub(crate) fn note(note: Vec<u8>) {
     let note = ToParent::Note(Payload::new(Bytes(note)));
     // If it cannot be sent, the parent is gone or finds this process gone.
     let _ = match (channel(), FALLBACK.get()) {
