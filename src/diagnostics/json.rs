@@ -5,15 +5,15 @@
 //!
 //! `serde_json` implements `PartialEq<Value>` for the number types. Once it is anywhere in a build,
 //! `assert_eq!(count, numbers.sum())` no longer compiles in the user's own crate, because the type
-//! of the sum became ambiguous. So `serde_json` stays behind the feature `files`, where profiles are
+//! of the sum is ambiguous. So `serde_json` stays behind the feature `files`, where profiles are
 //! read back, and this writer serves all builds.
 //!
 //! # What is always true
 //!
-//! 1. The text is valid JSON: numbers that are not finite are written as `null`, and a map's keys
-//!    are strings.
-//! 2. The text may stand in an HTML `<script>` and in one line of an event stream: `<`, `>`, `&` and
-//!    every control character and line separator are written as escapes.
+//! 1. The text is valid JSON: numbers that are not finite are written as `null`, and the keys of a
+//!    map are strings.
+//! 2. The text may stand in an HTML `<script>` and in one line of an event stream: `<`, `>`, `&`,
+//!    every control character and every line separator are written as escapes.
 
 use serde::ser::{SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant};
 use serde::ser::{SerializeTuple, SerializeTupleStruct, SerializeTupleVariant};
@@ -34,8 +34,8 @@ pub(super) fn rounded(value: f64, num_decimals: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-/// A string that several owners share. Serde's feature `rc` would write it too, but it would also let
-/// programs send an `Arc` to another process, where it becomes a copy that nobody shares.
+/// A string that several owners share. Serde's feature `rc` would write it too, but it would also
+/// let programs send an `Arc` to another process, where it becomes a copy that nobody shares.
 #[derive(Clone, Debug)]
 pub(super) struct SharedStr(pub(super) Arc<str>);
 

@@ -55,12 +55,14 @@ use token::Token;
 /// let dashboard = dashboard::serve("127.0.0.1:0")?;
 /// assert!(dashboard.url().starts_with("http://127.0.0.1:"));
 ///
-/// let squares: Vec<_> = (0..10_u64).map(|i| delayed(|i| i * i, (i,)).name(format!("square {i}"))).collect();
+/// let square = |i: u64| delayed(|i| i * i, (i,)).name(format!("square {i}"));
+/// let squares: Vec<_> = (0..10).map(square).collect();
 /// delayed(|all: Refs<u64>| all.iter().sum::<u64>(), (&squares,)).name("sum").compute()?;
 ///
 /// // A request as a browser sends it.
 /// let mut stream = TcpStream::connect(dashboard.address()).unwrap();
-/// stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+/// let head = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+/// stream.write_all(head.as_bytes()).unwrap();
 /// let mut answer = String::new();
 /// stream.read_to_string(&mut answer).unwrap();
 /// assert!(answer.contains("sprang_runs_total{outcome=\"finished\"} 1"), "{answer}");

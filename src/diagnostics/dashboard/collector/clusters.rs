@@ -1,8 +1,8 @@
 //! The futures of a cluster, as one run.
 
 use super::counts::{Counts, add_to};
+use super::limits::{MAX_CLUSTER_CALLS, MAX_CLUSTER_NODES, MAX_FAILURES};
 use super::runs::{RunLabel, TrackedRun};
-use super::{MAX_CLUSTER_CALLS, MAX_CLUSTER_NODES, MAX_FAILURES};
 use crate::diagnostics::picture::{Graph, Growing};
 use crate::diagnostics::profile::{Failure, Sample, Sampling};
 use crate::engine::callback::{ClusterInfo, RunId, RunInfo};

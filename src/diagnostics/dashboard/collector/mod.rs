@@ -12,7 +12,7 @@
 //!
 //! 1. Locks are taken in the order store, shard, live runs. The locks inside a run and in
 //!    [`Resources`] are taken last.
-//! 2. Memory is bounded. Each list has a limit in the constants below, names beyond [`MAX_NAMES`]
+//! 2. Memory is bounded. Each list has a limit in [`limits`], names beyond [`MAX_NAMES`]
 //!    are counted as [`OTHER`], and texts are cut at [`MAX_TEXT`]. Only live runs grow with their
 //!    size: three bytes for each task, and the shape of the graph unless it is larger than
 //!    [`MAX_GRAPH`].
@@ -26,9 +26,16 @@
 //!    of fewer than twice [`MAX_CLUSTER_NODES`] tasks each.
 //! 6. A report is made of copies of samples, which are taken under the lock of the store, and of a
 //!    shared graph. A window whose graph is shared with a report copies the graph before it grows.
+//!
+//! [`MAX_NAMES`]: limits::MAX_NAMES
+//! [`MAX_TEXT`]: limits::MAX_TEXT
+//! [`MAX_GRAPH`]: limits::MAX_GRAPH
+//! [`MAX_REPORT_BYTES`]: limits::MAX_REPORT_BYTES
+//! [`MAX_CLUSTER_NODES`]: limits::MAX_CLUSTER_NODES
 
 mod clusters;
 mod counts;
+mod limits;
 mod reports;
 mod runs;
 mod shard;
@@ -36,6 +43,7 @@ mod store;
 
 pub(crate) use clusters::ClusterSnapshot;
 pub(crate) use counts::{Counts, seconds};
+pub(crate) use limits::{MAX_RUNS, OTHER, cut};
 pub(crate) use runs::{RunLabel, RunRecord, Stage, TrackedRun};
 pub(crate) use shard::{RunningTask, TaskRecord, WorkerRecord};
 pub(crate) use store::{LogRecord, Store};
@@ -52,6 +60,7 @@ use crate::error::{Error, ErrorKind};
 use clusters::{ClusterRun, is_own_graph};
 use counts::add_to;
 use crossbeam_utils::CachePadded;
+use limits::{MAX_FAILURES, MAX_RUNNING, MAX_TEXT, end_of};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use runs::{ReportData, RunOutcome, title_of};
 use serde::Serialize;
@@ -60,48 +69,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
-
-/// Ended attempts that a shard keeps until they are read.
-pub(super) const MAX_UNREAD: usize = 1_024;
-/// Clusters whose futures are kept.
-const MAX_CLUSTERS: usize = 50;
-/// Calls after which a report on a cluster's futures starts anew; the report has up to twice as
-/// many.
-const MAX_CLUSTER_CALLS: usize = 10_000;
-/// Calls and values after which such a report starts anew. A run of more is shown by itself.
-const MAX_CLUSTER_NODES: usize = 16 * MAX_CLUSTER_CALLS;
-/// Ended attempts that are kept.
-const MAX_TASKS: usize = 5_000;
-/// Ended runs that are kept.
-pub(super) const MAX_RUNS: usize = 500;
-/// Lines of the log that are kept.
-const MAX_EVENTS: usize = 1_000;
-/// Names that are counted separately.
-const MAX_NAMES: usize = 100;
-/// Tasks and dependencies of a run whose graph is kept. Of a larger run only the counts by name
-/// are.
-const MAX_GRAPH: usize = 1 << 23;
-/// About how many calls of a run are recorded for its report. Of more calls, an even sample is.
-const MAX_RECORDS: usize = 20_000;
-/// Failures of a run that are recorded for its report.
-const MAX_FAILURES: usize = 200;
-/// Ended runs that have a report.
-const MAX_REPORTS: usize = 100;
-/// About how much memory the reports on ended runs take together.
-const MAX_REPORT_BYTES: usize = 64 << 20;
-/// Boxes of a drawn graph. Of a graph with more tasks, there is one box for each name.
-const MAX_BOXES: usize = 150;
-/// Running attempts of a shard that are listed. More are only counted.
-const MAX_RUNNING: usize = 256;
-/// Workers of a shard that are known. Of more, the one that has been idle for longest is forgotten.
-const MAX_WORKERS: usize = 32;
-/// Bytes of a name or a message that are kept.
-const MAX_TEXT: usize = 400;
-/// Bytes of the last output of a lost worker that are kept.
-const MAX_OUTPUT: usize = 4_000;
-
-/// The id of the name for tasks whose name is not counted separately.
-pub(super) const OTHER: u16 = 0;
 
 /// See the [module](self).
 pub(super) struct Collector {
@@ -598,16 +565,4 @@ impl Callback for Collector {
 fn name_of(task: TaskInfo<'_>) -> Option<Arc<str>> {
     let given = task.given_name()?;
     Some(if given.len() > MAX_TEXT { cut(given).into() } else { Arc::clone(given) })
-}
-
-/// The beginning of a text.
-pub(super) fn cut(text: &str) -> &str {
-    let end = (0..=text.len().min(MAX_TEXT)).rev().find(|&end| text.is_char_boundary(end));
-    &text[..end.unwrap_or(0)]
-}
-
-/// The end of the output of a worker.
-fn end_of(text: &str) -> &str {
-    let start = (text.len().saturating_sub(MAX_OUTPUT)..text.len()).find(|&start| text.is_char_boundary(start));
-    &text[start.unwrap_or(text.len())..]
 }

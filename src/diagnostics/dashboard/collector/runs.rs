@@ -2,7 +2,7 @@
 
 use super::clusters::ClusterPart;
 use super::counts::Counts;
-use super::{MAX_BOXES, MAX_GRAPH, MAX_RECORDS, cut};
+use super::limits::{MAX_BOXES, MAX_GRAPH, MAX_RECORDS, cut};
 use crate::diagnostics::picture::{Direction, Graph, Placed};
 use crate::diagnostics::profile::{Failure, Record, Sample, Sampling};
 use crate::engine::callback::{RunHandle, RunId, RunInfo};

@@ -1,8 +1,8 @@
 //! Shards: what the events of a worker's tasks write to.
 
 use super::counts::Counts;
+use super::limits::{MAX_UNREAD, MAX_WORKERS};
 use super::runs::TrackedRun;
-use super::{MAX_UNREAD, MAX_WORKERS};
 use crate::diagnostics::profile::{Outcome, Sample};
 use crate::engine::callback::{RunId, StartedWorker, WorkerHandle, WorkerId};
 use std::collections::VecDeque;

@@ -2,11 +2,11 @@
 
 use super::clusters::ClusterRun;
 use super::counts::Counts;
-use super::runs::{ReportData, RunLabel, RunRecord};
-use super::shard::{RunningTask, TaskRecord};
-use super::{
+use super::limits::{
     MAX_CLUSTERS, MAX_EVENTS, MAX_NAMES, MAX_REPORT_BYTES, MAX_REPORTS, MAX_RUNS, MAX_TASKS, MAX_TEXT, OTHER, cut,
 };
+use super::runs::{ReportData, RunLabel, RunRecord};
+use super::shard::{RunningTask, TaskRecord};
 use crate::engine::callback::{ClusterInfo, RunId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

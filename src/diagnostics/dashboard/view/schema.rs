@@ -1,6 +1,6 @@
 //! The JSON of the API. `docs/dashboard.md` describes the fields.
 
-use super::super::collector::{Counts, HeldValues, RunLabel, Stage};
+use super::super::collector::{Counts, HeldValues, RunLabel, Stage, seconds};
 use crate::diagnostics::json::SharedStr;
 use serde::Serialize;
 
@@ -139,7 +139,7 @@ impl RunView {
             scheduler: (&label.scheduler).into(),
             state: "running",
             num_tasks: label.num_tasks as u64,
-            started: super::seconds(label.started_ns),
+            started: seconds(label.started_ns),
             ended: None,
             counts,
             error: None,
