@@ -1,4 +1,4 @@
-//! What does it cost a task to be watched?
+//! What does a watched task cost?
 //!
 //! Prints nanoseconds per empty task of a planned graph, on one and on two workers: without
 //! callbacks, with one that does nothing, and with a dashboard that no page, or one page, looks at.
@@ -6,7 +6,7 @@
 //! the callbacks, so for those of a microsecond and more the ratio is what matters.
 //!
 //! 22 November 2026, 2 cores of a shared VM, 100 000 tasks, one and two workers, ns per task: 4.1
-//! and 4.4 with nothing attached; 69 and 83 with an empty callback, most of it the clock; 157 and
+//! and 4.4 without callbacks; 69 and 83 with an empty callback, most of it the clock; 157 and
 //! 153 with a dashboard; 149 and 152 with a page.
 //!
 //! 25 November 2026, with records for reports and the stage of each task, on a machine with other
@@ -16,7 +16,7 @@
 //! The same day, with the bytes of values that are held: 129 ns before and 144 with it for this
 //! graph, 145 and 161 for one in layers whose tasks read two values each; 54 to 58 of that are an
 //! empty callback, and a profiler takes 80. Processor time of the calling thread on the sync
-//! executor, means of 60 runs, in turn with the state before, on a machine with much other work.
+//! executor, means of 60 runs, alternating, under much other load.
 //!
 //! `cargo bench --bench dashboard --features dashboard`
 

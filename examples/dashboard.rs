@@ -1,8 +1,8 @@
 //! A graph that runs for some seconds, with a dashboard: open the address that is printed in a
 //! browser.
 //!
-//! `cargo run --example dashboard --features dashboard`; a number after `--` says for how many
-//! seconds, about; `processes` on what.
+//! `cargo run --example dashboard --features dashboard`; a number after `--` is the
+//! approximate time in seconds; `processes` selects worker processes.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -36,7 +36,7 @@ fn model(value: &u64) -> sprang::Result<u64> {
     steps.compute()
 }
 
-/// One of the checks fails; the others are used.
+/// One of the checks fails; the total is that of the others.
 fn round(round: u64) -> sprang::Result<u64> {
     let checked: Vec<Delayed<u64>> = (0..40_u64)
         .map(|i| {
@@ -68,8 +68,8 @@ fn main() -> sprang::Result<()> {
     let until = Instant::now() + Duration::from_secs(seconds);
     for number in 0.. {
         match round(number) {
-            Ok(answer) => println!("the model says {answer}"),
-            Err(error) if error.kind() == ErrorKind::Cancelled => println!("somebody has cancelled round {number}"),
+            Ok(answer) => println!("the model returned {answer}"),
+            Err(error) if error.kind() == ErrorKind::Cancelled => println!("round {number} was cancelled"),
             Err(error) => return Err(error),
         }
         if Instant::now() >= until {

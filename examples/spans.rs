@@ -1,5 +1,5 @@
-//! Runs and tasks in the log of a program that uses the `tracing` crate, with what the tasks say
-//! themselves in its place.
+//! Runs and tasks in the log of a program that uses the `tracing` crate. Events of a task appear
+//! inside the task's span.
 //!
 //! `cargo run --example spans --features tracing`
 

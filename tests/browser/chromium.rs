@@ -1,4 +1,5 @@
-//! As much of the DevTools protocol as a test needs, over a pipe: messages are JSON, with a zero byte after each.
+//! As much of the DevTools protocol as a test needs, over a pipe: messages are JSON, with a zero
+//! byte after each.
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,7 +9,8 @@ use std::time::{Duration, Instant};
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// A browser with one page. It ends when this is dropped, for then nobody holds the other end of its pipe.
+/// A browser with one page. It ends when this is dropped, for then nobody holds the other end of
+/// its pipe.
 pub(crate) struct Browser {
     child: Child,
     to: Option<ChildStdin>,
@@ -152,7 +154,8 @@ impl Browser {
     pub(crate) fn wait_for(&mut self, expression: &str) -> Duration {
         let start = Instant::now();
         while self.run(&format!("Boolean({expression})")) != true {
-            // A page that is being left has no document for a moment, and one that never gets there has a watchdog.
+            // A page that is being left has no document for a moment, and one that never gets there
+            // has a watchdog.
             std::thread::sleep(Duration::from_millis(10));
             assert!(start.elapsed() < Duration::from_secs(60), "never so: {expression}\n{:?}", self.complaints);
         }

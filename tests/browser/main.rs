@@ -1,7 +1,7 @@
 //! The pages of the dashboard, in a browser.
 //!
-//! They need Chromium and so are ignored; `scripts/check-dashboard` installs it and runs them. With `DASHBOARD_PICTURES` set to a folder,
-//! what the pages look like is saved there.
+//! They need Chromium and so are ignored; `scripts/check-dashboard` installs it and runs them. With
+//! `DASHBOARD_PICTURES` set to a folder, what the pages look like is saved there.
 
 mod chromium;
 #[path = "../contract/watchdog.rs"]
@@ -21,7 +21,7 @@ use std::thread;
 use std::time::Duration;
 use watchdog::watched;
 
-/// A dashboard and a browser that no other test disturbs.
+/// Calls `body` with a dashboard and a browser, while no other test runs.
 fn with_browser(what: &str, body: impl FnOnce(&Dashboard, &mut Browser) + Send) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,7 +47,7 @@ impl Barrier {
         }
     }
 
-    /// Opens it when a test has failed, so that nothing waits at it for ever.
+    /// Opens it when the returned guard is dropped, so that no task waits for ever if a test fails.
     fn opened_at_last(&self) -> impl Drop + use<> {
         struct Open(Barrier);
         impl Drop for Open {
@@ -64,7 +64,7 @@ impl Barrier {
     }
 }
 
-/// Twelve loads, some of which have ended; the others, and the sum, wait at the barrier.
+/// Twelve loads: six finish at once, and six wait at the barrier.
 fn pipeline(barrier: &Barrier) -> Delayed<u64> {
     let parts: Vec<_> = (0..12_u64)
         .map(|i| {
@@ -99,7 +99,7 @@ fn fails(i: u64) -> Result<u64, String> {
     }
 }
 
-/// A run on threads with a failure, and one on worker processes of which one dies.
+/// Computes a run on threads with a failure, and a run on worker processes one of which dies.
 fn history() {
     let checks: Vec<_> = (0..8_u64).map(|i| try_delayed(fails, (i,)).name(format!("check {i}"))).collect();
     let total = delayed(|checks: Refs<'_, u64>| checks.iter().sum::<u64>(), (&checks,)).name("total");
@@ -107,7 +107,7 @@ fn history() {
     assert!(compute_each(&total).unwrap().is_err());
     let _workers = config::scoped("num_workers", 2).unwrap().and("processes.stdio", "capture").unwrap();
     let _limits = config::scoped("processes.memory_limit", "256 MiB").unwrap();
-    // In a worker of a test, standard error goes past the harness.
+    // The harness of the tests does not capture this.
     let dies = delayed(die, ()).name("decode 17");
     let fine: Vec<_> = (0..40_u64).map(|i| delayed(|i: u64| i, (i,)).name(format!("decode {}", 100 + i))).collect();
     let results = sprang::prepare((&dies, &fine)).unwrap();
@@ -122,8 +122,9 @@ fn die() {
     std::process::abort();
 }
 
-/// Futures of a cluster of two processes: many that have finished, some that failed, and some that wait until the folder has a file `go`.
-fn crowd(client: &Client, folder: &std::path::Path) -> Vec<TaskFuture<u64>> {
+/// Submits futures to a cluster of two processes: many finish, some fail, and some wait until the
+/// folder has a file `go`. Returns the waiting ones.
+fn submit_futures(client: &Client, folder: &std::path::Path) -> Vec<TaskFuture<u64>> {
     let squares: Vec<_> = (0..400_u64)
         .map(|i| client.compute(&delayed(|i: u64| vec![i; 1_000], (i,)).name(format!("square {i}"))))
         .collect();
@@ -134,12 +135,12 @@ fn crowd(client: &Client, folder: &std::path::Path) -> Vec<TaskFuture<u64>> {
     let folder = folder.to_str().unwrap().to_owned();
     let waits = (0..6).map(|i| client.compute(&delayed(wait_for_file, (folder.clone(),)).name(format!("wait {i}"))));
     let waits = waits.collect();
-    // As long as there are handles of them their values are held.
+    // The handles keep the values in memory.
     std::mem::forget(squares);
     waits
 }
 
-/// Says how often the worker processes of this folder have begun with it.
+/// Returns how many calls with this folder have started.
 fn wait_for_file(folder: String) -> u64 {
     let folder = PathBuf::from(folder);
     std::fs::write(folder.join(format!("{}-{:?}", std::process::id(), std::time::Instant::now())), "").unwrap();
@@ -160,14 +161,14 @@ fn picture(browser: &mut Browser, name: &str) {
     }
 }
 
-/// Where pictures go, if they are wanted.
+/// The folder for pictures, if they are wanted.
 fn pictures() -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "it says what this test leaves behind")]
     let folder = std::env::var_os("DASHBOARD_PICTURES").map(PathBuf::from);
     folder.inspect(|folder| std::fs::create_dir_all(folder).unwrap())
 }
 
-/// Controls and pictures that a screen reader has no name for.
+/// Controls and pictures without a name for screen readers.
 const NAMELESS: &str =
     "[...document.querySelectorAll('button,a,input,select,canvas,img,[role=button],[role=img],[tabindex]')]
     .filter((it) => it.checkVisibility() && it.id !== 'main')
@@ -175,7 +176,7 @@ const NAMELESS: &str =
         || it.getAttribute('aria-labelledby')))
     .map((it) => it.outerHTML.slice(0, 120))";
 
-/// Elements whose text is too much like what is behind it, for the ratio that WCAG asks for.
+/// Elements whose text has a lower contrast to its background than WCAG requires.
 const FAINT: &str = "(() => {
     const rgb = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
     const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
@@ -204,7 +205,7 @@ fn every_page_is_right_at_every_width_and_in_both_themes() {
         history();
         let folder = tempfile::tempdir().unwrap();
         let client = cluster();
-        let waits = crowd(&client, folder.path());
+        let waits = submit_futures(&client, folder.path());
         browser.open("#workers");
         with_token(browser, dashboard.token());
         let barrier = Barrier::default();
@@ -252,7 +253,7 @@ fn every_page_is_right_at_every_width_and_in_both_themes() {
     });
 }
 
-/// Gives the page the token, as somebody would.
+/// Enters the token on the page.
 fn with_token(browser: &mut Browser, token: &str) {
     browser.click("#token");
     browser.wait_for("document.activeElement.id === 'token-text'");
@@ -267,7 +268,7 @@ fn a_worker_is_restarted_on_the_page_and_its_task_runs_again() {
     with_browser("a_worker_is_restarted_on_the_page_and_its_task_runs_again", |dashboard, browser| {
         let folder = tempfile::tempdir().unwrap();
         let client = cluster();
-        let waits = crowd(&client, folder.path());
+        let waits = submit_futures(&client, folder.path());
         browser.open("#workers");
         browser.wait_for("document.querySelectorAll('#workers-table [data-state=\"running\"]').length === 2");
         assert_eq!(browser.run("document.querySelectorAll('[data-restart]').length"), 0, "not without the token");
@@ -280,7 +281,7 @@ fn a_worker_is_restarted_on_the_page_and_its_task_runs_again() {
         picture(browser, "dialog-restart");
         browser.click("#ask-restart [type=submit]");
         browser.wait_for("document.querySelector('#message').innerText.includes('is being restarted')");
-        // It was lost, and another runs what it ran.
+        // The process was lost, and another one runs its task.
         browser.wait_for("document.querySelector('#workers-table').innerText.includes('was restarted')");
         let others =
             format!("[...document.querySelectorAll('[data-restart]')].every((it) => it.dataset.restart !== {pid})");
@@ -288,7 +289,7 @@ fn a_worker_is_restarted_on_the_page_and_its_task_runs_again() {
             "document.querySelectorAll('#workers-table [data-state=\"running\"]').length === 2 && {others}"
         ));
         std::fs::write(folder.path().join("go"), "").unwrap();
-        // Three were begun before, or more: the two that ran, and the one that did so again.
+        // At least three calls have started: the two that ran, and the one that started again.
         assert!(client.gather(&waits).unwrap().into_iter().all(|num_begun| num_begun >= 4));
         browser.click("nav a[href='#log']");
         browser.wait_for("document.querySelector('#log-table').innerText.includes('restart requested')");
@@ -301,7 +302,7 @@ fn futures_are_one_entry_whose_counts_grow_and_the_bytes_of_their_values_show() 
     with_browser("futures_are_one_entry_whose_counts_grow_and_the_bytes_of_their_values_show", |dashboard, browser| {
         let folder = tempfile::tempdir().unwrap();
         let client = cluster();
-        let waits = crowd(&client, folder.path());
+        let waits = submit_futures(&client, folder.path());
         browser.open("#status");
         with_token(browser, dashboard.token());
         browser.wait_for("document.querySelectorAll('#progress .run').length === 1");
@@ -328,11 +329,11 @@ fn futures_are_one_entry_whose_counts_grow_and_the_bytes_of_their_values_show() 
 
 #[test]
 #[ignore = "needs Chromium: scripts/check-dashboard"]
-fn a_running_graph_appears_within_a_second_and_is_painted_as_it_goes_on() {
-    with_browser("a_running_graph_appears_within_a_second_and_is_painted_as_it_goes_on", |_, browser| {
+fn a_running_graph_appears_within_a_second_and_follows_the_run() {
+    with_browser("a_running_graph_appears_within_a_second_and_follows_the_run", |_, browser| {
         browser.open("#graph");
         browser.wait_for("document.querySelector('#graph-drawing .empty')");
-        // What else goes on on the machine may hold it up once.
+        // Other load on the machine may delay it once.
         let quickest = (1..=5).map(|round| {
             let barrier = Barrier::default();
             thread::scope(|scope| {
@@ -357,8 +358,8 @@ fn a_running_graph_appears_within_a_second_and_is_painted_as_it_goes_on() {
 
 #[test]
 #[ignore = "needs Chromium: scripts/check-dashboard"]
-fn the_page_says_why_a_task_waits() {
-    with_browser("the_page_says_why_a_task_waits", |_, browser| {
+fn the_page_shows_why_a_task_waits() {
+    with_browser("the_page_shows_why_a_task_waits", |_, browser| {
         let barrier = Barrier::default();
         thread::scope(|scope| {
             let _open = barrier.opened_at_last();
@@ -368,7 +369,7 @@ fn the_page_says_why_a_task_waits() {
             browser.run("(() => { const it = document.getElementById('search'); it.value = 'mean'; it.dispatchEvent(new Event('input')); })()");
             browser.wait_for("document.querySelectorAll('#tasks-table tbody tr').length === 1");
             assert!(browser.text("#tasks-table tbody").contains("sum (waiting)"), "{}", browser.text("#tasks-table"));
-            // In the graph by the keyboard alone: the last box is the output.
+            // By the keyboard alone: the last box is the output.
             browser.open("#graph");
             browser.wait_for("document.querySelectorAll('#graph-drawing [data-box]').length === 26");
             browser.run("document.querySelector('#graph-drawing [tabindex=\"0\"][data-box]').focus()");
@@ -384,7 +385,7 @@ fn the_page_says_why_a_task_waits() {
 
 #[test]
 #[ignore = "needs Chromium: scripts/check-dashboard"]
-fn a_page_that_stays_open_over_a_restart_shows_what_is_there_then() {
+fn a_page_that_stays_open_over_a_restart_shows_the_new_program() {
     with_browser("a_page_that_stays_open", |_, _| {
         let first = dashboard::serve("127.0.0.1:0").unwrap();
         let mut browser = Browser::start(&first.url());
@@ -397,7 +398,7 @@ fn a_page_that_stays_open_over_a_restart_shows_what_is_there_then() {
         let second = dashboard::serve(address.to_string()).unwrap();
         assert_eq!(second.address(), address);
         browser.wait_for("!window.isOld && document.getElementById('link')?.dataset.state === 'live'");
-        // What it said of the first while nobody was there.
+        // The state of the page when the first dashboard was gone.
         assert!(browser.complaints().iter().all(|it| it.contains("ERR_")));
         browser.click("nav a[href='#log']");
         browser.wait_for("document.querySelectorAll('#log-table tbody tr').length === 1");
@@ -456,7 +457,7 @@ fn a_run_is_cancelled_with_the_token_and_not_without() {
             browser.wait_for("document.querySelector('#runs-table [data-state=\"cancelled\"]')");
             assert!(!browser.run("location.href").as_str().unwrap().contains(dashboard.token()));
         });
-        // That the wrong token was refused stands on the console of the browser.
+        // The console of the browser reports the refused token.
         let complaints = browser.complaints();
         assert!(
             complaints.iter().all(|complaint| complaint.contains("401")) && complaints.len() == 1,
@@ -476,7 +477,7 @@ fn a_million_tasks_leave_the_page_responsive() {
             sprang::prepare(delayed(|all: Refs<'_, u64>| all.iter().sum::<u64>(), (&groups,)).name("all")).unwrap();
         for page in ["#status", "#graph", "#tasks"] {
             browser.open(page);
-            // How late the page is when it wants to do something every 20 ms.
+            // The delay of a timer that fires every 20 ms.
             browser.run(
                 "globalThis.late = []; globalThis.before = performance.now(); globalThis.clock = setInterval(() => {
                 const now = performance.now(); late.push(now - before - 20); before = now; }, 20)",
@@ -497,8 +498,8 @@ fn a_million_tasks_leave_the_page_responsive() {
 
 #[test]
 #[ignore = "needs Chromium: scripts/check-dashboard"]
-fn the_example_has_something_to_look_at() {
-    watched("the_example_has_something_to_look_at", || {
+fn the_example_fills_the_pages() {
+    watched("the_example_fills_the_pages", || {
         let of_tests = std::env::current_exe().unwrap();
         let program = of_tests.parent().unwrap().join("../examples/dashboard");
         let mut example = Command::new(program)

@@ -1,4 +1,4 @@
-//! As much of HTTP as a test needs.
+//! A small HTTP client.
 
 use serde_json::Value;
 use sprang::dashboard::Dashboard;
@@ -19,19 +19,20 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends a head, without the empty line at its end, and reads what comes until the connection is closed.
-pub(crate) fn ask(address: SocketAddr, head: &str) -> Answer {
+/// Sends the head of a request, without the empty line at its end, and reads the answer until the
+/// connection is closed.
+pub(crate) fn send(address: SocketAddr, head: &str) -> Answer {
     let mut stream = connect(address);
-    stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).expect("it reads");
+    stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).expect("the server reads");
     let mut text = String::new();
-    stream.read_to_string(&mut text).expect("it answers");
+    stream.read_to_string(&mut text).expect("the server answers");
     let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
     Answer { status, head: head.to_lowercase(), body: body.to_owned() }
 }
 
 pub(crate) fn get(dashboard: &Dashboard, path: &str) -> Answer {
-    ask(dashboard.address(), &format!("GET {path} HTTP/1.1\r\nHost: {}", dashboard.address()))
+    send(dashboard.address(), &format!("GET {path} HTTP/1.1\r\nHost: {}", dashboard.address()))
 }
 
 pub(crate) fn json(dashboard: &Dashboard, path: &str) -> Value {
@@ -41,20 +42,20 @@ pub(crate) fn json(dashboard: &Dashboard, path: &str) -> Value {
     serde_json::from_str(&answer.body).expect("JSON")
 }
 
-/// The updates that a page would get.
+/// The updates that a page receives.
 pub(crate) struct Updates(BufReader<TcpStream>);
 
 pub(crate) fn updates(dashboard: &Dashboard) -> Updates {
     let mut stream = connect(dashboard.address());
     let head = "GET /api/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
-    stream.write_all(head.as_bytes()).expect("it reads");
+    stream.write_all(head.as_bytes()).expect("the server reads");
     Updates(BufReader::new(stream))
 }
 
 impl Iterator for Updates {
     type Item = Value;
 
-    /// The lengths of the chunks of the body, which stand on lines of their own, are left out with all else.
+    /// Skips all lines but those with data, for example the lengths of chunks.
     fn next(&mut self) -> Option<Value> {
         let mut line = String::new();
         while self.0.read_line(&mut line).expect("updates come") > 0 {

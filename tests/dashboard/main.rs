@@ -1,4 +1,4 @@
-//! The dashboard, asked as a browser would ask it.
+//! The dashboard, through requests as a browser sends them.
 //!
 //! A dashboard sees all runs of the process, so the tests take turns.
 
@@ -6,7 +6,7 @@ mod client;
 #[path = "../contract/watchdog.rs"]
 mod watchdog;
 
-use client::{ask, get, json, updates};
+use client::{get, json, send, updates};
 use serde_json::Value;
 use sprang::dashboard::{self, Dashboard};
 use sprang::{
@@ -20,11 +20,11 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use watchdog::watched;
 
-/// A dashboard that no other test disturbs.
-fn with_dashboard(what: &str, body: impl FnOnce(&Dashboard) + Send) {
+/// Calls `body` with a dashboard, while no other test runs.
+fn with_dashboard(name: &str, body: impl FnOnce(&Dashboard) + Send) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    watched(what, || body(&dashboard::serve("127.0.0.1:0").unwrap()));
+    watched(name, || body(&dashboard::serve("127.0.0.1:0").unwrap()));
 }
 
 fn squares(num_tasks: u64) -> Delayed<u64> {
@@ -37,7 +37,7 @@ fn names<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn every_endpoint_tells_of_a_run() {
+fn every_endpoint_shows_a_run() {
     with_dashboard("endpoints", |dashboard| {
         assert_eq!(squares(10).compute_with("threads").unwrap(), 285);
         let status = json(dashboard, "/api/status");
@@ -83,7 +83,7 @@ fn every_endpoint_tells_of_a_run() {
 }
 
 #[test]
-fn the_pages_are_all_there_and_ask_for_nothing_elsewhere() {
+fn the_pages_exist_and_load_nothing_from_elsewhere() {
     with_dashboard("pages", |dashboard| {
         for (path, kind) in [
             ("/", "text/html"),
@@ -125,7 +125,7 @@ fn failures_are_shown_with_their_messages() {
 }
 
 #[test]
-fn a_page_sees_a_run_while_it_goes_on() {
+fn a_page_receives_updates_of_a_live_run() {
     with_dashboard("updates", |dashboard| {
         let mut updates = updates(dashboard);
         let first = updates.next().unwrap();
@@ -136,7 +136,7 @@ fn a_page_sees_a_run_while_it_goes_on() {
         let after = delayed(|_: &(), sum: &u64| *sum, (&wait, &squares(20))).name("after");
         std::thread::scope(|scope| {
             let run = scope.spawn(|| after.compute_with("threads").unwrap());
-            // It may be caught with one of the others.
+            // An update may show other running tasks too.
             let waits = |update: &Value| names(&update["running"], "name").contains(&"wait");
             let running = updates.find(waits).unwrap();
             assert_eq!(running["live"][0]["title"], "after");
@@ -155,7 +155,7 @@ fn a_page_sees_a_run_while_it_goes_on() {
     });
 }
 
-/// Waits until it is told to go on, or that nobody wants to know any more.
+/// A task that runs until the sender sends or is dropped, or the run is cancelled.
 fn gate() -> (mpsc::Sender<()>, Delayed<()>) {
     let (go, gone) = mpsc::channel::<()>();
     let gone = Mutex::new(gone);
@@ -168,13 +168,13 @@ fn gate() -> (mpsc::Sender<()>, Delayed<()>) {
     (go, delayed_local(wait, ()).name("gate"))
 }
 
-/// Asks until it is so.
-fn until(dashboard: &Dashboard, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+/// Repeats a request until the answer fits.
+fn until(dashboard: &Dashboard, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
     loop {
         let answer = get(dashboard, path);
         if answer.status == 200 {
             let value = serde_json::from_str(&answer.body).unwrap();
-            if is_so(&value) {
+            if fits(&value) {
                 return value;
             }
         }
@@ -183,7 +183,7 @@ fn until(dashboard: &Dashboard, path: &str, is_so: impl Fn(&Value) -> bool) -> V
 }
 
 #[test]
-fn a_graph_is_drawn_and_its_stages_are_told_while_it_runs() {
+fn a_graph_is_drawn_with_its_stages_while_it_runs() {
     with_dashboard("graph", |dashboard| {
         let (go, gate) = gate();
         let after = delayed(|_: &(), sum: &u64| *sum, (&gate, &squares(10))).name("after");
@@ -212,7 +212,8 @@ fn a_graph_is_drawn_and_its_stages_are_told_while_it_runs() {
             let waiting = json(dashboard, "/api/waiting?search=AFTER");
             let unfinished = names(&waiting["tasks"][0]["unfinished"], "name");
             assert!(unfinished.contains(&"gate"), "{unfinished:?}");
-            // One thread and a task that waits: whatever needs nothing more is ready.
+            // The only thread is in a task that waits, so every task without unfinished inputs is
+            // ready.
             let ready = status["tasks"]["ready"].as_u64().unwrap();
             let waiting = json(dashboard, "/api/waiting");
             let listed = waiting["tasks"].as_array().unwrap().iter().filter(|task| task["is_ready"] == true).count();
@@ -251,7 +252,7 @@ fn every_run_has_a_report_and_a_trace_to_download() {
         std::thread::scope(|scope| {
             let run = scope.spawn(|| delayed(|_: &()| 7, (&gate,)).name("late").compute_with("threads").unwrap());
             let status = until(dashboard, "/api/status", |status| status["tasks"]["running"] == 1);
-            // Also of one that goes on.
+            // A live run has a report too.
             let live = &status["live"][0]["id"];
             let report = get(dashboard, &format!("/api/runs/{live}/report.html"));
             assert!(report.status == 200 && report.body.contains("Profile of late"), "{}", report.head);
@@ -263,9 +264,9 @@ fn every_run_has_a_report_and_a_trace_to_download() {
         assert_eq!((&ended["title"], &ended["has_report"]), (&"sum".into(), &true.into()));
         let report = get(dashboard, &format!("/api/runs/{}/report.html", ended["id"]));
         assert!(report.body.starts_with("<!doctype html>") && report.body.contains("Profile of sum"));
-        // It has scripts of its own, which must not run here.
+        // A report has scripts, which must not run in the origin of the dashboard.
         assert!(report.head.contains("content-disposition: attachment; filename=\"sprang-run-"), "{}", report.head);
-        // A sample says that it is one; how many there were is known.
+        // The report says that it is a sample, and how many calls there were.
         assert!(report.body.contains("<b>100\u{202f}001</b><span>calls of tasks</span>"));
         assert!(
             report.body.contains("This is an even sample") && report.body.len() < 4_000_000,
@@ -281,7 +282,7 @@ fn every_run_has_a_report_and_a_trace_to_download() {
 }
 
 #[test]
-fn a_run_is_cancelled_by_who_has_the_token_and_comes_from_here() {
+fn only_a_local_request_with_the_token_cancels_a_run() {
     with_dashboard("cancel", |dashboard| {
         let (_go, gate) = gate();
         let after = delayed(|_: &()| 1, (&gate,)).name("after");
@@ -289,36 +290,36 @@ fn a_run_is_cancelled_by_who_has_the_token_and_comes_from_here() {
             let run = scope.spawn(|| after.compute_with("threads").unwrap_err());
             let status = until(dashboard, "/api/status", |status| status["tasks"]["running"] == 1);
             let path = format!("/api/runs/{}/cancel", status["live"][0]["id"]);
-            let ask = |headers: &str| ask(dashboard.address(), &format!("POST {path} HTTP/1.1\r\n{headers}")).status;
+            let send = |headers: &str| send(dashboard.address(), &format!("POST {path} HTTP/1.1\r\n{headers}")).status;
             let token = dashboard.token();
             let action = "X-Sprang-Action: cancel";
-            assert_eq!(ask(&format!("Host: localhost\r\n{action}")), 401);
-            assert_eq!(ask(&format!("Host: localhost\r\n{action}\r\nAuthorization: Bearer {}", "0".repeat(32))), 401);
-            assert_eq!(ask(&format!("Host: localhost\r\n{action}\r\nAuthorization: Bearer {}", &token[1..])), 401);
-            assert_eq!(ask(&format!("Host: localhost\r\n{action}\r\nAuthorization: Basic {token}")), 401);
-            assert_eq!(ask(&format!("Host: localhost\r\nAuthorization: Bearer {token}")), 400);
+            assert_eq!(send(&format!("Host: localhost\r\n{action}")), 401);
+            assert_eq!(send(&format!("Host: localhost\r\n{action}\r\nAuthorization: Bearer {}", "0".repeat(32))), 401);
+            assert_eq!(send(&format!("Host: localhost\r\n{action}\r\nAuthorization: Bearer {}", &token[1..])), 401);
+            assert_eq!(send(&format!("Host: localhost\r\n{action}\r\nAuthorization: Basic {token}")), 401);
+            assert_eq!(send(&format!("Host: localhost\r\nAuthorization: Bearer {token}")), 400);
             let right = format!("{action}\r\nAuthorization: Bearer {token}");
-            assert_eq!(ask(&format!("Host: evil.example\r\n{right}")), 403);
-            assert_eq!(ask(&format!("Host: localhost\r\nOrigin: http://evil.example\r\n{right}")), 403);
-            assert_eq!(ask(&format!("Host: localhost\r\nOrigin: null\r\n{right}")), 403);
+            assert_eq!(send(&format!("Host: evil.example\r\n{right}")), 403);
+            assert_eq!(send(&format!("Host: localhost\r\nOrigin: http://evil.example\r\n{right}")), 403);
+            assert_eq!(send(&format!("Host: localhost\r\nOrigin: null\r\n{right}")), 403);
             let form = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate";
-            assert_eq!(ask(&format!("Host: localhost\r\n{form}\r\n{right}")), 403);
-            // Not by a link, nor with the token in the address.
+            assert_eq!(send(&format!("Host: localhost\r\n{form}\r\n{right}")), 403);
+            // A link does not cancel, nor does a token in the URL.
             assert_eq!(get(dashboard, &path).status, 405);
             assert_eq!(get(dashboard, &format!("{path}?token={token}")).status, 405);
-            assert_eq!(json(dashboard, "/api/status")["runs"]["cancelled"], 0, "it goes on");
+            assert_eq!(json(dashboard, "/api/status")["runs"]["cancelled"], 0, "the run is live");
 
-            assert_eq!(ask(&format!("Host: localhost\r\n{right}")), 202);
+            assert_eq!(send(&format!("Host: localhost\r\n{right}")), 202);
             assert_eq!(run.join().unwrap().kind(), ErrorKind::Cancelled);
-            assert_eq!(ask(&format!("Host: localhost\r\n{right}")), 409, "it is over");
+            assert_eq!(send(&format!("Host: localhost\r\n{right}")), 409, "the run has ended");
             let unknown = format!("POST /api/runs/999999/cancel HTTP/1.1\r\nHost: localhost\r\n{right}");
-            assert_eq!(client::ask(dashboard.address(), &unknown).status, 404);
+            assert_eq!(client::send(dashboard.address(), &unknown).status, 404);
         });
         let status = json(dashboard, "/api/status");
         assert_eq!(status["runs"]["cancelled"], 1);
         let log = json(dashboard, "/api/log");
         assert!(names(&log["events"], "kind").contains(&"cancel requested"));
-        // No answer has it.
+        // No answer contains the token.
         for path in ["/", "/api/status", "/api/log", "/api/runs", "/metrics"] {
             assert!(!get(dashboard, path).body.contains(dashboard.token()), "{path}");
         }
@@ -336,7 +337,7 @@ fn bytes_of_values_are_counted_from_their_task_to_their_last_reader() {
             let run = scope.spawn(|| len.compute_with("sync").unwrap());
             let running = |status: &Value| status["running"][0]["name"] == "gate" && status["tasks"]["finished"] == 1;
             let status = until(dashboard, "/api/status", running);
-            // Of a value in this process, the size of its type.
+            // A value in this process counts as the size of its type.
             assert_eq!(status["values"]["bytes"], size_of::<String>());
             go.send(()).unwrap();
             assert_eq!(run.join().unwrap(), 100_000);
@@ -344,11 +345,11 @@ fn bytes_of_values_are_counted_from_their_task_to_their_last_reader() {
         let values = &json(dashboard, "/api/status")["values"];
         assert_eq!((&values["bytes"], &values["peak_bytes"]), (&0.into(), &size_of::<String>().into()));
 
-        // A value that crosses has the size of its encoding, with what it owns.
+        // A value from another process counts as the size of its encoding, with all that it owns.
         #[cfg(target_os = "linux")]
         {
             let (go, wait) = gate();
-            // It stays in this process, and so what it reads is brought here.
+            // A local task runs in this process, so its input comes here.
             let len = delayed_local(|text: &String, _: &()| text.len(), (&text, &wait));
             std::thread::scope(|scope| {
                 let run = scope.spawn(|| len.compute_with("processes").unwrap());
@@ -375,10 +376,11 @@ fn bytes_of_values_are_counted_from_their_task_to_their_last_reader() {
 }
 
 #[test]
-fn the_value_of_a_future_is_counted_once_also_while_its_run_goes_on() {
+fn the_value_of_a_future_is_counted_once_even_in_a_live_run() {
     with_dashboard("values of futures", |dashboard| {
         let client = Client::threads(2).unwrap();
-        // One run, whose first task has left a value for a future, and for the second, which goes on.
+        // One run: its first task has finished, and its value belongs to a future and to the second
+        // task, which is running.
         let (go, gate) = gate();
         let large = delayed_local(|| [1_u8; 70_000], ()).name("large");
         let sum = delayed_local(|large: &[u8; 70_000], _: &()| u64::from(large[7]), (&large, &gate)).name("sum");
@@ -399,9 +401,9 @@ fn the_value_of_a_future_is_counted_once_also_while_its_run_goes_on() {
 #[test]
 fn the_futures_of_a_cluster_are_one_run_whose_counts_grow() {
     with_dashboard("futures", |dashboard| {
-        let cluster = LocalCluster::builder().workers(2).threads_per_worker(1).processes(false).name("crowd");
+        let cluster = LocalCluster::builder().workers(2).threads_per_worker(1).processes(false).name("demo");
         let client = Client::owning(cluster.build().unwrap());
-        // What is before them in the history stays there.
+        // A run before the futures stays in the history.
         assert_eq!(squares(10).compute_with("sync").unwrap(), 285);
         let futures: Vec<_> = (0..3_000_u64)
             .map(|i| client.compute(&delayed(|i: u64| i * i, (i,)).name(format!("square {i}"))))
@@ -412,18 +414,19 @@ fn the_futures_of_a_cluster_are_one_run_whose_counts_grow() {
         assert!(bad.result().is_err());
         let is_idle = |runs: &Value| runs["runs"].as_array().unwrap().iter().any(|run| run["state"] == "idle");
         let runs = until(dashboard, "/api/runs", is_idle);
-        assert_eq!(names(&runs["runs"], "title"), ["crowd", "sum"]);
-        let crowd = &runs["runs"][0];
-        assert_eq!((&crowd["kind"], &crowd["scheduler"]), (&"futures".into(), &"threads".into()));
+        assert_eq!(names(&runs["runs"], "title"), ["demo", "sum"]);
+        let cluster_run = &runs["runs"][0];
+        assert_eq!((&cluster_run["kind"], &cluster_run["scheduler"]), (&"futures".into(), &"threads".into()));
         assert_eq!(
-            (&crowd["num_tasks"], &crowd["finished"], &crowd["failed"]),
+            (&cluster_run["num_tasks"], &cluster_run["finished"], &cluster_run["failed"]),
             (&3_002.into(), &3_001.into(), &1.into())
         );
-        assert_eq!((&crowd["has_graph"], &crowd["has_report"]), (&false.into(), &true.into()));
+        assert_eq!((&cluster_run["has_graph"], &cluster_run["has_report"]), (&false.into(), &true.into()));
         assert_eq!(runs["counts"], serde_json::json!({ "running": 0, "finished": 1, "failed": 0, "cancelled": 0 }));
 
-        // The table has them under its number, each under a number of its own: the last 1024 of each thread that ran some.
-        let id = &crowd["id"];
+        // The table has the last 1024 tasks of each thread, with the id of the cluster's run and a
+        // number of their own.
+        let id = &cluster_run["id"];
         let tasks = json(dashboard, &format!("/api/tasks?limit=2000&run={id}&search=square"));
         let numbers: HashSet<u64> =
             tasks["tasks"].as_array().unwrap().iter().map(|it| it["task"].as_u64().unwrap()).collect();
@@ -434,7 +437,7 @@ fn the_futures_of_a_cluster_are_one_run_whose_counts_grow() {
         let kinds = names(&log["events"], "kind");
         assert_eq!(kinds, ["task failed", "cluster seen", "run finished", "run started", "dashboard started"]);
 
-        // While some go on they are shown among what is live.
+        // While futures are running, their run is listed among the live ones.
         let (go, gate) = gate();
         let gated = client.compute(&gate);
         let after = client.submit(|_: &()| 1, (&gated,));
@@ -448,7 +451,7 @@ fn the_futures_of_a_cluster_are_one_run_whose_counts_grow() {
         assert_eq!(status["running"][0]["run"], *id);
         let right = format!("X-Sprang-Action: cancel\r\nAuthorization: Bearer {}", dashboard.token());
         let cancel = format!("POST /api/runs/{id}/cancel HTTP/1.1\r\nHost: localhost\r\n{right}");
-        assert_eq!(ask(dashboard.address(), &cancel).status, 409);
+        assert_eq!(send(dashboard.address(), &cancel).status, 409);
         go.send(()).unwrap();
         assert_eq!(after.result().unwrap(), 1);
 
@@ -460,7 +463,7 @@ fn the_futures_of_a_cluster_are_one_run_whose_counts_grow() {
 }
 
 #[test]
-fn futures_without_number_leave_the_history_and_the_memory_bounded() {
+fn many_futures_leave_the_history_and_the_memory_bounded() {
     with_dashboard("many futures", |dashboard| {
         let client = Client::threads(2).unwrap();
         assert_eq!(squares(10).compute_with("sync").unwrap(), 285);
@@ -507,7 +510,7 @@ fn a_graph_that_a_client_computes_is_not_counted_with_its_cluster() {
 }
 
 #[test]
-fn a_report_on_futures_has_many_calls_also_where_they_read_many_values() {
+fn a_report_on_futures_has_many_calls_even_if_they_read_many_values() {
     with_dashboard("many values", |dashboard| {
         let client = Client::threads(2).unwrap();
         let parts = client.map(|x: u64| x, 0..300_u64);
@@ -519,7 +522,7 @@ fn a_report_on_futures_has_many_calls_also_where_they_read_many_values() {
         let runs = until(dashboard, "/api/runs", |runs| runs["runs"][0]["state"] == "idle");
         let run = &runs["runs"][0];
         assert_eq!((run["finished"].as_u64(), &run["kind"]), (Some(400), &"futures".into()));
-        // The last of them is in it as soon as its run has ended, which is after its future.
+        // The trace has the last future once its run has ended, which is after the future.
         let has_all = |trace: &Value| {
             let events = trace.get("traceEvents").unwrap_or(trace).as_array().unwrap();
             events.iter().filter(|event| event["ph"] == "X").count() == 400
@@ -528,12 +531,12 @@ fn a_report_on_futures_has_many_calls_also_where_they_read_many_values() {
     });
 }
 
-/// Writes down that it was called, and waits for its end unless that is the sixth time.
 #[cfg(target_os = "linux")]
 fn num_calls(path: &str) -> usize {
     std::fs::read_to_string(path).unwrap_or_default().lines().count()
 }
 
+/// Records its call in a file, and returns at the given number of calls.
 #[cfg(target_os = "linux")]
 fn lucky(path: String, is_last_call: usize) -> u64 {
     let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
@@ -547,7 +550,7 @@ fn lucky(path: String, is_last_call: usize) -> u64 {
 #[cfg(target_os = "linux")]
 fn restart(dashboard: &Dashboard, pid: &Value, headers: &str) -> u16 {
     let path = format!("/api/workers/{pid}/restart");
-    ask(dashboard.address(), &format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}")).status
+    send(dashboard.address(), &format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}")).status
 }
 
 #[cfg(target_os = "linux")]
@@ -569,7 +572,7 @@ fn a_worker_is_restarted_from_the_page_and_its_task_is_charged_no_attempt() {
                     "a run" => task.compute_with("processes"),
                     _ => client.compute(&task).result(),
                 });
-                // More often than a task that kills its worker would be tried.
+                // These are more restarts than attempts of a task that kills its worker.
                 for number in 1..6 {
                     while num_calls(&path) < number {
                         std::thread::yield_now();
@@ -585,7 +588,7 @@ fn a_worker_is_restarted_from_the_page_and_its_task_is_charged_no_attempt() {
                         assert_eq!(restart(dashboard, &std::process::id().into(), &right), 404, "no worker");
                     }
                     assert_eq!(restart(dashboard, pid, &right), 202, "{how}");
-                    assert_eq!(restart(dashboard, pid, &right), 404, "once is enough");
+                    assert_eq!(restart(dashboard, pid, &right), 404, "the restart was already requested");
                 }
                 assert_eq!(result.join().unwrap().unwrap(), 7, "{how}");
             });
@@ -609,7 +612,7 @@ fn a_worker_is_restarted_from_the_page_and_its_task_is_charged_no_attempt() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_worker_that_was_there_before_the_dashboard_is_restarted_from_it() {
+fn a_worker_older_than_the_dashboard_is_restarted_from_it() {
     with_dashboard("an early one", |_| {
         let cluster = LocalCluster::builder().workers(1).threads_per_worker(1).memory_limit(1 << 30).build().unwrap();
         let client = Client::owning(cluster);
@@ -633,7 +636,7 @@ fn a_worker_that_was_there_before_the_dashboard_is_restarted_from_it() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn workers_are_told_with_their_memory_and_how_they_were_lost() {
+fn workers_are_shown_with_their_memory_and_how_they_were_lost() {
     fn die() {
         use std::io::Write;
         let _written = std::io::stderr().write_all(b"bad header in tile 17\n");
@@ -667,12 +670,12 @@ fn workers_are_told_with_their_memory_and_how_they_were_lost() {
 }
 
 #[test]
-fn more_connections_than_there_is_room_for_wait_their_turn() {
+fn connections_beyond_the_limit_wait() {
     with_dashboard("connections", |dashboard| {
         let idle: Vec<_> = (0..400).map(|_| client::connect(dashboard.address())).collect();
         let mut late = client::connect(dashboard.address());
         late.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-        // A run does not notice.
+        // Runs are not delayed.
         assert_eq!(squares(1_000).compute_with("threads").unwrap(), 332_833_500);
         drop(idle);
         let mut answer = String::new();
@@ -682,10 +685,10 @@ fn more_connections_than_there_is_room_for_wait_their_turn() {
 }
 
 #[test]
-fn who_asks_by_a_foreign_name_gets_nothing() {
+fn requests_under_a_foreign_host_name_are_refused() {
     with_dashboard("hosts", |dashboard| {
         let address = dashboard.address();
-        let status = |headers: &str| ask(address, &format!("GET /api/status HTTP/1.1\r\n{headers}")).status;
+        let status = |headers: &str| send(address, &format!("GET /api/status HTTP/1.1\r\n{headers}")).status;
         assert_eq!(status("Host: localhost:9999"), 200);
         assert_eq!(status("Host: [::1]"), 200);
         assert_eq!(status("Host: evil.example"), 403);
@@ -696,12 +699,12 @@ fn who_asks_by_a_foreign_name_gets_nothing() {
         assert_eq!(status("Host: localhost\r\nOrigin: http://localhost"), 200);
         assert_eq!(status("Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors"), 403);
         assert_eq!(status("Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate"), 200);
-        assert_eq!(ask(address, "GET http://evil.example/api/status HTTP/1.1\r\nHost: localhost").status, 403);
-        let refused = ask(address, "GET /api/status HTTP/1.1\r\nHost: evil.example");
+        assert_eq!(send(address, "GET http://evil.example/api/status HTTP/1.1\r\nHost: localhost").status, 403);
+        let refused = send(address, "GET /api/status HTTP/1.1\r\nHost: evil.example");
         assert!(!refused.body.contains("version"), "{}", refused.body);
         for method in ["POST", "PUT", "DELETE"] {
             assert_eq!(
-                ask(address, &format!("{method} /api/status HTTP/1.1\r\nHost: localhost")).status,
+                send(address, &format!("{method} /api/status HTTP/1.1\r\nHost: localhost")).status,
                 405,
                 "{method}"
             );
@@ -710,9 +713,9 @@ fn who_asks_by_a_foreign_name_gets_nothing() {
 }
 
 #[test]
-fn a_taken_port_moves_on_and_dropping_frees_it() {
+fn the_next_port_replaces_a_taken_one_and_dropping_frees_it() {
     with_dashboard("ports", |_| {
-        // A port with at least one free one behind it.
+        // A port that is followed by a free one.
         let taken = (0..100)
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
             .find(|it| it.local_addr().unwrap().port() < 65_000);
@@ -726,7 +729,7 @@ fn a_taken_port_moves_on_and_dropping_frees_it() {
         assert!(page.next().is_some());
         drop(dashboard);
         assert!(page.next().is_none(), "open pages are closed");
-        // Another program may have been given it meanwhile, which is not likely every time.
+        // Another program may take the port in between, but not every time.
         let is_free = (0..100).any(|_| dashboard::serve(address.to_string()).unwrap().address() == address);
         assert!(is_free, "{address}");
     });
@@ -754,38 +757,39 @@ fn a_stall_is_in_the_log() {
 }
 
 #[test]
-fn what_is_no_address_is_an_error() {
+fn an_invalid_address_is_an_error() {
     for bad in ["", "here", "127.0.0.1", "127.0.0.1:99999", ":x"] {
         let error = dashboard::serve(bad).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
         assert!(error.message().contains("is not an address for the dashboard"), "{error}");
     }
-    // An address for documents, which no machine has.
+    // An address reserved for documentation, which no machine has.
     let error = dashboard::serve("192.0.2.1:8787").unwrap_err();
     assert!(error.message().starts_with("the dashboard cannot listen on 192.0.2.1:8787: "), "{error}");
 }
 
 #[test]
-fn pages_that_do_not_read_hold_nothing_up() {
+fn pages_that_do_not_read_delay_no_run() {
     with_dashboard("slow pages", |dashboard| {
         let mut slow: Vec<_> = (0..100).map(|_| updates(dashboard)).collect();
-        // One request that never ends, too.
+        // One more page sends a request that never ends.
         let mut half = client::connect(dashboard.address());
         half.write_all(b"GET / HTTP/1.1\r\nHost:").unwrap();
         for _ in 0..3 {
             assert_eq!(squares(100_000).compute_with("threads").unwrap(), 333_328_333_350_000);
         }
         assert_eq!(json(dashboard, "/api/status")["tasks"]["finished"], 300_003);
-        // When it reads at last, it learns how things stand.
+        // A page that reads at last receives the current state.
         let is_now = |update: &Value| update["tasks"]["finished"] == 300_003 && update["runs"]["finished"] == 3;
         assert!(slow[99].any(|update| is_now(&update)));
     });
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn the_memory_of_the_dashboard_is_bounded() {
     with_dashboard("bounds", |dashboard| {
-        // More names, runs, tasks, failures and lines of the log than are kept; and one name that is very long.
+        // More names, runs, tasks, failures and lines of the log than the limits, and one very long
+        // name.
         let word = |i: u64| (0..4).map(|at| char::from(b'a' + (i / 7_u64.pow(at) % 7) as u8)).collect::<String>();
         let long = "long ".repeat(100_000);
         let mut tasks: Vec<_> = (0..2_000_u64)
