@@ -1,7 +1,7 @@
 //! Counts the words of real text: one graph, run by every scheduler.
 //!
 //! ```text
-//! cargo run --release --example quickstart [FOLDER|FILE ...]
+//! cargo run --release -p quickstart [FOLDER|FILE ...]
 //! ```
 //!
 //! Without arguments it reads text that a machine with cargo has: the sources of the crates in
@@ -16,8 +16,6 @@
 //! ```
 //! `read`, `count` and `measure` run for each file. The merges join pairs, then pairs of pairs and
 //! so on.
-
-#![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 mod corpus;
 mod live;
