@@ -4,7 +4,7 @@
 
 use super::protocol::{CallBatch, Payload, ResourceUpdate, ToParent, ToWorker};
 use crate::executor::remote::call::{
-    Bytes, Call, CallInput, CallOutcome, CallReader, CallResult, CallWriter, Encoding, Ran,
+    ByteString, Call, CallInput, CallOutcome, CallReader, CallResult, CallWriter, Encoding, Ran,
 };
 use crate::portable::exchange::RegionRef;
 
@@ -16,12 +16,12 @@ pub fn read_messages(bytes: &[u8]) {
     if let Ok(ToWorker::Batch(work)) = postcard::from_bytes(bytes) {
         read_calls(&work.calls.into_bytes(), work.num_calls);
     }
-    let bytes = Bytes(bytes.to_vec());
+    let bytes = ByteString(bytes.to_vec());
     read_results(&bytes, u32::MAX);
     read_calls(&bytes, u32::MAX);
 }
 
-fn read_results(bytes: &Bytes, count: u32) {
+fn read_results(bytes: &ByteString, count: u32) {
     let mut reader = CallReader::new(bytes);
     for _ in 0..count {
         let Ok(result) = reader.result() else { return };
@@ -31,7 +31,7 @@ fn read_results(bytes: &Bytes, count: u32) {
     }
 }
 
-fn read_calls(bytes: &Bytes, count: u32) {
+fn read_calls(bytes: &ByteString, count: u32) {
     let mut reader = CallReader::new(bytes);
     for _ in 0..count {
         let Ok(call) = reader.call() else { return };
@@ -88,7 +88,7 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
         calls: Payload::Inline(calls.clone()),
         update: update(),
     });
-    let body = || Payload::Inline(Bytes(b"what is asked".to_vec()));
+    let body = || Payload::Inline(ByteString(b"what is asked".to_vec()));
     let message = "a message";
     vec![
         calls.0,

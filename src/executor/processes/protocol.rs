@@ -50,7 +50,7 @@
 //! format. Handles of the regions that they refer to travel in a [`ResourceUpdate`], the first time
 //! that a process gets a region.
 
-pub(super) use crate::executor::remote::call::{Bytes, Encoding};
+pub(super) use crate::executor::remote::call::{ByteString, Encoding};
 use crate::portable::budget::BudgetHandle;
 use crate::portable::code::CodeRef;
 use crate::portable::codec::Codec;
@@ -114,7 +114,7 @@ pub(super) struct CallBatch {
     pub(super) batch: u32,
     pub(super) run: u64,
     /// The run's configuration, in the first batch of the run that this thread gets.
-    pub(super) task_context: Option<(CodeRef, Bytes)>,
+    pub(super) task_context: Option<(CodeRef, ByteString)>,
     /// Code that this thread has not got yet. Calls refer to code by its index among all code that
     /// the thread was sent.
     pub(super) codes: Vec<Code>,
@@ -175,7 +175,7 @@ pub(super) struct ResourceUpdate {
     pub(super) ended: Vec<u64>,
 }
 
-/// Bytes inside a message.
+/// ByteString inside a message.
 ///
 /// Large ones travel beside the message. ipc-channel sends a message that is larger than the
 /// socket's buffer in pieces. If the receiver dies between two pieces, the sender would wait for
@@ -183,7 +183,7 @@ pub(super) struct ResourceUpdate {
 /// receiver is busy, which may be sending something, too.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Payload {
-    Inline(Bytes),
+    Inline(ByteString),
     Shared(IpcSharedMemory),
 }
 
@@ -191,7 +191,7 @@ pub(super) enum Payload {
 const INLINE_MAX_BYTES: usize = 128 << 10;
 
 impl Payload {
-    pub(super) fn new(bytes: Bytes) -> Self {
+    pub(super) fn new(bytes: ByteString) -> Self {
         let is_too_large = |limit| bytes.0.len() as u64 > limit;
         if bytes.0.len() <= INLINE_MAX_BYTES || file_size_limit().is_some_and(is_too_large) {
             return Payload::Inline(bytes);
@@ -202,10 +202,10 @@ impl Payload {
     }
 
     /// The bytes, as a copy if the other side could still change them.
-    pub(super) fn into_bytes(self) -> Bytes {
+    pub(super) fn into_bytes(self) -> ByteString {
         match self {
             Payload::Inline(bytes) => bytes,
-            Payload::Shared(shared) => Bytes(shared.to_vec()),
+            Payload::Shared(shared) => ByteString(shared.to_vec()),
         }
     }
 }

@@ -16,9 +16,9 @@ use crate::portable::exchange::RegionRef;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// Bytes that serde treats as a byte string, not as a list of numbers.
+/// ByteString that serde treats as a byte string, not as a list of numbers.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Bytes(
+pub(crate) struct ByteString(
     #[serde(serialize_with = "serialize_bytes", deserialize_with = "deserialize_bytes")] pub(crate) Vec<u8>,
 );
 
@@ -30,7 +30,7 @@ fn deserialize_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u
     <&[u8]>::deserialize(deserializer).map(Vec::from)
 }
 
-impl fmt::Debug for Bytes {
+impl fmt::Debug for ByteString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
     }
@@ -109,7 +109,7 @@ pub(crate) struct CallResult<'a> {
     pub(crate) outcome: CallOutcome<'a>,
 }
 
-/// Bytes that do not follow the format.
+/// ByteString that do not follow the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -132,8 +132,8 @@ impl CallWriter {
         self.bytes.len()
     }
 
-    pub(crate) fn finish(self) -> Bytes {
-        Bytes(self.bytes)
+    pub(crate) fn finish(self) -> ByteString {
+        ByteString(self.bytes)
     }
 
     fn u8(&mut self, value: u8) {
@@ -247,7 +247,7 @@ pub(crate) struct CallReader<'a> {
 }
 
 impl<'a> CallReader<'a> {
-    pub(crate) fn new(bytes: &'a Bytes) -> Self {
+    pub(crate) fn new(bytes: &'a ByteString) -> Self {
         CallReader { bytes: &bytes.0 }
     }
 
@@ -387,7 +387,7 @@ mod tests {
         (0..).zip(outcomes).map(result).collect()
     }
 
-    fn some_calls_and_results() -> (Bytes, Bytes) {
+    fn some_calls_and_results() -> (ByteString, ByteString) {
         let (mut call_writer, mut result_writer) = (CallWriter::default(), CallWriter::default());
         (0..4).for_each(|index| call_writer.whole_call(&call(index)));
         results().iter().for_each(|result| result_writer.result(result));
@@ -419,7 +419,7 @@ mod tests {
             is_cut in any::<bool>(),
         ) {
             let (mut calls, mut results) = some_calls_and_results();
-            for Bytes(bytes) in [&mut calls, &mut results] {
+            for ByteString(bytes) in [&mut calls, &mut results] {
                 for (index, byte) in &changes {
                     let index = index.index(bytes.len());
                     bytes[index] = *byte;
@@ -436,7 +436,7 @@ mod tests {
 
         #[test]
         fn garbage_is_an_error_or_a_message_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let bytes = Bytes(bytes);
+            let bytes = ByteString(bytes);
             let mut calls = CallReader::new(&bytes);
             while !calls.is_at_end() && calls.call().is_ok() {}
             let mut results = CallReader::new(&bytes);

@@ -13,7 +13,7 @@ use crate::executor::processes::pool::Pool;
 use crate::executor::processes::process::{Channel, KillReason, WorkerProcess};
 use crate::executor::processes::protocol::{CallBatch, Code, Payload, ResourceUpdate, ToParent, ToWorker};
 use crate::executor::remote::batch::{Batch, Source};
-use crate::executor::remote::call::{Bytes, CallInput, CallOutcome, CallReader, CallWriter, KEEP_MIN_BYTES, Malformed};
+use crate::executor::remote::call::{ByteString, CallInput, CallOutcome, CallReader, CallWriter, KEEP_MIN_BYTES, Malformed};
 use crate::executor::remote::schedule::RemoteWorker;
 use crate::executor::remote::settle::{check_results, take_results};
 use crate::executor::remote::stored::{EncodedValue, StoredValue, encoded_size};
@@ -188,7 +188,7 @@ impl Connection {
             false => None,
             true => {
                 let (restore, bytes) = schedule.run().task_context().to_portable();
-                CodeRef::to(restore).ok().map(|restore| (restore, Bytes(bytes)))
+                CodeRef::to(restore).ok().map(|restore| (restore, ByteString(bytes)))
             }
         };
         self.last_batch += 1;
@@ -417,7 +417,7 @@ impl Connection {
         number: u32,
         is_last: bool,
         num_results: u32,
-        results: &Bytes,
+        results: &ByteString,
         update: ResourceUpdate,
     ) -> Result<(), String> {
         self.handle_update(update)?;

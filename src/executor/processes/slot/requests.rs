@@ -10,7 +10,7 @@ use crate::executor::processes::pool::Pool;
 use crate::executor::processes::protocol::{Payload, ToWorker};
 use crate::executor::processes::requests::{GIVE_WAY_AFTER, GIVE_WAY_AGAIN_AFTER};
 use crate::executor::remote::batch::CallState;
-use crate::executor::remote::call::Bytes;
+use crate::executor::remote::call::ByteString;
 use crate::executor::timer::TimerThread;
 use parking_lot::Mutex;
 use std::any::Any;
@@ -105,7 +105,7 @@ impl Connection {
     }
 
     fn answer(&self, number: u64, is_rest_revoked: bool, answer: Option<Vec<u8>>) -> Result<(), Lost> {
-        let body = answer.map(|answer| Payload::new(Bytes(answer)));
+        let body = answer.map(|answer| Payload::new(ByteString(answer)));
         self.outgoing.send_plain(ToWorker::Response { number, is_rest_revoked, body }).map_err(|_| Lost)
     }
 

@@ -24,7 +24,7 @@ use super::link::{ChannelError, Incoming, prepare, receive, send};
 use super::protocol::{CallBatch, Code, Hello, ResourceUpdate, Setup, ToParent, ToWorker};
 use super::token::{CANCEL, EXIT_BROKEN, EXIT_PANICKED, VERSION, exe_id};
 use crate::engine::{CancelToken, InRun, Restore, TaskContext, describe_panic};
-use crate::executor::remote::call::{Bytes, Call, CallInput, CallReader, Malformed};
+use crate::executor::remote::call::{ByteString, Call, CallInput, CallReader, Malformed};
 use crate::portable::code::CodeRef;
 use crate::portable::codec::Codec;
 use crate::portable::region::Memory;
@@ -184,7 +184,7 @@ impl WorkerState {
         }
     }
 
-    fn run(&self, number: u64, task_context: Option<(CodeRef, Bytes)>) -> Result<Arc<WorkerRun>, ProtocolError> {
+    fn run(&self, number: u64, task_context: Option<(CodeRef, ByteString)>) -> Result<Arc<WorkerRun>, ProtocolError> {
         if let Some(run) = self.runs.lock().by_number.get(&number) {
             return Ok(Arc::clone(run));
         }

@@ -12,7 +12,7 @@ use super::super::protocol::{Payload, ResourceUpdate, ToParent, ToWorker};
 use super::super::token::EXIT_BROKEN;
 use super::has_forked;
 use crate::engine::{CancelToken, in_run};
-use crate::executor::remote::call::{Bytes, CallWriter};
+use crate::executor::remote::call::{ByteString, CallWriter};
 use crate::executor::remote::requests::RequestError;
 use crate::portable::codec::Codec;
 use crate::portable::exchange::Exchange;
@@ -122,7 +122,7 @@ impl WorkerChannel {
             }
             (outbox.results.batch, outbox.call)
         };
-        send(&self.to, ToParent::Request { number, batch, index, body: Payload::new(Bytes(request)) })?;
+        send(&self.to, ToParent::Request { number, batch, index, body: Payload::new(ByteString(request)) })?;
         // Holds the sender until the request is withdrawn or has its response (rule 3).
         let withdrawal = Arc::new(Mutex::new(Some(IpcSender::clone(&self.to))));
         let withdraw = {
@@ -211,7 +211,7 @@ pub(crate) fn when_task_ends(call: Box<dyn FnOnce()>) {
 
 /// See [`requests::note`](super::super::requests::note).
 pub(crate) fn note(note: Vec<u8>) {
-    let note = ToParent::Note(Payload::new(Bytes(note)));
+    let note = ToParent::Note(Payload::new(ByteString(note)));
     // If it cannot be sent, the parent is gone or finds this process gone.
     let _ = match (channel(), FALLBACK.get()) {
         (Some(channel), _) => send(&channel.to, note),
