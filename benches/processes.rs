@@ -1,10 +1,12 @@
-//! What does it cost to run a task in another process?
+//! How much does it cost to run a task in another process?
 //!
-//! Small tasks by shape, on two workers that are running: time per graph, and per task as throughput; a cold start from nothing to the
-//! first result; 64 MB of numbers into, out of, and between tasks, as throughput; and what a death costs. For comparison the same graph on
-//! the calling thread, a `memcpy` of the same bytes, and a round trip through a pipe to a thread, which is two wake-ups and nothing else.
+//! Small tasks by shape, on two workers that are running: time per graph, and throughput in tasks.
+//! A cold start, up to the first result. 64 MB of numbers into, out of and between tasks, as
+//! throughput. The death of a worker. For comparison: the same graph on the calling thread, a
+//! `memcpy` of the same bytes, and a round trip through a pipe to a thread, which is two wake-ups.
 //!
-//! What it does not show: more than two workers, values that are slow to encode for reasons of their own, or a machine short of memory.
+//! It does not show more than two workers, values that are slow to encode, or a machine that is
+//! short of memory.
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use sprang::{Delayed, ProcessExecutor, SharedArray, SyncExecutor, compute_with, delayed, lit, prepare};
@@ -85,7 +87,7 @@ fn small_tasks(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A thread that sends back what it is sent.
+/// A thread that returns every byte that it receives.
 fn echo() -> (std::io::PipeWriter, std::io::PipeReader) {
     let (mut their_from, to) = std::io::pipe().unwrap();
     let (from, mut their_to) = std::io::pipe().unwrap();
@@ -190,7 +192,7 @@ fn transfer(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Kills its worker unless the file is there, which it makes first.
+/// Kills its worker unless the file exists. Makes the file first.
 fn die_once(marker: &String) -> bool {
     if std::fs::File::create_new(marker).is_ok() {
         std::process::abort();

@@ -1,4 +1,4 @@
-//! Who is charged with what, and whom a death reaches.
+//! Which task is charged with a death, and which tasks a death affects.
 
 use crate::room::*;
 use sprang::{Delayed, ErrorKind, ProcessExecutor, compute_each, compute_with, config, delayed, try_delayed};
@@ -55,13 +55,13 @@ fn one_of_ten_thousand_kills_its_worker_and_the_others_are_not_charged() {
     }
 }
 
-/// The same where the tasks hang together, so that many have only been wanted within their batch.
+/// The same with tasks that depend on each other, so that many values are only read in their batch.
 #[test]
 fn a_death_in_the_middle_of_chains_loses_nothing() {
     let room = Room::new();
     faults("a_death_in_the_middle_of_chains_loses_nothing", 2, attempts(3), |executor| {
         let step = |n: u64, room: String| {
-            // Each of a few dies once.
+            // A few tasks die once each.
             if n % 97 == 13 && put_number(&room, &format!("died-{n}"), n) {
                 std::process::abort();
             }
@@ -148,7 +148,7 @@ fn the_dependents_of_a_task_that_died_fail_with_its_cause() {
     });
 }
 
-/// Dies or fails by turns, as the word says, and then gives how often it was tried.
+/// Dies or fails once for each letter of the word, and then returns how often it was tried.
 fn by_turns(room: String, word: &'static str) -> Result<u32, String> {
     let attempt = note_attempt(&room);
     match word.as_bytes().get(attempt as usize) {

@@ -17,7 +17,7 @@ fn error_of<T: Clone + Send + Sync + 'static>(executor: &Arc<ProcessExecutor>, t
     task.name("deed").compute_with(Arc::clone(executor)).map(drop).unwrap_err()
 }
 
-/// A task that ends its worker; what follows works.
+/// Runs a task that ends its worker. The next task works.
 fn dies<T: Clone + Send + Sync + 'static>(what: &str, make: impl Fn() -> Delayed<T> + Send + Sync) -> Error {
     faults(what, 1, captured(2), |executor| {
         let error = error_of(executor, make());
@@ -76,7 +76,7 @@ fn exit_zero() {
     }
 }
 
-/// A task that gives back what it was given, with the deed in it.
+/// A task that returns its argument, which has the deed in it.
 fn passing(at: At, deed: Deed) -> Delayed<u32> {
     delayed(
         |probe: &Probe| {
@@ -155,9 +155,9 @@ fn panic_in_drop() {
             let make = |home: u32, deed: &Deed| Probe::of(home, At::Drop, deed);
             let take = |probe: &Probe| probe.home;
             let made = delayed(make, (home, lit(deed.clone())));
-            // What a worker drops when it has sent it, nobody hears of.
+            // Nobody learns of a value that panics when the worker drops it after it was sent.
             assert_eq!(made.compute_with(Arc::clone(executor)).unwrap().home, home);
-            // As on threads, a task is to blame for what it drops: an input, an argument, what it was given.
+            // As on threads, a task is to blame for what it drops: an input or an argument.
             let read = delayed(take, (&made,)).name("deed");
             let literal = delayed(take, (lit(Probe::new(At::Drop, deed.clone())),)).name("deed");
             let taken = delayed(|probe: Probe| probe.home, (made,)).name("deed");
@@ -181,7 +181,7 @@ fn stack_overflow() {
 fn oom_by_the_memory_limit() {
     let mut settings = attempts(2);
     settings.memory_limit = Some(200 << 20);
-    // Small tasks beside it do not keep anybody from looking.
+    // Small tasks beside it do not delay the check of the memory.
     faults("oom_by_the_memory_limit", 2, settings, |executor| {
         let eater = delayed(
             || {
@@ -238,7 +238,7 @@ fn the_exit_tells_the_peak_of_memory() {
     assert!(peak.is_some_and(|peak| (700 << 20..2 << 30).contains(&peak)), "{error:?}");
 }
 
-/// It is computed, and then its worker has no way to send it.
+/// The value is computed, and then its worker cannot send it.
 #[test]
 fn a_value_that_cannot_be_sent_is_not_computed_for_ever() {
     let room = Room::new();
@@ -253,7 +253,7 @@ fn a_value_that_cannot_be_sent_is_not_computed_for_ever() {
         delayed(task, (name.clone(),))
     });
     assert_eq!((signal_of(&error), error.exit().unwrap().code), (None, Some(115)), "{error}");
-    // The first time, the worker may have been killed by anybody.
+    // The first time, the worker may have been killed from outside.
     assert!(room.path("attempt-2").exists() && !room.path("attempt-3").exists());
 }
 

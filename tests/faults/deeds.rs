@@ -1,4 +1,4 @@
-//! What tasks do to their process.
+//! Functions by which tasks harm their process.
 
 #![expect(unsafe_code, reason = "does what safe code cannot be made to do")]
 
@@ -12,9 +12,9 @@ pub(crate) fn raise(signal: Signal) -> ! {
     }
 }
 
-/// By an address that belongs to nobody.
+/// Writes to an address that is not mapped.
 pub(crate) fn segfault() -> ! {
-    // SAFETY: none; it is what the system makes of it that is tested.
+    // SAFETY: none: the test is about how the system reacts.
     unsafe { std::hint::black_box(16 as *mut u64).write_volatile(1) };
     unreachable!("there is nothing at this address")
 }
@@ -34,7 +34,7 @@ pub(crate) fn fail_to_allocate() -> ! {
     panic!("{} bytes were given", bytes.capacity())
 }
 
-/// Touches so many bytes of memory, and keeps them.
+/// Touches this many bytes of memory, and keeps them.
 pub(crate) fn eat(bytes: usize) {
     const STEP: usize = 1 << 20;
     for _ in 0..bytes / STEP {
@@ -46,7 +46,7 @@ pub(crate) fn eat(bytes: usize) {
 
 /// As `fork` in C: comes back in both processes, with the child's id in the parent.
 pub(crate) fn fork() -> Option<Pid> {
-    // SAFETY: the child does nothing but what its caller, a test, means it to.
+    // SAFETY: the child only does what its caller, a test, makes it do.
     Pid::from_raw(unsafe { libc::fork() })
 }
 
@@ -57,12 +57,13 @@ pub(crate) fn exit_at_once(code: i32) -> ! {
 
 pub(crate) fn close(fds: impl IntoIterator<Item = i32>) {
     for fd in fds {
-        // SAFETY: none: they belong to others. What becomes of these is tested.
+        // SAFETY: none: the files belong to other code. The test is about what happens to that
+        // code.
         unsafe { libc::close(fd) };
     }
 }
 
-/// What the open files of this process are, by number.
+/// The open files of this process, by number.
 pub(crate) fn open_files() -> Vec<(i32, String)> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -70,30 +71,31 @@ pub(crate) fn open_files() -> Vec<(i32, String)> {
     numbers.filter_map(|number| Some((number, target(number)?.to_str()?.to_owned()))).collect()
 }
 
-/// Writes to whatever the number means.
+/// Writes to the file descriptor with this number, whatever it is.
 pub(crate) fn write_to(fd: i32, bytes: &[u8]) -> bool {
     // SAFETY: the address and length of bytes.
     let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
     sent >= 0
 }
 
-/// Has this process call `handler` when it exits.
+/// Makes this process call `handler` when it exits.
 pub(crate) fn at_exit(handler: extern "C" fn()) {
     // SAFETY: the handler is a function of this program.
     assert_eq!(unsafe { libc::atexit(handler) }, 0);
 }
 
-/// Has this process do nothing about a signal, as a program with a handler of its own.
+/// Installs a handler that does nothing, as a program with a handler of its own has.
 pub(crate) fn catch(signal: Signal) {
     extern "C" fn nothing(_: i32) {}
     // SAFETY: the handler does nothing.
     unsafe { libc::signal(signal.as_raw(), nothing as extern "C" fn(i32) as usize) };
 }
 
-/// Has this process do nothing about a signal but be interrupted by it.
+/// Installs a handler that does nothing, so that the signal only interrupts system calls.
 pub(crate) fn be_interrupted_by(signal: Signal) {
     extern "C" fn nothing(_: i32) {}
-    // SAFETY: the handler does nothing; the structure is the C library's, for which all zero is a valid value.
+    // SAFETY: the handler does nothing; the structure is the C library's, for which all zero is a
+    // valid value.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
@@ -107,7 +109,7 @@ pub(crate) fn interrupt(thread: i32, signal: Signal) {
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal.as_raw()) };
 }
 
-/// When something that a [`Probe`] goes through is to go wrong.
+/// The step of a [`Probe`] that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum At {
     Decode,
@@ -116,11 +118,11 @@ pub(crate) enum At {
     Drop,
 }
 
-/// What goes wrong then.
+/// The failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Deed {
     Nothing,
-    /// The first time, waits for ever; see [`hold_first`](super::room::hold_first).
+    /// The first attempt waits for ever; see [`hold_first`](super::room::hold_first).
     HoldFirst(String),
     Panic,
     /// With a payload that panics when it is dropped.
@@ -150,7 +152,8 @@ impl Deed {
     }
 }
 
-/// A value that does something at one point of its way through a worker. In the process that it came from it is harmless.
+/// A value that fails at one step of its way through a worker. It does no harm in the process that
+/// made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Encoded", into = "Encoded")]
 pub(crate) struct Probe {
@@ -168,7 +171,7 @@ impl Probe {
         Probe { home: std::process::id(), at, deed, payload: Vec::new() }
     }
 
-    /// One that is made in a worker, for this home.
+    /// A probe that a worker makes. `home` is the parent, where it does no harm.
     pub(crate) fn of(home: u32, at: At, deed: &Deed) -> Self {
         Probe { home, at, deed: deed.clone(), payload: Vec::new() }
     }
@@ -193,7 +196,7 @@ impl From<Probe> for Encoded {
     fn from(mut probe: Probe) -> Encoded {
         probe.pass(At::Encode);
         let at = probe.at;
-        // It is only a copy that goes.
+        // Only a copy is dropped.
         probe.at = At::Task;
         Encoded(probe.home, at, probe.deed.clone(), std::mem::take(&mut probe.payload))
     }

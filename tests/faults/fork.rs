@@ -1,4 +1,4 @@
-//! Tasks that make copies of their process, or close what belongs to others.
+//! Tasks that copy their process, or close files that are not their own.
 
 use crate::deeds::{close, exit_at_once, fork, open_files};
 use crate::room::*;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 fn fork_and_return() {
     faults("fork_and_return", 1, attempts(1), |executor| {
         for _ in 0..10 {
-            // Both come back with a value; the copy's counts for nothing.
+            // Both processes return a value. The value of the copy is ignored.
             let task = delayed(
                 |home: u32| {
                     let before = std::process::id();
@@ -156,7 +156,7 @@ fn close_stdio() {
             (),
         );
         let pid = task.compute_with(Arc::clone(executor)).unwrap();
-        // What is opened next is given their numbers; and a panic has nowhere to write.
+        // The next files to be opened get these numbers, and a panic has nowhere to write.
         let again = delayed(
             || {
                 let before = open_files().len();

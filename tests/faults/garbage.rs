@@ -1,28 +1,29 @@
-//! Tasks that write to what does not belong to them.
+//! Tasks that write to file descriptors that are not their own.
 
 use crate::deeds::{open_files, write_to};
 use crate::room::*;
 use sprang::{ErrorKind, compute_with, config, delayed, lit};
 use std::sync::Arc;
 
-/// What is written.
+/// The bytes to write.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 enum Junk {
-    /// So many bytes of anything.
+    /// This many arbitrary bytes.
     Noise(usize),
-    /// In the frame that ipc-channel expects, of so many bytes, with a true or a false length.
+    /// This many bytes in the frame that ipc-channel expects, with a true or a false length.
     Framed(usize, bool),
-    /// A message that is one, and that only this process may send: `Up::Doorbell`.
+    /// A valid message that only the parent may send: `ToParent::WakeForEnd`.
     Impostor,
-    /// Results of the first batch: that its call was skipped, and one of a call that it does not have.
+    /// Results of the first batch: its call was skipped, and a call that does not exist has a
+    /// result.
     OneTooMany,
-    /// Results of the first batch: that its call has run, without the value that was to be sent.
+    /// Results of the first batch: its call has run, without the value that was asked for.
     WithoutValue,
 }
 
-/// `Up::Results` of the first batch, which these are not the last of, or are, with nothing beside them.
+/// `ToParent::Results` of the first batch, with an empty resource update.
 fn results(is_last: bool, results: &[(u32, u8)]) -> Vec<u8> {
-    // The index, when it ran and for how long, and how it ended.
+    // The index, the start and the time of the call, and how it ended.
     let bodies: Vec<u8> =
         results.iter().flat_map(|(index, tag)| [&index.to_le_bytes()[..], &[0; 16], &[*tag]].concat()).collect();
     [&[1, 1, u8::from(is_last), results.len() as u8, 0, bodies.len() as u8][..], &bodies, &[0; 5]].concat()
@@ -53,7 +54,7 @@ impl Junk {
     }
 }
 
-/// Writes junk to all sockets of the process. Gives how many took it.
+/// Writes junk to all sockets of the process. Returns how many accepted it.
 fn scribble(junk: Junk) -> usize {
     let bytes = junk.bytes();
     let sockets = open_files().into_iter().filter(|(_, target)| target.starts_with("socket:"));
@@ -80,7 +81,7 @@ fn a_task_that_writes_to_the_channels_of_its_worker_costs_the_worker() {
             let _scope = config::scoped("errors", "collect").unwrap();
             let (pid, others) = compute_with(Arc::clone(executor), (task, others)).unwrap();
             assert!(others.into_iter().enumerate().all(|(n, value)| value == 2 * n as u64));
-            // The worker that did it is gone, at the latest when the next run finds it so.
+            // The worker of the task is gone, at the latest when the next run looks for it.
             assert_eq!(pid, room.pid("attempt-1"));
             wait_until_gone(room.pid("attempt-0"));
             assert!(delayed(std::process::id, ()).compute_with(Arc::clone(executor)).is_ok());
@@ -88,7 +89,7 @@ fn a_task_that_writes_to_the_channels_of_its_worker_costs_the_worker() {
     }
 }
 
-/// The forger is told by what it said, so the words are as they should be but for that.
+/// The error says what is wrong with the message, so each message is valid apart from that.
 #[test]
 fn results_that_fit_no_call_are_refused_for_what_they_are() {
     for (junk, problem) in [

@@ -45,7 +45,8 @@ fn a_task_that_hangs_once_is_tried_again() {
     });
 }
 
-/// For tasks that hang at the first attempt: the others must end within the timeout, which a busy machine does not always see to.
+/// For tasks that hang at the first attempt. The others must end within the timeout, which a busy
+/// machine does not always manage.
 const MANY: u32 = 20;
 
 fn is_of_a_later_attempt(pid: u32, room: &Room) -> bool {
@@ -73,7 +74,7 @@ fn lengths(a: Eighth, b: Eighth, c: Eighth, d: Eighth, e: Eighth, f: Eighth, g: 
     [a, b, c, d, e, f, g, h].iter().map(|bytes| bytes.len()).sum()
 }
 
-/// More than fits between the processes, so that who sends it waits.
+/// More bytes than fit between the processes, so that the sender blocks.
 #[test]
 fn a_worker_that_was_stopped_while_idle_times_out_also_before_it_has_the_whole_message() {
     faults("a_worker_that_was_stopped_while_idle", 1, attempts(1), |executor| {
@@ -87,7 +88,7 @@ fn a_worker_that_was_stopped_while_idle_times_out_also_before_it_has_the_whole_m
             assert_eq!(task.compute_with(Arc::clone(executor)).unwrap(), 8 * len);
             wait_until_gone(before);
         }
-        // Nor does it keep a run from being cancelled.
+        // A run can be cancelled all the same.
         let before = pid();
         stop(before);
         let token = CancelToken::new();
@@ -124,7 +125,7 @@ fn a_stopped_worker_does_not_block_the_others() {
             let watch = scope.spawn(|| {
                 let worker = room.pid("attempt-0");
                 stop(worker);
-                // All of the others run while it is stopped.
+                // All other tasks run while the worker is stopped.
                 room.number("others");
                 assert!(runs(worker));
                 room.put("go");
@@ -141,7 +142,7 @@ fn a_stopped_worker_does_not_block_the_others() {
     });
 }
 
-/// Ends when the first attempt in the room was noted.
+/// Ends when the first attempt in the room has begun.
 fn held_marker(room: &Room) -> sprang::Delayed<()> {
     delayed(|room: String| wait_for(std::path::Path::new(&format!("{room}/attempt-0"))), (room.name(),))
 }
@@ -217,14 +218,14 @@ fn a_failure_stops_a_run_whose_other_task_hangs() {
     });
 }
 
-/// With two threads in a worker, the other thread's task has nothing to do with it.
+/// The worker has two threads. The task of the other thread is not charged.
 #[test]
 fn a_timeout_is_charged_to_its_task_alone() {
     let (slow, other) = (Room::new(), Room::new());
     let mut settings = attempts(1);
     settings.threads_per_worker = std::num::NonZeroUsize::new(2).unwrap();
     faults("a_timeout_is_charged_to_its_task_alone", 1, settings, |executor| {
-        // Long enough for both to begin.
+        // Long enough for both tasks to begin.
         let stuck = delayed(always_holds, (slow.name(),)).name("stuck").timeout(Duration::from_secs(1));
         let innocent = delayed(holds_first, (other.name(),)).name("innocent");
         let (stuck, innocent) = {
@@ -237,7 +238,7 @@ fn a_timeout_is_charged_to_its_task_alone() {
     });
 }
 
-/// A message may be larger than what fits between two processes, in both directions at once.
+/// In both directions at once, a message is larger than fits between two processes.
 #[test]
 fn large_messages_cross_each_other() {
     faults("large_messages_cross_each_other", 2, attempts(1), |executor| {

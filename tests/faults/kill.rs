@@ -25,7 +25,7 @@ fn kill_idle() {
         wait_until_gone(first);
         let second = pid(executor);
         assert_ne!(first, second);
-        // Also when nobody has noticed yet, and the task may be tried once only.
+        // Also if the slot has not noticed the end yet, and the task has one attempt only.
         let mut last = second;
         for _ in 0..20 {
             send_signal(last, Signal::KILL);
@@ -54,7 +54,7 @@ fn kill_starting() {
     });
 }
 
-/// The worker is killed at this point; the second one gets past it.
+/// The first worker is killed at this point. The second one gets past it.
 fn killed_at(at: At) {
     let room = Room::new();
     let mut settings = attempts(2);
@@ -64,7 +64,7 @@ fn killed_at(at: At) {
             At::Encode => delayed(|home: u32, room: String| Probe::of(home, At::Encode, &Deed::HoldFirst(room)), {
                 (std::process::id(), room.name())
             }),
-            // What a literal decodes to is what the task borrows.
+            // The task borrows the value that the literal decodes to.
             _ => delayed(
                 |probe: &Probe| {
                     probe.pass(At::Task);
@@ -96,7 +96,8 @@ fn kill_encoding() {
     killed_at(At::Encode);
 }
 
-/// Holds up this process, and not a worker, when it decodes the value with this number for the first time.
+/// Blocks this process, and not a worker, when it decodes the value with this number for the first
+/// time.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 #[serde(from = "(u32, u32, String, Vec<u8>)", into = "(u32, u32, String, Vec<u8>)")]
 struct Turnstile(u32, u32, String, Vec<u8>);
@@ -132,7 +133,7 @@ fn kill_replying() {
         let tasks: Vec<_> = (0..20_u32).map(|number| delayed(large, (home, number, room.name()))).collect();
         thread::scope(|scope| {
             scope.spawn(|| {
-                // This process is busy with one value, and the worker cannot get rid of the next.
+                // This process is busy with one value, so the worker cannot send the next.
                 wait_for(&room.path("decoding"));
                 let worker = room.pid("worker");
                 let mut num_looks = 0;
@@ -146,7 +147,7 @@ fn kill_replying() {
                 wait_until("the worker to wait", is_sending);
                 send_signal(worker, Signal::KILL);
                 wait_until_ended(worker);
-                // Nor does that keep the end of other workers from being noticed.
+                // The end of other workers is noticed all the same.
                 let other = Room::new();
                 let task = delayed(hold_once, (other.name(),));
                 thread::scope(|scope| {
@@ -197,13 +198,13 @@ fn kill_shutting_down() {
     }
 }
 
-// ---- many of them ----
+// ---- many kills ----
 
 fn note_start() -> std::io::Result<()> {
     fs::write(format!("{}/{}", room_of_worker(), std::process::id()), "")
 }
 
-/// Signals a random worker of the room. Says whether there was one.
+/// Kills a random worker of the room. Returns whether there was one.
 fn strike(folder: &Path, dice: &mut Dice) -> bool {
     const SIGNALS: [Signal; 3] = [Signal::KILL, Signal::SEGV, Signal::ABORT];
     let signal = SIGNALS[dice.below(3)];
@@ -275,7 +276,7 @@ fn kill_1000_random() {
     const NUM_KILLS: usize = 1000;
     alone(|| {
         let shared = || fs::read_dir("/dev/shm").map_or(0, |entries| entries.count());
-        // What is there once for all.
+        // Threads and files that stay for the rest of the process.
         faults("before", 2, attempts(1), |executor| {
             pid(executor);
         });
@@ -305,7 +306,7 @@ fn kill_1000_random() {
         say(&format!("measured: {NUM_KILLS} kills in {num_runs} runs took {:.1?}", begin.elapsed()));
         assert!(begin.elapsed() < Duration::from_secs(40));
         assert!(children().is_empty());
-        // The thread that watches lets go a moment later.
+        // The monitor closes its handle a moment later.
         let is_as_before = || count_files() <= files && count_maps() <= maps && shared() <= shm;
         wait_until(&format!("{files} files, {maps} maps and {shm} names"), is_as_before);
     });
@@ -321,7 +322,7 @@ fn kill_faster_than_spawn() {
             let (num_right, num_wrong) = thread::scope(|scope| {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::Relaxed) {
-                        // Whoever has just been started.
+                        // Any worker that has just started.
                         for child in children() {
                             signal_child(child, Signal::KILL);
                         }
@@ -347,7 +348,7 @@ fn kill_faster_than_spawn() {
                 (num_right, num_wrong)
             });
             say(&format!("measured: killed faster than started, {num_right} runs were right and {num_wrong} failed"));
-            // Left alone, it works at once.
+            // Without kills it works at once.
             assert_eq!(compute_with(Arc::clone(executor), tasks.clone()).unwrap(), expected);
         });
         assert!(children().is_empty());

@@ -1,7 +1,7 @@
-//! What becomes of runs on worker processes when workers, tasks, the parent or the system do what they should not.
+//! Runs on worker processes whose workers, tasks, parent or system misbehave.
 //!
-//! Each test has workers of its own and looks at these alone, or runs in a process of its own. None waits for time to pass: what a test
-//! waits for is a file that a task or an initializer has made, or what the system says of a process.
+//! Each test has workers of its own, or runs in a process of its own. No test waits for time to
+//! pass: tests wait for a file that a task or an initializer makes, or for the state of a process.
 
 #![cfg(all(target_os = "linux", not(miri)))]
 

@@ -1,4 +1,4 @@
-//! What happens to workers when something happens to their parent.
+//! Workers whose parent is killed, panics, or gets signals.
 
 use crate::deeds::{be_interrupted_by, catch, interrupt};
 use crate::room::*;
@@ -16,7 +16,7 @@ fn a_parent_that_is_killed_leaves_nothing() {
     beside(
         |room| {
             faults("a_parent_that_is_killed", 3, attempts(1), |executor| {
-                // Two are busy, one of these with sending, and one is idle.
+                // Two workers are busy, one of them sends a value, and one worker is idle.
                 let busy = delayed(
                     |room: String| -> u32 {
                         put_number(&room, "busy", u64::from(std::process::id()));
@@ -46,7 +46,7 @@ fn a_parent_that_is_killed_leaves_nothing() {
             child.wait().unwrap();
             pids.into_iter().for_each(wait_until_ended);
             assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
-            // Memory without a name goes with the processes that have it open.
+            // Memory without a name ends with the processes that have it open.
             assert!(shared() <= before);
         },
     );
@@ -93,7 +93,7 @@ fn an_interrupt_from_the_terminal_leaves_workers_to_their_parent() {
                         kill_process_group(getpgrp(), signal).unwrap();
                     }
                     rooms.iter().for_each(|room| room.put("go"));
-                    // And while there is much going on.
+                    // Also while many tasks run.
                     for _ in 0..100 {
                         thread::sleep(Duration::from_micros(500));
                         kill_process_group(getpgrp(), Signal::INT).unwrap();
@@ -144,7 +144,7 @@ fn signals_that_interrupt_the_parent_change_nothing() {
     });
 }
 
-/// The run keeps the executor that it was given, and a slot may be the last to let go of the run.
+/// A run keeps its executor, and a slot may drop the last handle of the run.
 #[test]
 fn an_executor_that_is_dropped_by_its_own_slot_ends_in_peace() {
     alone(|| {

@@ -1,4 +1,5 @@
-//! Where tasks, workers and tests leave each other word: a folder. And what the system says of processes.
+//! A room is a folder in which tasks, workers and tests leave files for each other. Also here:
+//! functions that ask the system about processes.
 
 use crate::watchdog::watched;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
@@ -16,14 +17,16 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the tests wait for what should come at once.
+/// How long tests wait for an event that should come at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// When a test that has not ended says what its executor does; before the watchdog ends it.
+/// When a test that has not ended prints the state of its executor, before the watchdog ends the
+/// test.
 const BEFORE_THE_END: Duration = Duration::from_secs(55);
-/// Between two looks at a file or a process.
+/// The pause between two checks of a file or a process.
 const LOOK: Duration = Duration::from_micros(300);
 
-/// Runs a test on an executor of its own, which is dropped at its end. Should it hang, the executor's state is shown.
+/// Runs a test on an executor of its own, which is dropped at its end. If the test hangs, the state
+/// of the executor is printed.
 pub(crate) fn faults<R: Send>(
     what: &str,
     num_workers: usize,
@@ -42,7 +45,7 @@ pub(crate) fn faults<R: Send>(
     });
     let result = watched(what, move || {
         let result = body(&executor);
-        // Each run keeps the executor that it was given, and slots let go of runs a moment after these have ended.
+        // Each run keeps its executor, and slots drop runs a moment after these have ended.
         wait_until("runs to be gone", || Arc::strong_count(&executor) == 1);
         drop(executor);
         result
@@ -56,7 +59,7 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// So many attempts, and nothing of what workers write.
+/// Settings with this many attempts, and without the output of workers.
 pub(crate) fn attempts(number: u32) -> ProcessSettings {
     let mut settings = ProcessSettings::default();
     settings.max_attempts = NonZeroU32::new(number).unwrap();
@@ -83,12 +86,12 @@ impl Room {
         self.folder.path().join(file)
     }
 
-    /// Lets those go on who [wait](wait_for) for the file.
+    /// Makes a file, and so wakes the tasks that [wait](wait_for) for it.
     pub(crate) fn put(&self, file: &str) {
         fs::write(self.path(file), "").unwrap();
     }
 
-    /// Waits until a file has been put, and reads the number in it.
+    /// Waits for a file, and reads the number in it.
     pub(crate) fn number(&self, file: &str) -> u64 {
         wait_for(&self.path(file));
         fs::read_to_string(self.path(file)).unwrap().parse().unwrap()
@@ -99,13 +102,13 @@ impl Room {
         self.number(file) as u32
     }
 
-    /// Environment variables that tell an initializer of this folder.
+    /// Environment variables that name this folder to an initializer.
     pub(crate) fn environment(&self) -> BTreeMap<String, String> {
         [("FAULTS_ROOM".to_owned(), self.name())].into()
     }
 }
 
-/// The room that the environment of a worker names.
+/// The room that a worker's environment names.
 pub(crate) fn room_of_worker() -> String {
     #[expect(clippy::disallowed_methods, reason = "set by the test")]
     std::env::var("FAULTS_ROOM").unwrap()
@@ -124,7 +127,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Puts a file with a number in it, whole or not at all; false if there was one.
+/// Makes a file with a number in it, whole or not at all. False if the file exists.
 pub(crate) fn put_number(room: &str, file: &str, number: u64) -> bool {
     let draft = format!("{room}/.{file}-{}-{:?}", std::process::id(), thread::current().id());
     fs::write(&draft, number.to_string()).unwrap();
@@ -133,26 +136,26 @@ pub(crate) fn put_number(room: &str, file: &str, number: u64) -> bool {
     is_new
 }
 
-/// Notes in `attempt-0`, `attempt-1`, ... who calls; gives the number.
+/// Writes the process id to `attempt-0`, `attempt-1`, ...; returns the number of the attempt.
 pub(crate) fn note_attempt(room: &str) -> u32 {
     (0..).find(|n| put_number(room, &format!("attempt-{n}"), u64::from(std::process::id()))).unwrap()
 }
 
-/// Who calls first stays for ever; the others go on.
+/// The first caller waits for ever; the others return at once.
 pub(crate) fn hold_first(room: &str) {
     if note_attempt(room) == 0 {
         hold();
     }
 }
 
-/// Stays for ever.
+/// Waits for ever.
 pub(crate) fn hold() -> ! {
     loop {
         thread::park();
     }
 }
 
-/// Notes the attempt and stays until the test says `go`.
+/// Records the attempt and waits until the test makes the file `go`.
 pub(crate) fn wait_for_go(room: String) -> u32 {
     note_attempt(&room);
     wait_for(Path::new(&format!("{room}/go")));
@@ -173,19 +176,19 @@ pub(crate) fn send_signal(pid: u32, signal: Signal) {
     kill_process(pid_of(pid), signal).unwrap();
 }
 
-/// The state letter of a process and its parent; `None` if it is gone.
+/// The state letter of a process, and its parent; `None` if the process is gone.
 pub(crate) fn stat(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
-/// Whether a process runs; one that has ended and was not waited for does not.
+/// Whether a process runs. A process that has ended and was not waited for does not run.
 pub(crate) fn runs(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
-/// Waits until a process is gone, and has been waited for.
+/// Waits until a process has ended and its parent has waited for it.
 pub(crate) fn wait_until_gone(pid: u32) {
     wait_until(&format!("process {pid} to be gone"), || stat(pid).is_none());
 }
@@ -203,7 +206,7 @@ pub(crate) fn stop(pid: u32) {
 /// A handle of a process that is a child of this one, if it is.
 pub(crate) fn handle_of_child(pid: u32) -> Option<OwnedFd> {
     let handle = pidfd_open(pid_of(pid), PidfdFlags::empty()).ok()?;
-    // It was looked at after it was opened: so the handle is that of the child.
+    // The parent was checked after the handle was opened. So the handle is that of the child.
     stat(pid).filter(|&(state, parent)| parent == std::process::id() && state != 'Z').map(|_| handle)
 }
 
@@ -211,14 +214,14 @@ pub(crate) fn signal_child(pid: u32, signal: Signal) -> bool {
     handle_of_child(pid).is_some_and(|handle| pidfd_send_signal(&handle, signal).is_ok())
 }
 
-/// The children of this process, dead ones that were not waited for among them.
+/// The children of this process, also dead ones that were not waited for.
 pub(crate) fn children() -> Vec<u32> {
     let own = std::process::id();
     let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     all.filter(|&pid| stat(pid).is_some_and(|(_, parent)| parent == own)).collect()
 }
 
-/// Numbers that look random and are the same each time.
+/// Pseudo-random numbers, the same in each run.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -230,10 +233,10 @@ impl Dice {
 
 // ---- tests in processes of their own ----
 
-/// Set in the child alone: its room.
+/// The environment variable with the room of the child. It is set in the child alone.
 const MARK: &str = "FAULTS_ALONE";
 
-/// This test again, for itself alone; `body` is that of the test that calls it.
+/// A command that runs the calling test alone; `F` is the body of that test.
 fn again<F>() -> (Command, Room) {
     // `faults::the_module::the_test::{{closure}}`
     let (_, name) = std::any::type_name::<F>().split_once("::").unwrap();
@@ -251,8 +254,8 @@ fn is_alone() -> Option<String> {
     std::env::var(MARK).ok()
 }
 
-/// Runs `body`, the body of the test that calls this, in a process of its own, which has a process group of its own too, and passes on
-/// what it says.
+/// Runs `body`, the body of the calling test, in a process and a process group of its own, and
+/// forwards its output.
 pub(crate) fn alone<F: FnOnce()>(body: F) {
     if is_alone().is_some() {
         return body();
@@ -266,8 +269,8 @@ pub(crate) fn alone<F: FnOnce()>(body: F) {
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
-/// Runs `body` of the test that calls this in a process of its own, with a folder's name, and `watch` here meanwhile, with the same folder
-/// and the process.
+/// Runs `body`, the body of the calling test, in a process of its own, with the name of a folder.
+/// Runs `watch` in this process at the same time, with the same folder and the child.
 pub(crate) fn beside<F: FnOnce(String)>(body: F, watch: impl FnOnce(&Room, &mut std::process::Child)) {
     if let Some(room) = is_alone() {
         return body(room);

@@ -1,4 +1,4 @@
-//! What becomes of runs where the system gives less than they need.
+//! Runs for which the system has too few resources.
 
 #![expect(unsafe_code, reason = "changing the environment is unsafe")]
 
@@ -32,7 +32,7 @@ fn given(count: u64) -> Vec<Delayed<u64>> {
     (0..count).map(|n| delayed(|array: &SharedArray<u64>| array[0], (lit(SharedArray::from(vec![n; LEN])),))).collect()
 }
 
-/// Each array that lives takes an open file in this process.
+/// Each live array takes an open file in this process.
 #[test]
 fn a_shortage_of_open_files_is_an_error_and_passes() {
     alone(|| {
@@ -58,7 +58,7 @@ fn a_shortage_of_open_files_is_an_error_and_passes() {
     });
 }
 
-/// Where the parent had hardly any when it first needed some, too.
+/// Also if the parent had hardly any when it first needed some.
 #[test]
 fn a_process_without_open_files_can_start_workers_later() {
     alone(|| {
@@ -77,7 +77,7 @@ fn a_process_without_open_files_can_start_workers_later() {
     });
 }
 
-/// Shared memory is a file, and who makes too large a one is killed by the system.
+/// Shared memory is a file, and the system kills a process that makes a file that is too large.
 #[test]
 fn a_limit_on_the_size_of_files_is_an_error() {
     alone(|| {
@@ -89,7 +89,7 @@ fn a_limit_on_the_size_of_files_is_an_error() {
                 assert_eq!(error.kind(), ErrorKind::NotPortable, "{error}");
                 assert!(error.to_string().contains("limited to 100000 bytes (ulimit -f)"), "{error}");
             }
-            // What is not shared goes, however much there is of it.
+            // Values that are not shared can be sent, whatever their size.
             let lengths: Vec<_> =
                 (0..50_u8).map(|n| delayed(|bytes: &Vec<u8>| bytes.len(), (lit(vec![n; 30_000]),))).collect();
             assert_eq!(compute_with(Arc::clone(executor), lengths).unwrap(), [30_000; 50]);

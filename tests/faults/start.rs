@@ -1,4 +1,4 @@
-//! Workers that do not get as far as their first task.
+//! Workers that do not reach their first task.
 
 use crate::room::*;
 use sprang::config::{Initializer, ProcessSettings, Stdio};
@@ -7,7 +7,8 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A run that needs a worker which does not start fails soon, and says why; so does the next, while nothing is changed.
+/// A run whose worker does not start fails soon and says why. So does the next run, as nothing has
+/// changed.
 fn does_not_start(what: &str, num_workers: usize, settings: ProcessSettings) -> Error {
     faults(what, num_workers, settings, |executor| {
         let run = || {
@@ -35,7 +36,7 @@ fn a_folder_that_is_not_there() {
     settings.working_directory = Some("/not/there".into());
     let error = does_not_start("a_folder_that_is_not_there", 2, settings);
     assert!(error.to_string().contains("working_directory \"/not/there\""), "{error}");
-    // What is configured otherwise next is another executor, and works.
+    // The next run has other settings, so it has another executor, and works.
     let task = delayed(|| std::env::current_dir().unwrap(), ());
     let wrong =
         config::scoped("scheduler", "processes").unwrap().and("processes.working_directory", "/not/there").unwrap();
@@ -178,7 +179,7 @@ fn a_run_that_is_cancelled_while_its_worker_starts_ends() {
             token.scope(|| task.compute_with(Arc::clone(executor)).unwrap_err())
         });
         assert_eq!(error.kind(), ErrorKind::Cancelled);
-        // The worker is as good as any.
+        // The worker can be used.
         room.put("go");
         let pid = delayed(std::process::id, ()).compute_with(Arc::clone(executor)).unwrap();
         assert_eq!(pid, room.pid("attempt-0"));
@@ -186,7 +187,7 @@ fn a_run_that_is_cancelled_while_its_worker_starts_ends() {
     });
 }
 
-/// Nor does a run with other settings, whose workers are others.
+/// A run with other settings has other workers and does not wait either.
 #[test]
 fn a_worker_that_starts_for_nobody_keeps_nobody_waiting() {
     let room = Room::new();
@@ -211,7 +212,7 @@ fn a_worker_that_starts_for_nobody_keeps_nobody_waiting() {
         drop(waiting);
         let _others =
             config::scoped("scheduler", "processes").unwrap().and("processes.environment", room.environment()).unwrap();
-        // The initializer would panic if it had to wait for long.
+        // The initializer panics if it has to wait for long.
         assert_eq!(task.compute().unwrap(), 5);
         assert!(runs(room.pid("attempt-0")));
         room.put("go");

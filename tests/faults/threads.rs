@@ -15,7 +15,7 @@ fn two_threads() -> ProcessSettings {
     settings
 }
 
-/// In tasks: waits until both are there.
+/// Called by two tasks: waits until both have called it.
 fn meet(room: &str, wave: &str, number: u32) {
     assert!(put_number(room, &format!("{wave}-{number}"), 0));
     wait_for(Path::new(&format!("{room}/{wave}-{}", 1 - number)));
@@ -32,7 +32,7 @@ impl fmt::Display for Mute {
 
 impl std::error::Error for Mute {}
 
-/// Whichever thread it happens on, the run goes on.
+/// The run continues, whichever thread the panic happens on.
 #[test]
 fn an_error_that_panics_when_it_is_displayed() {
     for settings in [attempts(1), two_threads()] {
@@ -64,7 +64,8 @@ fn passes(array: &SharedArray<u64>) -> SharedArray<u64> {
     array.clone()
 }
 
-/// A thread passes on an array that another thread has received: the parent has it from the one and not from the other.
+/// A thread returns an array that another thread has received. The parent sent it to the one and
+/// gets it from the other.
 #[test]
 fn an_array_goes_to_one_thread_and_comes_back_from_another() {
     let room = Room::new();
@@ -85,7 +86,7 @@ fn an_array_goes_to_one_thread_and_comes_back_from_another() {
             meet(&room, "third", number);
             passes(array)
         };
-        // The first two decode the array, the others find it kept.
+        // The first two tasks decode the array, the others use the kept value.
         let firsts = [0_u32, 1].map(|n| delayed(first, (room.name(), &source, n)));
         let seconds = [0_u32, 1].map(|n| delayed(second, (room.name(), &source, n, &firsts[1 - n as usize])));
         let thirds = [0_u32, 1].map(|n| delayed(third, (room.name(), &source, n, &seconds[1 - n as usize])));
@@ -94,7 +95,8 @@ fn an_array_goes_to_one_thread_and_comes_back_from_another() {
     });
 }
 
-/// What is in the parent stays as it is when the worker that it comes from ends, whichever of its threads it comes from.
+/// An array in the parent stays valid when the worker that sent it ends, whichever of its threads
+/// sent it.
 #[test]
 fn an_array_that_came_back_from_another_thread_outlives_the_worker() {
     let room = Room::new();
@@ -118,7 +120,7 @@ fn an_array_that_came_back_from_another_thread_outlives_the_worker() {
         assert_eq!(from_the_other.len(), 1, "{place}");
         let pid: u32 = place.split(' ').next().unwrap().parse().unwrap();
         wait_until_gone(pid);
-        // Other arrays of that size, in memory that is free again.
+        // Other arrays of the same size, in memory that is free again.
         for value in 8..12_u64 {
             let other = delayed(|value: u64| SharedArray::from(vec![value; LEN]), (value,));
             let other = config::with("scheduler", "sync", || other.persist()).unwrap().unwrap();
@@ -131,7 +133,7 @@ fn an_array_that_came_back_from_another_thread_outlives_the_worker() {
 
 static IS_EVIL: AtomicBool = AtomicBool::new(false);
 
-/// Panics when it is dropped where that is asked for, which is in this process.
+/// Panics when it is dropped in this process.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 struct Evil(Vec<u32>);
 
@@ -143,7 +145,7 @@ impl Drop for Evil {
     }
 }
 
-/// The last to let go of the value here is the slot that brings back the result of the reader.
+/// The slot that brings back the result of the reader drops the last handle of the value.
 #[test]
 fn a_value_that_panics_when_a_slot_drops_it() {
     let room = Room::new();
@@ -166,14 +168,14 @@ fn a_value_that_panics_when_a_slot_drops_it() {
             (&evil, room.name()),
         )
         .name("reader");
-        // It is told after the value has been let go of.
+        // The result is reported after the value was dropped.
         let over = delayed_local(|_: &usize, room: String| put_number(&room, "over", 0), (&here, room.name()));
         let result = compute_with(Arc::clone(executor), (there, over));
         IS_EVIL.store(false, Ordering::Relaxed);
-        // As on threads, who drops it is the one that panics.
+        // As on threads, the task that drops the value panics.
         let error = result.unwrap_err();
         assert_eq!((error.kind(), error.task()), (ErrorKind::Panicked, Some("reader")), "{error}");
-        // All slots are there.
+        // All slots still work.
         let tasks = [0_u32, 1].map(|n| delayed(|room: String, n: u32| meet(&room, "after", n), (room.name(), n)));
         compute_with(Arc::clone(executor), tasks.to_vec()).unwrap();
     });

@@ -1,11 +1,11 @@
-//! One clock for this process and its workers: the system's monotonic one, which [`Instant`] reads
-//! too but does not let out.
+//! One clock for this process and its workers: the monotonic clock of the system. [`Instant`] reads
+//! the same clock but does not give out its value.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// One moment on both.
+/// One moment on both clocks.
 static BASE: LazyLock<(Instant, u64)> = LazyLock::new(|| {
     let time = clock_gettime(ClockId::Monotonic);
     (Instant::now(), time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
@@ -19,7 +19,7 @@ pub(super) fn shared_ns(instant: Instant) -> u64 {
     (base_ns + after).saturating_sub(before)
 }
 
-/// The moment of [`shared_ns`] in this process; `None` for one that is out of all reason.
+/// The [`Instant`] of a time on the shared clock; `None` if an `Instant` cannot express it.
 pub(super) fn instant(shared_ns: u64) -> Option<Instant> {
     let (base, base_ns) = *BASE;
     match shared_ns.checked_sub(base_ns) {

@@ -1,4 +1,4 @@
-//! What can be set about worker processes.
+//! The settings of worker processes.
 
 use super::initializer::Initializer;
 use crate::portable::codec::Codec;
@@ -11,8 +11,8 @@ use std::time::Duration;
 /// The settings `processes.*`, for
 /// [`ProcessExecutor::with_settings`](crate::ProcessExecutor::with_settings).
 ///
-/// Fields may be added, so one is made from the default. Runs that name the scheduler take them
-/// from the [configuration](crate::config).
+/// Start from the default: later versions may add fields. Runs that name the scheduler take these
+/// settings from the [configuration](crate::config).
 ///
 /// # Examples
 /// ```
@@ -29,11 +29,11 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ProcessSettings {
-    /// How often a task is started when its worker dies, before it counts as failed.
+    /// How often a task whose worker dies is started before it fails.
     pub max_attempts: NonZeroU32,
     /// How long a worker may take to start.
     pub start_timeout: Duration,
-    /// How long workers wait for something to do before they end; `None` is for ever.
+    /// How long a worker may be idle before it ends. `None`: for ever.
     pub idle_timeout: Option<Duration>,
     /// How much memory of its own a worker may use, in bytes, before it is killed.
     pub memory_limit: Option<u64>,
@@ -41,26 +41,26 @@ pub struct ProcessSettings {
     pub max_tasks_per_worker: Option<NonZeroU64>,
     /// Where the standard output and error of workers go.
     pub stdio: Stdio,
-    /// Environment variables of workers, beside those of this process.
+    /// Environment variables of workers, in addition to those of this process.
     pub environment: BTreeMap<String, String>,
-    /// The working directory of workers; `None` is that of this process.
+    /// The working directory of workers. `None`: the one of this process.
     pub working_directory: Option<PathBuf>,
-    /// What each worker runs before its first task.
+    /// A function that each worker runs before its first task.
     pub initializer: Option<Initializer>,
-    /// What becomes of tasks that cannot leave this process.
+    /// What happens to tasks that cannot leave this process.
     pub local_tasks: LocalTasks,
     /// How values are encoded.
     pub codec: Codec,
-    /// Whether a worker that crashes leaves a core dump, as far as the system is set up for it.
+    /// Whether a worker that crashes writes a core dump, if the system allows core dumps.
     pub core_dumps: bool,
-    /// How long tasks that run when a run is cancelled may go on before their workers are killed.
+    /// How long the tasks of a cancelled run may continue before their workers are killed.
     pub cancel_grace: Duration,
-    /// How much shared memory values may take up, in this process and all workers of an executor
-    /// together, in bytes; `None` is a quarter of the machine's memory.
+    /// How much shared memory values may take, in bytes, in this process and all workers of an
+    /// executor together. `None`: a quarter of the machine's memory.
     ///
-    /// Memory that is kept for the next values counts too; it is a quarter of the limit at most.
-    /// What a worker had made counts until it has ended, and what is used here of that until it is
-    /// dropped.
+    /// Memory that is kept for the next values counts too; it is at most a quarter of the limit. The
+    /// memory that a worker has made counts until the worker has ended. After that, the part that
+    /// this process uses counts until it is dropped.
     pub shared_memory_limit: Option<u64>,
     /// How many tasks a worker runs at once.
     pub threads_per_worker: NonZeroUsize,
@@ -92,13 +92,13 @@ impl Default for ProcessSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stdio {
-    /// To those of this process: `"inherit"`.
+    /// To the standard output and error of this process: `"inherit"`.
     #[default]
     Inherit,
-    /// Nowhere: `"null"`.
+    /// They are discarded: `"null"`.
     Null,
-    /// Line by line to the `log` crate, and the end of it into the errors of tasks that lose their
-    /// worker: `"capture"`.
+    /// Each line to the `log` crate: `"capture"`. The error of a task that loses its worker has the
+    /// end of the output.
     Capture,
 }
 
@@ -112,14 +112,14 @@ impl fmt::Display for Stdio {
     }
 }
 
-/// The setting `processes.local_tasks`: what becomes of tasks that cannot leave this process.
+/// The setting `processes.local_tasks`: what happens to tasks that cannot leave this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LocalTasks {
     /// They run in this process, on threads: `"parent"`.
     #[default]
     Parent,
-    /// A run that has some fails before anything is run: `"error"`.
+    /// A run with such tasks fails before any task runs: `"error"`.
     Error,
 }
 

@@ -13,7 +13,9 @@ use crate::executor::processes::pool::Pool;
 use crate::executor::processes::process::{Channel, KillReason, WorkerProcess};
 use crate::executor::processes::protocol::{CallBatch, Code, Payload, ResourceUpdate, ToParent, ToWorker};
 use crate::executor::remote::batch::{Batch, Source};
-use crate::executor::remote::call::{ByteString, CallInput, CallOutcome, CallReader, CallWriter, KEEP_MIN_BYTES, Malformed};
+use crate::executor::remote::call::{
+    ByteString, CallInput, CallOutcome, CallReader, CallWriter, KEEP_MIN_BYTES, Malformed,
+};
 use crate::executor::remote::schedule::RemoteWorker;
 use crate::executor::remote::settle::{check_results, take_results};
 use crate::executor::remote::stored::{EncodedValue, StoredValue, encoded_size};
