@@ -1,4 +1,5 @@
-//! Rust has no tuples of any length: what tuples of arguments and outputs do is written once and repeated for each.
+//! Repeats an implementation for tuples of each length, because Rust has no generics over tuple
+//! lengths.
 
 /// Calls a macro for the tuples of one to twelve items.
 macro_rules! for_each_arity {

@@ -1,17 +1,20 @@
 //! Collections: task handles in any shape, and the results in the same shape.
 //!
-//! [`Collection`] is the one trait behind [`compute`](crate::compute()), [`persist`](crate::persist), the methods of a
-//! [`Client`](crate::Client) and [`progress_of`](crate::progress_of). Its parameter, a [`Form`], says what takes the place of
+//! [`Collection`] is the one trait behind [`compute`](crate::compute()),
+//! [`persist`](crate::persist), the methods of a [`Client`](crate::Client) and
+//! [`progress_of`](crate::progress_of). Its parameter, a [`Form`], says what takes the place of
 //! each handle: its value, a `Result`, a new handle or a future.
 //!
 //! # What is always true
 //!
-//! 1. A [`HandleList<'a>`] holds tasks whose handles are borrowed for `'a`, or that the list's owner keeps itself. So the nodes
-//!    live as long as the list is used, whatever a collection does.
-//! 2. [`Parts`] gives out the n-th output of a run only for the handle that was listed n-th: it compares their nodes. By rule 1
-//!    equal addresses are one node. So the type of the handle is the type of the value, and each output is taken once.
-//! 3. Nothing here trusts a collection of another crate. One that rebuilds other handles than it lists, or in another order,
-//!    panics.
+//! 1. A [`HandleList<'a>`] holds tasks whose handles are borrowed for `'a`, or that the list's
+//!    owner keeps itself. So the nodes live as long as the list is used, whatever a collection
+//!    does.
+//! 2. [`Parts`] gives out the n-th output of a run only for the handle that was listed n-th: it
+//!    compares their nodes. By rule 1 equal addresses are one node. So the type of the handle is
+//!    the type of the value, and each output is taken once.
+//! 3. Nothing here trusts a collection of another crate. One that rebuilds other handles than it
+//!    lists, or in another order, panics.
 
 #![expect(unsafe_code, reason = "it takes typed values from untyped cells")]
 
@@ -29,13 +32,14 @@ use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 use std::{ptr, slice};
 
-/// Task handles or futures in some shape: one, or a tuple, vector, slice, array, option or map of such things, or a type of your
-/// own.
+/// Task handles or futures in some shape: one, or a tuple, vector, slice, array, option or map of
+/// such things, or a type of your own.
 ///
-/// The parameter is the [`Form`] that the result has: [`compute`](crate::compute()) asks for [`Values`],
-/// [`compute_each`](crate::compute_each) for [`Outcomes`], [`persist`](crate::persist) for [`Handles`],
-/// [`Client::compute`](crate::Client::compute) for [`Futures`](crate::Futures). Values must be `Clone`, because the same handle
-/// may occur twice; only `Client::compute` of a single handle takes any value, and [`progress_of`](crate::progress_of) any future.
+/// The parameter is the [`Form`] that the result has: [`compute`](crate::compute()) asks for
+/// [`Values`], [`compute_each`](crate::compute_each) for [`Outcomes`], [`persist`](crate::persist)
+/// for [`Handles`], [`Client::compute`](crate::Client::compute) for [`Futures`](crate::Futures).
+/// Values must be `Clone`, because the same handle may occur twice; only `Client::compute` of a
+/// single handle takes any value, and [`progress_of`](crate::progress_of) any future.
 ///
 /// # Examples
 /// A type of your own says which handles it has, and how their values become its result:
@@ -74,7 +78,8 @@ use std::{ptr, slice};
     note = "a handle whose value is not `Clone` is computed on its own: `handle.compute()`"
 )]
 pub trait Collection<F: Form> {
-    /// The result: the same shape with something else in the place of each handle, or a [finished](Form::Finished) one.
+    /// The result: the same shape with something else in the place of each handle, or a
+    /// [finished](Form::Finished) one.
     type Shape;
 
     /// Adds the handles to the list.
@@ -96,7 +101,8 @@ pub type ValuesOf<C> = <C as Collection<Values>>::Shape;
 /// The new handles of a collection.
 pub type HandlesOf<C> = <C as Collection<Handles>>::Shape;
 
-/// What takes the place of the handles of a [`Collection`]: [`Values`], [`Outcomes`], [`Handles`] or [`Futures`](crate::Futures).
+/// What takes the place of the handles of a [`Collection`]: [`Values`], [`Outcomes`], [`Handles`]
+/// or [`Futures`](crate::Futures).
 ///
 /// Only this crate has forms.
 pub trait Form: Sealed + Sized + 'static {
@@ -104,14 +110,16 @@ pub trait Form: Sealed + Sized + 'static {
     #[doc(hidden)]
     type Item: Form<Item = Self::Item>;
 
-    /// What takes the place of a collection with a finish step: for values the finished value `V`, for outcomes a `Result` with it,
-    /// for futures a future of it, and for handles a collection `H` of the new handles.
+    /// What takes the place of a collection with a finish step: for values the finished value `V`,
+    /// for outcomes a `Result` with it, for futures a future of it, and for handles a collection
+    /// `H` of the new handles.
     type Finished<V: Clone + Send + Sync + 'static, H>;
 
-    /// Rebuilds a collection whose values become one value, such as an array that concatenates its blocks.
+    /// Rebuilds a collection whose values become one value, such as an array that concatenates its
+    /// blocks.
     ///
-    /// `inner` has the handles, in any shape. `finish` makes the value from their values; a client calls it in a task.
-    /// `with_handles` makes the same collection with new handles.
+    /// `inner` has the handles, in any shape. `finish` makes the value from their values; a client
+    /// calls it in a task. `with_handles` makes the same collection with new handles.
     ///
     /// # Errors
     /// The failure of a part.
@@ -228,8 +236,8 @@ impl<'p> Parts<'p> {
         let index = *next;
         check_same(listed.get(index).copied(), handle.task_ref());
         *next += 1;
-        // SAFETY: the plan was made from `listed`, so by rule 2 the output of this index is a `T`; it is taken once, because
-        // `next` only grows.
+        // SAFETY: the plan was made from `listed`, so by rule 2 the output of this index is a `T`;
+        // it is taken once, because `next` only grows.
         unsafe { run.take_output(index, Some(T::clone)) }
     }
 
@@ -266,10 +274,12 @@ fn settled_value<T: Clone + Send + Sync + 'static>(handle: &Delayed<T>) -> Resul
         panic_other();
     }
     let cell = Cell::new(1);
-    // SAFETY: the kind is the task's own; a task that is awaited has no inputs, and its cell is the first of one.
+    // SAFETY: the function belongs to the task's own kind. An awaited task has no inputs, and index
+    // 0 is its cell.
     match unsafe { (task.kind().call)(task, slice::from_ref(&cell), ptr::null(), 0, false) } {
-        // SAFETY: the call has filled the cell with a `T`, which no one else reads. It belongs to the future, so it is cloned.
-        None => Ok(unsafe { cell.take_output(Some(T::clone)) }.expect("a clone needs no luck")),
+        // SAFETY: the call has filled the cell with a `T`, the type of the handle, and no other
+        // output reads the cell.
+        None => Ok(unsafe { cell.take_output(Some(T::clone)) }.expect("a value that can be cloned is taken")),
         Some(error) => Err(match error.downcast::<Error>() {
             Ok(error) => *error,
             Err(_) => unreachable!("a future fails with an `Error`"),
@@ -289,7 +299,8 @@ pub struct Outcomes;
 #[derive(Debug)]
 pub struct Handles;
 
-/// Nothing for each handle: the form of collections that are only listed, whose values need not be `Clone`.
+/// Nothing for each handle: the form of collections that are only listed, whose values need not be
+/// `Clone`.
 #[derive(Debug)]
 pub struct Listed;
 
@@ -316,6 +327,7 @@ impl Form for Values {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Clone + Send + Sync + 'static> Leaf<T> for Values {
     type Of = T;
 
@@ -348,6 +360,7 @@ impl Form for Outcomes {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Clone + Send + Sync + 'static> Leaf<T> for Outcomes {
     type Of = Result<T>;
 
@@ -374,6 +387,7 @@ impl Form for Handles {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Clone + Send + Sync + 'static> Leaf<T> for Handles {
     type Of = Delayed<T>;
 

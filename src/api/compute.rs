@@ -1,4 +1,5 @@
-//! From handles to values: the configuration is resolved, the graph planned, the plan run, the outputs taken.
+//! From handles to values: resolves the configuration, plans the graph, runs the plan and takes the
+//! outputs.
 
 #![expect(unsafe_code, reason = "it owns runs, and takes typed values from untyped cells")]
 
@@ -24,10 +25,10 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-/// Computes several outputs in one run: what they share is done once.
+/// Computes several outputs in one run; a task that several outputs need runs once.
 ///
-/// Takes handles, by reference or by value, in tuples, vectors, slices, arrays, options, maps, and nestings of these, and gives values
-/// in the same shape.
+/// Takes a [`Collection`]: handles, by reference or by value, in tuples, vectors, slices, arrays,
+/// options, maps, and nestings of these. Returns the values in the same shape.
 ///
 /// # Examples
 /// ```
@@ -42,8 +43,8 @@ use std::sync::Arc;
 /// ```
 ///
 /// # Errors
-/// The first failure of a task; [`Cancelled`](ErrorKind::Cancelled); [`DuplicateName`](ErrorKind::DuplicateName); a mistake in the
-/// [configuration](crate::config).
+/// The first failure of a task; [`Cancelled`](ErrorKind::Cancelled);
+/// [`DuplicateName`](ErrorKind::DuplicateName); a mistake in the [configuration](crate::config).
 pub fn compute<C: Collection<Values>>(outputs: C) -> Result<C::Shape> {
     compute_in(&outputs, config::snapshot, false)
 }
@@ -56,7 +57,8 @@ pub fn compute_with<C: Collection<Values>>(scheduler: impl IntoScheduler, output
     compute_in(&outputs, || Ok(config::snapshot()?.with_scheduler(scheduler.into_scheduler()?)), false)
 }
 
-/// Computes several outputs in one run and gives a `Result` for each: what does not depend on a failure is finished.
+/// Computes several outputs in one run and returns a `Result` for each. Tasks that do not depend on
+/// a failed task still run.
 ///
 /// # Examples
 /// ```
@@ -70,21 +72,22 @@ pub fn compute_with<C: Collection<Values>>(scheduler: impl IntoScheduler, output
 /// ```
 ///
 /// # Errors
-/// What concerns the run as a whole: it was cancelled, or could not be started.
+/// Errors of the run as a whole: it was cancelled, or could not start.
 pub fn compute_each<C: Collection<Outcomes>>(outputs: C) -> Result<C::Shape> {
     compute_in(&outputs, config::snapshot, true)
 }
 
-/// Computes outputs once and gives handles, in the same shape, to the results.
+/// Computes outputs once and returns handles to the results, in the same shape.
 ///
-/// The new handles stand for values that are there: computing them again costs nothing, and tasks built on them start from the values.
+/// The new handles have their values: computing them runs nothing, and tasks built on them start
+/// from the values.
 ///
 /// # Examples
 /// ```
 /// use sprang::{delayed, persist};
 ///
 /// let table = delayed(|| (0..1000).collect::<Vec<u64>>(), ());
-/// let table = persist(&table)?; // computed here, and never again
+/// let table = persist(&table)?; // computed here, once
 /// let sum = delayed(|t: &Vec<u64>| t.iter().sum::<u64>(), (&table,));
 /// let max = delayed(|t: &Vec<u64>| *t.iter().max().unwrap(), (&table,));
 /// assert_eq!((sum.compute()?, max.compute()?), (499_500, 999));
@@ -97,7 +100,7 @@ pub fn persist<C: Collection<Handles>>(outputs: C) -> Result<C::Shape> {
     compute_in(&outputs, config::snapshot, false)
 }
 
-/// Plans the graph of the outputs, to be computed many times.
+/// Plans the graph of the outputs, for computing it many times.
 ///
 /// # Examples
 /// ```
@@ -111,7 +114,8 @@ pub fn persist<C: Collection<Handles>>(outputs: C) -> Result<C::Shape> {
 /// ```
 ///
 /// # Errors
-/// [`DuplicateName`](ErrorKind::DuplicateName), [`TooLarge`](ErrorKind::TooLarge), and mistakes in the configuration.
+/// [`DuplicateName`](ErrorKind::DuplicateName), [`TooLarge`](ErrorKind::TooLarge), and mistakes in
+/// the configuration.
 ///
 /// # Complexity
 /// O(tasks + dependencies) time and space.
@@ -131,7 +135,7 @@ pub(crate) fn compute_in<F: Form, C: Collection<F>>(
     each: bool,
 ) -> Result<C::Shape> {
     let handles = HandleList::of::<F>(outputs);
-    // SAFETY: the list borrows handles of the outputs, and is used after the plan.
+    // SAFETY: the list borrows handles of the outputs, and lives longer than the plan.
     let plan = unsafe { plan(handles.tasks()) }?;
     rebuild(outputs, &plan, handles.tasks(), snapshot()?, each)
 }
@@ -146,41 +150,43 @@ fn rebuild<F: Form, C: Collection<F>>(
 ) -> Result<C::Shape> {
     let run = OwnedRun::execute(plan, snapshot, each)?;
     let shape = outputs.rebuild(&mut Parts::of_run(&run, listed));
-    drop(run); // Not after the return: if it panics, the shape is neither dropped nor given to the caller.
+    drop(run); // Before the return: if this panics, the shape is dropped here.
     shape
 }
 
 /// # Safety
-/// As [`Plan::new`].
+/// The caller keeps handles of the outputs for as long as the plan lives.
 unsafe fn plan(outputs: &[TaskRef]) -> Result<Plan> {
     let for_memory = matches!(config::settings()?.order, Order::Memory);
-    // SAFETY: the caller's contract.
+    // SAFETY: the caller keeps handles of the outputs, which is all that `Plan::new` asks for.
     unsafe { Plan::new(outputs, for_memory) }
 }
 
 impl<T> Delayed<T> {
-    /// Plans the graph behind the handle, and lets `use_it` look at the plan.
-    pub(crate) fn with_plan<R>(&self, use_it: impl FnOnce(&Plan) -> R) -> Result<R> {
-        // SAFETY: `self` is a handle of the output.
-        Ok(use_it(&unsafe { plan(&[self.task_ref()]) }?))
+    /// Plans the graph behind the handle, and calls a function with the plan.
+    pub(crate) fn with_plan<R>(&self, function: impl FnOnce(&Plan) -> R) -> Result<R> {
+        // SAFETY: `self` is a handle of the output, and is borrowed until the plan is gone.
+        Ok(function(&unsafe { plan(&[self.task_ref()]) }?))
     }
 }
 
 impl<T: Send + Sync + 'static> Delayed<T> {
-    /// Computes the value, under the configured scheduler.
+    /// Computes the value, with the configured scheduler.
     ///
-    /// Nothing is remembered: computed again, the tasks run again. See [`persist`](Delayed::persist).
+    /// The result is not cached: a second compute runs the tasks again. See
+    /// [`persist`](Delayed::persist).
     ///
     /// # Errors
     /// As the function [`compute`].
     ///
     /// # Complexity
-    /// O(tasks + dependencies) besides the tasks themselves.
+    /// O(tasks + dependencies), without the tasks themselves.
     pub fn compute(&self) -> Result<T> {
         self.compute_in(config::snapshot()?)
     }
 
-    /// Computes the value with a scheduler for this call: a name, a [`Scheduler`], or any [`Executor`].
+    /// Computes the value with a scheduler for this call: a name, a [`Scheduler`], or any
+    /// [`Executor`].
     ///
     /// # Errors
     /// As the function [`compute`], and for an unknown name.
@@ -190,16 +196,17 @@ impl<T: Send + Sync + 'static> Delayed<T> {
 
     /// Not by way of [`Collection`]: a single value need not be `Clone`.
     fn compute_in(&self, snapshot: Snapshot) -> Result<T> {
-        // SAFETY: `self` is a handle of the output.
+        // SAFETY: `self` is a handle of the output, and is borrowed until the plan is gone.
         let plan = unsafe { plan(&[self.task_ref()]) }?;
         let run = OwnedRun::execute(&plan, snapshot, false)?;
-        // SAFETY: the plan has one output, and the value of a `Delayed<T>` is a `T`.
+        // SAFETY: the plan has one output, which is taken once, and the value of a `Delayed<T>` is
+        // a `T`.
         let value = unsafe { run.take_output(0, None) };
-        drop(run); // Not after the return: if it panics, what has been returned is neither dropped nor given to anybody.
+        drop(run); // Before the return: if this panics, the value is dropped here.
         value
     }
 
-    /// Computes the value once, and gives a handle to it.
+    /// Computes the value once, and returns a handle to it.
     ///
     /// # Errors
     /// As the function [`compute`].
@@ -227,7 +234,7 @@ impl<C> fmt::Debug for Prepared<C> {
 }
 
 impl<C> Prepared<C> {
-    /// How many tasks one run has.
+    /// The number of tasks in one run.
     pub fn num_tasks(&self) -> usize {
         self.plan.num_tasks()
     }
@@ -236,7 +243,7 @@ impl<C> Prepared<C> {
         &self.plan
     }
 
-    /// Computes the outputs, under the scheduler that is configured now.
+    /// Computes the outputs with the configured scheduler.
     ///
     /// # Errors
     /// As the function [`compute`].
@@ -258,7 +265,7 @@ impl<C> Prepared<C> {
         self.rebuild::<Values>(config::snapshot()?.with_scheduler(scheduler.into_scheduler()?), false)
     }
 
-    /// Computes the outputs and gives a `Result` for each.
+    /// Computes the outputs and returns a `Result` for each.
     ///
     /// # Errors
     /// As the function [`compute_each`].
@@ -269,7 +276,7 @@ impl<C> Prepared<C> {
         self.rebuild::<Outcomes>(config::snapshot()?, true)
     }
 
-    /// Computes the outputs and gives handles to the results.
+    /// Computes the outputs and returns handles to the results.
     ///
     /// # Errors
     /// As the function [`persist`].
@@ -288,7 +295,7 @@ impl<C> Prepared<C> {
     }
 }
 
-/// What can be given as a scheduler: a name, a [`Scheduler`], or an executor.
+/// A scheduler for one call: a name, a [`Scheduler`], or an executor.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a scheduler",
     label = "not a scheduler",
@@ -361,17 +368,18 @@ impl TaskContext for Snapshot {
     }
 }
 
-/// A run, what it works with, and the duty to leave nothing of it behind.
+/// A run with its plan and its cells. Dropping it ends the run and drops the values that were not
+/// taken.
 pub(crate) struct OwnedRun<'p> {
     run: Arc<Run>,
     plan: &'p Plan,
     cells: Vec<Cell>,
-    /// How many outputs have been taken.
+    /// The number of outputs that have been taken.
     num_taken: StdCell<usize>,
 }
 
 impl<'p> OwnedRun<'p> {
-    /// Runs the plan; comes back with a run that has outputs to take.
+    /// Runs the plan. The returned run is over, and its outputs can be taken.
     fn execute(plan: &'p Plan, snapshot: Snapshot, each: bool) -> Result<Self> {
         let settings = Arc::clone(snapshot.settings());
         settings.scheduler.with_executor(&settings.processes, settings.num_workers, |executor| {
@@ -379,7 +387,8 @@ impl<'p> OwnedRun<'p> {
         })
     }
 
-    /// As [`OwnedRun::execute`], on this executor. What the `sink` wants is not among the outputs afterwards.
+    /// As [`OwnedRun::execute`], on this executor. The results that go to the `sink` cannot be
+    /// taken afterwards.
     pub(crate) fn execute_on(
         executor: &dyn Executor,
         plan: &'p Plan,
@@ -388,7 +397,7 @@ impl<'p> OwnedRun<'p> {
         sink: Option<Arc<dyn ResultSink>>,
     ) -> Result<Self> {
         let settings = snapshot.settings();
-        // Before the run is made, which looks around for those who watch.
+        // Before the run is made, because a run finds its observers when it is made.
         serve_dashboard(settings)?;
         let run_settings = RunSettings {
             collect_errors: each || matches!(settings.errors, Errors::Collect),
@@ -399,7 +408,8 @@ impl<'p> OwnedRun<'p> {
             stall_timeout: settings.stall_timeout,
         };
         let cells = plan.take_cells();
-        // SAFETY: `OwnedRun` closes the run before it gives the cells back, and the plan outlives it.
+        // SAFETY: `OwnedRun` closes the run before it returns the cells to the plan, and borrows
+        // the plan.
         let run = unsafe { Run::new(plan, &cells, run_settings, Box::new(snapshot), TimerThread::shared(), sink) };
         let owned = OwnedRun { run, plan, cells, num_taken: StdCell::new(0) };
         owned.run.report_start(plan, executor.name());
@@ -412,25 +422,26 @@ impl<'p> OwnedRun<'p> {
                 "the executor {:?} returned before all tasks had run; it must call `Run::wait`",
                 executor.name()
             );
-            // Whoever still waits for the run is told.
+            // This wakes the threads that still wait for the run.
             owned.run.stop(Error::new(ErrorKind::Executor, message));
         }
         let reason = owned.run.stop_reason();
         owned.run.report_end(plan, || reason.clone());
         if let Some(reason) = reason {
-            drop(owned); // As in `compute_in`.
+            drop(owned); // As in `rebuild`.
             return Err(reason);
         }
         Ok(owned)
     }
 }
 
-/// Has the dashboard of this process started, if one is wanted and that has not been done. One that cannot listen does not keep the run.
+/// Starts the dashboard of this process, once, if the settings ask for one. If it cannot listen,
+/// the run starts all the same.
 ///
 /// # Errors
-/// If this program has none.
+/// If this program was built without a dashboard.
 pub(crate) fn serve_dashboard(settings: &Settings) -> Result<()> {
-    // The parent's shows what goes on in a worker.
+    // The dashboard of the parent shows its workers.
     let Some(address) = settings.dashboard.as_ref().filter(|_| !is_worker()) else { return Ok(()) };
     let Some(serve) = features::SERVE_DASHBOARD else {
         let origin = config::explain("dashboard")?;
@@ -446,7 +457,7 @@ pub(crate) fn serve_dashboard(settings: &Settings) -> Result<()> {
 
 impl Drop for OwnedRun<'_> {
     fn drop(&mut self) {
-        // Also on the way out of an executor that panicked.
+        // Also while the panic of an executor unwinds.
         self.run.close();
         self.run.report_end(self.plan, || self.run.stop_reason());
         let kept = self.run.take_kept_inputs();
@@ -456,7 +467,8 @@ impl Drop for OwnedRun<'_> {
         let cells = std::mem::take(&mut self.cells);
         match kept.is_empty() {
             true => self.plan.give_back_cells(cells, is_complete),
-            // SAFETY: the run is closed, and only the values that failed tasks have kept are left, with these as their readers.
+            // SAFETY: the run is closed, and `sweep` has dropped all values but those that failed
+            // tasks keep, whose readers these are.
             false => unsafe { kept.hand_over(cells) },
         }
         if let Some(payload) = panicked.filter(|_| !std::thread::panicking()) {
@@ -466,19 +478,22 @@ impl Drop for OwnedRun<'_> {
 }
 
 impl OwnedRun<'_> {
-    /// Drops the values that nobody took, but for those that so many failed tasks have kept. One that panics does not keep the others; the last
-    /// panic is returned.
+    /// Drops the values that were not taken, except the inputs kept by failed tasks: `num_readers`
+    /// has the number of these tasks for each.
+    ///
+    /// A value that panics when it is dropped does not stop the others; the last panic is returned.
     fn sweep(&self, num_readers: &HashMap<u32, u32>) -> Option<Box<dyn Any + Send>> {
         let mut panicked = None;
         for ((id, cell), task) in self.cells.iter().enumerate().zip(self.plan.tasks()) {
             if let Some(&num_readers) = num_readers.get(&(id as u32)) {
-                // SAFETY: no task is running or will; these tasks have not let go of the value, so it is there.
+                // SAFETY: the run is closed, so no task runs; these tasks have not released the
+                // value, so the cell has it.
                 unsafe { cell.set_readers(num_readers) };
             } else if let Some(drop_value) = task.kind().drop_value {
-                // SAFETY: no task is running or will; the kind is that of the cell's task.
+                // SAFETY: the run is closed, so no task runs; the kind is that of the cell's task.
                 let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { cell.sweep(drop_value) }));
                 if let Err(payload) = dropped {
-                    // An earlier one may panic itself when it is dropped.
+                    // The earlier payload may panic itself when it is dropped.
                     std::mem::forget(panicked.replace(payload));
                 }
             }
@@ -491,22 +506,26 @@ impl OwnedRun<'_> {
     /// Takes the output of this index.
     ///
     /// # Safety
-    /// The output exists, is a `T` and was not taken before. Without `clone`, no other output is the same task.
+    /// The output exists, is a `T` and was not taken before. Without `clone`, no other output is
+    /// the same task.
     #[inline(always)]
     pub(super) unsafe fn take_output<T>(&self, index: usize, clone: Option<fn(&T) -> T>) -> Result<T> {
         let cell = &self.cells[self.plan.outputs()[index] as usize];
         if cell.has_own_value() {
-            // SAFETY: a run that `execute` gave is over and the cell's task has finished, with a `T`; the rest is the contract above.
+            // SAFETY: `execute` returns runs that are over. The cell has a value, which the
+            // contract above says is a `T` that this output has not taken, and that without `clone`
+            // no other output wants.
             let value = unsafe { cell.take_output(clone) };
-            // Not earlier: if cloning panics, something is left to sweep.
+            // After the call: if cloning panics, the value is left for `sweep`.
             self.num_taken.set(self.num_taken.get() + 1);
             return value.ok_or_else(not_cloneable);
         }
-        // SAFETY: the contract is the same.
+        // SAFETY: the two functions have the same contract.
         unsafe { self.take_output_without_own_value(index, clone) }
     }
 
-    /// Takes an output that failed, or whose value belongs to its node: only the node's kind knows how that value is cloned.
+    /// Takes an output that failed, or whose value belongs to its node: only the node's kind knows
+    /// how that value is cloned.
     ///
     /// # Safety
     /// As [`OwnedRun::take_output`].
@@ -519,9 +538,12 @@ impl OwnedRun<'_> {
             return Err(self.run.failure(self.plan, cause, id));
         }
         let of_kind = self.plan.tasks()[id as usize].kind().clone_value;
-        // SAFETY: the kind of a task whose value is a `T` keeps a `fn(&T) -> T`.
+        // SAFETY: `clone_value` of a kind whose value is a `T` is a `fn(&T) -> T`, and the contract
+        // says that it is a `T`.
         let of_kind = of_kind.map(|clone| unsafe { std::mem::transmute::<*const (), fn(&T) -> T>(clone) });
-        // SAFETY: a run that `execute` gave is over and the cell's task has finished, with a `T`; the rest is the contract above.
+        // SAFETY: `execute` returns runs that are over, and the task has not failed. So the cell
+        // has a value, which the contract above says is a `T` that this output has not taken, and
+        // that without `clone` no other output wants.
         let value = unsafe { cell.take_output(clone.or(of_kind)) };
         self.num_taken.set(self.num_taken.get() + 1);
         value.ok_or_else(not_cloneable)
@@ -542,7 +564,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_of_a_run_is_put_in_force_by_what_was_sent_of_it() {
+    fn the_encoded_configuration_of_a_run_is_restored() {
         let sent: Box<dyn TaskContext> = Box::new(config::snapshot().unwrap().overriding("errors", "collect").unwrap());
         let (restore, bytes) = sent.to_portable();
         assert_eq!(restore.name(), "the configuration");

@@ -1,4 +1,4 @@
-//! Building graphs; nothing runs here.
+//! The functions that build graphs. Nothing runs here.
 
 use crate::graph::Delayed;
 use crate::graph::node::{CallError, Options};
@@ -6,7 +6,7 @@ use crate::graph::task::{Fallible, LocalFallible, LocalPlain, Plain, TaskArgs, v
 use crate::portable::Portable;
 use std::time::Duration;
 
-/// Refuses, when the program is compiled, a function that carries state with it.
+/// Rejects a function that captures state, at compile time.
 struct CapturesNothing<F>(std::marker::PhantomData<F>);
 
 impl<F> CapturesNothing<F> {
@@ -32,11 +32,12 @@ impl<F> CapturesNothing<F> {
 ///
 /// Up to 12 arguments, as a tuple: `()` for none, `(x,)` for one.
 ///
-/// The task can run anywhere, in another process too: the function captures nothing (what it needs goes in as arguments) and its value
-/// is [`Portable`]. Where that is too much, use [`delayed_local`]. That the function captures nothing is checked by `cargo build`;
-/// `cargo check` does not see it.
+/// The task can run in another process: its function captures nothing (pass arguments instead) and
+/// its value is [`Portable`]. For other functions and values use [`delayed_local`]. `cargo build`
+/// reports a function that captures; `cargo check` does not.
 ///
-/// A function that returns a `Result` gives a `Delayed<Result<T, E>>`; with [`try_delayed`] an `Err` fails the task instead.
+/// For a function that returns a `Result` this returns a `Delayed<Result<T, E>>`; with
+/// [`try_delayed`] an `Err` fails the task instead.
 ///
 /// # Examples
 /// ```
@@ -71,9 +72,11 @@ where
     Delayed::from_task(args.into_task::<Plain>(function).0)
 }
 
-/// As [`delayed`], for a function that can fail: dependents see the `T` of `Ok(T)`, and an `Err` fails the task.
+/// As [`delayed`], for a function that returns a `Result`: dependents get the `T` of `Ok(T)`, and
+/// an `Err` fails the task.
 ///
-/// The error is kept: it is the [`source`](std::error::Error::source) of the [`Error`](crate::Error) that `compute` returns.
+/// The error is kept: it is the [`source`](std::error::Error::source) of the
+/// [`Error`](crate::Error) that `compute` returns.
 ///
 /// # Examples
 /// ```
@@ -96,7 +99,8 @@ where
     Delayed::from_task(args.into_task::<Fallible>(function).0)
 }
 
-/// As [`delayed`], for a task that stays in this process: the function may capture, and the value need not be encodable.
+/// As [`delayed`], for a task that stays in this process: the function may capture, and the value
+/// needs no encoding.
 ///
 /// # Examples
 /// ```
@@ -131,9 +135,10 @@ where
 
 /// Puts a value of this process into a graph; tasks that get `&local(value)` borrow it.
 ///
-/// The value lives as long as its handle, is shared by all runs and never moved: it can be anything that is `Send + Sync`, an open
-/// database or a model too large to encode. It cannot be computed itself, because it cannot be given away; a value that can be cloned
-/// goes in with [`lit`](crate::lit), or comes out of [`persist`](crate::persist).
+/// The value lives as long as its handle, and all runs share it. It may be any `Send + Sync` value,
+/// such as an open database or a model too large to encode. The handle cannot be computed itself,
+/// because the value is never moved; for a value that can be cloned use [`lit`](crate::lit) or
+/// [`persist`](crate::persist).
 ///
 /// # Examples
 /// ```
@@ -151,14 +156,14 @@ pub fn local<T: Send + Sync + 'static>(value: T) -> Delayed<T> {
     Delayed::from_task(value_task(value))
 }
 
-/// # What a task is called and how it is run
+/// # Options of a task
 ///
-/// Set right where the task is made, before its handle is used or cloned: `delayed(load, (path,)).name("load").retries(3)`. Every
-/// executor obeys them.
+/// Set them where the task is made, before its handle is cloned or used: `delayed(load,
+/// (path,)).name("load").retries(3)`. All executors obey them.
 ///
 /// # Panics
-/// Each of these panics if the handle was cloned or used as an argument before: others hold the task already, and it cannot be
-/// changed under their feet.
+/// Each option panics if the handle was cloned or used as an argument before: a shared task cannot
+/// change.
 impl<T> Delayed<T> {
     #[track_caller]
     pub(crate) fn with_options(mut self, change: impl FnOnce(&mut Options)) -> Self {
@@ -171,16 +176,17 @@ impl<T> Delayed<T> {
         self
     }
 
-    /// Names the task, for errors and pictures. The name is unique: two different tasks of one graph with the same name are an error.
+    /// Names the task, for errors and pictures. The name is unique: two different tasks of one
+    /// graph with the same name are an error.
     ///
-    /// Without it a task is called after its function.
+    /// The default is the name of the function.
     #[track_caller]
     pub fn name(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.with_options(|options| options.name = Some(name.into()))
     }
 
-    /// Tries the task up to `retries` times again when it fails.
+    /// Retries the task up to `retries` times when it fails.
     ///
     /// Owned arguments are cloned for every attempt but the last.
     #[track_caller]
@@ -190,49 +196,54 @@ impl<T> Delayed<T> {
 
     /// Fails an attempt that takes longer than `timeout`.
     ///
-    /// A thread cannot be killed, so here the timeout is cooperative: at the deadline the task's [`CancelToken`](crate::CancelToken) is
-    /// pulled and, unless errors are collected, the run is stopped; the result of a task that goes on is dropped. `compute` returns when
-    /// the tasks that are running have returned.
+    /// A thread cannot be killed, so on threads the timeout is cooperative: at the deadline the
+    /// [`CancelToken`](crate::CancelToken) of the task is cancelled and, unless errors are
+    /// collected, the run stops. The result of a task that continues is dropped. `compute` returns
+    /// when all running tasks have returned.
     #[track_caller]
     pub fn timeout(self, timeout: Duration) -> Self {
         self.with_options(|options| options.timeout = Some(timeout))
     }
 
-    /// Puts the task, and all it needs, before tasks of lower priority. The default is 0.
+    /// Runs the task, and all tasks that it needs, before tasks of lower priority. The default is
+    /// 0.
     #[track_caller]
     pub fn priority(self, priority: i32) -> Self {
         self.with_options(|options| options.priority = priority)
     }
 
-    /// Starts the task only after `other` has finished; no value is passed. If `other` fails, this task fails too.
+    /// Starts the task only after `other` has finished; no value is passed. If `other` fails, this
+    /// task fails too.
     #[track_caller]
     pub fn after<U>(self, other: &Delayed<U>) -> Self {
         self.with_options(|options| options.after.push(other.task_ref().to_task()))
     }
 
-    /// Takes so much of a resource of the worker that runs the task, for as long as it runs: `.resource("gpu", 1.0)`. Said twice of one
-    /// resource, the last counts. It is counted in millionths.
+    /// Reserves an amount of a resource of the worker while the task runs: `.resource("gpu", 1.0)`.
+    /// A second call with the same name replaces the amount. Amounts are counted in millionths.
     ///
-    /// What a worker has is said where a [`LocalCluster`](crate::LocalCluster) is made; the names mean what the program has them mean.
-    /// Tasks of a [`Client`](crate::Client) obey it, each handed in by itself: in a graph of several it is an error. Other computes have
-    /// no such workers and do not look at it, also those on the [scheduler](crate::Client::scheduler) of a client.
+    /// The resources of a worker are declared where a [`LocalCluster`](crate::LocalCluster) is
+    /// made; their names have no built-in meaning. The option applies to tasks that are submitted
+    /// to a [`Client`](crate::Client) one by one; in a graph of several tasks it is an error. Other
+    /// computes ignore it, also those on the [scheduler](crate::Client::scheduler) of a client.
     #[track_caller]
     pub fn resource(self, name: &str, amount: f64) -> Self {
         self.with_options(|options| options.take(name, amount))
     }
 
-    /// Lets only the workers with these names run the task. Tasks of a [`Client`](crate::Client) obey it, as with
-    /// [`resource`](Delayed::resource).
+    /// Lets only the workers with these names run the task. Tasks of a [`Client`](crate::Client)
+    /// obey it, as with [`resource`](Delayed::resource).
     #[track_caller]
     pub fn workers<N: AsRef<str>>(self, names: impl IntoIterator<Item = N>) -> Self {
         self.with_options(|options| options.workers.extend(names.into_iter().map(|name| name.as_ref().into())))
     }
 
-    /// Says that the task's value depends on its arguments alone: tasks of one graph with the same function, equal arguments and this
-    /// mark are run once.
+    /// Declares that the value of the task depends on its arguments alone. Pure tasks of one graph
+    /// with the same function and equal arguments run once.
     ///
-    /// Plain arguments are compared by their encodings; a task with one that has no encoding is equal to no other. A function that
-    /// captures is never merged: what it captures cannot be compared.
+    /// Plain arguments are compared by their encodings; a task with an argument that has no
+    /// encoding equals no other. Functions that capture are never merged, because captured values
+    /// cannot be compared.
     #[track_caller]
     pub fn pure(self) -> Self {
         let task = self.task_ref();

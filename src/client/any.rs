@@ -1,12 +1,14 @@
-//! Futures without the types of their values, for those who watch many of them.
+//! Futures without the types of their values, for diagnostics.
 
-use super::promise::{AnyPromise, Status, promise_of};
+use super::future_node::promise_of;
+use super::promise::{AnyPromise, Status};
 use super::wait::{self, WaitFor};
 use crate::api::collection::{Collection, HandleList, Listed};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// A future of a value of any type. It keeps nobody's task wanted.
+/// A future of a value of any type. It does not keep its task wanted: a task without other handles
+/// does not start.
 pub(crate) struct AnyFuture(Arc<dyn AnyPromise>);
 
 impl fmt::Debug for AnyFuture {
@@ -30,14 +32,17 @@ impl AnyFuture {
         self.0.record().name()
     }
 
-    /// What waits until all are settled, or the task that waits is cancelled. It keeps none of their values: those that nobody else has are
-    /// settled, or will never be.
+    /// Returns a function that blocks until all futures are settled, or the calling task is
+    /// cancelled.
+    ///
+    /// The function keeps no values. A future without any other handle is skipped: it is settled,
+    /// or never will be.
     pub(crate) fn waiting<'a>(futures: impl Iterator<Item = &'a AnyFuture>) -> Box<dyn FnOnce()> {
         let promises: Vec<Weak<dyn AnyPromise>> = futures.map(|future| Arc::downgrade(&future.0)).collect();
         Box::new(move || {
-            // One after the other, so that each is let go of when it is settled.
-            let mut those_left = promises.iter().filter_map(Weak::upgrade);
-            while those_left.next().is_some_and(|promise| wait::settled(&[promise], WaitFor::All, None)) {}
+            // One at a time, so that each is dropped when it is settled.
+            let mut promises = promises.iter().filter_map(Weak::upgrade);
+            while promises.next().is_some_and(|promise| wait::settled(&[promise], WaitFor::All, None)) {}
         })
     }
 }

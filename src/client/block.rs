@@ -22,9 +22,11 @@ impl<S> Monitor<S> {
         result
     }
 
-    /// Blocks until `ready` returns a value. `None` if the deadline passes before, or the calling task is cancelled.
+    /// Blocks until `ready` returns a value. `None` if the deadline passes before, or the calling
+    /// task is cancelled.
     ///
-    /// `owner` has this monitor. If the calling thread belongs to a worker, another thread works in its place meanwhile.
+    /// `owner` has this monitor. If the calling thread belongs to a worker, another thread works in
+    /// its place meanwhile.
     pub(super) fn wait<O, R>(
         owner: &Arc<O>,
         monitor: fn(&O) -> &Monitor<S>,

@@ -1,4 +1,4 @@
-//! Several futures: waiting for them, and taking them as they come.
+//! Waiting for several futures, and iterating over them in order of completion.
 
 use super::cluster::WorkerThread;
 use super::future::TaskFuture;
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Waits for futures: until all have come to an end, or one has, or one has failed. Returns those that have and those that have not, each in
-/// their order.
+/// Waits until all futures are settled, one is, or one has failed. Returns the settled futures and
+/// the others, each in their order.
 ///
 /// # Examples
 /// ```
@@ -33,7 +33,7 @@ pub fn wait<T: Send + Sync + 'static>(
     wait_until(futures, until, None)
 }
 
-/// As [`wait`](fn@wait), for no longer than this.
+/// As [`wait`](fn@wait), for at most `timeout`.
 pub fn wait_timeout<T: Send + Sync + 'static>(
     futures: &[TaskFuture<T>],
     until: WaitFor,
@@ -52,7 +52,7 @@ fn wait_until<T: Send + Sync + 'static>(
     futures.iter().cloned().partition(TaskFuture::is_done)
 }
 
-/// Iterates over futures in the order in which they come to an end.
+/// Iterates over futures in the order in which they are settled.
 ///
 /// # Examples
 /// ```
@@ -77,19 +77,21 @@ pub fn as_completed<T: Send + Sync + 'static>(futures: impl IntoIterator<Item = 
     completed
 }
 
-/// Futures in the order in which they come to an end; made by [`as_completed`].
+/// An iterator over futures in the order in which they are settled; made by [`as_completed`].
 ///
-/// An iterator, which waits; [`poll_next`](AsCompleted::poll_next) is for async code. With the feature `stream` it is a `Stream` as well.
-#[must_use = "iterators are lazy: it waits when it is asked for the next"]
+/// `next` blocks; [`poll_next`](AsCompleted::poll_next) is for async code. With the feature
+/// `stream` this is also a `Stream`.
+#[must_use = "iterators are lazy: call `next` to wait for a future"]
 pub struct AsCompleted<T> {
-    /// Those that were not given out. What is before the first of them is gone, so that a loop that adds one for each that comes does not
-    /// use more and more memory.
+    /// The futures that were not returned yet; `None` for returned ones. Returned futures at the
+    /// front are removed, so that a loop that adds one future for each returned one needs constant
+    /// memory.
     futures: VecDeque<Option<TaskFuture<T>>>,
-    /// The number of the first.
+    /// The number of futures that were removed from the front.
     num_gone: usize,
     arrivals: Arc<Arrivals>,
     num_left: usize,
-    /// How many a task that waits has tried to run itself.
+    /// The number of futures that the calling task has tried to run itself.
     num_tried: usize,
 }
 
@@ -100,7 +102,7 @@ impl<T> fmt::Debug for AsCompleted<T> {
 }
 
 impl<T: Send + Sync + 'static> AsCompleted<T> {
-    /// Waits for one more.
+    /// Adds a future.
     pub fn add(&mut self, future: TaskFuture<T>) {
         let index = self.num_gone + self.futures.len();
         let watcher: Arc<dyn Watcher> = Arc::<Arrivals>::clone(&self.arrivals);
@@ -113,49 +115,51 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         self.num_left += 1;
     }
 
-    /// How many were not given out.
+    /// The number of futures that were not returned yet.
     pub fn num_left(&self) -> usize {
         self.num_left
     }
 
-    /// Whether the next is there, so that it need not be waited for.
+    /// Whether the next call of `next` returns without blocking.
     pub fn has_ready(&self) -> bool {
-        self.look();
+        self.refresh();
         self.arrivals.has_any()
     }
 
-    /// Waits for the next, and gives it with all that have come to an end by then; empty if there are no more.
+    /// Waits for the next future, and returns all that are settled by then; empty if none are left.
     pub fn next_batch(&mut self) -> Vec<TaskFuture<T>> {
         let first = self.next();
         let more = self.arrivals.take_arrived().into_iter();
-        let more: Vec<_> = more.map(|index| self.give_out(index)).collect();
+        let more: Vec<_> = more.map(|index| self.remove(index)).collect();
         first.into_iter().chain(more).collect()
     }
 
-    /// Waits for the next, but for no longer than this.
+    /// Waits for the next future, for at most `timeout`.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<TaskFuture<T>> {
         self.next_until(deadline_after(timeout))
     }
 
-    /// The next, or the waker of the context is called when it is there; `Ready(None)` if there are no more.
+    /// Returns the next future, or wakes the task of the context when there is one; `Ready(None)`
+    /// if none are left.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<TaskFuture<T>>> {
         if self.num_left == 0 {
             return Poll::Ready(None);
         }
         if WorkerThread::current().is_some() {
-            // A task that waits has to give its place away, as it may hold up what it waits for; that cannot be done from afar.
+            // A task that waits must give up its place, because the awaited task may need it. Only
+            // this thread can do that.
             return Poll::Ready(self.next_until(None));
         }
-        // In a task in a worker process nobody else asks, so there it is waited for at once.
+        // In a worker process only the thread of the task can ask the parent, so it blocks here.
         nested::wait(|| self.arrivals.has_any(), None);
         self.reclaim();
         match self.arrivals.poll_next(context.waker()) {
-            Some(index) => Poll::Ready(Some(self.give_out(index))),
+            Some(index) => Poll::Ready(Some(self.remove(index))),
             None => Poll::Pending,
         }
     }
 
-    /// The results with the futures.
+    /// Returns each future with its result.
     pub fn with_results(self) -> WithResults<T> {
         WithResults { completed: self }
     }
@@ -171,18 +175,19 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
             self.reclaim();
         }
         let index = self.arrivals.next(deadline)?;
-        Some(self.give_out(index))
+        Some(self.remove(index))
     }
 
-    /// In a worker process only the thread of a task asks the parent; others have what they wait for run here.
+    /// In a worker process only the thread of a task can ask the parent. Another thread that waits
+    /// runs the nested tasks here.
     fn reclaim(&self) {
         if !self.arrivals.has_any() && nested::must_reclaim() {
             nested::reclaim(&self.futures.iter().flatten().map(TaskFuture::promise).collect::<Vec<_>>());
         }
     }
 
-    /// In a worker process what has become of them is with the parent.
-    fn look(&self) {
+    /// In a worker process, gets the states of nested tasks from the parent.
+    fn refresh(&self) {
         let is_open = |future: &&TaskFuture<T>| !future.typed().record().is_settled();
         if !self.arrivals.has_any()
             && let Some(first) = self.futures.iter().flatten().find(is_open)
@@ -191,7 +196,7 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         }
     }
 
-    /// A task that waits runs one itself that nobody has begun.
+    /// A task that waits runs one of the tasks itself if it has not started.
     fn try_to_run_one(&mut self) {
         let Some(place) = WorkerThread::current() else { return };
         self.num_tried = self.num_tried.max(self.num_gone);
@@ -203,9 +208,9 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         }
     }
 
-    fn give_out(&mut self, index: usize) -> TaskFuture<T> {
+    fn remove(&mut self, index: usize) -> TaskFuture<T> {
         self.num_left -= 1;
-        let future = self.futures[index - self.num_gone].take().expect("a future comes to an end once");
+        let future = self.futures[index - self.num_gone].take().expect("a future is settled once");
         while matches!(self.futures.front(), Some(None)) {
             self.futures.pop_front();
             self.num_gone += 1;
@@ -217,7 +222,7 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
 impl<T: Send + Sync + 'static> Iterator for AsCompleted<T> {
     type Item = TaskFuture<T>;
 
-    /// `None` also if the task that waits was cancelled.
+    /// `None` also if the calling task was cancelled.
     fn next(&mut self) -> Option<TaskFuture<T>> {
         self.next_until(None)
     }
@@ -253,37 +258,38 @@ impl<T: Clone + Send + Sync + 'static> futures_core::Stream for WithResults<T> {
     }
 }
 
-/// Futures with their results, in the order in which they come to an end; made by [`AsCompleted::with_results`].
-#[must_use = "iterators are lazy: it waits when it is asked for the next"]
+/// An iterator over futures and their results in the order in which they are settled; made by
+/// [`AsCompleted::with_results`].
+#[must_use = "iterators are lazy: call `next` to wait for a future"]
 #[derive(Debug)]
 pub struct WithResults<T> {
     completed: AsCompleted<T>,
 }
 
 impl<T: Send + Sync + 'static> WithResults<T> {
-    /// Waits for one more.
+    /// Adds a future.
     pub fn add(&mut self, future: TaskFuture<T>) {
         self.completed.add(future);
     }
 
-    /// How many were not given out.
+    /// The number of futures that were not returned yet.
     pub fn num_left(&self) -> usize {
         self.completed.num_left()
     }
 
-    /// Whether the next is there, so that it need not be waited for.
+    /// Whether the next call of `next` returns without blocking.
     pub fn has_ready(&self) -> bool {
         self.completed.has_ready()
     }
 }
 
 impl<T: Clone + Send + Sync + 'static> WithResults<T> {
-    /// Waits for the next, and gives it with all that have come to an end by then; empty if there are no more.
+    /// Waits for the next future, and returns all that are settled by then; empty if none are left.
     pub fn next_batch(&mut self) -> Vec<(TaskFuture<T>, Result<T>)> {
         self.completed.next_batch().into_iter().map(with_result).collect()
     }
 
-    /// Waits for the next, but for no longer than this.
+    /// Waits for the next future, for at most `timeout`.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<(TaskFuture<T>, Result<T>)> {
         self.completed.next_timeout(timeout).map(with_result)
     }
@@ -312,7 +318,7 @@ mod tests {
     use crate::{Client, Result};
 
     #[test]
-    fn one_more_for_each_that_comes_needs_no_more_room() -> Result<()> {
+    fn adding_a_future_for_each_returned_one_needs_constant_memory() -> Result<()> {
         let client = Client::threads(2)?;
         let square = |x: u64| x * x;
         let mut waiting = 8..1_000_u64;
@@ -321,7 +327,7 @@ mod tests {
         while let Some(future) = running.next() {
             sum += future.result()?;
             waiting.next().into_iter().for_each(|x| running.add(client.submit(square, (x,))));
-            assert!(!matches!(running.futures.front(), Some(None)), "the first was not given out");
+            assert!(!matches!(running.futures.front(), Some(None)), "returned futures are removed from the front");
         }
         assert_eq!((sum, running.num_gone, running.futures.len()), (332_833_500, 1_000, 0));
         Ok(())

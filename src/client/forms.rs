@@ -1,7 +1,9 @@
-//! What a client makes of a [`Collection`]: futures, or handles to results that are computed meanwhile.
+//! The forms of [`Collection`]s that a client makes: futures, and handles to results that are
+//! computed in the background.
 
 use super::future::TaskFuture;
-use super::promise::{AnyPromise, cloneable_future_node, future_node, typed_promise_of};
+use super::future_node::{cloneable_future_node, future_node, typed_promise_of};
+use super::promise::AnyPromise;
 use super::{Client, submit};
 use crate::api::collection::{Collection, Form, HandleList, Handles, HandlesOf, Leaf, Parts, Sealed, Values, ValuesOf};
 use crate::api::delayed::try_delayed_local;
@@ -11,16 +13,18 @@ use crate::graph::node::Task;
 use std::fmt;
 use std::sync::Arc;
 
-/// A future for each handle: the form that [`Client::compute`] asks for. A collection with a finish step becomes one future, of its
-/// finished value.
+/// A future for each handle: the form that [`Client::compute`] asks for. A collection with a finish
+/// step becomes one future, of its finished value.
 #[derive(Debug)]
 pub struct Futures;
 
-/// As [`Futures`], for handles that are computed in one run with others: one may need the value of another, so values are `Clone`.
+/// As [`Futures`], for handles that are computed in one run with others: one may need the value of
+/// another, so values are `Clone`.
 #[derive(Debug)]
 pub struct GroupFutures;
 
-/// A handle for each handle, whose value is computed meanwhile: the form that [`Client::persist`] asks for.
+/// A handle for each handle, whose value is computed meanwhile: the form that [`Client::persist`]
+/// asks for.
 #[derive(Debug)]
 pub struct Persisted;
 
@@ -193,6 +197,7 @@ impl<T: Send + Sync + 'static> Leaf<T> for Futures {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Clone + Send + Sync + 'static> Leaf<T> for GroupFutures {
     type Of = TaskFuture<T>;
 
@@ -204,6 +209,7 @@ impl<T: Clone + Send + Sync + 'static> Leaf<T> for GroupFutures {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Clone + Send + Sync + 'static> Leaf<T> for Persisted {
     type Of = Delayed<T>;
 

@@ -1,8 +1,9 @@
-//! The handle that a program holds to a result that is going to be there.
+//! Futures: the handles of submitted tasks.
 
 use super::cluster::WorkerThread;
+use super::future_node::promise_of;
 use super::nested;
-use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, promise_of, settle};
+use super::promise::{AnyPromise, Outcome, Promise, Status, Waiter, settle};
 use super::spin::deadline_after;
 use super::wait::{self, WaitFor};
 use crate::api::collection::{Collection, HandleList, Leaf, Parts};
@@ -18,16 +19,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// A task that has been handed in, and its result when that is there.
+/// A submitted task and its result.
 ///
-/// Made by a [`Client`](super::Client). It is cheap to clone. When the last handle is dropped, and no task needs it that was submitted, the value is
-/// forgotten; a task that nobody wants any more is not started.
+/// A [`Client`](super::Client) makes futures. A future is cheap to clone. When its last clone is
+/// dropped and no submitted task needs the value, the value is dropped, and the task does not start
+/// if it has not started yet.
 ///
-/// - To wait: [`result`](TaskFuture::result), [`result_ref`](TaskFuture::result_ref), `.await` in any async runtime,
-///   [`wait`](super::wait()) and [`as_completed`](super::as_completed) for several. A task that waits does not keep its worker from working.
-/// - As an argument: `&future` lends the value to a task, `future` gives it a clone, `&futures` lends a list, as handles of
-///   [`delayed`](crate::delayed) do. A task that is submitted starts when its arguments are there.
-/// - As an output: [`compute`](crate::compute()) takes it, and tasks of [`delayed`](crate::delayed) that use it wait for it.
+/// - To wait: [`result`](TaskFuture::result), [`result_ref`](TaskFuture::result_ref), `.await` in
+///   any async runtime; for several futures [`wait`](super::wait()) and
+///   [`as_completed`](super::as_completed). While a task waits, its worker runs other tasks.
+/// - As an argument: `&future` lends the value to a task, `future` gives it a clone, `&futures`
+///   lends a list, as handles of [`delayed`](crate::delayed) do. A submitted task starts when its
+///   arguments are available.
+/// - As an output: [`compute`](crate::compute()) takes futures, and tasks of
+///   [`delayed`](crate::delayed) that use a future wait for it.
 ///
 /// # Examples
 /// ```
@@ -71,26 +76,27 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         &self.promise
     }
 
-    /// In a worker process what has become of it is with the parent.
-    fn look(&self) {
+    /// In a worker process, gets the state of a nested task from the parent.
+    fn refresh(&self) {
         if !self.promise.record().is_settled() {
             nested::look(|| self.promise());
         }
     }
 
-    /// How far it has got.
+    /// The state of the task.
     pub fn status(&self) -> Status {
-        self.look();
+        self.refresh();
         self.promise.record().status()
     }
 
-    /// Whether it has come to an end, of whatever kind.
+    /// Whether the task is settled: finished, failed, cancelled or lost.
     pub fn is_done(&self) -> bool {
-        self.look();
+        self.refresh();
         self.promise.record().is_settled()
     }
 
-    /// A number that its clones have too, and no other future of this process ever has: to find again what it was for.
+    /// A number that identifies the future and its clones among all futures of this process, for
+    /// example as a key of a map.
     ///
     /// # Examples
     /// ```
@@ -109,17 +115,20 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         self.promise.record().identity()
     }
 
-    /// What the task is called: the name that it was given, or that of its function; `"value"` if there was no task.
+    /// The name of the task, or of its function if the task has no name; `"value"` for a
+    /// [scattered](super::Client::scatter) value.
     pub fn name(&self) -> Arc<str> {
         self.promise.record().name()
     }
 
     /// Waits for the value and clones it.
     ///
-    /// Where tasks of its function are known to be short, this thread may run the task itself, if nobody has begun it.
+    /// If tasks of the same function are known to be short and the task has not started, this
+    /// thread may run it.
     ///
     /// # Errors
-    /// What the task failed of, or one that it needed; [`Cancelled`](ErrorKind::Cancelled), [`Closed`](ErrorKind::Closed).
+    /// The error of the task or of one that it needed; [`Cancelled`](ErrorKind::Cancelled),
+    /// [`Closed`](ErrorKind::Closed).
     pub fn result(&self) -> Result<T>
     where
         T: Clone,
@@ -135,7 +144,8 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         self.promise.wait()
     }
 
-    /// As [`result`](TaskFuture::result), or `None` if it is not there after this time. The task goes on.
+    /// As [`result`](TaskFuture::result), or `None` if the task is not settled within `timeout`.
+    /// The task continues.
     pub fn result_timeout(&self, timeout: Duration) -> Option<Result<T>>
     where
         T: Clone,
@@ -143,25 +153,27 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         self.wait_timeout(timeout).then(|| self.promise.outcome().cloned())
     }
 
-    /// Waits until it has come to an end; false if that is not so after this time.
+    /// Waits until the task is settled; false if it is not settled within `timeout`.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.is_done() || wait::settled(&[self.promise()], WaitFor::All, deadline_after(timeout))
     }
 
-    /// Waits, and says why there is no value; `None` if there is one.
+    /// Waits, and returns the error; `None` if the task has finished.
     pub fn error(&self) -> Option<Error> {
         self.result_ref().err()
     }
 
-    /// Ends it: a task that waits is not started, one that runs is told by its [token](crate::CancelToken); in another process it is killed
-    /// after `processes.cancel_grace`. Tasks that need it are cancelled too. False if it had come to an end before.
+    /// Cancels the task, and the tasks that need it. False if it was settled before.
+    ///
+    /// A waiting task does not start. A running task can check its [token](crate::CancelToken); in
+    /// a worker process it is killed after `processes.cancel_grace`.
     pub fn cancel(&self) -> bool {
         let error = Error::new(ErrorKind::Cancelled, "it was cancelled").with_task(self.name(), 0);
         settle(&self.promise(), Outcome::Cancelled(error))
     }
 
-    /// Tries a task again that has failed, was cancelled or lost, and those that it needs, if they have failed too. False if it was
-    /// none of these.
+    /// Retries a task that has failed, was cancelled or lost, and those of its inputs that have
+    /// failed, too. False in any other state.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed), [`Full`](ErrorKind::Full).
@@ -169,14 +181,16 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         super::submit::retry(&self.promise())
     }
 
-    /// Lets the task run although nobody waits for it.
+    /// Drops the future, and lets the task run anyway.
     pub fn detach(self) {
         self.promise.record().detach();
     }
 
-    /// Calls something when it has come to an end; at once, if it has. It is called on the thread that brings it to its end, which may be the one
-    /// that a worker process is served by: so it must not wait, for other futures least of all. What it hands in is taken even where the
-    /// cluster is full. A panic in it goes no further.
+    /// Calls a function when the task is settled; at once, if it is settled already.
+    ///
+    /// The call happens on the thread that settles the task. This thread may serve a worker
+    /// process, so the function must not block, least of all for other futures. Tasks that it
+    /// submits are accepted even if the cluster is full. A panic in it affects nothing else.
     pub fn on_done(&self, callback: impl FnOnce(&TaskFuture<T>) + Send + 'static) {
         let future = self.clone();
         let call: Box<dyn FnOnce() + Send> = Box::new(move || callback(&future));
@@ -185,17 +199,19 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         }
     }
 
-    /// The number of the worker that runs it, or has run it.
+    /// The number of the worker that runs or has run the task.
     pub fn worker(&self) -> Option<u32> {
         self.promise.record().worker()
     }
 
-    /// How many bytes its value takes up that is kept as it came from another process; `None` if it is not.
+    /// The size in bytes of the encoded value; `None` if the value is not kept encoded, as it comes
+    /// from another process.
     pub fn num_encoded_bytes(&self) -> Option<usize> {
-        self.promise.num_encoded_bytes()
+        self.promise.encoded().map(|encoded| encoded.num_bytes())
     }
 
-    /// A handle for graphs. What is computed with it waits for the value. It cannot be computed itself, as the value need not be `Clone`;
+    /// Returns a handle for graphs. A task that uses it waits for the value. The handle itself has
+    /// no `compute` that works, because the value need not be `Clone`; the function
     /// [`compute`](crate::compute()) takes the future.
     pub fn as_delayed(&self) -> Delayed<T> {
         self.handle.clone()
@@ -208,11 +224,13 @@ impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         if !self.promise.record().is_settled() {
             if WorkerThread::current().is_some() {
-                // A task that waits has to give its place away, as it may hold up what it waits for; that cannot be done from afar.
+                // A task that waits must give up its place, because the awaited task may need it.
+                // Only this thread can do that.
                 return Poll::Ready(self.promise.wait().cloned());
             }
-            // In a task in a worker process nobody else asks, so there it is waited for at once.
-            self.look();
+            // In a worker process only the thread of the task can ask the parent, so it blocks
+            // here.
+            self.refresh();
             nested::wait(|| self.promise.record().is_settled(), None);
         }
         match self.promise.record().wake_with(context.waker()) {
@@ -244,10 +262,11 @@ impl<T: Send + Sync + 'static, F: Leaf<T>> Collection<F> for TaskFuture<T> {
     }
 }
 
-/// Futures are arguments as the handles are that they have.
+/// A future is an argument in the same way as its handle.
 macro_rules! argument_like {
     ($([$($bound:tt)*] $argument:ty, $as:ty, $convert:expr;)*) => {$(
-        // SAFETY: all is that of the other argument.
+        // SAFETY: all functions are those of `$as`, on the same `Stored`, so the contract that
+        // `$as` keeps holds here.
         #[expect(unsafe_code, reason = "a future is an argument as its handle is")]
         unsafe impl<T: $($bound)* Send + Sync + 'static> Argument for $argument {
             type Out<'a> = <$as as Argument>::Out<'a>;
@@ -263,12 +282,12 @@ macro_rules! argument_like {
             }
 
             unsafe fn fetch<'a>(stored: &'a Self::Stored, cursor: &mut Cursor<'a>) -> Self::Out<'a> {
-                // SAFETY: the caller's contract.
+                // SAFETY: the contract of this function is that of `$as`, word for word.
                 unsafe { <$as as Argument>::fetch(stored, cursor) }
             }
 
             unsafe fn release(stored: &Self::Stored, cursor: &mut Cursor<'_>) {
-                // SAFETY: the caller's contract.
+                // SAFETY: the contract of this function is that of `$as`, word for word.
                 unsafe { <$as as Argument>::release(stored, cursor) }
             }
 
@@ -293,13 +312,13 @@ fn handles<T>(futures: &[TaskFuture<T>]) -> Box<[Delayed<T>]> {
     futures.iter().map(|future| future.handle.clone()).collect()
 }
 
-/// The promises behind outputs that are futures and not settled.
+/// The promises of outputs that are futures and not settled.
 pub(super) fn unsettled(tasks: &[TaskRef]) -> Vec<Arc<dyn AnyPromise>> {
     let is_unsettled = |task: &&TaskRef| task.awaited().is_some_and(|awaited| !awaited.is_settled());
     tasks.iter().filter(is_unsettled).filter_map(|&task| promise_of(task)).collect()
 }
 
-/// The first error of the outputs that are futures.
+/// The first error among outputs that are futures.
 pub(super) fn first_error(tasks: &[TaskRef]) -> Option<Error> {
     tasks.iter().filter_map(|&task| promise_of(task)).find_map(|promise| promise.record().error())
 }

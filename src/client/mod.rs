@@ -1,12 +1,14 @@
-//! WHAT IS ASKED FOR AT ONCE: tasks that are handed in one by one and run as soon as they can, and the workers that run them.
+//! Eager execution: tasks submitted one at a time, and the workers that run them.
 //!
-//! [`delayed`](crate::delayed) makes a graph that is computed as a whole. Here a graph grows while it runs: a [`Client`] takes a task
-//! ([`submit`]) and gives a [`TaskFuture`], which is an argument of the next. What a future stands for is a [`promise`]. Tasks whose
-//! arguments are there go into the queue of a [`cluster`], and its threads carry each out as a run
-//! of its own, so that all that runs can do is there for futures too. What tasks in worker processes hand in is [`handed`] on to the cluster. [`wait`] is how one waits, and why that does not keep workers. [`shared`]
-//! has what tasks know by name.
+//! [`delayed`](crate::delayed) makes a graph that is computed as a whole. Here a graph grows while
+//! it runs: a [`Client`] [submits](submit) a task and returns a [`TaskFuture`], which can be an
+//! argument of the next task. A [`promise`] is the result behind a future. A task whose arguments
+//! are available goes into the queue of a [`cluster`]. A thread of the cluster runs it as a run of
+//! its own, so futures have all features of runs. Tasks that a task in a worker process submits are
+//! [`nested`]: they go to the cluster. [`wait`] explains how tasks wait without blocking a worker.
+//! [`shared`] has the objects that tasks share by name.
 //!
-//! A room below `api`: it uses that and those above, and only the leaves may use it.
+//! This room uses `api` and the rooms above it. Only `diagnostics` uses this room.
 
 #[cfg(feature = "progress")]
 mod any;
@@ -15,8 +17,10 @@ mod cluster;
 mod completed;
 mod forms;
 mod future;
+mod future_node;
 mod job;
 mod nested;
+mod outcome;
 mod promise;
 mod shared;
 mod spin;
@@ -30,7 +34,7 @@ pub use cluster::{ClusterBuilder, LocalCluster, WhenFull, WorkerInfo, WorkerStat
 pub use completed::{AsCompleted, WithResults, as_completed, wait, wait_timeout};
 pub use forms::{Futures, Persisted};
 pub use future::TaskFuture;
-pub use promise::Status;
+pub use outcome::Status;
 pub use shared::{Event, Lock, Permit, Queue, Semaphore, Variable};
 pub use tasks::Tasks;
 pub use wait::WaitFor;
@@ -49,9 +53,10 @@ use crate::graph::task::TaskArgs;
 use crate::portable::Portable;
 use forms::Submission;
 use future::{first_error, unsettled};
+use future_node::{future_node, portable_future_node, promise_of};
 use job::Owner;
 use parking_lot::Mutex;
-use promise::{Promise, future_node, portable_future_node};
+use promise::Promise;
 use spin::deadline_after;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -59,10 +64,10 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// Hands tasks to the workers of a cluster, and gives futures for their results.
+/// Submits tasks to the workers of a cluster, and returns futures of their results.
 ///
-/// Several clients may use one cluster; a client is cheap to clone. Tasks run with the [configuration](crate::config) in force where
-/// the cluster was made.
+/// A client is cheap to clone, and several clients may use one cluster. Tasks run with the
+/// [configuration](crate::config) that was in force where the cluster was made.
 ///
 /// # Examples
 /// ```
@@ -83,7 +88,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone)]
 pub struct Client {
     core: Arc<Cluster>,
-    /// The cluster of one that made its own; closed with the last clone.
+    /// The cluster that the client closes with its last clone, if any.
     own: Option<Arc<LocalCluster>>,
     pure: Arc<Mutex<PureCalls>>,
 }
@@ -106,7 +111,7 @@ impl fmt::Display for Client {
 }
 
 impl Client {
-    /// A client of a cluster.
+    /// Makes a client of a cluster.
     pub fn new(cluster: &LocalCluster) -> Self {
         Client::of(cluster.shared())
     }
@@ -115,7 +120,8 @@ impl Client {
         Client { core: Arc::clone(core), own: None, pure: Arc::default() }
     }
 
-    /// A client with a cluster of its own, of worker processes that make use of all cores; it is closed with the client and its last clone.
+    /// Makes a client with a cluster of its own: worker processes for all cores. The cluster is
+    /// closed with the last clone of the client.
     ///
     /// # Errors
     /// As [`ClusterBuilder::build`].
@@ -123,7 +129,7 @@ impl Client {
         LocalCluster::builder().build().map(Client::owning)
     }
 
-    /// A client with so many threads of its own.
+    /// Makes a client with a cluster of `num_threads` threads.
     ///
     /// # Errors
     /// As [`ClusterBuilder::build`].
@@ -131,7 +137,8 @@ impl Client {
         LocalCluster::builder().workers(num_threads).threads_per_worker(1).processes(false).build().map(Client::owning)
     }
 
-    /// A client with so many worker processes of its own, which run one task at once each.
+    /// Makes a client with a cluster of `num_processes` worker processes, which run one task at a
+    /// time each.
     ///
     /// # Errors
     /// As [`ClusterBuilder::build`].
@@ -139,23 +146,30 @@ impl Client {
         LocalCluster::builder().workers(num_processes).threads_per_worker(1).build().map(Client::owning)
     }
 
-    /// A client that closes this cluster when it, and its last clone, is dropped.
+    /// Makes a client that closes the cluster when its last clone is dropped.
     pub fn owning(cluster: LocalCluster) -> Self {
         Client { core: Arc::clone(cluster.shared()), own: Some(Arc::new(cluster)), pure: Arc::default() }
     }
 
-    /// The client whose workers are the [scheduler](crate::config) of this thread: in a task that a client runs, one of the same cluster; where a
-    /// client was made the [default](Client::as_default), that. In a worker process it hands tasks on to the cluster, whose workers run
-    /// them, and ends with the task what that has not waited for; graphs, [local](Client::submit_local) tasks, and what other threads of the
-    /// process submit, are run there. What is [shared](Client::event) is that of the cluster; [`workers`](Client::workers) and
-    /// [`num_pending`](Client::num_pending) know the process alone, so [`run`](Client::run) and [`broadcast`](Client::broadcast) do not reach all
-    /// workers from there.
+    /// Returns the client whose workers are the [scheduler](crate::config) of this thread.
+    ///
+    /// In a task of a client this is a client of the same cluster. Where a client was made the
+    /// [default](Client::as_default), it is that client.
+    ///
+    /// In a task in a worker process, submitted tasks go to the cluster, whose workers run them.
+    /// When the task ends, the tasks that it has submitted and not waited for are cancelled.
+    /// Graphs, [local](Client::submit_local) tasks, and tasks submitted by other threads of the
+    /// process run in the process. [Shared](Client::event) objects are those of the cluster.
+    /// [`workers`](Client::workers) and [`num_pending`](Client::num_pending) know the process
+    /// alone, so [`run`](Client::run) and [`broadcast`](Client::broadcast) do not reach all workers
+    /// from there.
     pub fn current() -> Option<Self> {
         let settings = config::settings().ok()?;
         self::cluster::cluster_of(&settings.scheduler).map(|core| Client::of(&core)).or_else(in_worker)
     }
 
-    /// Makes it the scheduler of what this thread computes, and the client that is [current](Client::current), until the guard is dropped.
+    /// Makes this client the scheduler and the [current](Client::current) client of this thread,
+    /// until the guard is dropped.
     ///
     /// # Examples
     /// ```
@@ -176,7 +190,8 @@ impl Client {
         Ok(DefaultClient { _scope: scope, _client: self.clone() })
     }
 
-    /// Has a function called on a worker. The arguments are those of [`delayed`]; futures among them are waited for there, not here.
+    /// Submits a call of a function. The arguments are those of [`delayed`]. The task starts when
+    /// futures among them have finished; this method does not block for them.
     pub fn submit<F, R, A>(&self, function: F, args: A) -> TaskFuture<R>
     where
         R: Portable,
@@ -185,7 +200,8 @@ impl Client {
         self.submit_portable(delayed(function, args))
     }
 
-    /// As [`submit`](Client::submit), for a function that can fail: an `Err` fails the future.
+    /// As [`submit`](Client::submit), for a function that returns a `Result`: an `Err` fails the
+    /// future.
     pub fn try_submit<F, T, E, A>(&self, function: F, args: A) -> TaskFuture<T>
     where
         T: Portable,
@@ -195,7 +211,8 @@ impl Client {
         self.submit_portable(try_delayed(function, args))
     }
 
-    /// As [`submit`](Client::submit), for a task that stays in this process: the function may capture, and the value need not be encodable.
+    /// As [`submit`](Client::submit), for a task that stays in this process: the function may
+    /// capture, and the value needs no encoding.
     pub fn submit_local<F, R, A>(&self, function: F, args: A) -> TaskFuture<R>
     where
         R: Send + Sync + 'static,
@@ -204,7 +221,7 @@ impl Client {
         self.compute_one(&delayed_local(function, args))
     }
 
-    /// As [`submit_local`](Client::submit_local), for a function that can fail.
+    /// As [`submit_local`](Client::submit_local), for a function that returns a `Result`.
     pub fn try_submit_local<F, T, E, A>(&self, function: F, args: A) -> TaskFuture<T>
     where
         T: Send + Sync + 'static,
@@ -214,8 +231,10 @@ impl Client {
         self.compute_one(&try_delayed_local(function, args))
     }
 
-    /// As [`submit`](Client::submit), unless the same function was submitted in this way with equal arguments: then its future is given, as long as
-    /// somebody has it. For functions whose value depends on nothing else.
+    /// As [`submit`](Client::submit), for a function whose value depends on its arguments alone.
+    ///
+    /// If the function was submitted by this method with equal arguments before, and a future of
+    /// that call still exists, this returns the same future.
     ///
     /// # Examples
     /// ```
@@ -235,10 +254,11 @@ impl Client {
         self.tasks().pure().submit(function, args)
     }
 
-    /// Has a function called for each item; the futures are in the order of the items.
+    /// Submits a call of a function for each item, and returns the futures in the order of the
+    /// items.
     ///
-    /// An item is an argument as those of [`delayed`]: a plain value, a future, a handle. For functions of several arguments see
-    /// [`map_zipped`](Client::map_zipped).
+    /// An item is an argument as those of [`delayed`]: a plain value, a future, a handle. For
+    /// functions of several arguments see [`map_zipped`](Client::map_zipped).
     pub fn map<F, R, I>(&self, function: F, items: I) -> Vec<TaskFuture<R>>
     where
         F: Clone,
@@ -249,7 +269,8 @@ impl Client {
         self.tasks().map(function, items)
     }
 
-    /// Has a function called for each tuple of arguments: `client.map_zipped(add, xs.into_iter().zip(ys))`.
+    /// Submits a call of a function for each tuple of arguments: `client.map_zipped(add,
+    /// xs.into_iter().zip(ys))`.
     pub fn map_zipped<F, R, I>(&self, function: F, args: I) -> Vec<TaskFuture<R>>
     where
         F: Clone,
@@ -260,7 +281,8 @@ impl Client {
         self.tasks().map_zipped(function, args)
     }
 
-    /// As [`map`](Client::map), for a function that can fail: an `Err` fails the item's future.
+    /// As [`map`](Client::map), for a function that returns a `Result`: an `Err` fails the future
+    /// of the item.
     pub fn try_map<F, T, E, I>(&self, function: F, items: I) -> Vec<TaskFuture<T>>
     where
         F: Clone,
@@ -272,7 +294,8 @@ impl Client {
         self.tasks().try_map(function, items)
     }
 
-    /// As [`map`](Client::map), for tasks that stay in this process; see [`submit_local`](Client::submit_local).
+    /// As [`map`](Client::map), for tasks that stay in this process; see
+    /// [`submit_local`](Client::submit_local).
     pub fn map_local<F, R, I>(&self, function: F, items: I) -> Vec<TaskFuture<R>>
     where
         F: Clone,
@@ -283,13 +306,16 @@ impl Client {
         self.tasks().map_local(function, items)
     }
 
-    /// To hand in tasks with options: `client.tasks().retries(2).map(load, paths)`.
+    /// Submits tasks with options: `client.tasks().retries(2).map(load, paths)`.
     pub fn tasks(&self) -> Tasks<'_> {
         Tasks::new(self)
     }
 
-    /// Has a handle computed, or several in tuples, vectors, arrays, options and nestings of these, in one run; gives a future for each, in
-    /// the same shape.
+    /// Computes the handles of a [`Collection`] in one run, and returns a future for each, in the
+    /// same shape.
+    ///
+    /// A handle is a `&Delayed<T>`; a collection is a handle, a tuple, vector, slice, array, option
+    /// or map of collections, or a type of your own.
     ///
     /// # Examples
     /// ```
@@ -307,7 +333,8 @@ impl Client {
         Submission::submit::<Futures, C>(self, &outputs)
     }
 
-    /// As [`compute`](Client::compute), for handles: what is built on them waits for the values, which are computed meanwhile and once.
+    /// As [`compute`](Client::compute), but returns handles. The values are computed once, in the
+    /// background. A task built on such a handle waits for its value.
     ///
     /// # Examples
     /// ```
@@ -323,28 +350,32 @@ impl Client {
         Submission::submit::<Persisted, C>(self, &outputs)
     }
 
-    /// Waits for futures, in any shape that [`compute`](crate::compute()) takes, and gives clones of their values in the same shape.
+    /// Waits for the futures of a [`Collection`], and returns clones of their values in the same
+    /// shape.
     ///
     /// # Errors
-    /// As soon as one of them has failed, its error; the first in order, if there are several.
+    /// The error of a failed future, as soon as one has failed; of several, that of the first in
+    /// order.
     pub fn gather<C: Collection<Values>>(&self, futures: C) -> Result<C::Shape> {
-        self.gather_as::<Values, C>(&futures, WaitFor::FirstFailure, None).expect("it waits as long as it takes")
+        self.gather_until::<Values, C>(&futures, WaitFor::FirstFailure, None).expect("there is no deadline")
     }
 
-    /// As [`gather`](Client::gather), or `None` if not all are there after this time, and none has failed. The tasks go on.
+    /// As [`gather`](Client::gather), or `None` if some future is not settled within `timeout` and
+    /// none has failed. The tasks continue.
     pub fn gather_timeout<C: Collection<Values>>(&self, futures: C, timeout: Duration) -> Option<Result<C::Shape>> {
-        self.gather_as::<Values, C>(&futures, WaitFor::FirstFailure, deadline_after(timeout))
+        self.gather_until::<Values, C>(&futures, WaitFor::FirstFailure, deadline_after(timeout))
     }
 
-    /// As [`gather`](Client::gather), with a `Result` for each.
+    /// As [`gather`](Client::gather), with a `Result` for each future.
     ///
     /// # Errors
-    /// If the task that waits was cancelled.
+    /// If the calling task was cancelled.
     pub fn gather_each<C: Collection<Outcomes>>(&self, futures: C) -> Result<C::Shape> {
-        self.gather_as::<Outcomes, C>(&futures, WaitFor::All, None).expect("it waits as long as it takes")
+        self.gather_until::<Outcomes, C>(&futures, WaitFor::All, None).expect("there is no deadline")
     }
 
-    /// Waits for futures and gives clones of the values of those that have finished; the others are left out.
+    /// Waits for futures, and returns clones of the values of the finished ones. Failed, cancelled
+    /// and lost futures are left out.
     pub fn gather_finished<T: Clone + Send + Sync + 'static>(&self, futures: &[TaskFuture<T>]) -> Vec<T> {
         let promises: Vec<_> = futures.iter().map(TaskFuture::promise).collect();
         wait::settled(&promises, WaitFor::All, None);
@@ -352,8 +383,8 @@ impl Client {
         finished.filter_map(|future| future.result().ok()).collect()
     }
 
-    /// `None` if the time was up before.
-    fn gather_as<F: Form, C: Collection<F>>(
+    /// `None` if the deadline passed before.
+    fn gather_until<F: Form, C: Collection<F>>(
         &self,
         futures: &C,
         until: WaitFor,
@@ -362,7 +393,7 @@ impl Client {
         let handles = HandleList::of::<F>(futures);
         let tasks = handles.tasks();
         let open = unsettled(tasks);
-        // One that had failed before is not among those.
+        // A future that failed before the call is not in `open`.
         let has_failed = until == WaitFor::FirstFailure && !open.is_empty() && first_error(tasks).is_some();
         let is_over = has_failed || wait::settled(&open, until, deadline);
         if open.iter().any(|promise| !promise.record().is_settled()) {
@@ -380,14 +411,17 @@ impl Client {
         Some(compute_in(futures, snapshot, until == WaitFor::All))
     }
 
-    /// Gives a value to the workers: a future that has finished. It is sent to a worker process when a task there first asks for it, and kept
-    /// by both sides, if it is large, for the next one.
+    /// Makes a finished future of a value, for tasks to use.
+    ///
+    /// The value is sent to a worker process when a task there first needs it. If it is large, both
+    /// processes keep it for further tasks.
     pub fn scatter<T: Portable>(&self, value: T) -> TaskFuture<T> {
         let promise = Arc::new(Promise::kept(Arc::<Cluster>::clone(&self.core), value));
         TaskFuture::new(portable_future_node(Arc::clone(&promise)), promise)
     }
 
-    /// [Scatters](Client::scatter) several values, such as the parts of a table: a future for each, in their order.
+    /// [Scatters](Client::scatter) several values, such as the parts of a table, and returns a
+    /// future for each, in their order.
     ///
     /// # Examples
     /// ```
@@ -404,7 +438,8 @@ impl Client {
         values.into_iter().map(|value| self.scatter(value)).collect()
     }
 
-    /// As [`scatter`](Client::scatter), and sends it to each worker that there is, ahead of the tasks that will ask for it.
+    /// As [`scatter`](Client::scatter), and sends the value to all present workers before a task
+    /// needs it.
     pub fn broadcast<T: Portable>(&self, value: T) -> TaskFuture<T> {
         let future = self.scatter(value);
         for member in self.core.members() {
@@ -414,7 +449,8 @@ impl Client {
         future
     }
 
-    /// Calls a function once on every worker that there is, and gives the workers' names and what they returned.
+    /// Calls a function once on every present worker, and returns the names of the workers with the
+    /// results.
     pub fn run<F, R>(&self, function: F) -> Vec<(String, Result<R>)>
     where
         F: Clone,
@@ -427,41 +463,45 @@ impl Client {
         futures.into_iter().map(|(name, future)| (name, future.result())).collect()
     }
 
-    /// Cancels futures, and the tasks that need them; see [`TaskFuture::cancel`]. Says how many had not come to an end.
+    /// Cancels futures, and the tasks that need them; see [`TaskFuture::cancel`]. Returns the
+    /// number of futures that were not settled.
     pub fn cancel<'f, T: Send + Sync + 'static>(&self, futures: impl IntoIterator<Item = &'f TaskFuture<T>>) -> usize {
         futures.into_iter().filter(|future| future.cancel()).count()
     }
 
-    /// Where a value is: the names of the workers that have run its task and may keep it, beside this process.
+    /// The names of the workers that have run the task of a future and may keep its value. This
+    /// process has it too.
     pub fn who_has<T: Send + Sync + 'static>(&self, future: &TaskFuture<T>) -> Vec<String> {
-        let is_his = |member: &&Arc<self::cluster::Member>| future.worker() == Some(member.id);
+        let ran_it = |member: &&Arc<self::cluster::Member>| future.worker() == Some(member.id);
         let members = self.core.members();
-        let members = members.iter().filter(|_| future.status() == Status::Finished).filter(is_his);
+        let members = members.iter().filter(|_| future.status() == Status::Finished).filter(ran_it);
         members.map(|member| member.name.to_string()).collect()
     }
 
-    /// The scheduler that runs graphs on the client's workers, for [`compute_with`](crate::compute_with).
+    /// The scheduler that runs graphs on the workers of the client, for
+    /// [`compute_with`](crate::compute_with).
     pub fn scheduler(&self) -> Scheduler {
         self.core.scheduler()
     }
 
-    /// The cluster that it closes, to [scale](LocalCluster::scale) or [restart](LocalCluster::restart) it; `None` for a client of another's.
+    /// The cluster that the client owns, to [scale](LocalCluster::scale) or
+    /// [restart](LocalCluster::restart) it; `None` for a client that was made with [`Client::new`].
     pub fn cluster(&self) -> Option<&LocalCluster> {
         self.own.as_deref()
     }
 
-    /// What is known of the workers; see [`LocalCluster::workers`].
+    /// Information on the workers; see [`LocalCluster::workers`].
     pub fn workers(&self) -> Vec<WorkerInfo> {
         self.core.worker_infos()
     }
 
-    /// How many tasks have been submitted to the cluster and not come to their end.
+    /// The number of submitted tasks of the cluster that are not settled.
     pub fn num_pending(&self) -> usize {
         self.core.num_unsettled()
     }
 
-    /// How many values of the cluster's tasks are held, because there are futures of them, and how many bytes these take up. Of a value that
-    /// is not kept encoded only its own size is known, not that of what it owns.
+    /// The number and the total size in bytes of the values that futures of the cluster hold. The
+    /// size of a value that is not encoded does not include the memory that the value owns.
     pub fn num_held(&self) -> (usize, usize) {
         self.core.held()
     }
@@ -477,7 +517,8 @@ impl Client {
         future
     }
 
-    /// For a task whose type is not known to be portable; `clone` if others may read its value in the same run.
+    /// A future of a task whose value may not be portable. `clone` is needed if other tasks may
+    /// read the value in the same run.
     fn promise_for<T: Send + Sync + 'static>(&self, task: &Delayed<T>, clone: Option<fn(&T) -> T>) -> TaskFuture<T> {
         let promise = Arc::new(Promise::new(Arc::<Cluster>::clone(&self.core), Some(task.task_ref().to_task()), clone));
         TaskFuture::new(future_node(Arc::clone(&promise), task.task_ref().kind().value_code), promise)
@@ -518,12 +559,12 @@ impl IntoScheduler for &Client {
     }
 }
 
-/// What tells one call of a pure function from others.
+/// Identifies a call of a pure function.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct PureKey {
     function: TypeId,
     arguments: Box<[u8]>,
-    /// The promises whose values are arguments too.
+    /// The promises whose values are arguments.
     inputs: Vec<u64>,
 }
 
@@ -532,18 +573,18 @@ impl PureKey {
         let task = task.task_ref();
         let arguments = task.options()?.pure.clone()?;
         let inputs = submit::inputs_of(task);
-        // Of one with inputs that are no futures it would have to be known whether these are equal.
-        let inputs = inputs.into_iter().map(|input| Some(promise::promise_of(input)?.record().identity()));
+        // Inputs that are not futures cannot be compared, so such a call has no key.
+        let inputs = inputs.into_iter().map(|input| Some(promise_of(input)?.record().identity()));
         let inputs = inputs.collect::<Option<Vec<_>>>()?;
         Some(PureKey { function: (task.kind().type_id)(), arguments, inputs })
     }
 }
 
-/// The pure calls whose futures somebody may have.
+/// The pure calls whose futures may still exist.
 #[derive(Debug, Default)]
 struct PureCalls {
     by_key: HashMap<PureKey, Weak<dyn Any + Send + Sync>>,
-    /// How many there may be before those are left out that are gone.
+    /// The number of entries at which those without a future are removed.
     limit: usize,
 }
 
@@ -562,20 +603,20 @@ impl PureCalls {
 #[derive(Debug)]
 pub struct DefaultClient {
     _scope: config::Scope,
-    /// Its cluster may be its own.
+    /// Keeps a cluster open that the client owns.
     _client: Client,
 }
 
-/// Of a worker process.
+/// The client of a worker process.
 static IN_WORKER: Mutex<Option<Client>> = Mutex::new(None);
 
-/// The cluster of a worker process itself, if it has been asked for.
+/// The cluster inside a worker process, if a task has requested its client.
 fn core_in_worker() -> Option<Arc<Cluster>> {
     let client = IN_WORKER.lock();
     client.as_ref().map(|client| Arc::clone(&client.core))
 }
 
-/// In a worker process: a client whose [tasks go on](handed) to the parent. What is shared is the parent's too.
+/// In a worker process: a client whose tasks go to the parent as [`nested`] tasks.
 fn in_worker() -> Option<Client> {
     if !crate::executor::processes::is_worker() {
         return None;
@@ -583,7 +624,7 @@ fn in_worker() -> Option<Client> {
     let mut client = IN_WORKER.lock();
     if client.is_none() {
         let cluster = LocalCluster::builder().workers(1).threads_per_worker(1).processes(false);
-        // What a task hands in is always taken.
+        // Nested tasks are never refused.
         *client = cluster.max_pending(usize::MAX).build().map(Client::owning).ok();
         client.iter().for_each(|client| client.core.set_forwards());
     }

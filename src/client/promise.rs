@@ -1,150 +1,66 @@
-//! What a future stands for: a result that is going to be there.
+//! Promises: the results of submitted tasks, before and after they are there.
 //!
-//! A [`Promise`] belongs to one submitted task. Handles of it are nodes of graphs ([`FutureNode`]), so that a future can be an argument, an output,
-//! or both; what is not known of the value's type is in its [`PromiseState`].
+//! A [`Promise`] belongs to one submitted task. Its [nodes](super::future_node) let a future be an
+//! argument or an output of a graph. The part that does not depend on the type of the value is its
+//! [`PromiseState`].
 //!
-//! # A promise's life
+//! # The life of a promise
 //!
-//! `waiting -> running -> finished | failed | cancelled | lost`. It is *settled* in one of the last four. A promise that is waiting may
-//! be settled too, by a cancellation, by the failure of an input or by the end of its cluster; one that is running goes back to waiting
-//! if it was given back without an outcome. [`retry`](PromiseState::restart) takes one that has not finished back to waiting, for another
-//! [`Attempt`]: who still runs an earlier one has no say in it any more.
+//! `waiting -> running -> finished | failed | cancelled | lost`. A promise is *settled* in one of
+//! the last four states. A waiting promise is settled directly by a cancellation, by the failure of
+//! an input or by the end of its cluster. A running promise goes back to waiting if its task was
+//! taken and not run. [`restart`](PromiseState::restart) takes a promise that is settled and not
+//! finished back to waiting, for another [`Attempt`]; an earlier attempt that still runs can no
+//! longer settle it.
 //!
 //! # What is always true
 //!
-//! 1. `state` changes under the lock of `inner`, except for `waiting -> running`, which is a compare-and-swap: who wins runs the task.
-//! 2. The value is there before `state` says `finished`, and never changes from then on.
-//! 3. `missing` counts the inputs that are not settled, plus one while the task is being registered with them. Who brings it to
-//!    zero is the only one to put the task into the queue.
-//! 4. Those who wait are told once, without a lock: what they do may be anything.
-//! 5. Nothing here recurs from a promise to those that wait for it: [`settle`] has a list of its own.
+//! 1. `state` changes under the lock of `inner`, except for `waiting -> running`, a
+//!    compare-and-swap that one thread wins.
+//! 2. The value is stored before `state` says `finished`, and never changes from then on.
+//! 3. `missing` counts the inputs that are not settled, plus one while the task is registered with
+//!    them. The thread that lowers it to zero, and no other, submits the task to the queue.
+//! 4. Each waiter is notified once, without a lock: a waiter may run any code.
+//! 5. [`settle`] goes through the dependents with a list, not by recursion.
 
-#![expect(
-    unsafe_code,
-    reason = "the typed functions behind a handle's untyped kind, and values taken from untyped cells"
-)]
+#![expect(unsafe_code, reason = "it takes typed values from untyped cells")]
 
 use super::job::{Job, Owner, is_same};
+use super::outcome::{CANCELLED, FAILED, FINISHED, RUNNING, WAITING};
+pub(super) use super::outcome::{Outcome, Status};
 use crate::engine::callback::Watchers;
 use crate::engine::{CancelToken, quietly};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::Delayed;
-use crate::graph::crossing::{Crossing, Encoded, ValueCode};
+use crate::graph::crossing::Encoded;
 use crate::graph::name;
-use crate::graph::node::{Awaited, CallError, Kind, Task, TaskRef, drop_body, layout};
-use crate::graph::task::ValueOf;
+use crate::graph::node::{Task, TaskRef};
 use crate::graph::value::Cell;
-use crate::portable::Portable;
-use crate::portable::code::CodeDescriptor;
 use parking_lot::Mutex;
-use std::any::{Any, TypeId, type_name};
+use std::any::type_name;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
-const WAITING: u32 = 0;
-const RUNNING: u32 = 1;
-const FINISHED: u32 = 2;
-const FAILED: u32 = 3;
-const CANCELLED: u32 = 4;
-const LOST: u32 = 5;
-/// Above these bits of `state` is the number of the attempt.
+/// The higher bits of `state` are the number of the attempt.
 const NUM_STATE_BITS: u32 = 3;
 const STATE_MASK: u32 = (1 << NUM_STATE_BITS) - 1;
 
-/// Which try of a promise's task it is: the first, or that after a [`retry`](PromiseState::restart).
+/// The number of [restarts](PromiseState::restart) before this attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attempt(u32);
 
-/// How far a [`TaskFuture`](super::TaskFuture) has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Status {
-    /// It waits for its inputs, or for a worker.
-    Pending,
-    /// A worker has taken it up.
-    Running,
-    /// The result is there.
-    Finished,
-    /// It failed, or one of its inputs did.
-    Failed,
-    /// It was cancelled, or one of its inputs was.
-    Cancelled,
-    /// Its cluster was closed before it had finished.
-    Lost,
-}
-
-impl Status {
-    /// Whether it is one of the four that do not change by themselves.
-    pub fn is_settled(self) -> bool {
-        !matches!(self, Status::Pending | Status::Running)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Status::Pending => "pending",
-            Status::Running => "running",
-            Status::Finished => "finished",
-            Status::Failed => "failed",
-            Status::Cancelled => "cancelled",
-            Status::Lost => "lost",
-        })
-    }
-}
-
-/// How a promise is settled.
-#[derive(Clone, Debug)]
-pub(super) enum Outcome {
-    /// Its value is there.
-    Finished,
-    Failed(Error),
-    Cancelled(Error),
-    Lost(Error),
-}
-
-impl Outcome {
-    fn state(&self) -> u32 {
-        match self {
-            Outcome::Finished => FINISHED,
-            Outcome::Failed(_) => FAILED,
-            Outcome::Cancelled(_) => CANCELLED,
-            Outcome::Lost(_) => LOST,
-        }
-    }
-
-    fn error(&self) -> Option<&Error> {
-        match self {
-            Outcome::Finished => None,
-            Outcome::Failed(error) | Outcome::Cancelled(error) | Outcome::Lost(error) => Some(error),
-        }
-    }
-
-    /// As a task sees it that needs the value.
-    fn for_dependent(&self, name: &Arc<str>) -> Outcome {
-        match self {
-            Outcome::Finished => Outcome::Finished,
-            Outcome::Failed(error) => Outcome::Failed(error.clone().needed_by(name)),
-            Outcome::Cancelled(error) => Outcome::Cancelled(error.clone().needed_by(name)),
-            Outcome::Lost(error) => Outcome::Lost(error.clone().needed_by(name)),
-        }
-    }
-}
-
-/// Who is told that a promise is settled.
+/// A party that is notified when a promise is settled.
 pub(super) enum Waiter {
     /// A task that needs the value.
     Job(Job),
-    /// Somebody who waits for several; the number is theirs.
+    /// A watcher of several promises, and its index for this one.
     Watcher(Arc<dyn Watcher>, usize),
     Callback(Box<dyn FnOnce() + Send>),
     Waker(Waker),
 }
 
-/// Those who are told. Most often there is one, who needs no list.
+/// The waiters of a promise. Most promises have one, which needs no list.
 #[derive(Default)]
 struct Waiters {
     first: Option<Waiter>,
@@ -169,54 +85,55 @@ impl Waiters {
     }
 }
 
-/// Waits for promises.
+/// Watches promises.
 pub(super) trait Watcher: Send + Sync {
-    /// The promise to which this number was given is settled.
+    /// The promise with this index is settled.
     fn on_settled(&self, index: usize, status: Status);
 }
 
-/// What a task asks of a worker beyond being one.
+/// The requirements of a task on its worker.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
     pub(super) resources: Vec<(Arc<str>, f64)>,
-    /// The names of the workers that will do; any, if there are none.
+    /// The names of the allowed workers; empty for all.
     pub(super) workers: Vec<Arc<str>>,
 }
 
-/// A promise without the type of its value.
+/// The part of a promise that does not depend on the type of its value.
 pub(super) struct PromiseState {
     owner: Arc<dyn Owner>,
     state: AtomicU32,
-    num_tickets: AtomicU32,
-    /// It is run although there may be no ticket.
+    /// The number of nodes in graphs, those of futures included.
+    num_nodes: AtomicU32,
+    /// The task runs even if there is no node.
     is_detached: AtomicBool,
-    /// It is the only output of its task's graph, and that has no other task.
+    /// The task runs by itself, not as an output of a graph with other tasks.
     is_alone: AtomicBool,
     pub(super) missing: AtomicU32,
-    /// Tells it from all others, also from those that come when it is gone; 0 until somebody asks.
+    /// A number that no other promise ever has; 0 until it is requested.
     identity: AtomicU64,
-    /// How much memory its value was counted with, once it has finished.
+    /// The size with which the value was counted, once the promise has finished.
     num_bytes: AtomicUsize,
-    /// The worker that ran it.
+    /// The worker that runs or has run the task.
     worker: AtomicU32,
     priority: i32,
-    /// What names the function, and tells its tasks from those of others.
+    /// Names the function. Its address identifies the function.
     function: Option<fn() -> &'static str>,
     needs: Option<Box<Needs>>,
-    /// The callbacks of the thread that handed it in.
+    /// The callbacks of the thread that submitted the task.
     watchers: Option<Box<Watchers>>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// What computes it; kept for another try unless it has finished.
+    /// The task; kept for another attempt unless the promise has finished.
     task: Option<Task>,
-    /// That it was given, once the task is gone.
+    /// The name given by the user, once the task is dropped.
     name: Option<Box<Arc<str>>>,
     error: Option<Error>,
     waiters: Waiters,
-    /// Pulled to end the task while it runs.
+    /// Cancels the running task.
     token: Option<CancelToken>,
 }
 
@@ -230,26 +147,27 @@ impl fmt::Debug for PromiseState {
 pub(super) struct Promise<T> {
     record: PromiseState,
     value: OnceLock<T>,
-    /// The value as it crosses to other processes, if that is how it came.
+    /// The encoded value, if there is one: the value came from another process, or was sent to one.
     encoded: OnceLock<Arc<dyn Encoded>>,
-    /// Where several outputs of one graph are promised, one may be read by the task of another.
+    /// Present for outputs of graphs: a task of the graph may read the value of another output.
     clone: Option<fn(&T) -> T>,
 }
 
-/// A promise of a value of any type.
+/// A promise whose type of value is not known.
 pub(super) trait AnyPromise: Send + Sync {
     fn record(&self) -> &PromiseState;
 
-    /// Takes the value out of a task's cell, and keeps it if the attempt that made it is still the one that counts.
+    /// Takes the value out of a task's cell, and stores it if the attempt is still the current one.
     ///
     /// # Safety
-    /// As [`ResultSink::finished`](crate::engine::ResultSink::finished); the cell's task is the promise's.
+    /// As [`ResultSink::finished`](crate::engine::ResultSink::finished); the cell's task is the
+    /// promise's.
     unsafe fn take_from(&self, cell: &Cell, attempt: Attempt) -> Result<()>;
 
-    /// Keeps the value as it crosses.
+    /// Stores the encoded value.
     fn keep(&self, value: Arc<dyn Encoded>);
 
-    /// How much memory the value takes up, without what it owns unless it is kept as it crosses.
+    /// The size of the value. Without the memory that it owns, unless the value is encoded.
     fn num_bytes(&self) -> usize;
 }
 
@@ -259,13 +177,16 @@ impl<T: Send + Sync + 'static> AnyPromise for Promise<T> {
     }
 
     unsafe fn take_from(&self, cell: &Cell, attempt: Attempt) -> Result<()> {
-        // SAFETY: the caller's contract; without `clone` nobody else reads the cell of a submitted task.
+        // SAFETY: the contract above says that the cell has the value of the promise's task, a `T`,
+        // and that this output has not taken it. Without `clone` the task runs alone, so no other
+        // output reads its cell.
         let value = unsafe { cell.take_output(self.clone) };
         let value = value.ok_or_else(|| {
             Error::new(ErrorKind::NotCloneable, "another task needs the value too, and it cannot be cloned")
         })?;
-        // A task that was cancelled while it ran may have left half a value. One that was cancelled just now, and tried again, has left
-        // a whole one, which is as good as that of the next attempt.
+        // A task that was cancelled while it ran may have made half a value. If the promise is
+        // restarted just after this check, the value is complete, and as good as that of the next
+        // attempt.
         if self.record.is_under_way(attempt) {
             let _other = self.value.set(value);
         }
@@ -289,28 +210,31 @@ impl Drop for PromiseState {
     }
 }
 
+impl<T> Promise<T> {
+    pub(super) fn record(&self) -> &PromiseState {
+        &self.record
+    }
+}
+
 impl<T: Send + Sync + 'static> Promise<T> {
     pub(super) fn new(owner: Arc<dyn Owner>, task: Option<Task>, clone: Option<fn(&T) -> T>) -> Self {
         Promise { record: PromiseState::new(owner, task), value: OnceLock::new(), encoded: OnceLock::new(), clone }
     }
 
-    /// One whose value is there.
+    /// A promise that has finished with this value.
     pub(super) fn kept(owner: Arc<dyn Owner>, value: T) -> Self {
         let promise = Promise::new(owner, None, None);
         let _new = promise.value.set(value);
-        promise.record.holds(size_of::<T>());
+        promise.record.count_value(size_of::<T>());
         promise.record.set_state(FINISHED);
         promise
-    }
-
-    pub(super) fn record(&self) -> &PromiseState {
-        &self.record
     }
 
     /// Blocks until there is an outcome, and gives it.
     ///
     /// # Errors
-    /// The error of the promise; [`Cancelled`](ErrorKind::Cancelled) if the calling task was cancelled meanwhile.
+    /// The error of the promise; [`Cancelled`](ErrorKind::Cancelled) if the calling task was
+    /// cancelled meanwhile.
     pub(super) fn wait(self: &Arc<Self>) -> Result<&T> {
         if !self.record.is_settled() {
             let promise: Arc<dyn AnyPromise> = Arc::<Promise<T>>::clone(self);
@@ -321,10 +245,10 @@ impl<T: Send + Sync + 'static> Promise<T> {
         self.outcome()
     }
 
-    /// The value, or why there is none. The promise is settled.
+    /// The value or the error. The promise is settled.
     ///
     /// # Errors
-    /// What it failed of, or that the value cannot be decoded.
+    /// The error of the promise, or that the value cannot be decoded.
     pub(super) fn outcome(&self) -> Result<&T> {
         if self.record.status() != Status::Finished {
             let error = self.record.inner.lock().error.clone();
@@ -340,25 +264,26 @@ impl<T: Send + Sync + 'static> Promise<T> {
             let name = self.record.name();
             Err(Error::new(ErrorKind::NotPortable, message).with_task(name, 1))
         };
-        // SAFETY: the cell is new, and who encoded the value knew that it is a `T`.
+        // SAFETY: the cell is new, and the value was encoded by the code of this promise's task,
+        // whose value is a `T`.
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| unsafe { encoded.decode(&cell) })) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return failed(error.to_string()),
             Err(payload) => return failed(format!("decoding panicked: {}", crate::engine::describe_panic(payload))),
         }
-        // SAFETY: the cell has just been filled with a `T`, and is ours.
+        // SAFETY: decoding has filled the cell with a `T`, and no other reader has the cell.
         let value = unsafe { cell.take::<T>() };
         Ok(self.value.get_or_init(|| value))
     }
 
-    /// How many bytes the value takes up in the form in which it crosses, if it is kept so.
-    pub(super) fn num_encoded_bytes(&self) -> Option<usize> {
-        self.encoded.get().map(|encoded| encoded.num_bytes())
+    /// The encoded value, if there is one: the value came from another process, or was sent to one.
+    pub(super) fn encoded(&self) -> Option<&Arc<dyn Encoded>> {
+        self.encoded.get()
     }
 }
 
 impl PromiseState {
-    /// Of a promise that is waiting, for what the task gives.
+    /// The state of a waiting promise.
     pub(super) fn new(owner: Arc<dyn Owner>, task: Option<Task>) -> Self {
         let reference = task.as_ref().map(Task::as_ref);
         let options = reference.as_ref().and_then(TaskRef::options);
@@ -369,7 +294,7 @@ impl PromiseState {
         PromiseState {
             owner,
             state: AtomicU32::new(WAITING),
-            num_tickets: AtomicU32::new(0),
+            num_nodes: AtomicU32::new(0),
             is_detached: AtomicBool::new(false),
             is_alone: AtomicBool::new(true),
             missing: AtomicU32::new(1),
@@ -404,23 +329,33 @@ impl PromiseState {
         self.state.load(Ordering::Acquire) & STATE_MASK > RUNNING
     }
 
-    /// The attempt has been started, and nothing has become of it.
+    /// Whether this attempt runs, and is not settled.
     pub(super) fn is_under_way(&self, Attempt(number): Attempt) -> bool {
         self.state.load(Ordering::Acquire) == number << NUM_STATE_BITS | RUNNING
     }
 
-    /// Under the lock of `inner`, or before anybody knows the promise.
+    /// The caller holds the lock of `inner`, or is the only one to know the promise.
     fn set_state(&self, state: u32) {
-        // Relaxed: the number changes under the lock. Release: publishes the value to those who see the state (rule 2).
+        // Relaxed: the number changes under the lock. Release: pairs with the acquire in `status`,
+        // which publishes the value (rule 2).
         let attempt = self.state.load(Ordering::Relaxed) & !STATE_MASK;
         self.state.store(attempt | state, Ordering::Release);
     }
 
-    pub(super) fn is_wanted(&self) -> bool {
-        self.num_tickets.load(Ordering::Relaxed) > 0 || self.is_detached.load(Ordering::Relaxed)
+    pub(super) fn add_node(&self) {
+        self.num_nodes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It is run although nobody has a handle.
+    pub(super) fn remove_node(&self) {
+        self.num_nodes.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a future, a dependent or a handle needs the value, or the task was detached.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.num_nodes.load(Ordering::Relaxed) > 0 || self.is_detached.load(Ordering::Relaxed)
+    }
+
+    /// Lets the task run even if there is no node.
     pub(super) fn detach(&self) {
         self.is_detached.store(true, Ordering::Relaxed);
     }
@@ -429,18 +364,18 @@ impl PromiseState {
         self.is_detached.load(Ordering::Relaxed)
     }
 
-    /// Whether there are inputs that it waits for.
+    /// Whether the promise waits for inputs.
     pub(super) fn is_unready(&self) -> bool {
         !self.is_settled() && self.missing.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether it can be run by itself.
+    /// Whether the task runs by itself, not as an output of a graph with other tasks.
     pub(super) fn is_alone(&self) -> bool {
         self.is_alone.load(Ordering::Relaxed)
     }
 
-    /// It is made together with others, by a graph.
-    pub(super) fn is_of_group(&self) {
+    /// Says that the task is run as an output of a graph.
+    pub(super) fn set_in_graph(&self) {
         self.is_alone.store(false, Ordering::Relaxed);
     }
 
@@ -448,7 +383,7 @@ impl PromiseState {
         self.priority
     }
 
-    /// A number that no other promise ever has.
+    /// Returns a number that no other promise ever has.
     pub(super) fn identity(&self) -> u64 {
         static LAST: AtomicU64 = AtomicU64::new(0);
         match self.identity.load(Ordering::Relaxed) {
@@ -473,12 +408,12 @@ impl PromiseState {
         self.needs.as_deref()
     }
 
-    /// The worker that runs it, or has run it.
+    /// The worker that runs or has run the task.
     pub(super) fn worker(&self) -> Option<u32> {
         Some(self.worker.load(Ordering::Relaxed)).filter(|&worker| worker != u32::MAX)
     }
 
-    /// What computes it, unless it has finished.
+    /// The task, unless the promise has finished.
     pub(super) fn task(&self) -> Option<Task> {
         self.inner.lock().task.clone()
     }
@@ -497,7 +432,7 @@ impl PromiseState {
         self.inner.lock().error.clone()
     }
 
-    /// The caller runs the task from now on, unless somebody else does or it is settled.
+    /// Starts an attempt, which the caller runs. `None` if the promise is running or settled.
     pub(super) fn start(&self, worker: u32) -> Option<Attempt> {
         let state = self.state.load(Ordering::Relaxed);
         let is_waiting = state & STATE_MASK == WAITING;
@@ -509,13 +444,14 @@ impl PromiseState {
         })
     }
 
-    /// There is a value, of so many bytes.
-    fn holds(&self, num_bytes: usize) {
+    /// Counts the value of the promise.
+    fn count_value(&self, num_bytes: usize) {
         self.num_bytes.store(num_bytes, Ordering::Relaxed);
         self.owner.value_stored(num_bytes);
     }
 
-    /// The token that ends the task while it runs. Pulled already, if the task was cancelled since it was started.
+    /// Sets the token that cancels the running task. Cancels it at once if the promise was settled
+    /// since the start.
     pub(super) fn runs_under(&self, token: &CancelToken, attempt: Attempt) {
         let mut inner = self.inner.lock();
         if self.is_under_way(attempt) {
@@ -525,7 +461,7 @@ impl PromiseState {
         }
     }
 
-    /// It was started, and is to be run again from the start. False if it has been settled meanwhile.
+    /// Takes a running promise back to waiting. False if it was settled meanwhile.
     pub(super) fn give_back(&self, attempt: Attempt) -> bool {
         let mut inner = self.inner.lock();
         let was_running = self.is_under_way(attempt);
@@ -536,7 +472,8 @@ impl PromiseState {
         was_running
     }
 
-    /// Takes one that is settled and has not finished back to the start, to be registered anew. False for all others.
+    /// Takes a settled promise that has not finished back to waiting; the caller registers it anew.
+    /// False for all others.
     pub(super) fn restart(&self) -> bool {
         let mut inner = self.inner.lock();
         let status = self.status();
@@ -550,7 +487,10 @@ impl PromiseState {
         true
     }
 
-    /// Has somebody told when the promise is settled; at once, by giving them back, if it is.
+    /// Registers a waiter.
+    ///
+    /// # Errors
+    /// Returns the waiter if the promise is settled.
     pub(super) fn wait_with(&self, waiter: Waiter) -> Result<(), Waiter> {
         let mut inner = self.inner.lock();
         if self.is_settled() {
@@ -560,7 +500,7 @@ impl PromiseState {
         Ok(())
     }
 
-    /// Leaves out those who wait and are the same as `watcher`.
+    /// Removes a watcher.
     pub(super) fn forget(&self, watcher: &Arc<dyn Watcher>) {
         let address = Arc::as_ptr(watcher).cast::<()>();
         let mut inner = self.inner.lock();
@@ -569,7 +509,7 @@ impl PromiseState {
             .retain(|waiter| !matches!(waiter, Waiter::Watcher(other, _) if Arc::as_ptr(other).cast() == address));
     }
 
-    /// Has a waker called, once however often it is given.
+    /// Registers a waker, once however often it is given. False if the promise is settled.
     pub(super) fn wake_with(&self, waker: &Waker) -> bool {
         let mut inner = self.inner.lock();
         if self.is_settled() {
@@ -582,12 +522,12 @@ impl PromiseState {
     }
 }
 
-/// Settles a promise, and those that need its value if it has none. False if it was settled before.
+/// Settles a promise, and its dependents if it has no value. False if it was settled before.
 pub(super) fn settle(promise: &Arc<dyn AnyPromise>, outcome: Outcome) -> bool {
     settle_with(promise, None, outcome)
 }
 
-/// The same, by who runs it. False also if that attempt does not count any more.
+/// As [`settle`], for the attempt that ran the task. False also if a later attempt has replaced it.
 pub(super) fn settle_attempt(promise: &Arc<dyn AnyPromise>, attempt: Attempt, outcome: Outcome) -> bool {
     settle_with(promise, Some(attempt), outcome)
 }
@@ -597,15 +537,15 @@ fn settle_with(promise: &Arc<dyn AnyPromise>, attempt: Option<Attempt>, outcome:
     let Some(waiters) = settle_one(record, attempt, &outcome, promise.num_bytes()) else { return false };
     let mut ready = Vec::new();
     let mut failed = Vec::new();
-    tell(waiters, record.status(), &outcome, &mut ready, &mut failed);
-    // Their dependents, and so on: a list instead of recursion, however long the chain.
+    notify(waiters, record.status(), &outcome, &mut ready, &mut failed);
+    // Rule 5.
     while let Some((promise, outcome)) = failed.pop() {
         let record = promise.record();
         if let Some(waiters) = settle_one(record, None, &outcome, 0) {
-            tell(waiters, record.status(), &outcome, &mut ready, &mut failed);
+            notify(waiters, record.status(), &outcome, &mut ready, &mut failed);
         }
     }
-    // What needs it may have been handed in to another cluster.
+    // A dependent may belong to another cluster.
     while let Some(owner) = ready.first().and_then(Job::owner).map(Arc::clone) {
         let of_owner = ready.extract_if(.., |job| job.owner().is_some_and(|other| is_same(other, &owner))).collect();
         owner.submit_all(of_owner);
@@ -623,12 +563,12 @@ fn settle_one(record: &PromiseState, attempt: Option<Attempt>, outcome: &Outcome
         inner.error = outcome.error().cloned();
         waiters = std::mem::take(&mut inner.waiters);
         token = inner.token.take();
-        // Dropped without the lock: it lets go of its inputs.
+        // Dropped without the lock, because this releases its inputs.
         done = if matches!(outcome, Outcome::Finished) { inner.task.take() } else { None };
         if let Some(task) = &done {
             let name = task.as_ref().options().and_then(|options| options.name.clone());
             inner.name = name.map(Box::new);
-            record.holds(num_bytes);
+            record.count_value(num_bytes);
         }
         record.set_state(outcome.state());
     }
@@ -641,15 +581,16 @@ fn settle_one(record: &PromiseState, attempt: Option<Attempt>, outcome: &Outcome
 }
 
 thread_local! {
-    static CALLS_BACK: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static IN_CALLBACK: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Whether this thread is in a callback of a promise, and may be the one that makes room for others.
-pub(super) fn calls_back() -> bool {
-    CALLS_BACK.get()
+/// Whether this thread runs a callback of a promise. Such a thread may be the one that makes room
+/// in the cluster.
+pub(super) fn is_in_callback() -> bool {
+    IN_CALLBACK.get()
 }
 
-fn tell(
+fn notify(
     waiters: Waiters,
     status: Status,
     outcome: &Outcome,
@@ -671,142 +612,11 @@ fn tell(
             }
             Waiter::Watcher(watcher, index) => watcher.on_settled(index, status),
             Waiter::Callback(callback) => {
-                let before = CALLS_BACK.replace(true);
+                let before = IN_CALLBACK.replace(true);
                 quietly(callback);
-                CALLS_BACK.set(before);
+                IN_CALLBACK.set(before);
             }
             Waiter::Waker(waker) => quietly(|| waker.wake()),
         }
     }
-}
-
-/// A handle of a promise as it lies in a graph: a task whose value comes from elsewhere.
-struct FutureNode<T>(Arc<Promise<T>>);
-
-impl<T> Drop for FutureNode<T> {
-    fn drop(&mut self) {
-        self.0.record.num_tickets.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl<T: Send + Sync + 'static> Awaited for FutureNode<T> {
-    fn is_settled(&self) -> bool {
-        self.0.record.is_settled()
-    }
-
-    fn encoded(&self) -> Option<Arc<dyn Encoded>> {
-        self.0.encoded.get().map(Arc::clone)
-    }
-
-    fn keep(&self, value: Arc<dyn Encoded>) {
-        AnyPromise::keep(&*self.0, value);
-    }
-
-    fn with_source(&self, look: &mut dyn FnMut(&dyn Any)) {
-        let promise: Arc<dyn AnyPromise> = Arc::<Promise<T>>::clone(&self.0);
-        look(&promise);
-        look(&self.0);
-    }
-}
-
-/// The kinds of tickets for one type of value.
-struct TypedFutureNode<T>(PhantomData<T>);
-
-impl<T: Send + Sync + 'static> TypedFutureNode<T> {
-    /// A value, but for where it comes from.
-    const LOCAL: Kind = Kind {
-        call: Self::call,
-        drop_body: drop_body::<FutureNode<T>>,
-        layout: layout::<FutureNode<T>>(),
-        type_id: TypeId::of::<Self>,
-        type_name: || "future",
-        awaited: Some(Self::awaited),
-        ..ValueOf::<T>::LOCAL
-    };
-
-    unsafe fn awaited(task: &TaskRef) -> &dyn Awaited {
-        // SAFETY: the kind belongs to nodes with this body.
-        unsafe { task.body::<FutureNode<T>>() }
-    }
-
-    unsafe fn call(task: TaskRef, cells: &[Cell], _: *const u32, id: u32, _: bool) -> Option<Box<CallError>> {
-        // SAFETY: the kind belongs to nodes with this body.
-        let FutureNode(promise) = unsafe { task.body::<FutureNode<T>>() };
-        match promise.wait() {
-            Ok(value) => {
-                // SAFETY: the promise outlives the run, as the node holds it, and its value does not change (rule 2); the task
-                // writes to its own cell.
-                unsafe { cells.get_unchecked(id as usize).put_external::<T>(value) };
-                None
-            }
-            Err(error) => Some(Box::new(Box::new(error))),
-        }
-    }
-}
-
-impl<T: Clone + Send + Sync + 'static> TypedFutureNode<T> {
-    const CLONEABLE: Kind = Kind { clone_value: Some(<T as Clone>::clone as fn(&T) -> T as *const ()), ..Self::LOCAL };
-}
-
-impl<T: Portable> TypedFutureNode<T> {
-    const PORTABLE: Kind = Kind { value_code: Some(Self::VALUE), ..Self::LOCAL };
-    const VALUE: &'static CodeDescriptor<ValueCode> = Crossing::<T>::CODE;
-}
-
-impl<T: Send + Sync + 'static> FutureNode<T> {
-    fn new(promise: Arc<Promise<T>>) -> Self {
-        promise.record.num_tickets.fetch_add(1, Ordering::Relaxed);
-        FutureNode(promise)
-    }
-}
-
-/// A handle whose value may cross to other processes.
-pub(super) fn portable_future_node<T: Portable>(promise: Arc<Promise<T>>) -> Delayed<T> {
-    // SAFETY: the kind is the one for this body.
-    Delayed::from_task(unsafe { Task::new_alone(const { &TypedFutureNode::<T>::PORTABLE }, FutureNode::new(promise)) })
-}
-
-/// A handle whose value crosses to other processes in this way, if it does.
-pub(super) fn future_node<T: Send + Sync + 'static>(
-    promise: Arc<Promise<T>>,
-    code: Option<&'static CodeDescriptor<ValueCode>>,
-) -> Delayed<T> {
-    future_node_of(const { &TypedFutureNode::<T>::LOCAL }, promise, code)
-}
-
-/// The same, for a handle that can be computed itself, which gives a clone.
-pub(super) fn cloneable_future_node<T: Clone + Send + Sync + 'static>(
-    promise: Arc<Promise<T>>,
-    code: Option<&'static CodeDescriptor<ValueCode>>,
-) -> Delayed<T> {
-    future_node_of(const { &TypedFutureNode::<T>::CLONEABLE }, promise, code)
-}
-
-fn future_node_of<T: Send + Sync + 'static>(
-    kind: &'static Kind,
-    promise: Arc<Promise<T>>,
-    code: Option<&'static CodeDescriptor<ValueCode>>,
-) -> Delayed<T> {
-    // SAFETY: the kinds given by the two above are those for this body.
-    let mut task = unsafe { Task::new_alone(kind, FutureNode::new(promise)) };
-    if let Some(code) = code {
-        task.set_value_code(code);
-    }
-    Delayed::from_task(task)
-}
-
-/// The promise behind a task, if the task is a future's.
-pub(super) fn promise_of(task: TaskRef) -> Option<Arc<dyn AnyPromise>> {
-    source_of(task)
-}
-
-/// As [`promise_of`], with the type of its value.
-pub(super) fn typed_promise_of<T: Send + Sync + 'static>(task: TaskRef) -> Option<Arc<Promise<T>>> {
-    source_of(task)
-}
-
-fn source_of<S: Clone + 'static>(task: TaskRef) -> Option<S> {
-    let mut found = None;
-    task.awaited()?.with_source(&mut |source| found = found.take().or_else(|| source.downcast_ref::<S>().cloned()));
-    found
 }

@@ -1,12 +1,13 @@
-//! From a task to a job: its inputs are found, and it is registered with those that are not there yet.
+//! Submission: finds the inputs of a task and registers the task with those that are not settled.
 
 #![expect(
     unsafe_code,
-    reason = "it lists the inputs of tasks through their untyped kinds, and plans are made of tasks kept beside them"
+    reason = "it lists the inputs of tasks through their untyped kinds, and makes plans of tasks that it keeps"
 )]
 
+use super::future_node::promise_of;
 use super::job::{Group, Job, Owner, is_same};
-use super::promise::{AnyPromise, Outcome, Waiter, promise_of, settle};
+use super::promise::{AnyPromise, Outcome, Waiter, settle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::name;
 use crate::graph::node::{Task, TaskRef};
@@ -15,7 +16,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Has a task run that keeps a promise, when its inputs are there.
+/// Submits a task with its promise. The task runs when its inputs have finished.
 pub(super) fn submit_one(owner: &dyn Owner, task: TaskRef, promise: Arc<dyn AnyPromise>) {
     if let Err(error) = owner.admit(1) {
         return refuse(&promise, error);
@@ -23,16 +24,16 @@ pub(super) fn submit_one(owner: &dyn Owner, task: TaskRef, promise: Arc<dyn AnyP
     enter_one(task, promise);
 }
 
-/// The tasks that a task needs.
+/// The tasks that a task needs, those of `after` included.
 pub(super) fn inputs_of(task: TaskRef) -> Vec<TaskRef> {
     let mut inputs = Vec::new();
-    // SAFETY: the kind is the task's own.
+    // SAFETY: the kind is the task's own, so `visit_inputs` is right for its node.
     unsafe { (task.kind().visit_inputs)(task, &mut inputs) };
     inputs.extend(task.options().into_iter().flat_map(|options| options.after.iter().map(Task::as_ref)));
     inputs
 }
 
-/// It was admitted.
+/// Registers a task that was admitted.
 fn enter_one(task: TaskRef, promise: Arc<dyn AnyPromise>) {
     let inputs = inputs_of(task);
     if inputs.is_empty() {
@@ -40,26 +41,28 @@ fn enter_one(task: TaskRef, promise: Arc<dyn AnyPromise>) {
         return Arc::clone(promise.record().owner()).submit(Job::One(promise));
     }
     if inputs.iter().any(|input| !input.kind().is_value) {
-        promise.record().is_of_group();
+        promise.record().set_in_graph();
         return enter_group(&[task], vec![promise]);
     }
     enter(&Job::One(promise), inputs.into_iter().filter_map(promise_of));
 }
 
-/// Has a graph computed whose outputs keep promises, when the futures are there that it uses. They may be one and the same graph's.
+/// Submits a graph with the promises of its outputs. It runs when the futures that it uses have
+/// finished.
 pub(super) fn submit_group(owner: &dyn Owner, tasks: &[TaskRef], promises: Vec<Arc<dyn AnyPromise>>) {
     if let Err(error) = owner.admit(promises.len()) {
         return promises.iter().for_each(|promise| refuse(promise, error.clone()));
     }
-    promises.iter().for_each(|promise| promise.record().is_of_group());
+    promises.iter().for_each(|promise| promise.record().set_in_graph());
     enter_group(tasks, promises);
 }
 
 fn enter_group(tasks: &[TaskRef], promises: Vec<Arc<dyn AnyPromise>>) {
-    // SAFETY: the promises have handles of the outputs.
+    // SAFETY: the state of each promise owns the task of its output, and the plan is dropped before
+    // the promises.
     let inputs: Result<Vec<_>> = unsafe { Plan::new(tasks, false) }.and_then(|plan| {
-        let is_choosy = |task: &&TaskRef| task.options().is_some_and(|options| options.needs_a_certain_worker());
-        match plan.tasks().iter().find(is_choosy) {
+        let is_constrained = |task: &&TaskRef| task.options().is_some_and(|options| options.needs_a_certain_worker());
+        match plan.tasks().iter().find(is_constrained) {
             Some(&task) => Err(in_graph(task)),
             None => Ok(plan.tasks().iter().filter_map(|&task| promise_of(task)).collect()),
         }
@@ -72,17 +75,17 @@ fn enter_group(tasks: &[TaskRef], promises: Vec<Arc<dyn AnyPromise>>) {
     }
 }
 
-/// All workers run a graph together.
+/// The error of a task in a graph that not all workers may run.
 fn in_graph(task: TaskRef) -> Error {
     let message = "it asks for certain workers, and is one of several tasks of a graph, which all workers run together; \
-                   hand it in by itself, with futures for what it needs";
+                   submit it by itself, with futures for its inputs";
     Error::new(ErrorKind::NoWorker, message).with_task(name::of_task(task), 0)
 }
 
-/// Registers a job with the inputs that are not there; with none of these it is ready.
+/// Registers a job with its unsettled inputs. Without any, submits it to the queue.
 fn enter(job: &Job, inputs: impl IntoIterator<Item = Arc<dyn AnyPromise>>) {
     for input in inputs {
-        // Before it can arrive.
+        // Before the input can be counted down.
         job.missing().fetch_add(1, Ordering::Relaxed);
         let Err(_waiter) = input.record().wait_with(Waiter::Job(job.clone())) else { continue };
         job.missing().fetch_sub(1, Ordering::Relaxed);
@@ -106,14 +109,15 @@ fn enter(job: &Job, inputs: impl IntoIterator<Item = Arc<dyn AnyPromise>>) {
     }
 }
 
-/// It was not admitted, so it must not count as settled either.
+/// Settles a promise that was not admitted. Counts it first, because settling counts it down.
 fn refuse(promise: &Arc<dyn AnyPromise>, error: Error) {
     let outcome = if error.kind() == ErrorKind::Closed { Outcome::Lost(error) } else { Outcome::Failed(error) };
     promise.record().owner().admit_always(1);
     settle(promise, outcome);
 }
 
-/// Tries a promise again that is settled and has not finished, and those that it needs. Either all of them are taken up or none.
+/// Restarts a promise that is settled and has not finished, and those of its inputs in the same
+/// state: all or none.
 pub(super) fn retry(promise: &Arc<dyn AnyPromise>) -> Result<bool> {
     let failed = failed_for(promise);
     let mut num_of_owner: Vec<(&Arc<dyn Owner>, usize)> = Vec::new();
@@ -134,18 +138,19 @@ pub(super) fn retry(promise: &Arc<dyn AnyPromise>) -> Result<bool> {
         let record = promise.record();
         let is_restarted = record.restart();
         if !is_restarted {
-            // Somebody else was quicker.
+            // Another thread has restarted it.
             record.owner().settled(1);
         }
         is_restarted
     };
     let restarted: Vec<_> = failed.iter().filter(|failed| restart(failed)).collect();
-    // Those that are needed first: they were found last.
+    // Inputs first: they were found last.
     restarted.iter().rev().for_each(|(task, promise)| enter_one(task.as_ref(), Arc::clone(promise)));
     Ok(!restarted.is_empty())
 }
 
-/// A promise, if it is settled and has not finished, and those of which that is so among what it needs, and so on.
+/// Collects a promise, if it is settled and has not finished, and, recursively, its inputs in the
+/// same state.
 fn failed_for(promise: &Arc<dyn AnyPromise>) -> Vec<(Task, Arc<dyn AnyPromise>)> {
     let mut failed = Vec::new();
     let mut seen = HashSet::new();
@@ -157,7 +162,7 @@ fn failed_for(promise: &Arc<dyn AnyPromise>) -> Vec<(Task, Arc<dyn AnyPromise>)>
             continue;
         }
         let Some(task) = record.task() else { continue };
-        // SAFETY: `task` is a handle of the output.
+        // SAFETY: `task` owns the node of the output for as long as the plan lives.
         if let Ok(plan) = unsafe { Plan::of_unrelated(&[task.as_ref()]) } {
             open.extend(plan.tasks().iter().filter_map(|&task| promise_of(task)));
         }

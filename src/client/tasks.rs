@@ -1,4 +1,4 @@
-//! What is asked of tasks beyond being run, for one or for all of many.
+//! Options for one submitted task, or for many.
 
 use super::{Client, TaskFuture};
 use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
@@ -9,7 +9,7 @@ use crate::graph::task::TaskArgs;
 use crate::portable::Portable;
 use std::time::Duration;
 
-/// Hands in tasks with options: [`Client::tasks`].
+/// Submits tasks with options; made by [`Client::tasks`].
 ///
 /// # Examples
 /// ```
@@ -27,7 +27,7 @@ use std::time::Duration;
 /// # Ok::<_, sprang::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "options say how tasks are run that are handed in with them: end with `submit` or `map`"]
+#[must_use = "options alone run nothing: end with `submit` or `map`"]
 pub struct Tasks<'c> {
     client: &'c Client,
     options: Option<Options>,
@@ -44,7 +44,7 @@ impl<'c> Tasks<'c> {
         self
     }
 
-    /// What they are called, in errors, progress and profiles. Each of many is called the same.
+    /// Names the tasks, in errors, progress and profiles. All get the same name.
     pub fn name(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.with(|options| options.name = Some(name.into()))
@@ -65,7 +65,8 @@ impl<'c> Tasks<'c> {
         self.with(|options| options.priority = priority)
     }
 
-    /// Starts them only after `other` has finished; no value is passed. If it fails, they fail too.
+    /// Starts the tasks only after `other` has finished; no value is passed. If `other` fails, they
+    /// fail too.
     pub fn after<U: Send + Sync + 'static>(self, other: &TaskFuture<U>) -> Self {
         self.with(|options| options.after.push(other.as_delayed().task_ref().to_task()))
     }

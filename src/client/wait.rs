@@ -1,13 +1,15 @@
 //! Waiting for promises.
 //!
-//! A task that waits runs the task it waits for, if that has not started. Otherwise its thread gives up its place, and another thread
-//! works meanwhile. So tasks may wait for tasks, however few workers there are.
+//! A task that waits runs the task it waits for, if that has not started. Otherwise its thread
+//! gives up its place, and another thread works meanwhile. So tasks may wait for tasks, however few
+//! workers there are.
 //!
-//! A waiting task runs no other ready task. This keeps locks safe: a task that holds a lock while it waits never runs a second task
-//! that wants the same lock.
+//! A waiting task runs no other ready task. This keeps locks safe: a task that holds a lock while
+//! it waits never runs a second task that wants the same lock.
 //!
-//! A thread of the program also runs a short task itself, if the worker's thread that was notified for it is not awake yet
-//! ([`Owner::run_inline`](super::job::Owner::run_inline)). It has no place to give up.
+//! A thread of the program also runs a short task itself, if the worker's thread that was notified
+//! for it is not awake yet ([`Owner::run_inline`](super::job::Owner::run_inline)). It has no place
+//! to give up.
 
 use super::block::Monitor;
 use super::cluster::WorkerThread;
@@ -54,14 +56,16 @@ impl Watcher for Latch {
             WaitFor::FirstFailure => status != Status::Finished,
         };
         if is_last || is_enough {
-            // Release: pairs with the acquire in `is_open`, so that the waiting thread sees the settled promises.
+            // Release: pairs with the acquire in `is_open`, so that the waiting thread sees the
+            // settled promises.
             self.is_open.store(true, Ordering::Release);
             self.monitor.update(|()| ());
         }
     }
 }
 
-/// Blocks until promises are settled. False if the deadline passed before, or the calling task was cancelled.
+/// Blocks until promises are settled. False if the deadline passed before, or the calling task was
+/// cancelled.
 pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline: Option<Instant>) -> bool {
     let latch = Arc::new(Latch {
         until,
@@ -73,7 +77,8 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
     let place = WorkerThread::current();
     for promise in promises {
         match &place {
-            // A task may take longer than the deadline allows, or than another one that would be enough.
+            // A task may take longer than the deadline allows, or than another one that would be
+            // enough.
             Some(place) if until != WaitFor::First && deadline.is_none() => {
                 place.run_here(promise);
             }
@@ -145,7 +150,8 @@ impl Arrivals {
         next
     }
 
-    /// Blocks until an index arrives. `None` if the deadline passes before, or the calling task is cancelled.
+    /// Blocks until an index arrives. `None` if the deadline passes before, or the calling task is
+    /// cancelled.
     pub(super) fn next(self: &Arc<Self>, deadline: Option<Instant>) -> Option<usize> {
         nested::wait(|| self.has_any(), deadline);
         spin_until(|| self.has_any());

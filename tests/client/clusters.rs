@@ -324,7 +324,7 @@ fn a_task_that_asks_for_a_worker_is_not_one_of_a_graph() {
         let error = client.compute(&delayed(|x: &u8| x + 1, (&on_gpu,))).error().unwrap();
         assert_eq!(error.kind(), ErrorKind::NoWorker);
         assert!(
-            error.to_string().contains("\"on the gpu\"") && error.message().contains("hand it in by itself"),
+            error.to_string().contains("\"on the gpu\"") && error.message().contains("submit it by itself"),
             "{error}"
         );
         let by_itself = client.compute(&on_gpu);

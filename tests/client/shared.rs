@@ -1,4 +1,5 @@
-//! What tasks of a cluster share with each other and with the program: events, locks, semaphores, queues, variables.
+//! What tasks of a cluster share with each other and with the program: events, locks, semaphores,
+//! queues, variables.
 
 use crate::{PATIENCE, of_processes, of_threads, on, on_each, wait_until};
 use sprang::{
@@ -384,8 +385,8 @@ fn every_item_is_taken_once_however_impatient_those_are_who_put_and_take() {
     const NUM_ITEMS: u64 = 300;
     on_each("every_item_is_taken_once", |client| {
         let items: Queue<u64> = client.queue("items", Some(2)).unwrap();
-        // Not at all patient at first, and then so little that the time is often up just when it comes. (Who never waits for long does not let
-        // others work.)
+        // Not at all patient at first, and then so little that the time is often up just when it
+        // comes. (Who never waits for long does not let others work.)
         let patience =
             |num_tries: u64, x: u64| Duration::from_micros([0, 300 * (x % 7), 6_000][num_tries.min(2) as usize]);
         let put = move |first: u64, items: &Queue<u64>| {

@@ -2,7 +2,7 @@
 
 use super::super::job::{Job, Owner};
 use super::super::nested;
-use super::super::promise::{AnyPromise, calls_back};
+use super::super::promise::{AnyPromise, is_in_callback};
 use super::super::wait::{self, WaitFor};
 use super::Cluster;
 use super::admission::WhenFull;
@@ -21,7 +21,7 @@ impl Owner for Cluster {
         }
         // A task must not wait for tasks that may wait for it, and a callback not for those whose
         // waiters its thread has yet to notify.
-        if calls_back() || WorkerThread::current().is_some_and(|thread| thread.is_in(self)) {
+        if is_in_callback() || WorkerThread::current().is_some_and(|thread| thread.is_in(self)) {
             return Ok(());
         }
         self.admission.remove(num_tasks);

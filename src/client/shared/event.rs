@@ -5,18 +5,21 @@ use super::{Handle, Timeout, unexpected};
 use crate::error::Result;
 use std::time::Duration;
 
-/// A flag that all tasks of a cluster and the program can set and wait for; see [`Client::event`](crate::Client::event).
+/// A flag that all tasks of a cluster and the program can set and wait for; see
+/// [`Client::event`](crate::Client::event).
 ///
-/// A new event is not set. A task that waits gives its worker's thread to other tasks. A handle can be cloned, and is a value that tasks
-/// take: `lit(event.clone())`.
+/// A new event is not set. A task that waits gives its worker's thread to other tasks. A handle can
+/// be cloned, and is a value that tasks take: `lit(event.clone())`.
 #[derive(Clone, Debug)]
 pub struct Event(pub(super) Handle);
 
 impl Event {
-    /// Sets the event. All waiting tasks continue, and no call of `wait` blocks until the event is cleared.
+    /// Sets the event. All waiting tasks continue, and no call of `wait` blocks until the event is
+    /// cleared.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is; [`NotShared`](crate::ErrorKind::NotShared) where it cannot be had.
+    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is;
+    /// [`NotShared`](crate::ErrorKind::NotShared) where it cannot be had.
     pub fn set(&self) -> Result<()> {
         self.0.submit(Op::Set(true), Timeout::Zero).map(drop)
     }
@@ -43,8 +46,8 @@ impl Event {
     /// Blocks until the event is set.
     ///
     /// # Errors
-    /// As [`set`](Event::set), also when the cluster is closed meanwhile; [`Cancelled`](crate::ErrorKind::Cancelled) if the calling task
-    /// is cancelled.
+    /// As [`set`](Event::set), also when the cluster is closed meanwhile;
+    /// [`Cancelled`](crate::ErrorKind::Cancelled) if the calling task is cancelled.
     pub fn wait(&self) -> Result<()> {
         self.0.submit(Op::AwaitSet, Timeout::Never).map(drop)
     }

@@ -1,9 +1,11 @@
-//! Objects that the tasks of a cluster and the program share by name: events, locks, semaphores, queues and variables.
+//! Objects that the tasks of a cluster and the program share by name: events, locks, semaphores,
+//! queues and variables.
 //!
-//! The objects are in the [`table`] of the cluster, in the process that made the cluster. A [`Handle`] has a name and a way to that
-//! table: in this process the cluster, and in a worker process a connection to the parent, where a [`session`] passes requests to the
-//! table. So handles behave alike everywhere. Only worker processes die: then their permits are released, and an item that has not
-//! arrived is put back.
+//! The objects are in the [`table`] of the cluster, in the process that made the cluster. A
+//! [`Handle`] has a name and a way to that table: in this process the cluster, and in a worker
+//! process a connection to the parent, where a [`session`] passes requests to the table. So handles
+//! behave alike everywhere. Only worker processes die: then their permits are released, and an item
+//! that has not arrived is put back.
 
 mod event;
 mod permits;
@@ -40,11 +42,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use table::{Answer, Item, ObjectKind, ObjectSpec, Op, Reply, Submitted};
 
-/// How many threads of a cluster may give up their places to wait for shared objects. Further threads keep their places, which bounds
-/// the number of threads.
+/// How many threads of a cluster may give up their places to wait for shared objects. Further
+/// threads keep their places, which bounds the number of threads.
 const MAX_AWAY: usize = 256;
 
-/// Every answer is delivered: the table answers each waiting operation once, also when it is closed.
+/// Every answer is delivered: the table answers each waiting operation once, also when it is
+/// closed.
 const ANSWERED: &str = "a waiting operation is answered once";
 
 impl Client {
@@ -64,7 +67,8 @@ impl Client {
         Event(self.handle(ObjectKind::Event, name, None, ""))
     }
 
-    /// Returns the lock of the cluster with this name. It is a [`semaphore`](Client::semaphore) of one permit.
+    /// Returns the lock of the cluster with this name. It is a [`semaphore`](Client::semaphore) of
+    /// one permit.
     pub fn lock(&self, name: &str) -> Lock {
         Lock(self.handle(ObjectKind::Lock, name, None, ""))
     }
@@ -90,13 +94,15 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`NotShared`](ErrorKind::NotShared) if a semaphore of this name has another number of permits; [`Closed`](ErrorKind::Closed).
+    /// [`NotShared`](ErrorKind::NotShared) if a semaphore of this name has another number of
+    /// permits; [`Closed`](ErrorKind::Closed).
     pub fn semaphore(&self, name: &str, num_permits: usize) -> Result<Semaphore> {
         let handle = self.handle(ObjectKind::Semaphore, name, Some(num_permits.max(1) as u64), "");
         handle.check().map(Semaphore)
     }
 
-    /// Returns the queue of the cluster with this name, for items of this type. `max_items` limits the number of items; 0 counts as 1.
+    /// Returns the queue of the cluster with this name, for items of this type. `max_items` limits
+    /// the number of items; 0 counts as 1.
     ///
     /// # Examples
     /// ```
@@ -119,8 +125,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`NotShared`](ErrorKind::NotShared) if a queue of this name has another limit or another type of items;
-    /// [`Closed`](ErrorKind::Closed).
+    /// [`NotShared`](ErrorKind::NotShared) if a queue of this name has another limit or another
+    /// type of items; [`Closed`](ErrorKind::Closed).
     pub fn queue<T: Portable>(&self, name: &str, max_items: Option<usize>) -> Result<Queue<T>> {
         let max_items = max_items.map(|max_items| max_items.max(1) as u64);
         self.handle(ObjectKind::Queue, name, max_items, type_name::<T>()).check().map(Queue::of)
@@ -129,7 +135,8 @@ impl Client {
     /// Returns the variable of the cluster with this name, for values of this type.
     ///
     /// # Errors
-    /// [`NotShared`](ErrorKind::NotShared) if a variable of this name has another type of values; [`Closed`](ErrorKind::Closed).
+    /// [`NotShared`](ErrorKind::NotShared) if a variable of this name has another type of values;
+    /// [`Closed`](ErrorKind::Closed).
     pub fn variable<T: Portable + Clone>(&self, name: &str) -> Result<Variable<T>> {
         self.handle(ObjectKind::Variable, name, None, type_name::<T>()).check().map(Variable::of)
     }
@@ -273,7 +280,8 @@ impl Handle {
     /// Applies an operation to the object, and waits until it completes.
     ///
     /// # Errors
-    /// [`Closed`](ErrorKind::Closed), [`NotShared`](ErrorKind::NotShared); [`Cancelled`](ErrorKind::Cancelled) if the calling task is.
+    /// [`Closed`](ErrorKind::Closed), [`NotShared`](ErrorKind::NotShared);
+    /// [`Cancelled`](ErrorKind::Cancelled) if the calling task is.
     fn submit(&self, op: Op, timeout: Timeout) -> Result<Answer> {
         let answer = match &self.location {
             Location::Here(core) => self.submit_here(core, op, timeout)?,
@@ -316,7 +324,8 @@ impl Handle {
         answer
     }
 
-    /// Blocks until the answer is there. A deadline or a cancellation withdraws the operation, which answers it.
+    /// Blocks until the answer is there. A deadline or a cancellation withdraws the operation,
+    /// which answers it.
     fn wait(
         &self,
         core: &Arc<Cluster>,

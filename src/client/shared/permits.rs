@@ -6,14 +6,17 @@ use crate::error::Result;
 use std::fmt;
 use std::time::Duration;
 
-/// A number of permits for all tasks of a cluster and the program; see [`Client::semaphore`](crate::Client::semaphore).
+/// A number of permits for all tasks of a cluster and the program; see
+/// [`Client::semaphore`](crate::Client::semaphore).
 ///
-/// The task that has waited longest gets the next permit. A task that waits gives its worker's thread to other tasks. A handle can be
-/// cloned, and is a value that tasks take: `lit(semaphore.clone())`.
+/// The task that has waited longest gets the next permit. A task that waits gives its worker's
+/// thread to other tasks. A handle can be cloned, and is a value that tasks take:
+/// `lit(semaphore.clone())`.
 #[derive(Clone, Debug)]
 pub struct Semaphore(pub(super) Handle);
 
-/// Excludes all other tasks of a cluster and the program; see [`Client::lock`](crate::Client::lock).
+/// Excludes all other tasks of a cluster and the program; see
+/// [`Client::lock`](crate::Client::lock).
 ///
 /// A lock is a [`Semaphore`] of one permit. A task that acquires it twice deadlocks.
 ///
@@ -35,7 +38,8 @@ pub struct Semaphore(pub(super) Handle);
 #[derive(Clone, Debug)]
 pub struct Lock(pub(super) Handle);
 
-/// A permit of a [`Semaphore`] or a [`Lock`]. It is released when it is dropped, also by a panic, and when its worker process ends.
+/// A permit of a [`Semaphore`] or a [`Lock`]. It is released when it is dropped, also by a panic,
+/// and when its worker process ends.
 #[must_use = "a permit is released when it is dropped: bind it, `let _permit = ...`"]
 pub struct Permit(Handle);
 
@@ -68,13 +72,15 @@ impl Semaphore {
     /// Blocks until a permit is free, and takes it.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is, now or meanwhile; [`Cancelled`](crate::ErrorKind::Cancelled) if the
-    /// calling task is cancelled; [`NotShared`](crate::ErrorKind::NotShared) where the semaphore cannot be had.
+    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is, now or meanwhile;
+    /// [`Cancelled`](crate::ErrorKind::Cancelled) if the calling task is cancelled;
+    /// [`NotShared`](crate::ErrorKind::NotShared) where the semaphore cannot be had.
     pub fn acquire(&self) -> Result<Permit> {
         acquire_without_timeout(&self.0)
     }
 
-    /// As [`acquire`](Semaphore::acquire); `None` if no permit is free within `timeout`, which may be zero.
+    /// As [`acquire`](Semaphore::acquire); `None` if no permit is free within `timeout`, which may
+    /// be zero.
     ///
     /// # Errors
     /// As [`acquire`](Semaphore::acquire).
@@ -103,7 +109,8 @@ impl Lock {
         acquire_without_timeout(&self.0)
     }
 
-    /// As [`acquire`](Lock::acquire); `None` if the lock is not free within `timeout`, which may be zero.
+    /// As [`acquire`](Lock::acquire); `None` if the lock is not free within `timeout`, which may be
+    /// zero.
     ///
     /// # Errors
     /// As [`Semaphore::acquire`].

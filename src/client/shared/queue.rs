@@ -8,25 +8,30 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A first-in, first-out queue for all tasks of a cluster and the program; see [`Client::queue`](crate::Client::queue).
+/// A first-in, first-out queue for all tasks of a cluster and the program; see
+/// [`Client::queue`](crate::Client::queue).
 ///
-/// On a cluster of threads items are moved. On one of processes they are encoded, kept in the process of the cluster, and copied on the
-/// way; make a large item the value of a future instead. An item that a worker process has taken is lost if that process dies. A task
-/// that waits gives its worker's thread to other tasks. A handle can be cloned, and is a value that tasks take: `lit(queue.clone())`.
+/// On a cluster of threads items are moved. On one of processes they are encoded, kept in the
+/// process of the cluster, and copied on the way; make a large item the value of a future instead.
+/// An item that a worker process has taken is lost if that process dies. A task that waits gives
+/// its worker's thread to other tasks. A handle can be cloned, and is a value that tasks take:
+/// `lit(queue.clone())`.
 pub struct Queue<T>(pub(super) Handle, pub(super) PhantomData<fn() -> T>);
 
 impl<T: Portable> Queue<T> {
     /// Blocks while the queue is full, and then puts an item behind the others.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is, now or meanwhile; [`Cancelled`](crate::ErrorKind::Cancelled) if the
-    /// calling task is cancelled; [`NotPortable`](crate::ErrorKind::NotPortable) if the item cannot be encoded;
+    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is, now or meanwhile;
+    /// [`Cancelled`](crate::ErrorKind::Cancelled) if the calling task is cancelled;
+    /// [`NotPortable`](crate::ErrorKind::NotPortable) if the item cannot be encoded;
     /// [`NotShared`](crate::ErrorKind::NotShared) where the queue cannot be had.
     pub fn put(&self, item: T) -> Result<()> {
         self.put_within(item, Timeout::Never).map(drop)
     }
 
-    /// As [`put`](Queue::put); returns the item if the queue stays full for `timeout`, which may be zero.
+    /// As [`put`](Queue::put); returns the item if the queue stays full for `timeout`, which may be
+    /// zero.
     ///
     /// # Errors
     /// As [`put`](Queue::put).
@@ -51,7 +56,8 @@ impl<T: Portable> Queue<T> {
     /// Blocks while the queue is empty, and then takes the first item.
     ///
     /// # Errors
-    /// As [`put`](Queue::put); [`NotPortable`](crate::ErrorKind::NotPortable) if the item cannot be decoded.
+    /// As [`put`](Queue::put); [`NotPortable`](crate::ErrorKind::NotPortable) if the item cannot be
+    /// decoded.
     pub fn take(&self) -> Result<T> {
         self.take_within(Timeout::Never)?.ok_or_else(|| unexpected(&self.0, &Answer::Refused(None)))
     }

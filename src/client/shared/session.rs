@@ -1,7 +1,8 @@
 //! Requests of tasks in worker processes, for shared objects and for nested tasks.
 //!
-//! A request carries the whole [`ObjectSpec`] of its object, so a worker process has no handles that could be left over. The permits
-//! of a worker are listed in its [`WorkerSession`], and are released when the process ends.
+//! A request carries the whole [`ObjectSpec`] of its object, so a worker process has no handles
+//! that could be left over. The permits of a worker are listed in its [`WorkerSession`], and are
+//! released when the process ends.
 
 use super::super::cluster::{Cluster, PlaceReleased, WorkerThread};
 use super::super::nested::{NestedTasks, Request};
@@ -34,7 +35,8 @@ struct SharedRequest {
     may_wait: bool,
 }
 
-/// The answer, or the message of an error that is [`Closed`](ErrorKind::Closed) or else [`NotShared`](ErrorKind::NotShared).
+/// The answer, or the message of an error that is [`Closed`](ErrorKind::Closed) or else
+/// [`NotShared`](ErrorKind::NotShared).
 #[derive(Debug, Serialize, Deserialize)]
 enum SharedResponse {
     Answer(Answer),
@@ -156,7 +158,8 @@ struct WorkerSessionState {
     has_ended: bool,
     /// The permits that the process has: how many of which object, by its name and kind.
     permits: HashMap<String, (ObjectSpec, usize)>,
-    /// The requests without an answer. Those that wait in the table have the object and the id for [`Table::withdraw`].
+    /// The requests without an answer. Those that wait in the table have the object and the id for
+    /// [`Table::withdraw`].
     ///
     /// [`Table::withdraw`]: super::table::Table::withdraw
     waiting: HashMap<u64, Option<(ObjectSpec, u64)>>,

@@ -1,15 +1,19 @@
 //! The shared objects of a cluster, by kind and name, and the operations that wait for them.
 //!
-//! An [`Op`] comes from a thread of this process, or from a task in a worker process through a [`session`](super::session).
-//! An operation that cannot complete at once becomes a [`Waiting`], with the function that takes its answer.
+//! An [`Op`] comes from a thread of this process, or from a task in a worker process through a
+//! [`session`](super::session). An operation that cannot complete at once becomes a [`Waiting`],
+//! with the function that takes its answer.
 //!
 //! # What is always true
 //!
-//! 1. An object is in the table while it has a handle in this process, a waiting operation, or a state: a set event, a permit that
-//!    is taken, an item, a value. An object without these equals a new one, so removing it loses nothing.
-//! 2. No operation waits that could complete: each change completes waiting operations, oldest first, as far as possible.
+//! 1. An object is in the table while it has a handle in this process, a waiting operation, or a
+//!    state: a set event, a permit that is taken, an item, a value. An object without these equals
+//!    a new one, so removing it loses nothing.
+//! 2. No operation waits that could complete: each change completes waiting operations, oldest
+//!    first, as far as possible.
 //! 3. A waiting operation is answered once, or withdrawn; never both.
-//! 4. The lock is not held while an answer is delivered, or an item is dropped, encoded or decoded: these run code of the program.
+//! 4. The lock is not held while an answer is delivered, or an item is dropped, encoded or decoded:
+//!    these run code of the program.
 
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -68,7 +72,8 @@ impl ObjectSpec {
     }
 }
 
-/// An item of a queue or the value of a variable: unencoded on a cluster of threads, encoded on one of processes.
+/// An item of a queue or the value of a variable: unencoded on a cluster of threads, encoded on one
+/// of processes.
 #[derive(Clone)]
 pub(super) enum Item {
     Value(Arc<dyn Any + Send + Sync>),
@@ -154,7 +159,8 @@ pub(super) enum Answer {
     Taken(Item),
     /// The value of a variable.
     Value(Item),
-    /// The operation would have had to wait, or did not complete in time. Returns the item of a `Put`.
+    /// The operation would have had to wait, or did not complete in time. Returns the item of a
+    /// `Put`.
     Refused(Option<Item>),
 }
 
@@ -235,7 +241,8 @@ impl ObjectState {
         }
     }
 
-    /// Applies an operation; returns it if it has to wait, or makes no sense for the object. A replaced value goes into `replaced`.
+    /// Applies an operation; returns it if it has to wait, or makes no sense for the object. A
+    /// replaced value goes into `replaced`.
     fn apply(&mut self, op: Op, replaced: &mut Option<Item>) -> Result<Answer, Op> {
         match (self, op) {
             (_, Op::Check) => Ok(Answer::Done),
@@ -283,8 +290,8 @@ impl Object {
 
     /// Completes waiting operations as far as possible (rule 2).
     fn complete_waiting(&mut self, answers: &mut Vec<(Reply, Answer)>) {
-        // All wait for the same change: an operation that cannot complete blocks those behind it. A `Take` and a `Put` never wait
-        // together.
+        // All wait for the same change: an operation that cannot complete blocks those behind it. A
+        // `Take` and a `Put` never wait together.
         while let Some(Waiting { id, op, reply }) = self.waiting.pop_front() {
             match self.state.apply(op, &mut None) {
                 Ok(answer) => answers.push((reply, answer)),
@@ -347,7 +354,8 @@ impl Table {
         drop(removed);
     }
 
-    /// Applies an operation to an object. One that cannot complete waits if `reply` returns a function, and is refused otherwise.
+    /// Applies an operation to an object. One that cannot complete waits if `reply` returns a
+    /// function, and is refused otherwise.
     pub(super) fn submit(&self, spec: &ObjectSpec, op: Op, reply: impl FnOnce() -> Option<Reply>) -> Submitted {
         let (mut answers, mut replaced) = (Vec::new(), None);
         let (submitted, removed);

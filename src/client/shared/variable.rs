@@ -8,10 +8,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A value that all tasks of a cluster and the program can read and replace; see [`Client::variable`](crate::Client::variable).
+/// A value that all tasks of a cluster and the program can read and replace; see
+/// [`Client::variable`](crate::Client::variable).
 ///
-/// A new variable has no value. Reading gives a copy. A task that waits gives its worker's thread to other tasks. A handle can be
-/// cloned, and is a value that tasks take: `lit(variable.clone())`.
+/// A new variable has no value. Reading gives a copy. A task that waits gives its worker's thread
+/// to other tasks. A handle can be cloned, and is a value that tasks take: `lit(variable.clone())`.
 ///
 /// # Examples
 /// ```
@@ -32,8 +33,9 @@ impl<T: Portable + Clone> Variable<T> {
     /// Sets or replaces the value.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is; [`NotPortable`](crate::ErrorKind::NotPortable) if the value cannot be
-    /// encoded; [`NotShared`](crate::ErrorKind::NotShared) where the variable cannot be had.
+    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is;
+    /// [`NotPortable`](crate::ErrorKind::NotPortable) if the value cannot be encoded;
+    /// [`NotShared`](crate::ErrorKind::NotShared) where the variable cannot be had.
     pub fn set(&self, value: T) -> Result<()> {
         let item = if self.0.keeps_values() { Item::Value(Arc::new(value)) } else { self.0.encode(&value)? };
         self.0.submit(Op::Assign(Some(item)), Timeout::Zero).map(drop)
@@ -50,13 +52,14 @@ impl<T: Portable + Clone> Variable<T> {
     /// Blocks until the variable has a value, and returns a copy.
     ///
     /// # Errors
-    /// As [`set`](Variable::set), also when the cluster is closed meanwhile; [`Cancelled`](crate::ErrorKind::Cancelled) if the calling
-    /// task is cancelled.
+    /// As [`set`](Variable::set), also when the cluster is closed meanwhile;
+    /// [`Cancelled`](crate::ErrorKind::Cancelled) if the calling task is cancelled.
     pub fn get(&self) -> Result<T> {
         self.get_within(Timeout::Never)?.ok_or_else(|| unexpected(&self.0, &Answer::Refused(None)))
     }
 
-    /// As [`get`](Variable::get); `None` if the variable gets no value within `timeout`, which may be zero.
+    /// As [`get`](Variable::get); `None` if the variable gets no value within `timeout`, which may
+    /// be zero.
     ///
     /// # Errors
     /// As [`get`](Variable::get).
