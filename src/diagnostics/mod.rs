@@ -19,3 +19,15 @@ pub(crate) mod progress;
 pub(crate) mod spans;
 pub(crate) mod system;
 mod units;
+
+use crate::error::{Error, ErrorKind, Result};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Writes the file of a picture or a profile. `what` names the content in errors: `a picture`.
+fn save(what: &str, path: &Path, content: &str) -> Result<()> {
+    std::fs::write(path, content).map_err(|error| {
+        Error::new(ErrorKind::NotSaved, format!("cannot save {what} as {}: {error}", path.display()))
+            .with_source(Arc::new(error) as Arc<dyn std::error::Error + Send + Sync>)
+    })
+}

@@ -24,8 +24,8 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     let _infallible = writeln!(out, "  node [shape=box, style=\"rounded,filled\", height=0.3, fontsize=12, {font}];");
     let _infallible = writeln!(out, "  edge [color=\"{LINE}\", fontsize=10, {font}];");
     let prefix = if scene.is_collapsed { 'g' } else { 't' };
-    for (number, shown) in scene.boxes.iter().enumerate() {
-        let _infallible = writeln!(out, "  {prefix}{number} [{}];", attributes(shown));
+    for (number, scene_box) in scene.boxes.iter().enumerate() {
+        let _infallible = writeln!(out, "  {prefix}{number} [{}];", attributes(scene_box));
     }
     for edge in &scene.edges {
         let _infallible = write!(out, "  {prefix}{} -> {prefix}{}", edge.from, edge.to);
@@ -48,24 +48,28 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     out
 }
 
-fn attributes(shown: &SceneBox) -> String {
-    let lines: Vec<_> = shown.lines().iter().map(|line| escaped(line).into_owned()).collect();
-    let mut attributes =
-        format!("label=\"{}\", tooltip=\"{}\", fillcolor=\"{}\"", lines.join("\\n"), escaped(&shown.name), shown.color);
-    let border = if shown.is_critical { CRITICAL } else { shown.color.darker() };
+fn attributes(scene_box: &SceneBox) -> String {
+    let lines: Vec<_> = scene_box.lines().iter().map(|line| escaped(line).into_owned()).collect();
+    let mut attributes = format!(
+        "label=\"{}\", tooltip=\"{}\", fillcolor=\"{}\"",
+        lines.join("\\n"),
+        escaped(&scene_box.name),
+        scene_box.color
+    );
+    let border = if scene_box.is_critical { CRITICAL } else { scene_box.color.darker() };
     let _infallible = write!(attributes, ", color=\"{border}\"");
-    if shown.color.is_dark() {
+    if scene_box.color.is_dark() {
         let _infallible = write!(attributes, ", fontcolor=\"{}\"", Color::rgb(255, 255, 255));
     }
-    match shown.kind {
+    match scene_box.kind {
         TaskKind::Portable => {}
         TaskKind::Local => attributes.push_str(", style=\"rounded,filled,dashed\""),
         TaskKind::Value => attributes.push_str(", shape=oval"),
     }
-    if shown.is_output {
+    if scene_box.is_output {
         attributes.push_str(", peripheries=2");
     }
-    if shown.is_critical {
+    if scene_box.is_critical {
         attributes.push_str(", penwidth=2");
     }
     attributes

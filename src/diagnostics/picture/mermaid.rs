@@ -23,15 +23,15 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     // Colours in the order of their first boxes.
     let mut colors: Vec<Color> = Vec::new();
     let mut number_of_color: BTreeMap<String, usize> = BTreeMap::new();
-    for (number, shown) in scene.boxes.iter().enumerate() {
-        let lines: Vec<String> = shown.lines().iter().map(|line| escaped(line)).collect();
-        let (open, close) = match (shown.is_output, shown.kind) {
+    for (number, scene_box) in scene.boxes.iter().enumerate() {
+        let lines: Vec<String> = scene_box.lines().iter().map(|line| escaped(line)).collect();
+        let (open, close) = match (scene_box.is_output, scene_box.kind) {
             (true, _) => ("[[", "]]"),
             (false, TaskKind::Value) => ("([", "])"),
             (false, _) => ("(", ")"),
         };
-        let color = *number_of_color.entry(shown.color.to_string()).or_insert_with(|| {
-            colors.push(shown.color);
+        let color = *number_of_color.entry(scene_box.color.to_string()).or_insert_with(|| {
+            colors.push(scene_box.color);
             colors.len() - 1
         });
         let _infallible = writeln!(out, "  {prefix}{number}{open}\"{}\"{close}:::c{color}", lines.join("<br>"));

@@ -60,7 +60,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Delayed;
 use scene::Scene;
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -391,10 +390,7 @@ impl Picture {
                 ));
             }
         };
-        fs::write(path, content).map_err(|error| {
-            Error::new(ErrorKind::NotSaved, format!("cannot save a picture as {}: {error}", path.display()))
-                .with_source(Arc::new(error) as Arc<dyn std::error::Error + Send + Sync>)
-        })
+        super::save("a picture", path, &content)
     }
 
     /// `63 tasks, 62 dependencies`.

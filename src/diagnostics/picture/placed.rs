@@ -57,18 +57,18 @@ impl Placed {
         let scene = Scene::of(&picture);
         let Drawing { map, lines, sizes, layout, .. } = Drawing::of(&picture, &scene);
         let boxes = scene.boxes.iter().zip(&lines).zip(&sizes).zip(&layout.boxes);
-        let boxes = boxes.map(|(((shown, lines), size), &centre)| {
+        let boxes = boxes.map(|(((scene_box, lines), size), &centre)| {
             let PagePoint { x, y } = map.point(centre);
             PlacedBox {
-                name: shown.name.clone(),
+                name: scene_box.name.clone(),
                 label: lines[0].to_string(),
                 x: x - size.width / 2.0,
                 y: y - size.height / 2.0,
                 width: size.width,
                 height: size.height,
-                is_output: shown.is_output,
-                is_value: shown.kind == TaskKind::Value,
-                is_local: shown.kind == TaskKind::Local,
+                is_output: scene_box.is_output,
+                is_value: scene_box.kind == TaskKind::Value,
+                is_local: scene_box.kind == TaskKind::Local,
             }
         });
         let edges = scene.edges.iter().zip(&layout.routes).map(|(edge, route)| PlacedEdge {

@@ -69,7 +69,7 @@ impl Scene {
         // A path of one task shows nothing.
         let path = if path.len() > 1 { path } else { Vec::new() };
         let mut boxes: Vec<SceneBox> =
-            (0..grouping.names.len()).map(|number| shown(picture, &grouping, number, is_collapsed)).collect();
+            (0..grouping.names.len()).map(|number| scene_box(picture, &grouping, number, is_collapsed)).collect();
         path.iter().for_each(|&id| boxes[grouping.of_task[id as usize] as usize].is_critical = true);
         let edges = edges(graph, &grouping, &path);
         Scene { boxes, box_of_task: grouping.of_task, edges, is_collapsed, path_len: path.len() }
@@ -133,7 +133,7 @@ impl Grouping {
     }
 }
 
-fn shown(picture: &Picture, grouping: &Grouping, number: usize, is_collapsed: bool) -> SceneBox {
+fn scene_box(picture: &Picture, grouping: &Grouping, number: usize, is_collapsed: bool) -> SceneBox {
     let graph = &*picture.graph;
     let tasks = grouping.tasks(number);
     let name = &grouping.names[number];

@@ -59,8 +59,8 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     let left = (width - drawing.width) / 2.0;
     out.put(format_args!("<g transform=\"translate({} {})\">\n", number(left), number(top)));
     out.edges(&map, scene, &layout);
-    for (((shown, lines), &size), &centre) in scene.boxes.iter().zip(&lines).zip(&sizes).zip(&layout.boxes) {
-        out.task(shown, lines, size, map.point(centre));
+    for (((scene_box, lines), &size), &centre) in scene.boxes.iter().zip(&lines).zip(&sizes).zip(&layout.boxes) {
+        out.task(scene_box, lines, size, map.point(centre));
     }
     for (route, label) in layout.routes.iter().zip(&labels) {
         if let (Some(at), Some(label)) = (route.label, label) {
@@ -140,7 +140,8 @@ const STYLE: &str = "<style>\
 
 fn description(picture: &Picture, scene: &Scene) -> String {
     let mut description = picture.summary(scene);
-    let mut outputs = scene.boxes.iter().filter(|shown| shown.is_output).map(|shown| shown.name.as_str());
+    let mut outputs =
+        scene.boxes.iter().filter(|scene_box| scene_box.is_output).map(|scene_box| scene_box.name.as_str());
     if let Some(first) = outputs.next() {
         let _infallible = write!(description, "; output: {first}");
         match outputs.count() {
@@ -204,12 +205,12 @@ fn size_of_box<T: AsRef<str>>(lines: &[T]) -> PageSize {
 fn align(scene: &Scene, sizes: &mut [PageSize]) {
     const CLOSE: f64 = 32.0;
     let mut widest: HashMap<u32, f64> = HashMap::new();
-    for (shown, size) in scene.boxes.iter().zip(&*sizes) {
-        let widest = widest.entry(shown.family).or_default();
+    for (scene_box, size) in scene.boxes.iter().zip(&*sizes) {
+        let widest = widest.entry(scene_box.family).or_default();
         *widest = widest.max(size.width);
     }
-    for (shown, size) in scene.boxes.iter().zip(sizes) {
-        let widest = widest[&shown.family];
+    for (scene_box, size) in scene.boxes.iter().zip(sizes) {
+        let widest = widest[&scene_box.family];
         if widest - size.width < CLOSE {
             size.width = widest;
         }
@@ -304,25 +305,25 @@ impl SvgWriter {
         self.put(format_args!("<path class=\"line{path}{order}\" d=\"{d}\"/>\n"));
     }
 
-    fn task<T: AsRef<str>>(&mut self, shown: &SceneBox, lines: &[T], size: PageSize, centre: PagePoint) {
+    fn task<T: AsRef<str>>(&mut self, scene_box: &SceneBox, lines: &[T], size: PageSize, centre: PagePoint) {
         self.put(format_args!("<g>"));
         self.put(format_args!("<title>"));
-        self.text(&tooltip(shown));
+        self.text(&tooltip(scene_box));
         self.put(format_args!("</title>"));
-        let color = shown.color;
+        let color = scene_box.color;
         let border = color.darker();
-        self.rect(shown, size, centre, 0.0);
+        self.rect(scene_box, size, centre, 0.0);
         self.put(format_args!(" fill=\"{color}\""));
-        match shown.is_critical {
+        match scene_box.is_critical {
             true => self.put(format_args!(" stroke=\"{CRITICAL}\" stroke-width=\"2.2\"")),
             false => self.put(format_args!(" stroke=\"{border}\"")),
         }
-        if shown.kind == TaskKind::Local {
+        if scene_box.kind == TaskKind::Local {
             self.put(format_args!(" stroke-dasharray=\"5 3\""));
         }
         self.put(format_args!("/>"));
-        if shown.is_output {
-            self.rect(shown, size, centre, 3.5);
+        if scene_box.is_output {
+            self.rect(scene_box, size, centre, 3.5);
             self.put(format_args!(" fill=\"none\" stroke=\"{}\"/>", color.line_on()));
         }
         let on_dark = if color.is_dark() { "on-dark" } else { "" };
@@ -342,9 +343,9 @@ impl SvgWriter {
         self.put(format_args!("</g>\n"));
     }
 
-    fn rect(&mut self, shown: &SceneBox, size: PageSize, centre: PagePoint, inset: f64) {
+    fn rect(&mut self, scene_box: &SceneBox, size: PageSize, centre: PagePoint, inset: f64) {
         let (width, height) = (size.width - 2.0 * inset, size.height - 2.0 * inset);
-        let radius = if shown.kind == TaskKind::Value { height / 2.0 } else { 6.0 - inset / 2.0 };
+        let radius = if scene_box.kind == TaskKind::Value { height / 2.0 } else { 6.0 - inset / 2.0 };
         self.put(format_args!(
             "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"{}\"",
             number(centre.x - width / 2.0),
@@ -356,16 +357,16 @@ impl SvgWriter {
     }
 }
 
-fn tooltip(shown: &SceneBox) -> String {
-    let mut tooltip = shown.name.clone();
-    for note in &shown.notes {
+fn tooltip(scene_box: &SceneBox) -> String {
+    let mut tooltip = scene_box.name.clone();
+    for note in &scene_box.notes {
         let _infallible = write!(tooltip, "\n{note}");
     }
     let marks = [
-        (shown.is_output, "an output"),
-        (shown.kind == TaskKind::Local, "stays in this process"),
-        (shown.kind == TaskKind::Value, "a value"),
-        (shown.is_critical, "on the critical path"),
+        (scene_box.is_output, "an output"),
+        (scene_box.kind == TaskKind::Local, "stays in this process"),
+        (scene_box.kind == TaskKind::Value, "a value"),
+        (scene_box.is_critical, "on the critical path"),
     ];
     for (_, mark) in marks.iter().filter(|(is_so, _)| *is_so) {
         let _infallible = write!(tooltip, "\n{mark}");
@@ -451,40 +452,44 @@ impl Legend {
 
     fn of(picture: &Picture, scene: &Scene) -> Legend {
         let mut entries = vec![(LegendMark::None, picture.summary(scene))];
-        let mut add = |is_there: bool, sample: LegendMark, words: &str| {
-            if is_there {
-                entries.push((sample, words.to_owned()));
+        let mut add = |is_used: bool, mark: LegendMark, words: &str| {
+            if is_used {
+                entries.push((mark, words.to_owned()));
             }
         };
-        add(scene.boxes.iter().any(|shown| shown.is_output), LegendMark::Output, "output");
+        add(scene.boxes.iter().any(|scene_box| scene_box.is_output), LegendMark::Output, "output");
         add(scene.path_len > 0, LegendMark::Path, &picture.path_summary(scene));
-        add(scene.boxes.iter().any(|shown| shown.kind == TaskKind::Local), LegendMark::Local, "stays in this process");
-        add(scene.boxes.iter().any(|shown| shown.kind == TaskKind::Value), LegendMark::Value, "value");
+        add(
+            scene.boxes.iter().any(|scene_box| scene_box.kind == TaskKind::Local),
+            LegendMark::Local,
+            "stays in this process",
+        );
+        add(scene.boxes.iter().any(|scene_box| scene_box.kind == TaskKind::Value), LegendMark::Value, "value");
         add(scene.edges.iter().any(|edge| !edge.has_values), LegendMark::Order, "order only");
         let by_rank = picture.paint.is_none() && picture.color_by == ColorBy::Rank;
         add(by_rank && scene.boxes.len() > 1, LegendMark::Scale, "first to last");
         Legend { entries }
     }
 
-    fn width_of(sample: LegendMark, words: &str) -> f64 {
-        let sample_width = match sample {
+    fn width_of(mark: LegendMark, words: &str) -> f64 {
+        let mark_width = match mark {
             LegendMark::None => 0.0,
             LegendMark::Scale => 62.0,
             _ => 27.0,
         };
-        sample_width + text::width(words, SMALL_FONT_SIZE)
+        mark_width + text::width(words, SMALL_FONT_SIZE)
     }
 
     fn least_width(&self) -> f64 {
-        self.entries.iter().map(|(sample, words)| Legend::width_of(*sample, words)).fold(0.0, f64::max)
+        self.entries.iter().map(|(mark, words)| Legend::width_of(*mark, words)).fold(0.0, f64::max)
     }
 
     /// The distance from the left and the row of each entry.
     fn places(&self, width: f64) -> Vec<(f64, usize)> {
         let (mut x, mut row) = (0.0, 0);
         let mut places = Vec::with_capacity(self.entries.len());
-        for (sample, words) in &self.entries {
-            let entry = Legend::width_of(*sample, words);
+        for (mark, words) in &self.entries {
+            let entry = Legend::width_of(*mark, words);
             if x > 0.0 && x + entry > width {
                 (x, row) = (0.0, row + 1);
             }
@@ -499,7 +504,7 @@ impl Legend {
     }
 
     fn write(&self, out: &mut SvgWriter, top: f64, width: f64) {
-        for ((sample, words), (x, row)) in self.entries.iter().zip(self.places(width)) {
+        for ((mark, words), (x, row)) in self.entries.iter().zip(self.places(width)) {
             let (x, y) = (MARGIN + x, top + row as f64 * Legend::ROW);
             let middle = number(y + 5.5);
             let rect = |inset: f64, more: &str| {
@@ -514,7 +519,7 @@ impl Legend {
             let line = |class: &str| {
                 format!("<path class=\"line {class}\" d=\"M{} {middle}L{} {middle}\"/>", number(x), number(x + 21.0))
             };
-            out.0.push_str(&match sample {
+            out.0.push_str(&match mark {
                 LegendMark::None => String::new(),
                 LegendMark::Output => rect(0.0, "rx=\"3\"") + &rect(2.5, "rx=\"1.5\""),
                 LegendMark::Local => rect(0.0, "rx=\"3\" stroke-dasharray=\"4 2\""),
@@ -528,7 +533,7 @@ impl Legend {
                     bar
                 }),
             });
-            let words_at = x + Legend::width_of(*sample, "");
+            let words_at = x + Legend::width_of(*mark, "");
             out.put(format_args!("<text class=\"legend\" x=\"{}\" y=\"{}\">", number(words_at), number(y + 9.0)));
             out.text(words);
             out.put(format_args!("</text>\n"));

@@ -62,7 +62,6 @@ use recorder::Record;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -384,10 +383,7 @@ impl Profile {
                 return Err(Error::new(ErrorKind::NotSaved, message));
             }
         };
-        fs::write(path, content).map_err(|error| {
-            Error::new(ErrorKind::NotSaved, format!("cannot save a profile as {}: {error}", path.display()))
-                .with_source(Arc::new(error) as Arc<dyn std::error::Error + Send + Sync>)
-        })
+        super::save("a profile", path, &content)
     }
 }
 

@@ -360,21 +360,11 @@ impl Ports {
         let (ends, into) = rows(graph.num_boxes(), edges.iter().map(|edge| edge.to));
         let mut ports = Ports { start: vec![0.0; edges.len()], end: vec![0.0; edges.len()] };
         for (vertex, width) in widths.enumerate() {
-            let centre = across[vertex];
-            spread(
-                &out[starts[vertex]..starts[vertex + 1]],
-                centre,
-                width,
-                |i| across[first_after(i) as usize],
-                &mut ports.start,
-            );
-            spread(
-                &into[ends[vertex]..ends[vertex + 1]],
-                centre,
-                width,
-                |i| across[last_before(i) as usize],
-                &mut ports.end,
-            );
+            let side = |edges: &[u32], other_end: &dyn Fn(usize) -> u32, ports: &mut [f64]| {
+                spread(edges, across[vertex], width, |i| across[other_end(i) as usize], ports);
+            };
+            side(&out[starts[vertex]..starts[vertex + 1]], &first_after, &mut ports.start);
+            side(&into[ends[vertex]..ends[vertex + 1]], &last_before, &mut ports.end);
         }
         ports
     }
