@@ -1,10 +1,11 @@
 //! Writes a scene in the language of Graphviz.
 
+use super::builder::{Direction, Picture};
 use super::color::Color;
 use super::graph::TaskKind;
 use super::scene::{Scene, SceneBox};
 use super::svg::{CRITICAL, LINE};
-use super::{Direction, Picture, text};
+use super::text;
 use crate::diagnostics::units;
 use std::borrow::Cow;
 use std::fmt::Write;

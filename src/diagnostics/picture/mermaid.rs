@@ -1,10 +1,11 @@
 //! Writes a scene as a Mermaid flowchart.
 
+use super::builder::{Direction, Picture};
 use super::color::Color;
 use super::graph::TaskKind;
 use super::scene::Scene;
 use super::svg::CRITICAL;
-use super::{Direction, Picture, text};
+use super::text;
 use crate::diagnostics::units;
 use std::collections::BTreeMap;
 use std::fmt::Write;

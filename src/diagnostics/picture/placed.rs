@@ -1,11 +1,11 @@
 //! The positions of a scene, for the dashboard, which draws the graph itself and repaints it during
 //! a run.
 
-use super::graph::TaskKind;
+use super::builder::{Direction, Picture};
+use super::graph::{Graph, TaskKind};
 use super::layout::{Point, RoutePath};
 use super::scene::Scene;
 use super::svg::{Drawing, Orientation, PagePoint, PathData};
-use super::{Direction, Graph, Picture};
 use std::sync::Arc;
 
 /// A scene with its positions. Distances are in the units of the pictures: about a pixel.

@@ -2,9 +2,10 @@
 //!
 //! All three formats are written from a scene, so they show the same.
 
+use super::builder::{Picture, TaskBox};
 use super::color::{Color, ColorBy, Tint};
 use super::graph::{Graph, TaskKind};
-use super::{Picture, TaskBox, text};
+use super::text;
 use crate::diagnostics::units;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -73,6 +74,23 @@ impl Scene {
         path.iter().for_each(|&id| boxes[grouping.of_task[id as usize] as usize].is_critical = true);
         let edges = edges(graph, &grouping, &path);
         Scene { boxes, box_of_task: grouping.of_task, edges, is_collapsed, path_len: path.len() }
+    }
+
+    /// `63 tasks, 62 dependencies`.
+    pub(super) fn summary(&self, picture: &Picture) -> String {
+        let tasks = text::count(picture.num_tasks(), "task", "tasks");
+        let dependencies = text::count(picture.graph.num_dependencies(), "dependency", "dependencies");
+        let groups = match self.is_collapsed {
+            true => format!(", drawn as {}", text::count(self.boxes.len(), "group", "groups")),
+            false => String::new(),
+        };
+        format!("{tasks}, {dependencies}{groups}")
+    }
+
+    /// `longest path: 6 tasks`.
+    pub(super) fn path_summary(&self, picture: &Picture) -> String {
+        let which = if picture.weights.is_some() { "heaviest path" } else { "longest path" };
+        format!("{which}: {}", text::count(self.path_len, "task", "tasks"))
     }
 }
 

@@ -4,12 +4,12 @@
 //! id, and every rule of the style begins with the picture's class, so that one page can contain
 //! several pictures.
 
+use super::builder::{Direction, Picture};
 use super::color::{Color, ColorBy};
 use super::graph::TaskKind;
 use super::layout::{self, Layout, Point, RoutePath};
 use super::scene::{Scene, SceneBox, SceneEdge};
 use super::text::{self, FONT_SIZE, SMALL_FONT_SIZE};
-use super::{Direction, Picture};
 use crate::diagnostics::units;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -139,7 +139,7 @@ const STYLE: &str = "<style>\
 }</style>\n";
 
 fn description(picture: &Picture, scene: &Scene) -> String {
-    let mut description = picture.summary(scene);
+    let mut description = scene.summary(picture);
     let mut outputs =
         scene.boxes.iter().filter(|scene_box| scene_box.is_output).map(|scene_box| scene_box.name.as_str());
     if let Some(first) = outputs.next() {
@@ -150,7 +150,7 @@ fn description(picture: &Picture, scene: &Scene) -> String {
         }
     }
     if scene.path_len > 0 {
-        let _infallible = write!(description, "; {}", picture.path_summary(scene));
+        let _infallible = write!(description, "; {}", scene.path_summary(picture));
     }
     description
 }
@@ -451,14 +451,14 @@ impl Legend {
     const ROW: f64 = 16.0;
 
     fn of(picture: &Picture, scene: &Scene) -> Legend {
-        let mut entries = vec![(LegendMark::None, picture.summary(scene))];
+        let mut entries = vec![(LegendMark::None, scene.summary(picture))];
         let mut add = |is_used: bool, mark: LegendMark, words: &str| {
             if is_used {
                 entries.push((mark, words.to_owned()));
             }
         };
         add(scene.boxes.iter().any(|scene_box| scene_box.is_output), LegendMark::Output, "output");
-        add(scene.path_len > 0, LegendMark::Path, &picture.path_summary(scene));
+        add(scene.path_len > 0, LegendMark::Path, &scene.path_summary(picture));
         add(
             scene.boxes.iter().any(|scene_box| scene_box.kind == TaskKind::Local),
             LegendMark::Local,

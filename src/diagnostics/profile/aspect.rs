@@ -1,6 +1,6 @@
 //! Pictures of a run: the graph, coloured by a measurement.
 
-use super::{Outcome, RunProfile};
+use super::data::{Outcome, RunProfile};
 use crate::diagnostics::picture::{Color, Picture, TaskBox, TaskKind, Tint};
 use crate::diagnostics::units;
 use std::sync::Arc;

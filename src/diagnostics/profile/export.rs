@@ -1,8 +1,8 @@
 //! A profile for other programs: CSV, JSON, and the trace format of Chrome and Perfetto.
 
+use super::data::{Outcome, Profile, RunProfile, TaskRecord};
 use super::report_data::thinned;
 use super::schema::StoredProfile;
-use super::{Outcome, Profile, RunProfile, TaskRecord};
 use crate::diagnostics::json::{self, rounded};
 use crate::engine::callback::WorkerId;
 use serde::Serialize;

@@ -2,7 +2,8 @@
 //!
 //! A value lives from the end of its task to the end of its last reader, and both are recorded.
 
-use super::{Outcome, RunProfile, schema};
+use super::data::{Outcome, RunProfile};
+use super::encode;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct Peak {
     /// The time of the moment.
-    #[serde(rename = "at_s", serialize_with = "schema::write_time")]
+    #[serde(rename = "at_s", serialize_with = "encode::write_time")]
     pub at: Duration,
     /// The number of values.
     pub num_values: usize,
@@ -28,14 +29,14 @@ pub struct Peak {
 #[non_exhaustive]
 pub struct HeldValues {
     /// The name of their tasks, with `#` in place of each number.
-    #[serde(serialize_with = "schema::write_name")]
+    #[serde(serialize_with = "encode::write_name")]
     pub name: Arc<str>,
     /// The number of values.
     pub count: usize,
     /// The known bytes of these values.
     pub bytes: u64,
     /// The name of the tasks that will read most of these values; `None` for outputs.
-    #[serde(serialize_with = "schema::write_name_option")]
+    #[serde(serialize_with = "encode::write_name_option")]
     pub held_for: Option<Arc<str>>,
 }
 

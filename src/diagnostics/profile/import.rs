@@ -1,8 +1,9 @@
 //! Reads a profile back from its JSON form.
 
-use super::recorder::Record;
-use super::schema::{Seconds, StoredProfile, StoredRun, StoredTask};
-use super::{Failure, Profile, RunProfile};
+use super::data::{Failure, Profile, RunProfile};
+use super::encode::Seconds;
+use super::record::Record;
+use super::schema::{StoredProfile, StoredRun, StoredTask};
 use crate::engine::callback::{RunId, ValueSize, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;

@@ -7,22 +7,16 @@
 //!
 //! # Futures
 //!
-//! The futures of a cluster are one logical run, and records have its ids. Its graph grows with each
-//! small run. Small runs may begin in any order, and some may not be observed, so the graph's ids
-//! differ from those of the logical run. They are translated when the profile is taken.
-//!
-//! # Sampling
-//!
-//! When there are more records than allowed, only tasks are kept whose hashed number ends in a zero
-//! bit; then in two zero bits, and so on. So the number of a task alone decides whether it is kept,
-//! whichever worker runs it. A shard drops its surplus records when it gets the next record, and
-//! when the profile is taken.
+//! The futures of a cluster are one logical run, and records have its ids. Its graph grows with
+//! each small run. Small runs may begin in any order, and some may not be observed, so the graph's
+//! ids differ from those of the logical run. They are translated when the profile is taken.
 
+use super::data::{Failure, Outcome, Profile, RunProfile};
+use super::record::{COUNTED_AT_ONCE, Record, RecordBuffer, Sampling};
 #[cfg(feature = "dashboard")]
-use super::ResourceSample;
+use super::resources::ResourceSample;
 use super::resources::Sampler;
-use super::{Failure, Graph, Outcome, Profile, RunProfile};
-use crate::diagnostics::picture::Growing;
+use crate::diagnostics::picture::{Graph, Growing};
 use crate::engine::callback::{
     Callback, Crossing, Interests, RunFinished, RunId, RunStarted, TaskCancelled, TaskFailed, TaskFinished, TaskInfo,
     TaskRetried, TaskSkipped, ValueSize, WorkerId,
@@ -32,80 +26,15 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 const NUM_SHARDS: usize = 32;
-/// A shard reports its records to the common count in groups of this size.
-const COUNTED_AT_ONCE: usize = 1024;
 /// Later failures are dropped.
 const MAX_FAILURES: usize = 10_000;
 /// The graphs of all runs together have at most this many tasks; further runs are left out.
 const MAX_TASKS: usize = 1 << 24;
-
-/// One attempt of a task, in 64 bytes.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::diagnostics) struct Record {
-    pub(super) run: u64,
-    pub(super) started_ns: u64,
-    pub(super) ran_ns: u64,
-    pub(super) worker: WorkerId,
-    pub(super) id: u32,
-    /// Saturates below `u32::MAX`, which marks tasks of this process.
-    pub(super) queued_us: u32,
-    pub(super) returned_us: u32,
-    pub(super) sent_bytes: u64,
-    /// See [`ValueSize::to_bits`].
-    pub(super) value: u64,
-    pub(super) attempt: u16,
-    pub(super) outcome: Outcome,
-}
-
-impl Record {
-    /// `started_ns` is the start of the call, counted from the origin of all records.
-    pub(in crate::diagnostics) fn new(
-        task: TaskInfo<'_>,
-        worker: WorkerId,
-        started_ns: u64,
-        (started, ended): (Instant, Instant),
-        crossing: Option<Crossing>,
-        (outcome, attempt, value): (Outcome, u32, Option<ValueSize>),
-    ) -> Record {
-        let ran_ns = ended.saturating_duration_since(started).as_nanos() as u64;
-        let (queued_us, returned_us) = crossing.map_or((u32::MAX, u32::MAX), |crossing| {
-            let micros = |from: Instant, to: Instant| {
-                u32::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u32::MAX - 1)
-            };
-            (micros(crossing.sent, started), micros(ended, crossing.received))
-        });
-        let (run, id) = (task.run().get(), task.id() as u32);
-        let attempt = u16::try_from(attempt).unwrap_or(u16::MAX);
-        let (sent_bytes, value) = (crossing.map_or(0, |crossing| crossing.sent_bytes), ValueSize::to_bits(value));
-        Record { run, started_ns, ran_ns, worker, id, queued_us, returned_us, sent_bytes, value, attempt, outcome }
-    }
-
-    pub(super) fn ended(&self) -> Duration {
-        Duration::from_nanos(self.started_ns + self.ran_ns)
-    }
-
-    /// The size of the task's value.
-    pub(super) fn value(&self) -> Option<ValueSize> {
-        ValueSize::from_bits(self.value)
-    }
-
-    pub(super) fn returned_bytes(&self) -> u64 {
-        self.value().filter(|size| self.queued_us != u32::MAX && size.is_encoded).map_or(0, |size| size.bytes)
-    }
-
-    pub(super) fn queued(&self) -> Option<Duration> {
-        (self.queued_us != u32::MAX).then(|| Duration::from_micros(self.queued_us.into()))
-    }
-
-    pub(super) fn returned(&self) -> Option<Duration> {
-        (self.returned_us != u32::MAX).then(|| Duration::from_micros(self.returned_us.into()))
-    }
-}
 
 /// Records runs for a [`Profile`].
 ///
@@ -123,90 +52,11 @@ impl Record {
 /// ```
 pub struct Profiler {
     sampling: Sampling,
-    shards: Box<[CachePadded<Mutex<Sample>>]>,
+    shards: Box<[CachePadded<Mutex<RecordBuffer>>]>,
     origin: OnceLock<Instant>,
     recorded: Mutex<RecordedRuns>,
     measures: bool,
     sampler: Option<Arc<Sampler>>,
-}
-
-/// The share of tasks that is kept, common to the buffers of all shards.
-#[derive(Debug)]
-pub(in crate::diagnostics) struct Sampling {
-    max_records: usize,
-    num_kept: Mutex<usize>,
-    /// The number of bits of a hashed number that must be zero.
-    level: AtomicU32,
-}
-
-impl Sampling {
-    /// Keeps about `max_records` records, and up to [`COUNTED_AT_ONCE`] more in each buffer.
-    pub(in crate::diagnostics) fn new(max_records: usize) -> Self {
-        Sampling { max_records, num_kept: Mutex::new(0), level: AtomicU32::new(0) }
-    }
-
-    /// Counts [`COUNTED_AT_ONCE`] records that a buffer has added.
-    #[cold]
-    fn count(&self) {
-        let mut num_kept = self.num_kept.lock();
-        *num_kept += COUNTED_AT_ONCE;
-        if *num_kept > self.max_records {
-            // About half of the records will be dropped. The count covers added records only, so it
-            // need not be exact.
-            *num_kept /= 2;
-            self.level.fetch_add(1, Relaxed);
-        }
-    }
-}
-
-/// The records of one shard.
-#[derive(Clone, Debug, Default)]
-pub(in crate::diagnostics) struct Sample {
-    records: Vec<Record>,
-    /// The number of calls that were dropped.
-    num_left_out: u64,
-    level: u32,
-}
-
-impl Sample {
-    #[inline]
-    pub(in crate::diagnostics) fn add(&mut self, record: Record, sampling: &Sampling) {
-        let level = sampling.level.load(Relaxed);
-        if level > 0 {
-            self.thin_out(level);
-            if !is_kept(record.run, record.id, level) {
-                self.num_left_out += 1;
-                return;
-            }
-        }
-        self.records.push(record);
-        if self.records.len().is_multiple_of(COUNTED_AT_ONCE) {
-            sampling.count();
-        }
-    }
-
-    /// Adds the records of another buffer. In the run `run`, their ids begin at `first`.
-    #[cfg(feature = "dashboard")]
-    pub(in crate::diagnostics) fn take_over(&mut self, other: Sample, run: RunId, first: u32, sampling: &Sampling) {
-        self.num_left_out += other.num_left_out;
-        for record in other.records {
-            self.add(Record { run: run.get(), id: first + record.id, ..record }, sampling);
-        }
-    }
-
-    #[cfg(feature = "dashboard")]
-    pub(in crate::diagnostics) fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    fn thin_out(&mut self, level: u32) {
-        if self.level < level {
-            self.level = level;
-            let before = self.records.len();
-            self.records.retain(|record| is_kept(record.run, record.id, level));
-            self.num_left_out += (before - self.records.len()) as u64;
-        }
-    }
 }
 
 /// The graph of all futures of a cluster.
@@ -220,7 +70,8 @@ struct ClusterGraph {
 /// Consecutive tasks of a logical run.
 #[derive(Clone, Copy)]
 struct Segment {
-    /// The logical id of the first task. Ids wrap around after 4 billion tasks; the graph keeps fewer.
+    /// The logical id of the first task. Ids wrap around after 4 billion tasks; the graph keeps
+    /// fewer.
     first: u32,
     len: u32,
     /// The id of the first task in the graph.
@@ -413,7 +264,7 @@ pub(in crate::diagnostics) struct RecordedRun {
     pub(in crate::diagnostics) error: Option<Error>,
     pub(in crate::diagnostics) num_skipped: u64,
     pub(in crate::diagnostics) graph: Arc<Graph>,
-    pub(in crate::diagnostics) samples: Vec<Sample>,
+    pub(in crate::diagnostics) samples: Vec<RecordBuffer>,
     pub(in crate::diagnostics) failures: Vec<Failure>,
     pub(in crate::diagnostics) resources: Vec<ResourceSample>,
 }
@@ -442,13 +293,6 @@ impl RecordedRun {
         let (failures, samples) = (failures.collect(), resources.collect());
         Profile { runs: vec![run], failures, samples, num_seen, num_runs_left_out: 0 }
     }
-}
-
-/// Whether a task is among the one in `2^level` that are kept.
-fn is_kept(run: u64, id: u32, level: u32) -> bool {
-    let mixed = (run << 32 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed >> 32 & ((1 << level.min(31)) - 1) == 0
 }
 
 impl Callback for Profiler {
@@ -542,26 +386,6 @@ impl Callback for Profiler {
         });
         if let Some(sampler) = &self.sampler {
             sampler.end();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Record, is_kept};
-
-    #[test]
-    fn a_record_has_64_bytes() {
-        assert_eq!(size_of::<Record>(), 64);
-    }
-
-    #[test]
-    fn each_level_keeps_half_of_the_one_before() {
-        for level in 1..8 {
-            let kept: Vec<u32> = (0..100_000).filter(|&id| is_kept(3, id, level)).collect();
-            let expected = 100_000.0 / f64::from(1 << level);
-            assert!((kept.len() as f64 - expected).abs() < 5.0 * expected.sqrt(), "{} at {level}", kept.len());
-            assert!(kept.iter().all(|&id| is_kept(3, id, level - 1)));
         }
     }
 }

@@ -4,8 +4,10 @@
 //! draws the stream and the charts from the data at the end of the page. The page is `report.html`
 //! with its slots filled in; a slot is a word between two `@`.
 
+use super::aspect::Aspect;
+use super::data::{Profile, RunProfile};
+use super::record::Record;
 use super::report_data::MAX_TASKS;
-use super::{Aspect, Profile, Record, RunProfile};
 use crate::diagnostics::picture::Color;
 use crate::diagnostics::units;
 use crate::engine::callback::{RunId, WorkerId};

@@ -1,7 +1,9 @@
 //! The data that the script of a report draws: the stream of tasks and the charts.
 
+use super::data::{Profile, RunProfile};
 use super::export::micros;
-use super::{Profile, Record, ResourceSample, RunProfile};
+use super::record::Record;
+use super::resources::ResourceSample;
 use crate::diagnostics::json::{self, rounded};
 use crate::diagnostics::picture::Color;
 use crate::engine::callback::{RunId, WorkerId};

@@ -4,7 +4,7 @@
 //! short runs share it. When there are 4 000 samples, it drops every second one and takes half as
 //! many from then on.
 
-use super::schema;
+use super::encode;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const MAX_SAMPLES: usize = 4_000;
 #[non_exhaustive]
 pub struct ResourceSample {
     /// The time of the sample, counted as in the profile.
-    #[serde(rename = "at_s", serialize_with = "schema::write_time", deserialize_with = "schema::read_time")]
+    #[serde(rename = "at_s", serialize_with = "encode::write_time", deserialize_with = "encode::read_time")]
     pub at: Duration,
     /// The mean number of busy processors since the sample before.
     pub cpus: f64,

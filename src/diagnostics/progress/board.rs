@@ -1,8 +1,7 @@
 //! The callback that counts, and the thread that draws.
 
-use super::counts::{Backlog, LineCounts, RunCounts};
+use super::counts::{Backlog, LineCounts, REDRAW, RunCounts};
 use super::display::Display;
-use super::{LINGER, REDRAW};
 use crate::engine::callback::{
     Callback, ClusterInfo, RunFinished, RunId, RunInfo, RunStarted, TaskCancelled, TaskFailed, TaskFinished,
     TaskRetried, TaskSkipped, TaskStarted,
@@ -11,6 +10,9 @@ use crate::error::Error;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How long the line of an idle cluster stays: futures may be submitted more slowly than they run.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// Counts the tasks of all runs that one [`Board`] shows.
 pub(super) struct ProgressCallback {

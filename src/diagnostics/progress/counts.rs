@@ -1,6 +1,5 @@
 //! The counts behind a line: how many tasks there are, how many have ended, and how long they take.
 
-use super::{LEAST_KNOWN, REDRAW};
 use crate::diagnostics::picture::Graph;
 use crate::diagnostics::units;
 use crate::engine::callback::{ClusterInfo, RunId, RunInfo, TaskInfo};
@@ -10,6 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+/// Lines are drawn this often.
+pub(super) const REDRAW: Duration = Duration::from_millis(100);
+/// A mean duration is not reliable until this much work is known.
+const LEAST_KNOWN: Duration = Duration::from_millis(100);
 /// A line has room for this many names.
 const MAX_NAMES: usize = 4;
 /// The tasks of a cluster are counted under this many names. Further names share [`OTHER`].

@@ -1,12 +1,14 @@
 //! Draws lines: as bars on a terminal, or as plain lines of text.
 
-use super::MAX_BARS;
 use super::counts::LineCounts;
 use crate::error::Error;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+
+/// More bars than this fill a terminal.
+const MAX_BARS: usize = 8;
 
 pub(super) enum DisplayTarget {
     Bars(MultiProgress),

@@ -1,8 +1,7 @@
 //! The progress of given futures, found by asking for their states.
 
-use super::counts::{FamilyCounts, LineCounts};
+use super::counts::{FamilyCounts, LineCounts, REDRAW};
 use super::display::Display;
-use super::{Progress, REDRAW};
 use crate::api::collection::{Collection, Listed};
 use crate::client::{AnyFuture, Status};
 use crate::diagnostics::picture::without_numbers;
@@ -11,31 +10,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
-
-/// Shows the progress of futures, and waits until all have settled.
-///
-/// The futures may have any types, in any shape. The display is that of [`Progress`] for runs, but
-/// it appears at once, however quick the futures are. Failed, cancelled and lost futures are
-/// counted apart. No result is taken from the futures: ask each one for its result afterwards.
-/// [`Progress::follow`] shows the same in the background.
-///
-/// # Examples
-/// ```
-/// use sprang::Client;
-///
-/// let client = Client::threads(2)?;
-/// let squares = client.map(|x: u64| x * x, 0..100_u64);
-/// sprang::progress_of(&squares); // {{closure}} [========================] 100/100 in 1.02 ms
-/// assert_eq!(client.gather(&squares)?[99], 9_801);
-/// # Ok::<_, sprang::Error>(())
-/// ```
-pub fn progress_of(futures: impl Collection<Listed>) {
-    Progress::new().min_duration(Duration::ZERO).follow(futures).wait();
-}
+use std::time::Instant;
 
 /// Shows the progress of futures until they have settled or this guard is dropped. Made by
-/// [`Progress::follow`].
+/// [`Progress::follow`](super::Progress::follow).
 #[must_use = "futures are followed until this guard is dropped: bind it, or call `wait`"]
 pub struct FutureProgress {
     shared: Arc<Follower>,

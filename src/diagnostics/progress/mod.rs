@@ -28,24 +28,17 @@ mod counts;
 mod display;
 mod follow;
 
-pub use follow::{FutureProgress, progress_of};
+pub use follow::FutureProgress;
 
 use crate::api::collection::{Collection, Listed};
 use crate::engine::callback::{self, Callback};
 use board::{Board, ProgressCallback};
+use counts::REDRAW;
 use display::{Display, DisplayTarget};
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
-
-const REDRAW: Duration = Duration::from_millis(100);
-/// More bars than this fill a terminal.
-const MAX_BARS: usize = 8;
-/// How long the line of an idle cluster stays: futures may be submitted more slowly than they run.
-const LINGER: Duration = Duration::from_millis(300);
-/// A mean duration is not reliable until this much work is known.
-const LEAST_KNOWN: Duration = Duration::from_millis(100);
 
 /// Shows the progress of what this thread computes until the guard is dropped, with the settings of
 /// [`Progress::new`].
@@ -63,6 +56,27 @@ const LEAST_KNOWN: Duration = Duration::from_millis(100);
 /// ```
 pub fn progress() -> ProgressGuard {
     Progress::new().scoped()
+}
+
+/// Shows the progress of futures, and waits until all have settled.
+///
+/// The futures may have any types, in any shape. The display is that of [`Progress`] for runs, but
+/// it appears at once, however quick the futures are. Failed, cancelled and lost futures are
+/// counted apart. No result is taken from the futures: ask each one for its result afterwards.
+/// [`Progress::follow`] shows the same in the background.
+///
+/// # Examples
+/// ```
+/// use sprang::Client;
+///
+/// let client = Client::threads(2)?;
+/// let squares = client.map(|x: u64| x * x, 0..100_u64);
+/// sprang::progress_of(&squares); // {{closure}} [========================] 100/100 in 1.02 ms
+/// assert_eq!(client.gather(&squares)?[99], 9_801);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+pub fn progress_of(futures: impl Collection<Listed>) {
+    Progress::new().min_duration(Duration::ZERO).follow(futures).wait();
 }
 
 /// Settings for showing progress.

@@ -4,7 +4,7 @@ use super::counts::{Counts, add_to};
 use super::limits::{MAX_CLUSTER_CALLS, MAX_CLUSTER_NODES, MAX_FAILURES};
 use super::runs::{RunLabel, TrackedRun};
 use crate::diagnostics::picture::{Graph, Growing};
-use crate::diagnostics::profile::{Failure, Sample, Sampling};
+use crate::diagnostics::profile::{Failure, RecordBuffer, Sampling};
 use crate::engine::callback::{ClusterInfo, RunId, RunInfo};
 use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
@@ -39,7 +39,7 @@ pub(super) struct ReportWindow {
     pub(super) graph: Growing,
     /// Tasks of its graph that are not values.
     num_calls: usize,
-    pub(super) sample: Sample,
+    pub(super) sample: RecordBuffer,
     sampling: Sampling,
     pub(super) failures: Vec<Failure>,
     pub(super) num_skipped: u64,
@@ -52,7 +52,7 @@ impl ReportWindow {
             number,
             graph: Growing::default(),
             num_calls: 0,
-            sample: Sample::default(),
+            sample: RecordBuffer::default(),
             sampling: Sampling::new(2 * MAX_CLUSTER_CALLS),
             failures: Vec::new(),
             num_skipped: 0,
@@ -100,7 +100,7 @@ impl ClusterRun {
         &mut self,
         run: &TrackedRun,
         part: ClusterPart,
-        shards: Vec<(Sample, Vec<Counts>)>,
+        shards: Vec<(RecordBuffer, Vec<Counts>)>,
         ended_ns: u64,
     ) {
         self.last_ns = self.last_ns.max(ended_ns);

@@ -2,7 +2,7 @@
 
 use super::Collector;
 use super::runs::{ReportData, TrackedRun};
-use crate::diagnostics::profile::{Profile, RecordedRun, Sample};
+use crate::diagnostics::profile::{Profile, RecordBuffer, RecordedRun};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -71,7 +71,7 @@ impl Collector {
     }
 
     /// The samples that the shards have of a live run.
-    fn samples_of(&self, run: &TrackedRun) -> Vec<Sample> {
+    fn samples_of(&self, run: &TrackedRun) -> Vec<RecordBuffer> {
         let samples = self.shards.iter().filter_map(|shard| {
             let shard = shard.lock();
             shard.runs.iter().find(|entry| entry.run.id() == run.id()).map(|entry| entry.sample.clone())

@@ -4,7 +4,7 @@ use super::clusters::ClusterPart;
 use super::counts::Counts;
 use super::limits::{MAX_BOXES, MAX_GRAPH, MAX_RECORDS, cut};
 use crate::diagnostics::picture::{Direction, Graph, Placed};
-use crate::diagnostics::profile::{Failure, Record, Sample, Sampling};
+use crate::diagnostics::profile::{Failure, Record, RecordBuffer, Sampling};
 use crate::engine::callback::{RunHandle, RunId, RunInfo};
 use crate::error::Error;
 use parking_lot::Mutex;
@@ -167,7 +167,7 @@ pub(crate) struct RunRecord {
 /// The material of the report on a run that has ended.
 pub(super) struct ReportData {
     pub(super) run: Arc<TrackedRun>,
-    pub(super) samples: Vec<Sample>,
+    pub(super) samples: Vec<RecordBuffer>,
     pub(super) ended_ns: u64,
     pub(super) error: Option<Error>,
 }
@@ -175,7 +175,7 @@ pub(super) struct ReportData {
 impl ReportData {
     /// About how much memory it takes.
     pub(super) fn num_bytes(&self) -> usize {
-        let num_records: usize = self.samples.iter().map(Sample::len).sum();
+        let num_records: usize = self.samples.iter().map(RecordBuffer::len).sum();
         let graph = self.run.graph.as_ref().map_or(0, |graph| graph.num_bytes());
         graph + 3 * self.run.label.num_tasks + num_records * size_of::<Record>()
     }

@@ -3,7 +3,7 @@
 use super::counts::Counts;
 use super::limits::{MAX_UNREAD, MAX_WORKERS};
 use super::runs::TrackedRun;
-use crate::diagnostics::profile::{Outcome, Sample};
+use crate::diagnostics::profile::{Outcome, RecordBuffer};
 use crate::engine::callback::{RunId, StartedWorker, WorkerHandle, WorkerId};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) struct RunInShard {
     pub(super) run: Arc<TrackedRun>,
     /// By group.
     pub(super) counts: Vec<Counts>,
-    pub(super) sample: Sample,
+    pub(super) sample: RecordBuffer,
 }
 
 /// A worker, since it was first seen.
@@ -83,7 +83,7 @@ impl Shard {
             None => {
                 let run = find()?;
                 let counts = vec![Counts::default(); run.groups.len()];
-                self.runs.push(RunInShard { run, counts, sample: Sample::default() });
+                self.runs.push(RunInShard { run, counts, sample: RecordBuffer::default() });
                 self.runs.len() - 1
             }
         };

@@ -1,6 +1,6 @@
 //! Assigns each box to a layer, and divides edges at the layers between.
 
-use super::{Edge, Extent, Point, rows};
+use super::geometry::{Edge, Extent, Point, rows};
 
 /// A graph in which every join is between neighbouring layers. Its *vertices* are the boxes and
 /// then the bends of the edges.

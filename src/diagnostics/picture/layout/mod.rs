@@ -37,32 +37,14 @@
 //! them, and `layout-rs`, which takes minutes for some hundreds of nodes.
 
 mod crossings;
+mod geometry;
 mod layers;
 mod positions;
 
+pub(super) use geometry::{Edge, Point, rows};
+
+use geometry::{Extent, LOOP_REACH};
 use layers::Layered;
-
-/// A point, or an extent.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Point {
-    pub(super) across: f64,
-    pub(super) along: f64,
-}
-
-impl Point {
-    pub(super) fn new(across: f64, along: f64) -> Self {
-        Point { across, along }
-    }
-}
-
-/// An edge to be drawn from one box to another, or to itself.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Edge {
-    pub(super) from: u32,
-    pub(super) to: u32,
-    /// The extent of its label.
-    pub(super) label: Option<Point>,
-}
 
 /// The positions of all boxes and edges.
 #[derive(Debug, PartialEq)]
@@ -98,8 +80,7 @@ impl Default for RoutePath {
 
 /// The gap between parts that are not connected.
 const PART_GAP: f64 = 26.0;
-/// How far a loop goes from its box, and the distance of its ends from the centre of the side.
-const LOOP_REACH: f64 = 24.0;
+/// The distance of the ends of a loop from the centre of the side.
 const LOOP_HALF: f64 = 8.0;
 
 /// Lays out boxes of the given extents.
@@ -198,25 +179,6 @@ impl Parts {
     }
 }
 
-/// For each number below `count`, the ascending list of its indices in `numbers`, as one row.
-pub(super) fn rows(count: usize, numbers: impl Iterator<Item = u32> + Clone) -> (Vec<usize>, Vec<u32>) {
-    let mut starts = vec![0; count + 2];
-    for number in numbers.clone() {
-        starts[number as usize + 2] += 1;
-    }
-    for i in 2..starts.len() {
-        starts[i] += starts[i - 1];
-    }
-    let mut places = vec![0; starts[count + 1]];
-    for (place, number) in (0..).zip(numbers) {
-        let next = &mut starts[number as usize + 1];
-        places[*next] = place;
-        *next += 1;
-    }
-    starts.pop();
-    (starts, places)
-}
-
 /// Writes the positions of one part's boxes and edges, from (0, 0) on, and returns its extent.
 fn lay_out_part(
     boxes: &[Point],
@@ -285,22 +247,6 @@ fn lay_out_part(
         layout.routes[edge as usize] = Route { path: RoutePath::Through(points), label };
     }
     Point::new(positions::extent(&graph, &across), bands.total())
-}
-
-/// The room of a vertex: before and after its centre, and along the flow.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Extent {
-    before: f64,
-    after: f64,
-    along: f64,
-}
-
-impl Extent {
-    fn of(size: Point, of_loop: Option<Point>) -> Extent {
-        let half = size.across / 2.0;
-        let loop_reach = of_loop.map_or(0.0, |label| LOOP_REACH + label.across);
-        Extent { before: half, after: half + loop_reach, along: size.along }
-    }
 }
 
 /// The start and the end of each layer along the flow.

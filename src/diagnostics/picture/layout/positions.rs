@@ -10,7 +10,7 @@
 //! centred over its inputs or its dependents. At the end every long edge is straightened, as far as
 //! the neighbours of its bends allow.
 
-use super::Layered;
+use super::layers::Layered;
 
 /// The gaps between two boxes, between a box and a bend, and between two bends.
 const BOX_GAP: f64 = 20.0;
