@@ -73,7 +73,8 @@ pub enum ErrorKind {
 /// ```
 /// use sprang::{ErrorKind, try_delayed};
 ///
-/// let port = try_delayed(|text: &String| text.parse::<u16>(), (sprang::lit("http".to_string()),)).name("port");
+/// let text = sprang::lit("http".to_string());
+/// let port = try_delayed(|text: &String| text.parse::<u16>(), (text,)).name("port");
 /// let error = port.compute().unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Failed);
 /// assert_eq!(error.task(), Some("port"));
@@ -467,7 +468,7 @@ fn signal_meaning(signal: i32) -> Option<(&'static str, &'static str)> {
         8 => ("SIGFPE", "division by zero in machine code"),
         9 => ("SIGKILL", "killed from outside, as the system does when memory runs out"),
         11 => ("SIGSEGV", "segmentation fault or stack overflow"),
-        13 => ("SIGPIPE", "nobody reads what it writes"),
+        13 => ("SIGPIPE", "the reader of its output is gone"),
         15 => ("SIGTERM", "asked from outside to end"),
         24 => ("SIGXCPU", "too much processor time"),
         25 => ("SIGXFSZ", "too large a file"),

@@ -100,7 +100,7 @@ impl CancelToken {
     /// The call happens on the thread that cancels, so the listener should be short: wake a thread,
     /// close a connection. If the token is cancelled already, the call happens before `on_cancel`
     /// returns. Dropping the guard removes the listener. A call that has begun on another thread
-    /// may still go on then. A listener that panics affects nothing else.
+    /// may still be running then. A listener that panics affects nothing else.
     ///
     /// # Examples
     /// ```

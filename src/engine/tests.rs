@@ -444,7 +444,7 @@ fn run_random(seed: u64) {
     run.report_start(&plan, "by hand");
     run.enter(|access| driver.drive(access, &mut random)).unwrap();
     run.close();
-    assert!(run.enter(|_| ()).is_none(), "a closed run lets nobody in");
+    assert!(run.enter(|_| ()).is_none(), "a closed run lets no thread in");
     run.report_end(&plan, || run.stop_reason());
     assert!(driver.observer.as_ref().is_none_or(|observer| observer.state.lock().is_over));
     check_failures(&driver, &plan, &run);

@@ -416,7 +416,7 @@ mod elsewhere {
         impl<'de> serde::Deserialize<'de> for Picky {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 u32::deserialize(deserializer)?;
-                Err(serde::de::Error::custom("nobody may have it"))
+                Err(serde::de::Error::custom("it cannot be decoded"))
             }
         }
         watched("inputs that cannot be decoded", || {

@@ -154,7 +154,7 @@ fn waits_for_file(path: &String) -> usize {
 fn a_task_in_a_worker_process_is_reported_with_the_process() {
     watched("a task in a worker process", || {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("go on");
+        let path = folder.path().join("there");
         let (result, reports) = listening("processes", |listener| {
             let (there, waiting) = (path.clone(), Arc::clone(listener));
             let opener = thread::spawn(move || {

@@ -286,7 +286,8 @@ impl<'e> RunInfo<'e> {
     ///
     /// impl Callback for Titles {
     ///     fn on_run_started(&self, event: &RunStarted<'_>) {
-    ///         self.0.lock().unwrap().extend(event.run.outputs().map(|task| task.name().to_string()));
+    ///         let names = event.run.outputs().map(|task| task.name().to_string());
+    ///         self.0.lock().unwrap().extend(names);
     ///     }
     /// }
     ///

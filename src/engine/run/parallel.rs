@@ -1,4 +1,4 @@
-//! The counters that tell which tasks are ready, for runs with more than one worker.
+//! The counters from which several workers learn that a task is ready.
 
 use super::super::countdown::Countdown;
 use crate::graph::plan::Plan;

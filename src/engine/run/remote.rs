@@ -59,7 +59,7 @@ impl RunAccess<'_> {
     /// # Safety
     /// [`RunAccess::run`] was called for the task, and its dependents have not been announced.
     pub(crate) unsafe fn reject_value(&self, id: u32, error: Error) -> bool {
-        // SAFETY: the task is the caller's, who has run it, and it was not announced as finished.
+        // SAFETY: the caller has run the task, and has not announced it as finished.
         unsafe { self.replace_by_failure(id) };
         self.report_failure(id, error, 1)
     }
