@@ -1,21 +1,25 @@
-//! How a process becomes a worker, and whether this one may start any.
+//! How a process becomes a worker, and whether this process may start workers.
 //!
-//! A worker is the same executable, started again. It never reaches `main`: a function of sprang's is among those that run before `main`
-//! ([`hook`](super::hook)), sees from an environment variable that this is to be a worker, and does not return. So a program needs no line
-//! of its own, and neither do tests, doc tests, benches and examples.
+//! A worker is the same executable, started again. It never reaches `main`: one of the functions
+//! before `main` is sprang's [`hook`](super::hook). The hook finds the worker's token in an
+//! environment variable and does not return. So programs, tests, doc tests, benches and examples
+//! need no line for it.
 //!
 //! # What is always true
 //!
-//! 1. A process starts workers only if its own hook has run, or it has called [`init`]; and the hook is in the program or in a library
-//!    that the program was linked with. What is started is the same, so there it runs too, and nothing else of the program does.
-//! 2. A worker takes the token, the environment variable, out of its environment before any code of the program runs, and no other
-//!    process takes itself for the worker that a token means (`Token::is_for_this_process`). So the processes that a task starts are ordinary ones.
-//! 3. The token says how deep workers are nested, and at [`MAX_DEPTH`] none are started. So workers cannot start workers without end.
+//! 1. A process starts workers only if its own hook has run or the program has called [`init`], and
+//!    only if the hook is in the program or in a library that the program was linked with. The
+//!    worker is the same executable, so the hook, or `init`, runs there too, before `main` goes on.
+//! 2. A worker removes the token from its environment before code of `main` runs, and no other
+//!    process takes that token for its own (`Token::is_for_this_process`). So the processes that a
+//!    task starts are ordinary ones.
+//! 3. The token carries the depth of the worker. At [`MAX_DEPTH`], a process starts no workers. So
+//!    workers cannot start workers without end.
 
-/// How deep workers may be nested: those of a worker start no further ones.
+/// The depth at which a worker starts no further workers.
 pub(super) const MAX_DEPTH: u32 = 2;
 
-/// Whether sprang's function before `main` has run in this process.
+/// Whether sprang's hook before `main` has run in this process.
 pub(crate) fn hook_ran() -> bool {
     platform::hook_ran()
 }
@@ -25,12 +29,12 @@ pub(crate) fn is_worker() -> bool {
     depth() > 0
 }
 
-/// How deep this worker is nested: 1 for the worker of an ordinary process, which itself has 0.
+/// The depth of this process: 0 for an ordinary process, 1 for its workers, 2 for theirs.
 pub(super) fn depth() -> u32 {
     platform::depth()
 }
 
-/// Why this process may not start workers; `None` if it may.
+/// Why this process cannot start workers; `None` if it can.
 pub(crate) fn refusal() -> Option<String> {
     if depth() >= MAX_DEPTH {
         return Some(format!(
@@ -40,26 +44,31 @@ pub(crate) fn refusal() -> Option<String> {
     platform::refusal()
 }
 
-/// Makes sure that this program can start worker processes. Optional where they exist today, on Linux.
+/// Ensures that this program can start worker processes. On Linux, where these exist today, the
+/// call is optional.
 ///
-/// With `scheduler = "processes"` sprang starts the program's own executable again for each worker. On Linux a function of sprang's runs
-/// in it before `main` and takes over, so that nothing of the program but the tasks runs in a worker, and nothing has to be called for it.
+/// With `scheduler = "processes"`, sprang starts the program's own executable again for each
+/// worker. On Linux, a function of sprang runs there before `main` and takes over. So a worker runs
+/// the tasks and no other part of the program, and the program does not have to call anything.
 ///
-/// An executable whose functions before `main` do not run, because a linker script drops them, can call `init` instead, as the first thing
-/// in `main`: in a worker, which is started without arguments, it does not return. In any other process it returns at once. It is of no
-/// help to a library that is loaded into a running program, such as an extension module of an interpreter, where a worker would never
-/// reach the call; there, processes are refused with an error.
+/// If an executable does not run its functions before `main`, because a linker script drops them,
+/// call `init` as the first thing in `main`. In a worker, which is started without arguments, it
+/// does not return. In any other process it returns at once.
+///
+/// `init` does not help a library that is loaded into a running program, such as an extension
+/// module of an interpreter: a worker would never reach the call. There, sprang refuses to start
+/// worker processes with an error.
 ///
 /// # Examples
 /// ```
 /// sprang::init();
-/// // and now what the program does
+/// // The program starts here.
 /// assert_eq!(sprang::delayed(|| 6 * 7, ()).compute()?, 42);
 /// # Ok::<_, sprang::Error>(())
 /// ```
 ///
 /// # Complexity
-/// Does nothing where the function before `main` has run.
+/// Does nothing if the function before `main` has run.
 pub fn init() {
     platform::init();
 }

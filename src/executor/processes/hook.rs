@@ -1,63 +1,63 @@
-//! The function before `main` that makes a worker of a process.
+//! The function before `main` that turns a process into a worker.
 //!
-//! # What a worker differs in from an ordinary process
+//! # How a worker differs from an ordinary process
 //!
-//! - It dies with the thread that started it (`PDEATHSIG`), and, should that be missed, when its lifeline is cut.
-//! - The signals that a terminal sends to all processes of a group at once (`SIGINT`, `SIGQUIT`, `SIGHUP`) are caught and change nothing:
-//!   it is for the parent to decide. They are not ignored, because programs that a task starts would inherit that. `SIGPIPE` is ignored,
-//!   as in every Rust program.
+//! - It dies with the thread that started it (`PDEATHSIG`). If the kernel misses that, it ends when
+//!   its lifeline is cut.
+//! - It catches the signals that a terminal sends to a whole process group (`SIGINT`, `SIGQUIT`,
+//!   `SIGHUP`), with a handler that does nothing: the parent decides about them. It does not ignore
+//!   them, because programs that a task starts would inherit that. It ignores `SIGPIPE`, as every
+//!   Rust program does.
 //! - Its standard input is empty.
-//! - It writes no core dump, unless that is set; with gigabytes of memory one takes seconds, for which the task waits that is tried again.
-//! - If memory runs out, the kernel takes it before it takes its parent.
-//! - Its main thread is this function's, and looks after the lifeline; tasks run on threads of the standard library.
+//! - It writes no core dump, unless the settings ask for one. With gigabytes of memory, a core dump
+//!   takes seconds, and the retry of the task would wait for it.
+//! - If memory runs out, the kernel kills it before its parent.
+//! - Its main thread runs this function and watches the lifeline. Tasks run on threads of the
+//!   standard library.
 //!
-//! # What comes before `main`
+//! # Before `main`
 //!
-//! Functions before `main` run in an order that the linker chooses, and in a worker this one never returns. So it runs those that would
-//! have come after it: they fill registries that tasks may use. In a program that has sprang in a library of its own, these are also those
-//! of the modules that were linked with that library, up to the program. Left out, for the loader does not tell what it has still to do,
-//! are those of libraries that come later and have nothing to do with it.
-//!
-//! The standard library does not promise to work before `main`, but does, as far as it is used here: it starts a thread and waits for it.
+//! The standard library does not promise to work before `main`. Starting a thread and waiting for
+//! it, as this file does, works. In a worker this function never returns, so it runs the remaining
+//! functions before `main` itself; see [`constructors`](super::constructors).
 //!
 //! # What the unsafe code rests on
 //!
-//! 1. The hook is called once, by the loader or the start code of the C library, on the first thread, before `main`.
-//! 2. The list of constructors is what the linker made it: addresses of functions that take three arguments or fewer, or 0 or -1.
-//! 3. Constructors that have not run yet are each run once, in the order in which the loader would have run them, and the loader never
-//!    gets to them, for the hook does not return.
+//! 1. The loader, or the start code of the C library, calls the hook once, on the first thread,
+//!    before `main`. [`init`] runs first in `main`, on that thread too. So sprang has started no
+//!    other thread.
 
 #![expect(unsafe_code, reason = "takes part in the start of the process")]
 
-use super::lifeline::{Control, Watched, watch};
-use super::token::{EXIT_ASTRAY, EXIT_NOT_STARTED, EXIT_ORPHANED, EXIT_PANICKED, Token, VARIABLE};
+use super::constructors::{Constructor, MainArguments, linked_with, run_constructors};
+use super::lifeline::{Control, LifelineEvent, watch};
+use super::token::{EXIT_NO_HOOK, EXIT_NOT_STARTED, EXIT_ORPHANED, EXIT_PANICKED, Token, VARIABLE};
 use super::worker::{STACK_BYTES, WorkerStart, worker_main};
-use crate::portable::module::{Access, Module, find};
+use crate::portable::module::{Access, find};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, setrlimit};
-use std::ffi::{OsStr, OsString, c_char, c_int};
+use std::ffi::{c_char, c_int};
 use std::fs;
 use std::hint::black_box;
-use std::io::Write;
-use std::ops::Range;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-// Each is written before `main`, or in `init`, by the thread that starts all others.
+// The first thread writes these, before `main` or in `init`, and starts all other threads
+// afterwards.
 pub(super) static HOOK_RAN: AtomicBool = AtomicBool::new(false);
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 
-/// How long a worker may take to end by itself when its lifeline was cut by a parent that still lives.
-const LAST_SECOND: Duration = Duration::from_secs(1);
-
-type Constructor = extern "C" fn(c_int, *const *const c_char, *const *const c_char);
+/// How long a worker may take to end by itself after a parent that still lives has cut its
+/// lifeline.
+const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -65,19 +65,19 @@ static HOOK: Constructor = hook;
 
 extern "C" fn hook(count: c_int, arguments: *const *const c_char, environment: *const *const c_char) {
     HOOK_RAN.store(true, Relaxed);
-    // What panics here must not reach the loader.
+    // A panic must not reach the loader.
     let outcome = catch_unwind(|| {
         let Some(token) = take_token() else { return };
-        // Only the GNU C library hands on what `main` gets.
-        let call = if cfg!(target_env = "gnu") {
+        // Only the GNU C library passes the arguments of `main`.
+        let arguments = if cfg!(target_env = "gnu") {
             MainArguments { count, arguments, environment }
         } else {
             MainArguments { count: 0, arguments: (&raw const NO_ARGUMENTS).cast(), environment: c_environment() }
         };
-        become_worker(token, Some(call))
+        become_worker(token, Some(arguments))
     });
     if outcome.is_err() {
-        leave(EXIT_NOT_STARTED);
+        exit_now(EXIT_NOT_STARTED);
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) fn depth() -> u32 {
 
 /// As [`boot::init`](super::boot::init).
 pub(super) fn init() {
-    anchor();
+    hook_address();
     if !hook_ran() {
         INIT_CALLED.store(true, Relaxed);
         if let Some(token) = take_token() {
@@ -102,69 +102,66 @@ pub(super) fn init() {
     }
 }
 
-/// Keeps the linker from leaving the hook out: who asks whether workers can be started needs its address.
-fn anchor() -> usize {
+/// The address of the hook. Code that may start workers calls this, so the linker keeps the hook.
+pub(super) fn hook_address() -> usize {
     black_box(&raw const HOOK) as usize
 }
 
-/// Why workers cannot be started from here, apart from how deep they are nested.
+/// Why this process cannot start workers, apart from their nesting.
 pub(super) fn refusal() -> Option<String> {
     if !hook_ran() && Token::read().flatten().is_some_and(|token| token.is_for_this_process()) {
-        // A worker in which the hook did not run and that got here without calling `init` runs `main` again. It would start workers that do
-        // the same.
-        complain("this worker process never reached sprang's start-up hook; call sprang::init() first in main");
-        leave(EXIT_ASTRAY);
+        // The hook did not run in this worker, and the program got here without a call of `init`.
+        // It runs `main` again, and would start workers that do the same.
+        print_error("this worker process never reached sprang's start-up hook; call sprang::init() first in main");
+        exit_now(EXIT_NO_HOOK);
     }
-    static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
-    let init_called = INIT_CALLED.load(Relaxed);
-    if !hook_ran() && !init_called {
+    if !hook_ran() && !INIT_CALLED.load(Relaxed) {
         return Some(format!(
-            "worker processes need sprang's start-up hook, which did not run in this program (sprang is in {}); call sprang::init() first \
-             in main, or set scheduler = \"threads\"",
-            Home::find().path.display()
+            "worker processes need sprang's start-up hook, which did not run in this program (sprang is in {}); call \
+             sprang::init() first in main, or set scheduler = \"threads\"",
+            OwnModule::find().path.display()
         ));
     }
-    REFUSAL
-        .get_or_init(|| {
-            let home = Home::find();
-            if !home.is_linked {
-                return Some(format!(
-                    "worker processes cannot be started by a library that was loaded into a running program: sprang is in {}, which {} \
-                     was not linked with; set scheduler = \"threads\"",
-                    home.path.display(),
-                    program().display()
-                ));
-            }
-            if fs::metadata("/proc/self/exe").is_err() {
-                return Some("worker processes need /proc, which is not there; set scheduler = \"threads\"".into());
-            }
-            None
-        })
-        .clone()
+    static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
+    let refusal = || {
+        let own = OwnModule::find();
+        if !own.is_linked {
+            return Some(format!(
+                "worker processes cannot be started by a library that was loaded into a running program: sprang is in \
+                 {}, which {} was not linked with; set scheduler = \"threads\"",
+                own.path.display(),
+                program().display()
+            ));
+        }
+        let is_missing = fs::metadata("/proc/self/exe").is_err();
+        is_missing.then(|| "worker processes need /proc, which is not there; set scheduler = \"threads\"".into())
+    };
+    REFUSAL.get_or_init(refusal).clone()
 }
 
 fn program() -> PathBuf {
     fs::read_link("/proc/self/exe").unwrap_or_else(|_| "the program".into())
 }
 
-/// Where this copy of sprang lies. A program can have several, of different versions or in libraries.
-struct Home {
+/// The module that this copy of sprang is in. A process can have several copies, of different
+/// versions or in different libraries.
+struct OwnModule {
     path: PathBuf,
-    /// Tells copies apart: where the hook is in which module.
+    /// Differs between the copies: computed from the module and the place of the hook in it.
     id: u64,
-    /// Whether it is there whenever the program is started.
+    /// The loader loads the module at every start of the program.
     is_linked: bool,
 }
 
-impl Home {
-    fn find() -> Home {
-        let hook = anchor();
+impl OwnModule {
+    fn find() -> OwnModule {
+        let hook = hook_address();
         let found = find(|module| {
             let path = || if module.is_program() { program() } else { module.path() };
             module.contains(&(hook..hook + 1), Access::Read).then(|| (module.is_program(), module.base(), path()))
         });
         let Some((is_program, base, path)) = found else {
-            return Home { path: "no module that the loader knows".into(), id: 0, is_linked: false };
+            return OwnModule { path: "no module that the loader knows".into(), id: 0, is_linked: false };
         };
         let mut id = (hook - base) as u64;
         if !is_program {
@@ -172,43 +169,36 @@ impl Home {
                 id = (id ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
             }
         }
-        let is_linked =
-            is_program || linked_with(base).is_some_and(|modules| modules.iter().any(|module| module.is_program));
-        Home { path, id, is_linked }
+        let is_linked = is_program || linked_with(base).iter().any(|module| module.is_program);
+        OwnModule { path, id, is_linked }
     }
 }
 
-/// The token for a worker of this process.
+/// A token for a worker of this process.
 pub(super) fn new_token(server: &str, depth: u32, core_dumps: bool) -> Token {
-    Token::new(server, depth, core_dumps, Home::find().id)
+    Token::new(server, depth, core_dumps, OwnModule::find().id)
 }
 
-/// Takes the token out of the environment and returns it if it is meant for this process.
+/// Removes the token from the environment, and returns it if it is for this process.
 ///
-/// A token for another copy of sprang stays where it is.
+/// A token for another copy of sprang stays.
 fn take_token() -> Option<Token> {
     let token = Token::read()?;
-    let home = Home::find();
-    if token.as_ref().is_some_and(|token| token.home != home.id) {
+    let own = OwnModule::find();
+    if token.as_ref().is_some_and(|token| token.module != own.id) {
         return None;
     }
-    // SAFETY: on the first thread, before `main` or first thing in it (rule 1). Constructors that ran before and started threads which
-    // read the environment in C would be at fault with any change of it.
+    // SAFETY: no other thread may read or write the environment now. Sprang has started none (rule
+    // 1). A constructor that ran earlier could have started one that reads the environment in C; it
+    // would be unsound with every change of the environment.
     unsafe { std::env::remove_var(VARIABLE) };
-    token.filter(|token| token.is_for_this_process() && home.is_linked)
-}
-
-/// What is handed to `main`.
-struct MainArguments {
-    count: c_int,
-    arguments: *const *const c_char,
-    environment: *const *const c_char,
+    token.filter(|token| token.is_for_this_process() && own.is_linked)
 }
 
 #[repr(transparent)]
 struct NoArguments([*const c_char; 1]);
 
-// SAFETY: one null pointer, never written.
+// SAFETY: threads may share it, because nobody writes it and its pointer is null.
 unsafe impl Sync for NoArguments {}
 
 static NO_ARGUMENTS: NoArguments = NoArguments([std::ptr::null()]);
@@ -217,96 +207,97 @@ fn c_environment() -> *const *const c_char {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
-    // SAFETY: as for changing the environment in `take_token`.
+    // SAFETY: the C library defines `environ` with this type, and no other thread changes it now
+    // (rule 1).
     unsafe { environ }
 }
 
-/// Does not return. `constructors` is what those are called with that have not run yet; `None` if all have.
-fn become_worker(token: Token, constructors: Option<MainArguments>) -> ! {
+/// Runs the worker. `remaining` has the arguments for the constructors that have not run yet;
+/// `None` if all have.
+fn become_worker(token: Token, remaining: Option<MainArguments>) -> ! {
     let parent = Pid::from_raw(token.parent);
     let is_orphan = || getppid() != parent;
-    // In this order, so that a parent which goes in between is noticed.
+    // In this order: a parent that dies before the first call is noticed by the second.
     let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     if bound.is_err() || is_orphan() {
-        leave(EXIT_ORPHANED);
+        exit_now(EXIT_ORPHANED);
     }
-    let lifeline = match take_stdin() {
-        Ok(lifeline) => lifeline,
-        Err(error) => {
-            complain(&format!("a worker process cannot take over its lifeline: {error}"));
-            leave(EXIT_NOT_STARTED);
-        }
-    };
+    let lifeline = take_stdin().unwrap_or_else(|error| {
+        print_error(&format!("a worker process cannot take over its lifeline: {error}"));
+        exit_now(EXIT_NOT_STARTED)
+    });
     set_signals();
     set_limits(token.core_dumps);
-    // Else it would be called `exe`, by the name of the link.
+    // Otherwise the process has the name of the link, `exe`.
     let _ = rustix::thread::set_name(c"sprang-worker");
     DEPTH.store(token.depth, Relaxed);
-    if let Some(call) = constructors {
-        run_constructors(&call);
+    if let Some(arguments) = remaining {
+        run_constructors(hook_address(), &arguments);
     }
 
     let control = Control::default();
     let start = WorkerStart { server: token.server, control: control.clone() };
-    let started = eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from).and_then(|end| {
-        let signal = end.try_clone()?;
-        let thread = thread::Builder::new().name("sprang-worker".into()).stack_size(STACK_BYTES).spawn(move || {
-            let code = catch_unwind(AssertUnwindSafe(|| worker_main(start)));
-            let code = code.unwrap_or(EXIT_PANICKED);
-            // A task may have closed it, with all that is open; then the first thread would never wake up.
-            if rustix::io::write(&signal, &1_u64.to_ne_bytes()).is_err() {
-                std::process::exit(code);
-            }
-            code
-        })?;
-        Ok((end, thread))
+    let (end, thread) = start_worker(start).unwrap_or_else(|error| {
+        print_error(&format!("a worker process cannot start a thread: {error}"));
+        exit_now(EXIT_NOT_STARTED)
     });
-    let (end, thread) = match started {
-        Ok(started) => started,
-        Err(error) => {
-            complain(&format!("a worker process cannot start a thread: {error}"));
-            leave(EXIT_NOT_STARTED);
-        }
-    };
-    if watch(&lifeline, &end, &control) == Watched::Cut {
+    if watch(&lifeline, &end, &control) == LifelineEvent::Cut {
         if is_orphan() {
-            leave(EXIT_ORPHANED);
+            exit_now(EXIT_ORPHANED);
         }
-        // The parent has let go of this worker, which may just be about to end.
+        // The parent lives and has dropped this worker, which may be about to end by itself.
         thread::spawn(|| {
-            thread::sleep(LAST_SECOND);
-            leave(EXIT_ORPHANED)
+            thread::sleep(ORPHAN_GRACE);
+            exit_now(EXIT_ORPHANED)
         });
     }
     let code = thread.join().unwrap_or(EXIT_PANICKED);
-    // And not `_exit`: what measures coverage or time writes its files now.
+    // Not `_exit`: at an exit, tools that measure coverage or time write their files.
     std::process::exit(code)
 }
 
-/// Takes the lifeline away from where tasks would read, and leaves an empty file there.
-fn take_stdin() -> std::io::Result<OwnedFd> {
-    // SAFETY: it is open: it has just been found to be a socket, and no other thread is there to close it.
+/// Starts the worker's first thread, which returns the exit status. The descriptor can be read once
+/// it ends.
+fn start_worker(start: WorkerStart) -> io::Result<(OwnedFd, JoinHandle<i32>)> {
+    let end = eventfd(0, EventfdFlags::CLOEXEC)?;
+    let signal = end.try_clone()?;
+    let thread = thread::Builder::new().name("sprang-worker".into()).stack_size(STACK_BYTES).spawn(move || {
+        let code = catch_unwind(AssertUnwindSafe(|| worker_main(start))).unwrap_or(EXIT_PANICKED);
+        // If a task has closed all descriptors, nothing else would wake the main thread.
+        if rustix::io::write(&signal, &1_u64.to_ne_bytes()).is_err() {
+            std::process::exit(code);
+        }
+        code
+    })?;
+    Ok((end, thread))
+}
+
+/// Takes the lifeline from the standard input, and puts an empty file there for the tasks.
+fn take_stdin() -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is open for as long as it is borrowed: `Token::is_for_this_process`
+    // has just found it to be a socket, and no other thread could close it (rule 1).
     let stdin = unsafe { BorrowedFd::borrow_raw(0) };
-    // Far from the numbers that programs give away by hand, unless so few are allowed.
+    // From 100, away from numbers that programs use by hand, unless the limit is lower.
     let lifeline =
         rustix::io::fcntl_dupfd_cloexec(stdin, 100).or_else(|_| rustix::io::fcntl_dupfd_cloexec(stdin, 3))?;
-    let nothing = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    debug_assert_ne!(nothing.as_raw_fd(), 0);
-    rustix::stdio::dup2_stdin(nothing)?;
+    let empty = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    debug_assert_ne!(empty.as_raw_fd(), 0);
+    rustix::stdio::dup2_stdin(empty)?;
     Ok(lifeline)
 }
 
 fn set_signals() {
-    extern "C" fn nothing(_signal: c_int) {}
+    extern "C" fn do_nothing(_signal: c_int) {}
 
-    // SAFETY: the handler does nothing; the structures are the C library's, for which all zero is a valid value.
+    // SAFETY: `sigaction` needs pointers to values of its type, or null; zeroed ones are valid. A
+    // handler may run at any time on any thread, and this one does nothing.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = nothing as extern "C" fn(c_int) as usize;
+        action.sa_sigaction = do_nothing as extern "C" fn(c_int) as usize;
         action.sa_flags = libc::SA_RESTART;
         for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
             let mut before: libc::sigaction = std::mem::zeroed();
-            // What is ignored from outside (`nohup`) stays so.
+            // A signal that the program was started to ignore (`nohup`) stays ignored.
             if libc::sigaction(signal, std::ptr::null(), &raw mut before) == 0 && before.sa_sigaction != libc::SIG_IGN {
                 libc::sigaction(signal, &raw const action, std::ptr::null_mut());
             }
@@ -315,11 +306,12 @@ fn set_signals() {
     }
 }
 
-/// None of this has to work.
+/// Sets the limits, as far as the system allows it.
 fn set_limits(core_dumps: bool) {
     if !core_dumps {
         let maximum = getrlimit(Resource::Core).maximum;
-        // A limit of one byte ends dumps to files, as 0 would, and also those to a program that collects them, which 0 does not.
+        // A limit of 1 byte prevents dumps to files, as 0 does, and dumps to a program that
+        // collects them, which 0 does not.
         let current = Some(maximum.map_or(1, |maximum| maximum.min(1)));
         let _ = setrlimit(Resource::Core, Rlimit { current, maximum });
     }
@@ -329,149 +321,25 @@ fn set_limits(core_dumps: bool) {
     }
 }
 
-/// What the loader knows of a module, kept.
-struct Linked {
-    base: usize,
-    is_program: bool,
-    constructors: Option<Range<usize>>,
-}
-
-/// The module with this base, and those that were linked with it, directly or not: each after all those of them that it needs.
-/// `None` if there is no such module.
-fn linked_with(base: usize) -> Option<Vec<Linked>> {
-    struct Seen {
-        linked: Linked,
-        needed: Vec<OsString>,
-        /// Which of the names that any module needs mean this one.
-        names: Vec<OsString>,
-    }
-
-    let keep = |module: &Module<'_>| Linked {
-        base: module.base(),
-        is_program: module.is_program(),
-        constructors: module.constructors(),
-    };
-    let mut all = Vec::new();
-    let _: Option<()> = find(|module| {
-        let needed = module.needed().map(OsStr::to_owned).collect();
-        all.push(Seen { linked: keep(module), needed, names: Vec::new() });
-        None
-    });
-    let mut wanted: Vec<OsString> = all.iter().flat_map(|seen| seen.needed.iter().cloned()).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let _: Option<()> = find(|module| {
-        if let Some(seen) = all.iter_mut().find(|seen| seen.linked.base == module.base()) {
-            seen.names = wanted.iter().filter(|name| module.has_name(name)).cloned().collect();
-        }
-        None
-    });
-    let needs = |one: &Seen, other: &Seen| one.needed.iter().any(|name| other.names.contains(name));
-
-    let first = all.iter().position(|seen| seen.linked.base == base)?;
-    let mut reached = vec![first];
-    let mut next = 0;
-    while next < reached.len() {
-        let at = reached[next];
-        next += 1;
-        let more: Vec<usize> = (0..all.len()).filter(|i| !reached.contains(i) && needs(&all[*i], &all[at])).collect();
-        reached.extend(more);
-    }
-    // Libraries do need each other in a circle now and then; then the order found above has to do.
-    let mut sorted = vec![first];
-    let mut left: Vec<usize> = reached[1..].to_vec();
-    while !left.is_empty() {
-        let free = left
-            .iter()
-            .position(|&i| left.iter().all(|&other| other == i || !needs(&all[i], &all[other])))
-            .unwrap_or(0);
-        sorted.push(left.remove(free));
-    }
-    let mut all: Vec<Option<Linked>> = all.into_iter().map(|seen| Some(seen.linked)).collect();
-    Some(sorted.into_iter().filter_map(|i| all[i].take()).collect())
-}
-
-/// Runs the functions before `main` that have not run yet, as far as they are known.
-fn run_constructors(call: &MainArguments) {
-    let hook = anchor();
-    let base = find(|module| module.contains(&(hook..hook + 1), Access::Read).then(|| module.base()));
-    let Some(modules) = base.and_then(linked_with) else { return };
-    for (i, module) in modules.iter().enumerate() {
-        let Some(list) = module.constructors.clone().or_else(|| constructors_of_static_program(module)) else {
-            continue;
-        };
-        let start = if i > 0 {
-            list.start
-        } else if list.contains(&hook) {
-            hook + size_of::<usize>()
-        } else {
-            continue;
-        };
-        for place in (start..list.end).step_by(size_of::<usize>()) {
-            // SAFETY: within the list that the linker made, of aligned addresses.
-            let address = unsafe { *(place as *const usize) };
-            if address == 0 || address == usize::MAX {
-                continue;
-            }
-            // SAFETY: rule 2 for the type, rule 3 for the time.
-            unsafe { std::mem::transmute::<usize, Constructor>(address)(call.count, call.arguments, call.environment) };
-        }
-    }
-}
-
-/// A program that is linked statically and not moved has no list of its parts, but symbols, which libraries have not.
-#[cfg(target_feature = "crt-static")]
-fn constructors_of_static_program(module: &Linked) -> Option<Range<usize>> {
-    unsafe extern "C" {
-        static __init_array_start: [usize; 0];
-        static __init_array_end: [usize; 0];
-    }
-    module.is_program.then(|| &raw const __init_array_start as usize..&raw const __init_array_end as usize)
-}
-
-#[cfg(not(target_feature = "crt-static"))]
-fn constructors_of_static_program(_module: &Linked) -> Option<Range<usize>> {
-    None
-}
-
-/// Ends the process at once.
-fn leave(code: i32) -> ! {
-    // SAFETY: can always be called.
+/// Ends the process without running exit handlers.
+fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no conditions.
     unsafe { libc::_exit(code) }
 }
 
-fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr(), "sprang: {message}");
+fn print_error(message: &str) {
+    let _ = writeln!(io::stderr(), "sprang: {message}");
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::OwnModule;
 
     #[test]
     fn sprang_is_in_the_program_of_its_tests() {
-        let home = Home::find();
-        assert!(home.is_linked);
-        assert_eq!(home.path, std::env::current_exe().unwrap());
-        assert_ne!(home.id, 0);
-    }
-
-    #[test]
-    fn what_was_linked_with_a_library_comes_after_what_it_needs() {
-        let program = find(|module| Some(module.base())).unwrap();
-        assert!(linked_with(program).is_some_and(|modules| matches!(&modules[..], [module] if module.is_program)));
-        assert!(linked_with(1).is_none());
-        // Of a static program there is no more to see.
-        let Some(library) = find(|module| module.has_name("libc.so.6".as_ref()).then(|| module.base())) else {
-            return;
-        };
-        let modules = linked_with(library).unwrap();
-        assert_eq!(modules[0].base, library);
-        let last = modules.last().unwrap();
-        assert!(last.is_program && last.constructors.as_ref().is_some_and(|list| list.contains(&anchor())));
-        let mut bases: Vec<_> = modules.iter().map(|module| module.base).collect();
-        bases.sort_unstable();
-        bases.dedup();
-        assert_eq!(bases.len(), modules.len());
+        let own = OwnModule::find();
+        assert!(own.is_linked);
+        assert_eq!(own.path, std::env::current_exe().unwrap());
+        assert_ne!(own.id, 0);
     }
 }

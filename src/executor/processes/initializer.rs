@@ -1,12 +1,13 @@
-//! What workers run before their first task.
+//! The function that workers run before their first task.
 //!
 //! # What is always true
 //!
-//! 1. A function that became an [`Initializer`] has no size and nothing to drop, so that every place is one where it lies, in this
-//!    process and in another one of the same executable.
-//! 2. Its code calls it by reference, and it is `Sync`: workers may call it on any thread.
+//! 1. The function type of an [`Initializer`] has no size and no destructor, and a value of it was
+//!    given to [`Initializer::new`]. So every aligned address is that of a valid value, in each
+//!    process of the executable.
+//! 2. The function is called by reference, and it is `Sync`: a worker may call it on any thread.
 
-#![expect(unsafe_code, reason = "calls a function of which the type is known and nothing else")]
+#![expect(unsafe_code, reason = "calls a function of which only the type is known")]
 
 use crate::portable::code::CodeDescriptor;
 use std::any::{TypeId, type_name};
@@ -15,10 +16,11 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// The setting `processes.initializer`: a function without captures that each worker process runs before its first task.
+/// The setting `processes.initializer`: a function without captures that each worker process runs
+/// before its first task.
 ///
-/// It prepares what tasks find in their process: a log, a model that is read once, a connection. An initializer that fails or panics
-/// fails the runs that asked for the worker.
+/// It prepares the process for the tasks: a log, a model that is read once, a connection. If an
+/// initializer fails or panics, the runs that need the worker fail.
 ///
 /// # Examples
 /// ```
@@ -32,14 +34,14 @@ use std::ptr::NonNull;
 ///     Ok(())
 /// }
 ///
-/// // Nothing is run here, nor in this process at all.
+/// // The function does not run in this process.
 /// let _scope = config::scoped("processes.initializer", Initializer::new(read_model))?;
 /// assert!(config::get("processes.initializer")?.ends_with("read_model"));
 /// assert!(MODEL.get().is_none());
 /// # Ok::<_, sprang::Error>(())
 /// ```
 ///
-/// It cannot capture, for what it captured would not be in the other process:
+/// It cannot capture variables, because the worker process does not have them:
 /// ```compile_fail,E0080
 /// let path = String::from("model.bin");
 /// sprang::config::Initializer::new(move || println!("{path}"));
@@ -52,16 +54,17 @@ pub struct Initializer {
 /// How a worker process runs an initializer.
 #[derive(Debug)]
 pub(crate) struct InitializerCode {
-    /// `Err` has the message of what the function returned.
+    /// `Err` has the message of the function's error.
     pub(crate) call: fn() -> Result<(), String>,
-    /// Tells initializers apart: closures of one function have one name, and one function may have several statics.
+    /// Tells initializers apart. Their names do not, because closures of one function share a name;
+    /// their statics do not, because one function may have several.
     type_id: fn() -> TypeId,
 }
 
 impl Initializer {
-    /// Takes a function that returns nothing, or a `Result` with nothing in `Ok`.
+    /// Makes an initializer from a function that returns `()` or a `Result<(), E>`.
     ///
-    /// That it captures nothing is checked by `cargo build`; `cargo check` does not see it.
+    /// `cargo build` checks that the function captures nothing; `cargo check` does not.
     pub fn new<F, R>(function: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
@@ -78,7 +81,8 @@ impl Initializer {
     }
 }
 
-/// What an [`Initializer`]'s function returns: `()`, or a `Result` with an error that can be displayed.
+/// The result of an [`Initializer`]'s function: `()`, or a `Result<(), E>` whose error can be
+/// displayed.
 #[diagnostic::on_unimplemented(
     message = "an initializer cannot return `{Self}`",
     note = "it returns nothing, or a `Result<(), E>` where `E` can be displayed"
@@ -102,7 +106,8 @@ impl InitializerOutcome for () {
 
 impl<E: fmt::Display> InitializerOutcome for Result<(), E> {
     fn into_result(self) -> Result<(), String> {
-        // With what is beneath it, which is lost with the type.
+        // In the alternate form, which has the sources of some errors: later there is only the
+        // text.
         self.map_err(|error| format!("{error:#}"))
     }
 }
@@ -125,7 +130,8 @@ where
 
     fn call() -> Result<(), String> {
         const { Self::CHECK };
-        // SAFETY: rule 1; that there is a value of the type is known from the process that called `new` with it.
+        // SAFETY: a dangling pointer is non-null and aligned, and that is enough for a valid
+        // reference to a type without a size that has a value (rule 1).
         let function = unsafe { NonNull::<F>::dangling().as_ref() };
         function().into_result()
     }

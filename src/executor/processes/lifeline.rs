@@ -1,10 +1,10 @@
-//! A socket between a worker and the process that started it, on which hardly anything is ever said.
+//! A socket between a worker and the process that started it.
 //!
-//! That it closes tells the worker that the other process is gone, however it went. What the parent has to say while the worker's own
-//! channel is busy, because a task is running, it says here: a kind of message and a number.
-//!
-//! Nobody polls: the worker's first thread, which has nothing else to do, sleeps until something happens.
+//! It is closed when the parent ends, however it ends, and so tells the worker. While a task runs,
+//! the worker does not read its channel. Messages that must not wait for that, a kind and a number
+//! each, come on the lifeline. The worker's main thread sleeps until something happens on it.
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
@@ -12,11 +12,11 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 const MESSAGE_BYTES: usize = 9;
 
-/// The parent's end. The worker ends when it is dropped.
+/// The parent's end. Dropping it ends the worker.
 #[derive(Debug)]
 pub(super) struct Lifeline {
     socket: OwnedFd,
@@ -25,15 +25,16 @@ pub(super) struct Lifeline {
 impl Lifeline {
     /// The parent's end and the worker's.
     pub(super) fn pair() -> io::Result<(Lifeline, OwnedFd)> {
-        // Each message arrives whole or not at all.
+        // Such a socket delivers whole messages only.
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Lifeline { socket: ours }, theirs))
     }
 
-    /// Tells the worker something, without waiting for it.
+    /// Sends a message to the worker, and does not block.
     ///
     /// # Errors
-    /// `WouldBlock` if the worker has not read what was sent for long, `BrokenPipe` or `ConnectionReset` if it is gone.
+    /// `WouldBlock` if the worker has not read earlier messages for long, `BrokenPipe` or
+    /// `ConnectionReset` if it is gone.
     pub(super) fn send(&self, kind: u8, number: u64) -> io::Result<()> {
         let mut message = [kind; MESSAGE_BYTES];
         message[1..].copy_from_slice(&number.to_le_bytes());
@@ -48,7 +49,7 @@ impl Lifeline {
 
 type OnControl = Box<dyn FnMut(u8, u64) + Send>;
 
-/// Where the worker says what to do with messages.
+/// The worker's callback for messages on the lifeline.
 #[derive(Clone, Default)]
 pub(super) struct Control {
     listener: Arc<Mutex<Listener>>,
@@ -57,7 +58,7 @@ pub(super) struct Control {
 #[derive(Default)]
 struct Listener {
     callback: Option<OnControl>,
-    /// What came before there was a callback.
+    /// Messages that arrived before there was a callback.
     early: Vec<(u8, u64)>,
 }
 
@@ -68,22 +69,23 @@ impl fmt::Debug for Control {
 }
 
 impl Control {
-    /// From now on, `callback` is called with each message, on the worker's first thread: it must not wait for long. It is called at once
-    /// with those that have come already. What it panics with is dropped.
+    /// Calls `callback` with each message from now on, and at once with each that has arrived
+    /// already. The calls are on the worker's main thread, so the callback must be short. Its
+    /// panics are ignored.
     pub(super) fn on_control(&self, callback: impl FnMut(u8, u64) + Send + 'static) {
-        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listener = self.listener.lock();
         let early = std::mem::take(&mut listener.early);
         listener.callback = Some(Box::new(callback));
-        early.into_iter().for_each(|(kind, number)| listener.tell(kind, number));
+        early.into_iter().for_each(|(kind, number)| listener.on_message(kind, number));
     }
 
-    fn tell(&self, kind: u8, number: u64) {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner).tell(kind, number);
+    fn on_message(&self, kind: u8, number: u64) {
+        self.listener.lock().on_message(kind, number);
     }
 }
 
 impl Listener {
-    fn tell(&mut self, kind: u8, number: u64) {
+    fn on_message(&mut self, kind: u8, number: u64) {
         match &mut self.callback {
             Some(callback) => drop(catch_unwind(AssertUnwindSafe(|| callback(kind, number)))),
             None => self.early.push((kind, number)),
@@ -91,46 +93,49 @@ impl Listener {
     }
 }
 
-/// Why [`watch`] came back.
+/// Why [`watch`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Watched {
-    /// What was waited for can be read.
-    Ended,
+pub(super) enum LifelineEvent {
+    /// The worker's thread has ended.
+    ThreadEnded,
     /// The other end of the lifeline was closed.
     Cut,
 }
 
-/// Passes on what arrives on the lifeline until something can be read from `end`, or the lifeline is cut.
-pub(super) fn watch(lifeline: &OwnedFd, end: &OwnedFd, control: &Control) -> Watched {
+/// Forwards messages from the lifeline until `end` can be read or the lifeline is cut.
+pub(super) fn watch(lifeline: &OwnedFd, end: &OwnedFd, control: &Control) -> LifelineEvent {
     loop {
         let mut fds = [PollFd::new(lifeline, PollFlags::IN | PollFlags::RDHUP), PollFd::new(end, PollFlags::IN)];
         match poll(&mut fds, None) {
             Err(Errno::INTR) => continue,
-            Err(_) => return Watched::Cut,
+            Err(_) => return LifelineEvent::Cut,
             Ok(_) => {}
         }
         if !fds[1].revents().is_empty() {
-            return Watched::Ended;
+            return LifelineEvent::ThreadEnded;
         }
-        if !fds[0].revents().is_empty() && read_all(lifeline, control) == Watched::Cut {
-            return Watched::Cut;
+        if !fds[0].revents().is_empty() && read_all(lifeline, control).is_err() {
+            return LifelineEvent::Cut;
         }
     }
 }
 
-/// Reads what is there; `Ended` if more may come.
-fn read_all(lifeline: &OwnedFd, control: &Control) -> Watched {
+/// The lifeline is cut.
+struct Cut;
+
+/// Forwards the messages that have arrived.
+fn read_all(lifeline: &OwnedFd, control: &Control) -> Result<(), Cut> {
     loop {
         let mut message = [0; MESSAGE_BYTES];
         match recv(lifeline.as_fd(), &mut message, RecvFlags::DONTWAIT) {
             Ok((MESSAGE_BYTES, _)) => {
                 let [kind, number @ ..] = message;
-                control.tell(kind, u64::from_le_bytes(number));
+                control.on_message(kind, u64::from_le_bytes(number));
             }
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Watched::Ended,
-            // The end, or nothing that a parent of this version sends.
-            Ok(_) | Err(_) => return Watched::Cut,
+            Err(Errno::AGAIN) => return Ok(()),
+            // The end, or a message that no parent of this version sends.
+            Ok(_) | Err(_) => return Err(Cut),
         }
     }
 }

@@ -16,6 +16,8 @@ mod activity;
 pub(crate) mod boot;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod clock;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod constructors;
 #[cfg(all(fuzzing, target_os = "linux"))]
 pub(crate) mod fuzzing;
 #[cfg(all(target_os = "linux", not(miri)))]

@@ -1,22 +1,24 @@
-//! Starting a worker process, and owning it to its end.
+//! Starts worker processes and owns them.
 //!
-//! A worker is started by the standard library, without code between fork and exec, so that it can use `posix_spawn`: that does not copy
-//! the tables of a large parent's memory. After that the process is known by a descriptor ([`ChildProcess`]), which, other than its number,
-//! never comes to mean another one.
+//! The standard library starts a worker, without code between fork and exec, so that it can use
+//! `posix_spawn`: that does not copy the page tables of a large parent. Afterwards a descriptor
+//! stands for the process ([`ChildProcess`]). Other than its number, it never comes to mean another
+//! process.
 //!
 //! # What is always true
 //!
-//! 1. Each child has one owner, its `ChildProcess`, which alone waits for it, and kills it and waits when dropped. So none is left behind,
-//!    running or dead.
-//! 2. Workers die with the *thread* that started them. So only a thread that outlives them may call [`spawn`].
+//! 1. Each child has one owner, its `ChildProcess`. Only the owner waits for the child. Dropping
+//!    the owner kills the child and waits for it. So no child is left behind, running or dead.
+//! 2. Workers die with the *thread* that started them. So only a thread that outlives them may call
+//!    [`spawn`].
 
-#![expect(unsafe_code, reason = "calls wait4, which tells how much memory the worker used")]
+#![expect(unsafe_code, reason = "calls wait4, which returns how much memory the worker used")]
 
 use super::boot::{depth, refusal};
 use super::hook::new_token;
 use super::lifeline::Lifeline;
 use super::settings::{ProcessSettings, Stdio};
-use super::token::{EXIT_ASTRAY, EXIT_BROKEN, EXIT_NOT_STARTED, EXIT_ORPHANED};
+use super::token::{EXIT_BROKEN, EXIT_NO_HOOK, EXIT_NOT_STARTED, EXIT_ORPHANED};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
@@ -31,28 +33,30 @@ use std::process::{Command, ExitStatus, Stdio as StdStdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What to start.
+/// A worker to start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SpawnSpec<'a> {
     /// The name of the one-shot server that the worker connects to.
     pub(super) server: &'a str,
-    /// Of these: environment, working directory, standard output and error, core dumps.
+    /// [`spawn`] uses the environment, working directory, standard output and error, and core
+    /// dumps.
     pub(super) settings: &'a ProcessSettings,
 }
 
-/// A worker that has been started; it has said nothing yet.
+/// A worker that was started and has not sent a message yet.
 #[derive(Debug)]
 pub(super) struct Spawned {
     pub(super) process: ChildProcess,
     pub(super) lifeline: Lifeline,
-    /// What it writes to its standard output and error, if that is to be captured. Ends with the last process that the worker left behind.
+    /// Its standard output and error, if they are captured. The stream ends when the last process
+    /// that has inherited it ends.
     pub(super) output: Option<OwnedFd>,
 }
 
-/// Starts a worker. It lives no longer than the calling thread (see above).
+/// Starts a worker. It lives no longer than the calling thread (rule 2).
 ///
 /// # Errors
-/// If this process may not start workers, or the system does not let it; the text says why.
+/// If this process may not start workers, or a system call fails. The text has the reason.
 pub(super) fn spawn(spec: &SpawnSpec<'_>) -> Result<Spawned, String> {
     if let Some(refusal) = refusal() {
         return Err(refusal);
@@ -82,8 +86,7 @@ pub(super) fn spawn(spec: &SpawnSpec<'_>) -> Result<Spawned, String> {
         Some(folder) if !folder.is_dir() => fail(&format!("working_directory {folder:?}"), error),
         _ => fail("/proc/self/exe", error),
     })?;
-    // From here on the child belongs to the `ChildProcess`, which drops what the standard library knows of it, and the command has to
-    // let go of the worker's end of the lifeline.
+    // The command has the worker's end of the lifeline, which only the worker may keep open.
     drop(command);
     let process = ChildProcess::adopt(child).map_err(|error| fail("pidfd_open", error))?;
     Ok(Spawned { process, lifeline, output })
@@ -112,46 +115,39 @@ impl ChildProcess {
         }
     }
 
-    /// Its process id. It may mean another process once this one has been waited for.
+    /// The process id. After the process was waited for, it may mean another one.
     pub(super) fn pid(&self) -> u32 {
         self.pid.as_raw_pid().cast_unsigned()
     }
 
-    #[cfg(test)]
     /// Can be read once the process has ended.
+    #[cfg(test)]
     pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// Lets other threads kill it.
+    /// A handle with which other threads can kill the process.
     pub(super) fn killer(&self) -> Killer {
         Killer { pidfd: Arc::clone(&self.pidfd) }
     }
 
-    /// Kills it, if it still runs, and does not wait for its end.
+    /// Kills the process, if it still runs, and does not wait.
     pub(super) fn kill(&self) {
         kill(&self.pidfd);
     }
 
-    /// Waits for its end. Says the same again when called again.
+    /// Waits until the process ends. Further calls return the same.
     pub(super) fn wait(&mut self) -> Exit {
-        loop {
-            if let Some(exit) = self.wait_until(None) {
-                return exit;
-            }
-        }
+        self.wait_until(None).expect("without a deadline it waits for the end")
     }
 
-    /// Waits for its end, but not for longer than this.
+    /// Waits until the process ends or the time has passed.
     pub(super) fn wait_timeout(&mut self, limit: Duration) -> Option<Exit> {
-        // One that cannot be reckoned is none.
-        match Instant::now().checked_add(limit) {
-            Some(deadline) => self.wait_until(Some(deadline)),
-            None => Some(self.wait()),
-        }
+        // A time that cannot be computed is no limit.
+        self.wait_until(Instant::now().checked_add(limit))
     }
 
-    /// Waits for its end, and not beyond the deadline.
+    /// Waits until the process ends or the deadline passes.
     pub(super) fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Exit> {
         if let Some(exit) = &self.exit {
             return Some(exit.clone());
@@ -171,28 +167,30 @@ impl ChildProcess {
     }
 
     fn reap(&self) -> Exit {
-        // Looked at by its descriptor first: as long as it has not been waited for, its number is its own.
+        // Checked by its descriptor first: until the process is waited for, its number means no
+        // other one.
         let own = loop {
             match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Ok(None) | Err(Errno::INTR) => {}
-                // Kernels before 5.4 know descriptors of processes and cannot wait for them.
+                // Kernels before 5.4 have descriptors of processes and cannot wait for them.
                 Ok(Some(_)) | Err(Errno::INVAL) => break true,
                 Err(_) => break false,
             }
         };
         let mut status = 0;
-        // SAFETY: zero is a value of all its fields, which are integers.
+        // SAFETY: all its fields are integers, for which zero is valid.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: pointers to values of these types.
+        // SAFETY: `wait4` writes to the two pointers, which are to local values of its types.
         let reaped = own && unsafe { libc::wait4(self.pid.as_raw_pid(), &raw mut status, 0, &raw mut usage) } > 0;
         if !reaped {
             let why = "its exit status is not known: something else in this process waits for all children, or ignores SIGCHLD";
-            return Exit { how: ExitCause::Lost(why.into()), max_rss_bytes: None };
+            return Exit { cause: ExitCause::Lost(why.into()), max_rss_bytes: None };
         }
         let rss_max = bytes_of(&usage);
-        // Linux counts the memory of whoever called exec as that of the new program, and that was this process.
+        // Linux counts the memory of the process that called exec as that of the new program. That
+        // was this process.
         let max_rss_bytes = (rss_max > self.parent_rss_max).then_some(rss_max);
-        Exit { how: ExitCause::of(ExitStatus::from_raw(status)), max_rss_bytes }
+        Exit { cause: ExitCause::new(ExitStatus::from_raw(status)), max_rss_bytes }
     }
 }
 
@@ -205,7 +203,7 @@ impl Drop for ChildProcess {
     }
 }
 
-/// Kills one worker process, from any thread and at any time.
+/// Kills a worker process, from any thread and at any time.
 #[derive(Clone, Debug)]
 pub(super) struct Killer {
     pidfd: Arc<OwnedFd>,
@@ -216,19 +214,20 @@ impl Killer {
         Arc::clone(&self.pidfd)
     }
 
-    /// Kills it, if it still runs.
+    /// Kills the process, if it still runs.
     pub(super) fn kill(&self) {
         kill(&self.pidfd);
     }
 }
 
 fn kill(pidfd: &OwnedFd) {
-    // It fails if the process has ended, and then there is nothing to do.
+    // It fails only if the process has ended.
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
 fn own_rss_max() -> u64 {
-    // SAFETY: zero is a value of all its fields, and the call writes to no other place.
+    // SAFETY: all fields of `rusage` are integers, for which zero is valid. `getrusage` writes to
+    // the pointer, which is to a local value.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
@@ -245,12 +244,13 @@ fn bytes_of(usage: &libc::rusage) -> u64 {
 /// ExitCause a worker process ended. Its `Display` goes after "the worker".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exit {
-    pub(super) how: ExitCause,
-    /// The largest resident size that it had, if that is known: if it was larger than that of this process when the worker was started.
+    pub(super) cause: ExitCause,
+    /// Its largest resident size in bytes. It is known only if it was larger than that of this
+    /// process when the worker was started.
     pub(super) max_rss_bytes: Option<u64>,
 }
 
-/// The part of [`Exit`] that says what happened.
+/// Why a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ExitCause {
     Exited {
@@ -260,12 +260,12 @@ pub(super) enum ExitCause {
         signal: i32,
         core_dumped: bool,
     },
-    /// The system does not tell, for this reason.
+    /// The cause is not known, for this reason.
     Lost(String),
 }
 
 impl ExitCause {
-    fn of(status: ExitStatus) -> ExitCause {
+    fn new(status: ExitStatus) -> ExitCause {
         match (status.code(), status.signal()) {
             (Some(code), _) => ExitCause::Exited { code },
             (None, Some(signal)) => ExitCause::Killed { signal, core_dumped: status.core_dumped() },
@@ -277,15 +277,15 @@ impl ExitCause {
 impl Exit {
     /// The signal that ended it.
     pub(super) fn signal(&self) -> Option<i32> {
-        match self.how {
+        match self.cause {
             ExitCause::Killed { signal, .. } => Some(signal),
             _ => None,
         }
     }
 
-    /// What it gave to `exit`.
+    /// Its exit status.
     pub(super) fn code(&self) -> Option<i32> {
-        match self.how {
+        match self.cause {
             ExitCause::Exited { code } => Some(code),
             _ => None,
         }
@@ -293,19 +293,19 @@ impl Exit {
 
     #[cfg(test)]
     pub(super) fn core_dumped(&self) -> bool {
-        matches!(self.how, ExitCause::Killed { core_dumped: true, .. })
+        matches!(self.cause, ExitCause::Killed { core_dumped: true, .. })
     }
 }
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.how {
+        match &self.cause {
             ExitCause::Lost(why) => f.write_str(why),
             ExitCause::Exited { code } => {
                 write!(f, "exited with status {code}")?;
                 match *code {
                     EXIT_NOT_STARTED => f.write_str(" (it could not become a worker)"),
-                    EXIT_ASTRAY => f.write_str(" (it never reached sprang's start-up hook)"),
+                    EXIT_NO_HOOK => f.write_str(" (it never reached sprang's start-up hook)"),
                     EXIT_ORPHANED => f.write_str(" (its parent was gone)"),
                     EXIT_BROKEN => f.write_str(" (it could not read what it was sent, or not answer)"),
                     _ => Ok(()),
@@ -317,7 +317,7 @@ impl fmt::Display for Exit {
                     write!(f, " ({name})")?;
                 }
                 match *signal {
-                    // A guard page looks like any other bad address from outside.
+                    // From outside, a guard page looks like any other bad address.
                     libc::SIGSEGV => f.write_str(": segmentation fault or stack overflow")?,
                     libc::SIGABRT => {
                         f.write_str(": abort, such as by a panic in a panic, or by a failed allocation")?

@@ -25,7 +25,7 @@ pub(super) const EXIT_PANICKED: i32 = 101;
 /// The process could not become a worker.
 pub(super) const EXIT_NOT_STARTED: i32 = 112;
 /// The process has a worker's token, but the hook did not run and the program did not call `init`.
-pub(super) const EXIT_ASTRAY: i32 = 113;
+pub(super) const EXIT_NO_HOOK: i32 = 113;
 /// The parent is gone.
 pub(super) const EXIT_ORPHANED: i32 = 114;
 /// The worker could not read a message of its parent, or could not answer it.
@@ -48,36 +48,36 @@ pub(super) struct Token {
     /// How deep the worker is nested; at least 1.
     pub(super) depth: u32,
     pub(super) core_dumps: bool,
-    /// The copy of sprang that starts the worker.
-    pub(super) home: u64,
+    /// The module with the copy of sprang that starts the worker.
+    pub(super) module: u64,
     /// The name of the one-shot server that the worker connects to.
     pub(super) server: String,
 }
 
 impl Token {
     /// A token for a worker of this process.
-    pub(super) fn new(server: &str, depth: u32, core_dumps: bool, home: u64) -> Token {
+    pub(super) fn new(server: &str, depth: u32, core_dumps: bool, module: u64) -> Token {
         let parent = std::process::id().cast_signed();
-        Token { parent, depth, core_dumps, home, server: server.into() }
+        Token { parent, depth, core_dumps, module, server: server.into() }
     }
 
     /// The name and value of the environment variable to set in the worker.
     pub(super) fn variable(&self) -> (&'static str, String) {
-        let Token { parent, depth, core_dumps, home, server } = self;
-        (VARIABLE, format!("{parent}:{depth}:{home:x}:{}:{server}", u8::from(*core_dumps)))
+        let Token { parent, depth, core_dumps, module, server } = self;
+        (VARIABLE, format!("{parent}:{depth}:{module:x}:{}:{server}", u8::from(*core_dumps)))
     }
 
     fn parse(text: &str) -> Option<Token> {
         let mut parts = text.splitn(5, ':');
         let parent = parts.next()?.parse().ok().filter(|&parent| parent > 0)?;
         let depth = parts.next()?.parse().ok().filter(|&depth| depth > 0)?;
-        let home = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let module = u64::from_str_radix(parts.next()?, 16).ok()?;
         let core_dumps = match parts.next()? {
             "0" => false,
             "1" => true,
             _ => return None,
         };
-        Some(Token { parent, depth, core_dumps, home, server: parts.next()?.into() })
+        Some(Token { parent, depth, core_dumps, module, server: parts.next()?.into() })
     }
 
     /// The token in this process's environment: `None` if the variable is not set, `Some(None)` if

@@ -74,6 +74,6 @@ fn death(process: &WorkerProcess, kill_reason: Option<&KillReason>) -> Death {
         Some(KillReason::Replaced) => {
             Death { cause: "replaced".into(), error: worker_died("its worker was restarted on request".into()) }
         }
-        _ => Death { cause: format!("{:?}", process.exit().how), error: Error::worker_died(exit) },
+        _ => Death { cause: format!("{:?}", process.exit().cause), error: Error::worker_died(exit) },
     }
 }

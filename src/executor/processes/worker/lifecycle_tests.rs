@@ -10,7 +10,7 @@ use super::super::hook::{HOOK_RAN, new_token};
 use super::super::protocol::Hello;
 use super::super::settings::{ProcessSettings, Stdio};
 use super::super::spawn::{Exit, ExitCause, SpawnSpec, Spawned, spawn};
-use super::super::token::{EXIT_ASTRAY, EXIT_ORPHANED, Token, exe_id};
+use super::super::token::{EXIT_NO_HOOK, EXIT_ORPHANED, Token, exe_id};
 use super::WorkerStart;
 use std::fs;
 use std::io::{Read, Write};
@@ -246,7 +246,7 @@ fn a_worker_is_set_up() {
     settings.working_directory = Some(folder.clone());
     let mut worker = start("describe", &settings);
     let text = prints(&mut worker);
-    assert_eq!(end_of(&mut worker).how, ExitCause::Exited { code: 0 }, "{text}");
+    assert_eq!(end_of(&mut worker).cause, ExitCause::Exited { code: 0 }, "{text}");
     let score: i32 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
     let maximum = rustix::process::getrlimit(rustix::process::Resource::Core).maximum;
     let expected = [
@@ -486,7 +486,7 @@ fn without_the_hook_it_takes_init() {
     let (code, text) = run(true, &token);
     assert_eq!(code, Some(5), "{text}");
     let (code, text) = run(false, &token);
-    assert_eq!(code, Some(EXIT_ASTRAY), "{text}");
+    assert_eq!(code, Some(EXIT_NO_HOOK), "{text}");
     assert!(text.contains("never reached sprang's start-up hook; call sprang::init() first in main"), "{text}");
 }
 
