@@ -192,7 +192,7 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         if !self.arrivals.has_any()
             && let Some(first) = self.futures.iter().flatten().find(is_open)
         {
-            nested::look(|| first.promise());
+            nested::poll(|| first.promise());
         }
     }
 

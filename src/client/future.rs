@@ -79,7 +79,7 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
     /// In a worker process, gets the state of a nested task from the parent.
     fn refresh(&self) {
         if !self.promise.record().is_settled() {
-            nested::look(|| self.promise());
+            nested::poll(|| self.promise());
         }
     }
 

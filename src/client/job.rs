@@ -13,14 +13,15 @@ pub(super) trait Owner: Send + Sync {
     /// Counts `num_tasks` tasks that are about to be submitted, as soon as there is room for them.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed); [`Full`](crate::ErrorKind::Full) if the cluster is configured to refuse tasks
-    /// rather than to block.
+    /// [`Closed`](crate::ErrorKind::Closed); [`Full`](crate::ErrorKind::Full) if the cluster is
+    /// configured to refuse tasks rather than to block.
     fn admit(&self, num_tasks: usize) -> Result<()>;
 
     /// Counts `num_tasks` tasks even if there is no room for them.
     fn admit_always(&self, num_tasks: usize);
 
-    /// Counts `num_tasks` tasks down that were admitted: they are settled, or are not submitted after all.
+    /// Counts `num_tasks` tasks down that were admitted: they are settled, or are not submitted
+    /// after all.
     fn settled(&self, num_tasks: usize);
 
     /// The number of admitted tasks that are not settled.
@@ -41,9 +42,11 @@ pub(super) trait Owner: Send + Sync {
     /// Queues a job again, ahead of the others, whose task was taken and not run.
     fn requeue(&self, job: Job);
 
-    /// Runs the task of a promise on this thread, which belongs to no worker and is about to wait for the promise.
+    /// Runs the task of a promise on this thread, which belongs to no worker and is about to wait
+    /// for the promise.
     ///
-    /// Does nothing unless the task is known to be short and a worker's thread was notified for it but is not awake.
+    /// Does nothing unless the task is known to be short and a worker's thread was notified for it
+    /// but is not awake.
     fn run_inline(&self, promise: &Arc<dyn AnyPromise>);
 
     /// Blocks until the promise is settled. False if the calling task was cancelled before.

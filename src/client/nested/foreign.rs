@@ -1,4 +1,5 @@
-//! Tasks and promises of values whose types this process does not look at: those that tasks in its workers hand in.
+//! Tasks and promises of the calls that worker processes forward. This process knows their types
+//! only by their code.
 
 #![expect(unsafe_code, reason = "the functions behind the untyped kinds of these tasks, and values in untyped cells")]
 
@@ -14,7 +15,7 @@ use crate::portable::codec::{Codec, CodecError, Decoder, Encoder};
 use std::any::{Any, TypeId};
 use std::sync::{Arc, OnceLock};
 
-/// A value as it has come.
+/// An encoded value from another process.
 pub(super) struct Received {
     pub(super) code: &'static CodeDescriptor<ValueCode>,
     pub(super) codec: Codec,
@@ -24,7 +25,8 @@ pub(super) struct Received {
 impl Encoded for Received {
     unsafe fn decode(&self, cell: &Cell) -> Result<(), CodecError> {
         let mut decoder = Decoder::new(self.codec, &self.bytes, &[]);
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller keeps the conditions of `put` for this cell, and the bytes are those
+        // of a value of the code's type.
         unsafe { (self.code.item.decode)(&mut decoder, cell) }
     }
 
@@ -42,22 +44,25 @@ impl Encoded for Received {
 }
 
 impl Received {
-    /// A value, but for how it gets into its cell. What is not known before its code is, [`Received::into_task`] fills in.
+    /// The kind of a value that is decoded into its cell. [`Received::into_task`] adds the fields
+    /// that depend on the code.
     const KIND: Kind =
         Kind { call: Self::call, value_bytes: 0, type_id: TypeId::of::<Received>, ..ValueOf::<Received>::LOCAL };
 
     unsafe fn call(task: TaskRef, cells: &[Cell], _: *const u32, id: u32, _: bool) -> Option<Box<CallError>> {
-        // SAFETY: the kind belongs to nodes with this body.
+        // SAFETY: own task: by rule 2 of `node` its body is the one that this kind was made for.
         let received = unsafe { task.body::<Received>() };
-        // SAFETY: the task writes to its own cell, whose readers were made for the type of its code.
+        // SAFETY: own cell: the caller lets this task alone write it. Its readers expect the type
+        // of the code.
         let decoded = unsafe { received.decode(cells.get_unchecked(id as usize)) };
         decoded.err().map(|error| Box::new(Box::new(error) as CallError))
     }
 
-    /// A task whose value it is.
+    /// The task that has this value.
     pub(super) fn into_task(self) -> Task {
         let code = self.code;
-        // SAFETY: the kind is the one for this body; what is changed says how values of the code's type are treated.
+        // SAFETY: the functions of the kind expect this body. The changed fields treat values of
+        // the code's type, which is the type that `call` decodes.
         let mut task = unsafe { Task::new_alone(const { &Self::KIND }, self) };
         task.change_kind(|kind| {
             kind.value_code = Some(code);
@@ -67,12 +72,12 @@ impl Received {
     }
 }
 
-/// A call whose arguments are as they have come.
+/// A call from another process, with encoded arguments.
 pub(super) struct ForeignCall {
     pub(super) code: &'static CodeDescriptor<TaskCode>,
     pub(super) codec: Codec,
     pub(super) args: Box<[u8]>,
-    /// In the order in which the call reads them.
+    /// The inputs in the order in which the call reads them.
     pub(super) inputs: Vec<Task>,
 }
 
@@ -98,17 +103,18 @@ impl ForeignCall {
         has_options: false,
     };
 
-    /// It is called in another process, so this is for a replay of its failure alone.
+    /// Calls the function in this process, to replay a failure.
     unsafe fn call(task: TaskRef, cells: &[Cell], inputs: *const u32, id: u32, keep: bool) -> Option<Box<CallError>> {
         let failed = |message: String| Some(Box::new(CallError::from(message)));
         if keep {
-            return failed("it was handed in by a task in a worker process and can be called here only once".into());
+            return failed("a task in a worker process submitted it, and it can be called here only once".into());
         }
-        // SAFETY: the kind belongs to nodes with this body.
+        // SAFETY: own task: by rule 2 of `node` its body is the one that this kind was made for.
         let call = unsafe { task.body::<ForeignCall>() };
         let mut decoder = Decoder::new(call.codec, &call.args, &[]);
-        // SAFETY: the caller's contract; the arguments were written by the kind that the code belongs to, in a process of this executable,
-        // and the inputs are those of that task.
+        // SAFETY: a task with this code has encoded the arguments, in a process of the same
+        // executable, and `inputs` are that task's in its order. The caller keeps the other
+        // conditions: own ids, finished inputs, own cell, one release.
         match unsafe { (call.code.item.call)(&mut decoder, cells, inputs, id) } {
             Ok(returned) => returned,
             Err((argument, error)) => failed(format!("cannot decode argument {}: {error}", argument + 1)),
@@ -116,32 +122,35 @@ impl ForeignCall {
     }
 
     unsafe fn visit_inputs(task: TaskRef, inputs: &mut Vec<TaskRef>) {
-        // SAFETY: the kind belongs to nodes with this body.
+        // SAFETY: own task: by rule 2 of `node` its body is the one that this kind was made for.
         inputs.extend(unsafe { task.body::<ForeignCall>() }.inputs.iter().map(Task::as_ref));
     }
 
     unsafe fn release_inputs(task: TaskRef, cells: &[Cell], inputs: *const u32) {
-        // SAFETY: the kind belongs to nodes with this body.
+        // SAFETY: own task: by rule 2 of `node` its body is the one that this kind was made for.
         let call = unsafe { task.body::<ForeignCall>() };
         for (place, input) in call.inputs.iter().enumerate() {
             if let Some(drop_value) = input.as_ref().kind().drop_value {
-                // SAFETY: the caller's contract: there are as many ids as inputs, and their cells are let go of once.
+                // SAFETY: own ids: `inputs` has one id for each input, and it is below
+                // `cells.len()`. Finished inputs and one release: the cell was announced as
+                // finished and this reader has not released it.
                 unsafe { cells.get_unchecked(*inputs.add(place) as usize).release_with(drop_value) };
             }
         }
     }
 
     unsafe fn write_args(task: TaskRef, encoder: &mut Encoder<'_>) -> Result<(), ArgumentError> {
-        // SAFETY: the kind belongs to nodes with this body.
+        // SAFETY: own task: by rule 2 of `node` its body is the one that this kind was made for.
         encoder.append(&unsafe { task.body::<ForeignCall>() }.args);
         Ok(())
     }
 
-    /// `None` if the code has no value, which cannot be.
+    /// The task of this call, and the code of its value. `None` if the code has no value, which no
+    /// sender sends.
     pub(super) fn into_task(self, options: Options) -> Option<(Task, &'static CodeDescriptor<ValueCode>)> {
         let (code, value) = (self.code, self.code.item.value?);
-        // SAFETY: the kind is the one for this body; what is changed says how another process calls the function that the code is of,
-        // and how values of its type are treated.
+        // SAFETY: the functions of the kind expect this body. The changed fields call the function
+        // of the code in another process, and treat values of its type.
         let mut task = unsafe { Task::new_alone(const { &Self::KIND }, self) };
         task.change_kind(|kind| {
             kind.code = Some(code);
@@ -154,7 +163,7 @@ impl ForeignCall {
     }
 }
 
-/// A promise whose value is kept as it crosses.
+/// A promise that keeps its value encoded.
 pub(super) struct ForeignPromise {
     record: PromiseState,
     value: OnceLock<Arc<dyn Encoded>>,
@@ -170,12 +179,12 @@ impl ForeignPromise {
         codec: Codec,
     ) -> Self {
         let record = PromiseState::new(owner, Some(task));
-        // There are no tickets here that would say that it is wanted; who does not want it any more cancels it.
+        // No future of this process keeps it wanted. The submitting task cancels it instead.
         record.detach();
         ForeignPromise { record, value: OnceLock::new(), code, codec }
     }
 
-    /// The value. The promise has finished.
+    /// The value of a promise that has finished.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
         self.value.get().map_or_else(|| Err(CodecError::new("there is no value")), |value| value.to_bytes())
     }
@@ -188,10 +197,11 @@ impl AnyPromise for ForeignPromise {
 
     unsafe fn take_from(&self, cell: &Cell, attempt: Attempt) -> Result<()> {
         let mut encoder = Encoder::new(self.codec, None);
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller passes the cell of the promise's task, which holds a value of the
+        // code's type that this output has not released.
         let encoded = unsafe { (self.code.item.encode)(cell, &mut encoder) };
         if let Some(drop_value) = self.code.item.drop_value {
-            // SAFETY: as above; this is the output that lets go.
+            // SAFETY: as above. This output counts as a reader, and releases the value once.
             unsafe { cell.release_with(drop_value) };
         }
         encoded.map_err(|error| {

@@ -1,6 +1,7 @@
-//! What a task in a worker process and its parent say to each other about tasks that it hands in.
+//! The messages between a task in a worker process and the parent about nested tasks.
 //!
-//! What is encoded, arguments and values, lies behind the message, one piece after the other; the message has the lengths.
+//! Encoded arguments and values follow the message, one piece after the other. The message has
+//! their lengths.
 
 use crate::error::{Error, ErrorKind, RemoteError, WorkerExit, texts_of};
 use crate::portable::code::CodeRef;
@@ -9,22 +10,23 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a task says. `task` is its number, which no other of its process ever has.
+/// From a task. `task` is its number, which no other task of the process ever has.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::client) enum Request {
-    /// Asks whether it may hand in tasks: a [`bool`].
+    /// May it submit tasks? The answer is a [`bool`].
     Open { task: u64 },
-    /// Asks for the [outcomes](Response) of what it has handed in and has not been told; if there are none and it `may_wait`, once there are.
+    /// Asks for the [outcomes](Response) that were not sent yet. If there is none and the task
+    /// `may_wait`, the answer comes with the first.
     Await { task: u64, may_wait: bool },
-    /// Hands in a task.
+    /// Submits a nested task.
     Submit { task: u64, number: u64, call: Box<Call> },
-    /// Does not want one of its tasks any more.
+    /// Cancels a nested task.
     Cancel { task: u64, number: u64 },
-    /// It has come to its end; of what it has handed in these tasks go on.
+    /// The task has ended. Its `detached` nested tasks go on.
     End { task: u64, detached: Vec<u64> },
 }
 
-/// A call of a task; its arguments and then its inputs lie behind it.
+/// The call of a nested task. The arguments and then the inputs follow the message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::client) struct Call {
     pub(super) code: CodeRef,
@@ -38,25 +40,25 @@ pub(in crate::client) struct Call {
     pub(super) workers: Vec<String>,
 }
 
-/// The outcomes that there are. The values lie behind them.
+/// The outcomes that were not sent yet. The values follow the message.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Response {
     pub(super) outcomes: Vec<(u64, TaskOutcome)>,
-    /// Nothing that the task has handed in is left here.
+    /// The parent has no other nested tasks of this task.
     pub(super) is_all: bool,
 }
 
-/// How a task has ended.
+/// The outcome of a nested task.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum TaskOutcome {
-    /// With a value of this length.
+    /// The length of the value.
     Finished(usize),
     Failed(EncodedError),
     Cancelled(EncodedError),
     Lost(EncodedError),
 }
 
-/// An error on its way; the causes beneath it become texts.
+/// An encoded [`Error`]. Its sources become texts.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct EncodedError {
     kind: u8,
@@ -68,7 +70,7 @@ pub(super) struct EncodedError {
     exit: Option<EncodedExit>,
 }
 
-/// A [`WorkerExit`] on its way.
+/// An encoded [`WorkerExit`].
 #[derive(Debug, Serialize, Deserialize)]
 struct EncodedExit {
     signal: Option<i32>,
@@ -77,7 +79,7 @@ struct EncodedExit {
     stderr_tail: String,
 }
 
-/// A kind is its place here.
+/// An error kind is encoded as its index here.
 const KINDS: [ErrorKind; 19] = [
     ErrorKind::Panicked,
     ErrorKind::Failed,
@@ -101,8 +103,8 @@ const KINDS: [ErrorKind; 19] = [
 ];
 
 impl EncodedError {
-    pub(super) fn of(error: &Error) -> Self {
-        let place = KINDS.iter().position(|kind| *kind == error.kind());
+    pub(super) fn new(error: &Error) -> Self {
+        let index = KINDS.iter().position(|kind| *kind == error.kind());
         let exit = error.exit().map(|exit| EncodedExit {
             signal: exit.signal,
             code: exit.code,
@@ -110,7 +112,7 @@ impl EncodedError {
             stderr_tail: exit.stderr_tail.clone(),
         });
         EncodedError {
-            kind: place.map_or(u8::MAX, |place| place as u8),
+            kind: index.map_or(u8::MAX, |index| index as u8),
             message: error.message().into(),
             task: error.task().map(Into::into),
             attempts: error.attempts(),
@@ -120,7 +122,7 @@ impl EncodedError {
         }
     }
 
-    pub(super) fn read(self) -> Error {
+    pub(super) fn decode(self) -> Error {
         let kind = KINDS.get(self.kind as usize).copied().unwrap_or(ErrorKind::Failed);
         let mut error = Error::new(kind, self.message).with_path(self.path.into_iter().map(Into::into).collect());
         if let Some(task) = self.task {
@@ -138,10 +140,10 @@ impl EncodedError {
     }
 }
 
-/// Takes a piece of this length off the front; `None` if there is not so much.
+/// Splits a piece of this length off the front; `None` if the bytes are too short.
 pub(super) fn take_piece<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
-    let (piece, behind) = rest.split_at_checked(len)?;
-    *rest = behind;
+    let (piece, after) = rest.split_at_checked(len)?;
+    *rest = after;
     Some(piece)
 }
 
@@ -150,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_the_same_on_the_other_side() {
+    fn an_error_survives_encoding() {
         for kind in KINDS {
             let exit = WorkerExit { signal: Some(9), stderr_tail: "tail".into(), ..WorkerExit::default() };
             let cause = RemoteError::new(vec!["outer".into(), "inner".into()]).unwrap();
@@ -159,9 +161,9 @@ mod tests {
                 .with_exit(exit)
                 .with_path(vec!["load".into(), "sum".into()])
                 .with_task("load".into(), 3);
-            let bytes = postcard::to_stdvec(&EncodedError::of(&error)).unwrap();
-            let read = postcard::from_bytes::<EncodedError>(&bytes).unwrap().read();
-            assert_eq!(format!("{error:#?}"), format!("{read:#?}"));
+            let bytes = postcard::to_stdvec(&EncodedError::new(&error)).unwrap();
+            let decoded = postcard::from_bytes::<EncodedError>(&bytes).unwrap().decode();
+            assert_eq!(format!("{error:#?}"), format!("{decoded:#?}"));
         }
     }
 }

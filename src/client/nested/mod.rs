@@ -1,17 +1,21 @@
-//! WHAT A TASK IN A WORKER PROCESS HANDS IN: it goes on to the cluster in the parent, whose workers share it.
+//! Tasks that a task in a worker process submits: the process forwards them to the cluster in its
+//! parent.
 //!
-//! The client of such a task has a core of its own in the process, so that futures are what they are everywhere. A job of one portable task whose
-//! inputs are there does not go into the queue of that core but over the [line](crate::executor::processes::line) ([`forward`]); at
-//! the other end its [`wards`] are in the queue of the cluster. Its outcome comes back when the task asks for it, because it waits or looks ([`wait`],
-//! [`look`]). [`message`] is what they say, [`foreign`] what the parent makes of a call whose types it does not look at.
+//! The client of such a task has a cluster of its own in the process, so futures work there as
+//! everywhere. A job of one portable task whose inputs are settled does not go to the queue of that
+//! cluster. The process sends it to the parent as a [request](crate::executor::processes::requests)
+//! ([`forward`]), where [`NestedTasks`] queues it for all workers. The outcome comes back when the
+//! submitting task asks for it, because it waits or polls ([`wait`], [`poll`]). [`message`] has the
+//! requests, [`foreign`] the task that the parent makes of a call whose types it does not know.
 //!
 //! # What is always true
 //!
-//! 1. Only the thread that runs a task asks for it. What other threads of the process hand in is run in the process, and what they wait for they
-//!    [take back](reclaim).
-//! 2. A promise that was given on is running, and in `outstanding` of its [`Submitter`] until it is settled; who takes it out of there settles it, or
-//!    gives it back to the queue.
-//! 3. With the end of the task ends all that it has handed in and not seen the end of, but for what was detached.
+//! 1. Only the thread that runs a task sends requests for it. Tasks of other threads of the process
+//!    run in the process, and a thread that waits for a forwarded task without being able to ask
+//!    [takes it back](reclaim).
+//! 2. The promise of a forwarded task is running, and in `outstanding` of its [`Submitter`] until
+//!    it is settled. The thread that takes it out settles it or queues it again.
+//! 3. When a task ends, the parent cancels its unsettled nested tasks, except the detached ones.
 
 mod foreign;
 mod message;
@@ -22,6 +26,7 @@ pub(super) use tasks::NestedTasks;
 
 use super::job::Job;
 use super::promise::{AnyPromise, Attempt, Outcome, Waiter, settle, settle_attempt};
+use super::shared::encode_nested;
 use super::submit::inputs_of;
 use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind};
@@ -41,22 +46,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// How soon a task that waits looks at what goes on in its process, if something does. The time grows up to this, which is well above that
-/// after which it gives up its place: who never waits so long keeps it, and may wait for a task that has none.
-const LOOK_HERE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
-/// And if nothing does: another thread may cancel or take back what is waited for, of which the parent has nothing to tell then.
-const LOOK_ANYWAY: Duration = Duration::from_millis(500);
+/// How often a waiting task checks the other tasks of its process, if there are any. The interval
+/// grows from the first value to the second, which is longer than the time after which a waiting
+/// task gives up its place. A task whose waits are all shorter keeps its place, and might wait for
+/// a task that has none.
+const CHECK_BUSY: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
+/// The interval if the process runs nothing else: another thread may still cancel a task or take it
+/// back, which the parent does not report.
+const CHECK_IDLE: Duration = Duration::from_millis(500);
 
-/// Whether a task of this process has ever handed in something.
+/// Whether a task of this process has ever forwarded a task.
 static IS_USED: AtomicBool = AtomicBool::new(false);
-static ASKERS: Mutex<Vec<Weak<Submitter>>> = Mutex::new(Vec::new());
+static SUBMITTERS: Mutex<Vec<Weak<Submitter>>> = Mutex::new(Vec::new());
 
-/// A task that hands in others.
+/// A task that submits others.
 struct Submitter {
     task: u64,
     outstanding: Mutex<HashMap<u64, Outstanding>>,
 }
 
+/// A forwarded task.
 struct Outstanding {
     promise: Arc<dyn AnyPromise>,
     attempt: Attempt,
@@ -65,50 +74,43 @@ struct Outstanding {
 }
 
 thread_local! {
-    /// The task of this thread, once it has asked whether it may hand in tasks; `Some(None)` if it may not.
-    static ASKER: RefCell<Option<Option<Arc<Submitter>>>> = const { RefCell::new(None) };
+    /// The task of this thread, once it has asked whether it may forward tasks; `Some(None)` if it
+    /// may not.
+    static SUBMITTER: RefCell<Option<Option<Arc<Submitter>>>> = const { RefCell::new(None) };
 }
 
-/// The task of this thread, if it has handed in something.
-fn known_asker() -> Option<Arc<Submitter>> {
+/// The task of this thread, if it has forwarded tasks.
+fn known_submitter() -> Option<Arc<Submitter>> {
     if !IS_USED.load(Ordering::Relaxed) {
         return None;
     }
-    ASKER.try_with(|asker| asker.borrow().clone()).ok().flatten().flatten()
+    SUBMITTER.try_with(|submitter| submitter.borrow().clone()).ok().flatten().flatten()
 }
 
-/// The same, and asks the parent if it has not.
-fn asker() -> Option<Arc<Submitter>> {
+/// The task of this thread, if it may forward tasks. Asks the parent the first time.
+fn submitter() -> Option<Arc<Submitter>> {
     static LAST: AtomicU64 = AtomicU64::new(0);
-    if let Some(known) = ASKER.try_with(|asker| asker.borrow().clone()).ok()? {
+    if let Some(known) = SUBMITTER.try_with(|submitter| submitter.borrow().clone()).ok()? {
         return known;
     }
     if !requests::runs_task() {
         return None;
     }
     let task = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let may = requests::ask(written(Request::Open { task }, &[]), None).is_ok_and(|answer| answer == [1]);
-    let asker = may.then(|| Arc::new(Submitter { task, outstanding: Mutex::default() }));
-    if let Some(asker) = &asker {
+    let may_forward = requests::ask(encode_nested(Request::Open { task }, &[]), None).is_ok_and(|answer| answer == [1]);
+    let submitter = may_forward.then(|| Arc::new(Submitter { task, outstanding: Mutex::default() }));
+    if let Some(submitter) = &submitter {
         IS_USED.store(true, Ordering::Relaxed);
-        let mut askers = ASKERS.lock();
-        askers.retain(|asker| asker.strong_count() > 0);
-        askers.push(Arc::downgrade(asker));
+        let mut submitters = SUBMITTERS.lock();
+        submitters.retain(|submitter| submitter.strong_count() > 0);
+        submitters.push(Arc::downgrade(submitter));
     }
-    ASKER.with(|own| *own.borrow_mut() = Some(asker.clone()));
-    requests::when_task_ends(Box::new(|| {
-        let asker = ASKER.with(RefCell::take);
-        asker.flatten().into_iter().for_each(|asker| asker.end());
-    }));
-    asker
+    SUBMITTER.set(Some(submitter.clone()));
+    requests::when_task_ends(Box::new(|| SUBMITTER.take().flatten().into_iter().for_each(|submitter| submitter.end())));
+    submitter
 }
 
-/// As the handler of the parent reads it.
-fn written(said: Request, pieces: &[u8]) -> Vec<u8> {
-    super::shared::encode_nested(said, pieces)
-}
-
-/// Gives jobs on to the parent, and returns those that are to be run here.
+/// Forwards jobs to the parent. Returns the jobs that must run in this process.
 pub(super) fn forward(jobs: Vec<Job>) -> Vec<Job> {
     let is_left = |job: &Job| !matches!(job, Job::One(promise) if forward_one(promise));
     jobs.into_iter().filter(is_left).collect()
@@ -117,57 +119,57 @@ pub(super) fn forward(jobs: Vec<Job>) -> Vec<Job> {
 fn forward_one(promise: &Arc<dyn AnyPromise>) -> bool {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let record = promise.record();
-    // Who watches does so in this process.
+    // Callbacks of the submitting thread watch runs of this process only.
     let Some(task) = record.task().filter(|_| record.watchers().is_none()) else { return false };
     let task = task.as_ref();
     let Some(code) = task.kind().code.and_then(|code| code.item.value) else { return false };
-    let Some(asker) = asker() else { return false };
+    let Some(submitter) = submitter() else { return false };
     let codec = requests::codec();
-    // It is code of the program that writes arguments. What cannot be written need not cross.
-    let encoded = catch_unwind(AssertUnwindSafe(|| encode(task, codec)));
+    // Code of the program encodes the arguments. A task that cannot be encoded runs here.
+    let encoded = catch_unwind(AssertUnwindSafe(|| encode_call(task, codec)));
     let Ok(Some((call, pieces))) = encoded else { return false };
     let Some(attempt) = record.start(u32::MAX) else { return false };
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let said = Request::Submit { task: asker.task, number, call: Box::new(call) };
-    // Before another thread can take it back.
-    requests::note(written(said, &pieces));
+    // Sent before another thread can take the task back.
+    requests::note(encode_nested(Request::Submit { task: submitter.task, number, call: Box::new(call) }, &pieces));
     let outstanding = Outstanding { promise: Arc::clone(promise), attempt, code, codec };
-    asker.outstanding.lock().insert(number, outstanding);
-    let settled = {
-        let asker = Arc::clone(&asker);
-        move || asker.forget(number)
-    };
-    if let Err(Waiter::Callback(settled)) = record.wait_with(Waiter::Callback(Box::new(settled))) {
-        settled();
+    submitter.outstanding.lock().insert(number, outstanding);
+    let on_settled = move || submitter.forget(number);
+    if let Err(Waiter::Callback(on_settled)) = record.wait_with(Waiter::Callback(Box::new(on_settled))) {
+        on_settled();
     }
     true
 }
 
-/// A call, and its arguments and inputs one after the other. `None` if it cannot cross.
+/// Encodes a call, and one after the other its arguments and inputs. `None` if the call cannot
+/// cross.
 #[expect(unsafe_code, reason = "arguments and values are written through the untyped kinds of tasks")]
-fn encode(task: TaskRef, codec: Codec) -> Option<(Call, Vec<u8>)> {
+fn encode_call(task: TaskRef, codec: Codec) -> Option<(Call, Vec<u8>)> {
     let code = task.kind().code?;
     let no_options = Default::default();
     let options = task.options().unwrap_or(&no_options);
     let mut encoder = Encoder::new(codec, None);
-    // SAFETY: the kind is the task's own.
+    // SAFETY: the function belongs to the task's own kind.
     unsafe { (task.kind().write_args)(task, &mut encoder) }.ok()?;
     let mut pieces = encoder.finish().0;
     let args_len = pieces.len();
     let inputs = inputs_of(task);
-    let num_read = inputs.len() - options.after.len();
-    let inputs = inputs[..num_read].iter().map(|input| {
+    let num_arguments = inputs.len() - options.after.len();
+    let inputs = inputs[..num_arguments].iter().map(|input| {
         let code = input.kind().value_code?;
         let bytes = match input.awaited().and_then(|awaited| awaited.encoded()) {
             Some(encoded) => encoded.to_bytes().ok()?,
             None => {
                 let cell = [Cell::new(1)];
-                // SAFETY: the job is ready, so its inputs are values, which show themselves in the one cell and need no inputs; they outlive it.
+                // SAFETY: the job is ready, so the input is a value or a settled future. Such a
+                // task has no inputs, so the null pointer is not read, and it puts its value into
+                // cell 0, which exists. The task holds the input for longer than the cell lives.
                 if unsafe { (input.kind().call)(*input, &cell, std::ptr::null(), 0, true) }.is_some() {
                     return None;
                 }
                 let mut encoder = Encoder::new(codec, None);
-                // SAFETY: the cell has just been filled with a value of the code's type.
+                // SAFETY: the call has filled the cell with a value of the input's type, which the
+                // code belongs to.
                 unsafe { (code.item.encode)(&cell[0], &mut encoder) }.ok()?;
                 encoder.finish().0
             }
@@ -190,66 +192,66 @@ fn encode(task: TaskRef, codec: Codec) -> Option<(Call, Vec<u8>)> {
     Some((call, pieces))
 }
 
-/// Waits, in a task that has handed in tasks, as long as there are any of which the parent has not told; until it `is_over`, the time is up, or the
-/// task is cancelled. Elsewhere it does nothing.
+/// Blocks, in a task that has forwarded tasks, until all their outcomes have come, `is_over` holds,
+/// the deadline passes or the task is cancelled. On other threads it does nothing.
 pub(super) fn wait(is_over: impl Fn() -> bool, deadline: Option<Instant>) {
-    let Some(asker) = known_asker() else { return };
+    let Some(submitter) = known_submitter() else { return };
     let token = CancelToken::in_force();
-    let [mut look_after, longest] = LOOK_HERE;
+    let [mut interval, longest] = CHECK_BUSY;
     while !is_over() {
         let now = Instant::now();
-        let has_ended =
-            deadline.is_some_and(|deadline| now >= deadline) || token.as_ref().is_some_and(CancelToken::is_cancelled);
-        let Some(has_more) = asker.has_more_here().filter(|_| !has_ended) else { return };
-        let look = now + if has_more { look_after } else { LOOK_ANYWAY };
-        asker.ask(true, Some(deadline.map_or(look, |deadline| deadline.min(look))));
-        look_after = longest.min(2 * look_after);
+        if deadline.is_some_and(|deadline| now >= deadline) || token.as_ref().is_some_and(CancelToken::is_cancelled) {
+            return;
+        }
+        let Some(is_busy) = submitter.is_process_busy() else { return };
+        let check = now + if is_busy { interval } else { CHECK_IDLE };
+        submitter.ask(true, Some(deadline.map_or(check, |deadline| deadline.min(check))));
+        interval = longest.min(2 * interval);
     }
 }
 
-/// Before somebody looks at a future without waiting: sees what the parent has to tell, in a task that has handed in tasks.
-pub(super) fn look(promise: impl FnOnce() -> Arc<dyn AnyPromise>) {
+/// Fetches the outcomes that the parent has, before a task that has forwarded tasks reads the
+/// status of a promise.
+pub(super) fn poll(promise: impl FnOnce() -> Arc<dyn AnyPromise>) {
     if !IS_USED.load(Ordering::Relaxed) {
         return;
     }
-    match known_asker() {
-        Some(asker) if asker.has_more_here().is_some() => asker.ask(false, None),
+    match known_submitter() {
+        Some(submitter) if submitter.is_process_busy().is_some() => submitter.ask(false, None),
         Some(_) => {}
         None => reclaim(&[promise()]),
     }
 }
 
-/// Whether this thread, which cannot ask, may have to take something back before it waits.
-pub(super) fn must_reclaim() -> bool {
-    let is_asking = |asker: &Weak<Submitter>| asker.upgrade().is_some_and(|asker| !asker.outstanding.lock().is_empty());
-    IS_USED.load(Ordering::Relaxed) && known_asker().is_none() && ASKERS.lock().iter().any(is_asking)
+/// The tasks of this process that have forwarded tasks.
+fn submitters() -> Vec<Arc<Submitter>> {
+    SUBMITTERS.lock().iter().filter_map(Weak::upgrade).collect()
 }
 
-/// A thread is about to wait: what another has given on, and this one cannot ask for, comes back to this process.
+/// Whether this thread, which cannot ask the parent, may have to take tasks back before it waits.
+pub(super) fn must_reclaim() -> bool {
+    let has_outstanding = |submitter: &Arc<Submitter>| !submitter.outstanding.lock().is_empty();
+    IS_USED.load(Ordering::Relaxed) && known_submitter().is_none() && submitters().iter().any(has_outstanding)
+}
+
+/// Takes forwarded tasks back that this thread is about to wait for and cannot ask for, because
+/// another thread has forwarded them.
 pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
-    if !IS_USED.load(Ordering::Relaxed) {
+    if !IS_USED.load(Ordering::Relaxed) || promises.iter().all(|promise| promise.record().is_settled()) {
         return;
     }
-    let own = known_asker();
-    let is_open = |promise: &&Arc<dyn AnyPromise>| !promise.record().is_settled();
-    if promises.iter().find(is_open).is_none() {
-        return;
-    }
-    let askers: Vec<_> = ASKERS.lock().iter().filter_map(Weak::upgrade).collect();
-    let is_own = |asker: &Arc<Submitter>| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, asker));
-    for asker in askers.into_iter().filter(|asker| !is_own(asker)) {
-        let is_needed = |number: u64, outstanding: &Outstanding| {
-            let is_it = |promise: &Arc<dyn AnyPromise>| Arc::ptr_eq(promise, &outstanding.promise);
-            // One that is not ready may need any of them; that of a task that asks, its own.
-            let may_need = |promise: &Arc<dyn AnyPromise>| own.is_none() && promise.record().is_unready();
-            let is_needed = |promise: &Arc<dyn AnyPromise>| is_it(promise) || may_need(promise);
-            promises.iter().any(is_needed).then_some(number)
+    let own = known_submitter();
+    // A promise that is not ready may need any forwarded task, but that of a submitter needs only
+    // its own.
+    let has_unready = own.is_none() && promises.iter().any(|promise| promise.record().is_unready());
+    let is_own = |submitter: &Arc<Submitter>| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, submitter));
+    for submitter in submitters().into_iter().filter(|submitter| !is_own(submitter)) {
+        let is_needed = |_: &u64, outstanding: &mut Outstanding| {
+            has_unready || promises.iter().any(|promise| Arc::ptr_eq(promise, &outstanding.promise))
         };
-        let numbers: Vec<_> =
-            asker.outstanding.lock().iter().filter_map(|(number, of)| is_needed(*number, of)).collect();
-        for number in numbers {
-            let Some(Outstanding { promise, attempt, .. }) = asker.outstanding.lock().remove(&number) else { continue };
-            requests::note(written(Request::Cancel { task: asker.task, number }, &[]));
+        let needed: Vec<_> = submitter.outstanding.lock().extract_if(is_needed).collect();
+        for (number, Outstanding { promise, attempt, .. }) in needed {
+            requests::note(encode_nested(Request::Cancel { task: submitter.task, number }, &[]));
             if promise.record().give_back(attempt) {
                 promise.record().owner().requeue(Job::One(Arc::clone(&promise)));
             }
@@ -258,76 +260,73 @@ pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
 }
 
 impl Submitter {
-    /// Whether something else is under way in this process; `None` if nothing is in the parent.
-    fn has_more_here(&self) -> Option<bool> {
+    /// Whether other tasks of this process are unsettled; `None` if this task has no forwarded
+    /// ones.
+    fn is_process_busy(&self) -> Option<bool> {
         let owner = Arc::clone(self.outstanding.lock().values().next()?.promise.record().owner());
-        // Those of other threads too.
-        let askers: Vec<_> = ASKERS.lock().iter().filter_map(Weak::upgrade).collect();
-        let num_outstanding = askers.iter().map(|asker| asker.outstanding.lock().len()).sum::<usize>();
+        let num_outstanding: usize = submitters().iter().map(|submitter| submitter.outstanding.lock().len()).sum();
         Some(owner.num_unsettled() > num_outstanding)
     }
 
+    /// Asks the parent for outcomes, and settles the promises. If `may_wait`, blocks until there is
+    /// one or the deadline passes.
     fn ask(&self, may_wait: bool, deadline: Option<Instant>) {
-        let question = written(Request::Await { task: self.task, may_wait }, &[]);
+        let question = encode_nested(Request::Await { task: self.task, may_wait }, &[]);
         let answer = requests::ask(question, deadline).unwrap_or_default();
-        let told = postcard::take_from_bytes::<Response>(&answer).map_err(|error| error.to_string());
-        let Ok((told, mut values)) = told else {
-            return self.drop_all("an answer that makes no sense");
+        let Ok((response, mut values)) = postcard::take_from_bytes::<Response>(&answer) else {
+            let all = std::mem::take(&mut *self.outstanding.lock());
+            return lose(all, "the answer of the parent is malformed");
         };
         let mut arrived = Vec::new();
         let lost = {
             let mut outstanding = self.outstanding.lock();
-            for (number, ending) in told.outcomes {
-                let bytes = match &ending {
+            for (number, outcome) in response.outcomes {
+                let bytes = match &outcome {
                     TaskOutcome::Finished(len) => take_piece(&mut values, *len),
                     _ => None,
                 };
-                arrived.extend(outstanding.remove(&number).map(|of| (of, ending, bytes)));
+                arrived.extend(outstanding.remove(&number).map(|task| (task, outcome, bytes)));
             }
-            if told.is_all { std::mem::take(&mut *outstanding) } else { HashMap::new() }
+            if response.is_all { std::mem::take(&mut *outstanding) } else { HashMap::new() }
         };
-        // Without the lock: what becomes ready is given on at once.
-        arrived.into_iter().for_each(|(outstanding, ending, bytes)| outstanding.settle(ending, bytes));
+        // Without the lock: tasks that become ready are forwarded at once.
+        arrived.into_iter().for_each(|(task, outcome, bytes)| task.settle(outcome, bytes));
         lose(lost, "the parent does not know of it");
     }
 
-    fn drop_all(&self, why: &str) {
-        let all = std::mem::take(&mut *self.outstanding.lock());
-        lose(all, why);
-    }
-
-    /// A promise is settled. If it was not told so by the parent, that need not go on.
+    /// Takes a settled promise out. If the outcome did not come from the parent, the parent need
+    /// not run the task.
     fn forget(&self, number: u64) {
         if self.outstanding.lock().remove(&number).is_some() {
-            requests::note(written(Request::Cancel { task: self.task, number }, &[]));
+            requests::note(encode_nested(Request::Cancel { task: self.task, number }, &[]));
         }
     }
 
-    /// The task has come to its end.
+    /// The task has ended.
     fn end(&self) {
         let left = std::mem::take(&mut *self.outstanding.lock());
-        let is_detached = |(number, of): (&u64, &Outstanding)| of.promise.record().is_detached().then_some(*number);
+        let is_detached = |(number, task): (&u64, &Outstanding)| task.promise.record().is_detached().then_some(*number);
         let detached = left.iter().filter_map(is_detached).collect();
-        requests::note(written(Request::End { task: self.task, detached }, &[]));
-        for outstanding in left.into_values() {
-            let message = "the task that handed it in has ended";
-            let error = Error::new(ErrorKind::Cancelled, message).with_task(outstanding.promise.record().name(), 0);
-            settle(&outstanding.promise, Outcome::Cancelled(error));
+        requests::note(encode_nested(Request::End { task: self.task, detached }, &[]));
+        for Outstanding { promise, .. } in left.into_values() {
+            let error = Error::new(ErrorKind::Cancelled, "the task that submitted it has ended");
+            let error = error.with_task(promise.record().name(), 0);
+            settle(&promise, Outcome::Cancelled(error));
         }
     }
 }
 
-fn lose(left: HashMap<u64, Outstanding>, why: &str) {
-    for outstanding in left.into_values() {
-        let error = Error::new(ErrorKind::Closed, why).with_task(outstanding.promise.record().name(), 0);
-        settle(&outstanding.promise, Outcome::Lost(error));
+fn lose(tasks: HashMap<u64, Outstanding>, reason: &str) {
+    for Outstanding { promise, .. } in tasks.into_values() {
+        let error = Error::new(ErrorKind::Closed, reason).with_task(promise.record().name(), 0);
+        settle(&promise, Outcome::Lost(error));
     }
 }
 
 impl Outstanding {
-    fn settle(self, ending: TaskOutcome, bytes: Option<&[u8]>) {
+    fn settle(self, outcome: TaskOutcome, bytes: Option<&[u8]>) {
         let Outstanding { promise, attempt, code, codec } = self;
-        let outcome = match (ending, bytes) {
+        let outcome = match (outcome, bytes) {
             (TaskOutcome::Finished(_), Some(bytes)) => {
                 if promise.record().is_under_way(attempt) {
                     promise.keep(Arc::new(Received { code, codec, bytes: bytes.into() }));
@@ -338,9 +337,9 @@ impl Outstanding {
                 let error = Error::new(ErrorKind::NotPortable, "its value was cut short on the way");
                 Outcome::Failed(error.with_task(promise.record().name(), 1))
             }
-            (TaskOutcome::Failed(error), _) => Outcome::Failed(error.read()),
-            (TaskOutcome::Cancelled(error), _) => Outcome::Cancelled(error.read()),
-            (TaskOutcome::Lost(error), _) => Outcome::Lost(error.read()),
+            (TaskOutcome::Failed(error), _) => Outcome::Failed(error.decode()),
+            (TaskOutcome::Cancelled(error), _) => Outcome::Cancelled(error.decode()),
+            (TaskOutcome::Lost(error), _) => Outcome::Lost(error.decode()),
         };
         settle_attempt(&promise, attempt, outcome);
     }

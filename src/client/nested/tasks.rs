@@ -1,11 +1,13 @@
-//! In the parent: the tasks that the tasks of one worker process have handed in.
+//! In the parent: the nested tasks that the tasks of one worker process have submitted.
 //!
 //! # What is always true
 //!
-//! 1. A task is here from when it is handed in until its outcome has been told, or the one that handed it in has ended, or the process has.
-//!    What is left then is cancelled, unless it was detached.
-//! 2. `arrived` has the tasks here that are settled, once each. Who waits is told as soon as there are any.
-//! 3. The lock is not held while a promise is settled or a question answered.
+//! 1. A nested task is listed until its outcome has been sent, the task that submitted it has
+//!    ended, or the process has ended. When one of the last two happens, the parent cancels the
+//!    listed tasks, except the detached ones.
+//! 2. `arrived` has the settled tasks of the list, once each. A submitter that waits is answered as
+//!    soon as there is one.
+//! 3. Under the lock no promise is settled and no request answered.
 
 use super::super::cluster::Cluster;
 use super::super::job::{Job, Owner};
@@ -18,57 +20,59 @@ use crate::executor::processes::requests::Reply;
 use crate::graph::crossing::{TaskCode, ValueCode};
 use crate::graph::node::Options;
 use crate::portable::code::CodeError;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-/// How many tasks of a cluster may have handed in tasks and not have ended. What those beyond hand in is run in their processes: each that
-/// waits has one of its own, and there is an end to these.
+/// The largest number of tasks of a cluster that submit tasks at the same time. Each that waits
+/// needs a process of its own, so the nested tasks of further ones run in their processes.
 const MAX_SUBMITTERS: usize = 48;
 
 /// See the [module](self).
 pub(in crate::client) struct NestedTasks {
     this: Weak<NestedTasks>,
     num_submitters: Arc<AtomicUsize>,
-    state: Mutex<State>,
+    state: Mutex<NestedState>,
 }
 
 #[derive(Default)]
-struct State {
-    by_task: HashMap<u64, NestedTask>,
+struct NestedState {
+    by_submitter: HashMap<u64, Submitted>,
     is_gone: bool,
 }
 
-/// What one task has handed in.
+/// The tasks that one task has submitted.
 #[derive(Default)]
-struct NestedTask {
+struct Submitted {
     promises: HashMap<u64, Arc<ForeignPromise>>,
-    /// What could not even be tried.
+    /// Tasks that could not be queued.
     refused: Vec<(u64, Error)>,
     arrived: Vec<u64>,
-    /// The number of the question of the task that waits.
+    /// The number of the request that waits for an outcome, and its reply.
     waiting: Option<(u64, Reply)>,
 }
 
-/// Is told of the outcomes for one task.
-struct Wakeup {
-    wards: Weak<NestedTasks>,
-    task: u64,
+/// Reports the outcomes of one submitter's tasks.
+struct OutcomeWatcher {
+    tasks: Weak<NestedTasks>,
+    submitter: u64,
 }
 
-impl Watcher for Wakeup {
+impl Watcher for OutcomeWatcher {
     fn on_settled(&self, index: usize, _: Status) {
-        let Some(wards) = self.wards.upgrade() else { return };
-        let mut state = wards.state.lock();
-        let Some(ward) = state.by_task.get_mut(&self.task) else { return };
+        let Some(tasks) = self.tasks.upgrade() else { return };
+        let mut state = tasks.state.lock();
+        let Some(submitted) = state.by_submitter.get_mut(&self.submitter) else { return };
         let number = index as u64;
-        // It may have been cancelled, and is nobody's then.
-        if ward.promises.contains_key(&number) {
-            ward.arrived.push(number);
+        // A cancelled task is not listed any more.
+        if submitted.promises.contains_key(&number) {
+            submitted.arrived.push(number);
         }
-        wards.tell(state, self.task);
+        if !submitted.arrived.is_empty() {
+            tasks.answer(state, self.submitter);
+        }
     }
 }
 
@@ -81,52 +85,51 @@ impl NestedTasks {
         })
     }
 
-    /// A task asks.
-    pub(in crate::client) fn asked(&self, question: u64, said: Request, reply: Reply) {
-        match said {
+    /// Answers a request, now or later.
+    pub(in crate::client) fn asked(&self, number: u64, request: Request, reply: Reply) {
+        match request {
             Request::Open { task } => reply(vec![u8::from(self.open(task))]),
-            Request::Await { task, may_wait } => self.await_any(task, question, may_wait, reply),
+            Request::Await { task, may_wait } => self.wait_for_outcomes(task, number, may_wait, reply),
             Request::Submit { .. } | Request::Cancel { .. } | Request::End { .. } => reply(Vec::new()),
         }
     }
 
-    /// A task says something that has no answer.
-    pub(in crate::client) fn noted(&self, core: &Arc<Cluster>, said: Request, rest: &[u8]) {
-        match said {
-            Request::Submit { task, number, call } => self.submit(core, task, number, *call, rest),
+    /// Carries out a request that has no answer.
+    pub(in crate::client) fn noted(&self, cluster: &Arc<Cluster>, request: Request, rest: &[u8]) {
+        match request {
+            Request::Submit { task, number, call } => self.submit(cluster, task, number, *call, rest),
             Request::Cancel { task, number } => {
-                let promise = self.state.lock().by_task.get_mut(&task).and_then(|ward| ward.promises.remove(&number));
+                let mut state = self.state.lock();
+                let promise =
+                    state.by_submitter.get_mut(&task).and_then(|submitted| submitted.promises.remove(&number));
+                drop(state);
                 promise.into_iter().for_each(cancel);
             }
             Request::End { task, detached } => {
-                let ward = self.state.lock().by_task.remove(&task);
-                ward.into_iter().for_each(|ward| self.end(ward, &detached));
+                let submitted = self.state.lock().by_submitter.remove(&task);
+                submitted.into_iter().for_each(|submitted| self.end(submitted, &detached));
             }
             Request::Open { .. } | Request::Await { .. } => {}
         }
     }
 
-    /// Answers the question, if it is one of these. Otherwise false.
-    pub(in crate::client) fn withdraw(&self, question: u64) -> bool {
+    /// Answers a waiting request now. False if no request with this number waits here.
+    pub(in crate::client) fn withdraw(&self, number: u64) -> bool {
+        let is_it = |submitted: &&mut Submitted| submitted.waiting.as_ref().is_some_and(|(other, _)| *other == number);
         let mut state = self.state.lock();
-        let is_it = |ward: &&mut NestedTask| ward.waiting.as_ref().is_some_and(|(number, _)| *number == question);
-        let waiting = state.by_task.values_mut().find(is_it).and_then(|ward| ward.waiting.take());
+        let waiting = state.by_submitter.values_mut().find(is_it).and_then(|submitted| submitted.waiting.take());
         drop(state);
-        let is_here = waiting.is_some();
-        if let Some((_, reply)) = waiting {
-            reply(write(&Response::default(), &[]));
-        }
-        is_here
+        waiting.map(|(_, reply)| reply(encode(&Response::default(), &[]))).is_some()
     }
 
     /// The process has ended.
     pub(in crate::client) fn gone(&self) {
-        let wards = {
+        let all = {
             let mut state = self.state.lock();
             state.is_gone = true;
-            std::mem::take(&mut state.by_task)
+            std::mem::take(&mut state.by_submitter)
         };
-        wards.into_values().for_each(|ward| self.end(ward, &[]));
+        all.into_values().for_each(|submitted| self.end(submitted, &[]));
     }
 
     fn open(&self, task: u64) -> bool {
@@ -138,90 +141,79 @@ impl NestedTasks {
             self.num_submitters.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        state.by_task.insert(task, NestedTask::default());
+        state.by_submitter.insert(task, Submitted::default());
         true
     }
 
-    fn end(&self, ward: NestedTask, detached: &[u64]) {
+    fn end(&self, submitted: Submitted, detached: &[u64]) {
         self.num_submitters.fetch_sub(1, Ordering::Relaxed);
-        let left = ward.promises.into_iter().filter(|(number, _)| !detached.contains(number));
+        let left = submitted.promises.into_iter().filter(|(number, _)| !detached.contains(number));
         left.for_each(|(_, promise)| cancel(promise));
     }
 
-    fn submit(&self, core: &Arc<Cluster>, task: u64, number: u64, call: Call, rest: &[u8]) {
-        let made = promise_of(core, call, rest);
+    fn submit(&self, cluster: &Arc<Cluster>, task: u64, number: u64, call: Call, rest: &[u8]) {
+        let promise = promise_of(cluster, call, rest);
         let mut state = self.state.lock();
-        let Some(ward) = state.by_task.get_mut(&task) else { return };
-        let promise = match made {
+        let Some(submitted) = state.by_submitter.get_mut(&task) else { return };
+        let promise = match promise {
             Ok(promise) => promise,
-            Err(error) => {
-                ward.refused.push((number, error));
-                return;
-            }
+            Err(error) => return submitted.refused.push((number, error)),
         };
-        // Before it can be cancelled with the process.
-        core.admit_always(1);
-        ward.promises.insert(number, Arc::clone(&promise));
+        // Before it is listed, because the end of the process settles all listed promises.
+        cluster.admit_always(1);
+        submitted.promises.insert(number, Arc::clone(&promise));
         drop(state);
-        let bell = Arc::new(Wakeup { wards: Weak::clone(&self.this), task });
-        // If it is settled already the process is gone, and nobody is to be told.
-        let _bell = promise.record().wait_with(Waiter::Watcher(bell, number as usize));
+        let watcher = Arc::new(OutcomeWatcher { tasks: Weak::clone(&self.this), submitter: task });
+        // If the promise is settled already, the process is gone, and there is nothing to report.
+        let _watcher = promise.record().wait_with(Waiter::Watcher(watcher, number as usize));
         promise.record().missing.store(0, Ordering::Relaxed);
-        // Ahead of the others: so as few tasks wait for waiting tasks as these are deep.
-        core.requeue(Job::One(promise));
+        // Ahead of all other tasks: so no more tasks wait for nested ones than the nesting is deep.
+        cluster.requeue(Job::One(promise));
     }
 
-    fn await_any(&self, task: u64, question: u64, may_wait: bool, reply: Reply) {
+    fn wait_for_outcomes(&self, task: u64, number: u64, may_wait: bool, reply: Reply) {
         let mut state = self.state.lock();
-        let Some(ward) = state.by_task.get_mut(&task) else {
+        let Some(submitted) = state.by_submitter.get_mut(&task) else {
             drop(state);
-            return reply(write(&Response { is_all: true, ..Response::default() }, &[]));
+            return reply(encode(&Response { is_all: true, ..Response::default() }, &[]));
         };
-        let has_any = !(ward.arrived.is_empty() && ward.refused.is_empty() && !ward.promises.is_empty());
-        ward.waiting = Some((question, reply));
-        if has_any || !may_wait {
+        let must_wait = submitted.arrived.is_empty() && submitted.refused.is_empty() && !submitted.promises.is_empty();
+        submitted.waiting = Some((number, reply));
+        if !(must_wait && may_wait) {
             self.answer(state, task);
         }
     }
 
-    /// Tells the task what has arrived, if it waits and something has.
-    fn tell(&self, mut state: parking_lot::MutexGuard<'_, State>, task: u64) {
-        let has_any = state.by_task.get_mut(&task).is_some_and(|ward| !ward.arrived.is_empty());
-        if has_any {
-            self.answer(state, task);
-        }
-    }
-
-    /// Tells the task, if it waits, what there is.
-    fn answer(&self, mut state: parking_lot::MutexGuard<'_, State>, task: u64) {
-        let Some(ward) = state.by_task.get_mut(&task) else { return };
-        let Some((_, reply)) = ward.waiting.take() else { return };
-        let arrived = std::mem::take(&mut ward.arrived).into_iter();
+    /// Sends the outcomes that there are to the submitter, if it waits.
+    fn answer(&self, mut state: MutexGuard<'_, NestedState>, submitter: u64) {
+        let Some(submitted) = state.by_submitter.get_mut(&submitter) else { return };
+        let Some((_, reply)) = submitted.waiting.take() else { return };
+        let numbers = std::mem::take(&mut submitted.arrived).into_iter();
         let arrived: Vec<_> =
-            arrived.filter_map(|number| ward.promises.remove(&number).map(|promise| (number, promise))).collect();
-        let refused = std::mem::take(&mut ward.refused);
-        let is_all = ward.promises.is_empty();
+            numbers.filter_map(|number| Some((number, submitted.promises.remove(&number)?))).collect();
+        let refused = std::mem::take(&mut submitted.refused);
+        let is_all = submitted.promises.is_empty();
         drop(state);
         let mut values = Vec::new();
         let mut outcomes: Vec<_> =
-            arrived.iter().map(|(number, promise)| (*number, ending_of(promise, &mut values))).collect();
-        outcomes.extend(refused.iter().map(|(number, error)| (*number, TaskOutcome::Failed(EncodedError::of(error)))));
-        reply(write(&Response { outcomes, is_all }, &values));
+            arrived.iter().map(|(number, promise)| (*number, outcome_of(promise, &mut values))).collect();
+        outcomes.extend(refused.iter().map(|(number, error)| (*number, TaskOutcome::Failed(EncodedError::new(error)))));
+        reply(encode(&Response { outcomes, is_all }, &values));
     }
 }
 
 fn cancel(promise: Arc<ForeignPromise>) {
-    let message = "the task that handed it in does not want it any more";
-    let error = Error::new(ErrorKind::Cancelled, message).with_task(promise.record().name(), 0);
+    let error = Error::new(ErrorKind::Cancelled, "the task that submitted it does not want it any more");
+    let error = error.with_task(promise.record().name(), 0);
     let promise: Arc<dyn AnyPromise> = promise;
     settle(&promise, Outcome::Cancelled(error));
 }
 
-/// How it has ended; a value goes to the others.
-fn ending_of(promise: &ForeignPromise, values: &mut Vec<u8>) -> TaskOutcome {
+/// The outcome of a settled promise. Appends its value to `values`.
+fn outcome_of(promise: &ForeignPromise, values: &mut Vec<u8>) -> TaskOutcome {
     let record = promise.record();
     if record.status() == Status::Finished {
-        // Of a value with shared memory it is code of the program that writes it anew.
+        // Code of the program encodes a value that has shared memory.
         let bytes = catch_unwind(AssertUnwindSafe(|| promise.to_bytes().map_err(|error| error.to_string())));
         return match bytes.unwrap_or_else(|payload| Err(describe_panic(payload))) {
             Ok(bytes) => {
@@ -230,25 +222,26 @@ fn ending_of(promise: &ForeignPromise, values: &mut Vec<u8>) -> TaskOutcome {
             }
             Err(problem) => {
                 let error = Error::new(ErrorKind::NotPortable, format!("cannot send its value on: {problem}"));
-                TaskOutcome::Failed(EncodedError::of(&error.with_task(record.name(), 1)))
+                TaskOutcome::Failed(EncodedError::new(&error.with_task(record.name(), 1)))
             }
         };
     }
     let error = record.error().unwrap_or_else(|| Error::new(ErrorKind::Cancelled, "it was cancelled"));
+    let error = EncodedError::new(&error);
     match record.status() {
-        Status::Cancelled => TaskOutcome::Cancelled(EncodedError::of(&error)),
-        Status::Lost => TaskOutcome::Lost(EncodedError::of(&error)),
-        _ => TaskOutcome::Failed(EncodedError::of(&error)),
+        Status::Cancelled => TaskOutcome::Cancelled(error),
+        Status::Lost => TaskOutcome::Lost(error),
+        _ => TaskOutcome::Failed(error),
     }
 }
 
-fn write(told: &Response, values: &[u8]) -> Vec<u8> {
-    let mut bytes = postcard::to_stdvec(told).expect("it has no types that cannot be written");
+fn encode(response: &Response, values: &[u8]) -> Vec<u8> {
+    let mut bytes = postcard::to_stdvec(response).expect("every response can be encoded");
     bytes.extend_from_slice(values);
     bytes
 }
 
-fn promise_of(core: &Arc<Cluster>, call: Call, mut rest: &[u8]) -> Result<Arc<ForeignPromise>> {
+fn promise_of(cluster: &Arc<Cluster>, call: Call, mut rest: &[u8]) -> Result<Arc<ForeignPromise>> {
     let not_portable = |problem: String| {
         let error = Error::new(ErrorKind::NotPortable, format!("it cannot be handed on: {problem}"));
         call.name.as_deref().map_or(error.clone(), |name| error.with_task(name.into(), 0))
@@ -256,7 +249,7 @@ fn promise_of(core: &Arc<Cluster>, call: Call, mut rest: &[u8]) -> Result<Arc<Fo
     let unknown = |error: CodeError| not_portable(error.to_string());
     let short = || not_portable("its arguments are cut short".into());
     let code = call.code.resolve::<TaskCode>().map_err(unknown)?;
-    let codec = core.codec();
+    let codec = cluster.codec();
     let args = take_piece(&mut rest, call.args_len).ok_or_else(short)?.into();
     let mut inputs = Vec::with_capacity(call.inputs.len());
     for (code, len) in &call.inputs {
@@ -275,5 +268,5 @@ fn promise_of(core: &Arc<Cluster>, call: Call, mut rest: &[u8]) -> Result<Arc<Fo
     };
     let task = ForeignCall { code, codec, args, inputs }.into_task(options);
     let (task, value) = task.ok_or_else(|| not_portable("its value stays in its process".into()))?;
-    Ok(Arc::new(ForeignPromise::new(Arc::<Cluster>::clone(core), task, value, codec)))
+    Ok(Arc::new(ForeignPromise::new(Arc::<Cluster>::clone(cluster), task, value, codec)))
 }
