@@ -1,8 +1,9 @@
-//! What does a task cost that is handed in by itself, on threads and in other processes?
+//! What does a single submitted task cost, on threads and in worker processes?
 //!
-//! Times are of whole batches, per task: from the first call of `submit` to the last value. The machine's other costs are beside them: a
-//! thread that is woken and wakes in turn, and the same tasks as one graph. Then what it costs to share something. It does not show what a large value costs to move: that
-//! is what `processes` is for.
+//! Times are per task of a whole batch, from the first call of `submit` to the last value. Beside
+//! them stand other costs of the machine: waking a thread that wakes the first in turn, and the
+//! same tasks as one graph. The last group measures shared objects. The bench does not show what
+//! moving a large value costs; `processes` does.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sprang::{Client, LocalCluster, Lock, Queue, WaitFor, as_completed, delayed, lit};
@@ -16,7 +17,7 @@ fn inc(x: u64) -> u64 {
     x + 1
 }
 
-/// Hands in, waits and adds up.
+/// Submits tasks, gathers their values and adds them up.
 fn submit_and_gather(client: &Client, num_tasks: u64) {
     let futures = client.map(inc, 0..num_tasks);
     let sum: u64 = client.gather(&futures).unwrap().into_iter().sum();
@@ -111,14 +112,14 @@ fn waiting(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// In a task: has the lock so many times, one after the other.
+/// In a task: acquires and releases the lock `num_turns` times.
 fn take_turns(num_turns: u64, lock: &Lock) -> sprang::Result<Duration> {
     let begin = Instant::now();
     (0..num_turns).try_for_each(|_| lock.acquire().map(drop))?;
     Ok(begin.elapsed())
 }
 
-/// In a task: hands back what comes, so many times.
+/// In a task: passes `num_items` items back.
 fn echo(num_items: u64, there: &Queue<u64>, back: &Queue<u64>) -> sprang::Result<()> {
     (0..num_items).try_for_each(|_| back.put(there.take()?))
 }

@@ -1,7 +1,7 @@
-//! Clusters: their workers, how many there are, what they have, and room for tasks.
+//! Clusters: their workers, the number and resources of these, and room for tasks.
 
 use crate::waiting::gated;
-use crate::{PATIENCE, of_processes, of_threads, on, wait_until};
+use crate::{TIMEOUT, of_processes, of_threads, on, wait_until};
 use sprang::config::ProcessSettings;
 use sprang::{Client, ErrorKind, LocalCluster, Status, WhenFull, WorkerState, delayed, delayed_local};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 #[test]
-fn a_cluster_says_what_it_is() {
+fn a_cluster_describes_itself() {
     let cluster = of_threads(2).name("here").build().unwrap();
     assert_eq!(cluster.to_string(), r#"LocalCluster("here", workers=2, threads=2)"#);
     assert_eq!(Client::new(&cluster).to_string(), r#"Client("here", workers=2, threads=2)"#);
     let cluster = of_processes(2).memory_limit(1 << 30).name("there").build().unwrap();
     assert_eq!(cluster.to_string(), r#"LocalCluster("there", processes=2, threads=2, memory=2.0 GiB)"#);
-    assert!(cluster.wait_for_workers(2, Some(PATIENCE)));
+    assert!(cluster.wait_for_workers(2, Some(TIMEOUT)));
     let workers = cluster.workers();
     assert_eq!(workers.len(), 2);
     for worker in &workers {
@@ -57,7 +57,7 @@ fn a_cluster_is_scaled_up_and_down_while_it_works() {
         }
         assert_eq!(client.gather(&futures).unwrap().iter().sum::<u64>(), 179_700);
         wait_until("the others to be gone", || cluster.workers().len() == 1);
-        assert!(cluster.close(Some(PATIENCE)));
+        assert!(cluster.close(Some(TIMEOUT)));
     }
 }
 
@@ -72,7 +72,7 @@ fn there_are_no_more_processes_than_there_is_room_for() {
 }
 
 #[test]
-fn a_cluster_without_workers_keeps_tasks_until_there_are_some() {
+fn a_cluster_without_workers_keeps_tasks_until_workers_come() {
     let cluster = of_threads(0).build().unwrap();
     let client = Client::new(&cluster);
     let future = client.submit(|| 1_u8, ());
@@ -82,7 +82,7 @@ fn a_cluster_without_workers_keeps_tasks_until_there_are_some() {
 }
 
 #[test]
-fn a_cluster_adapts_to_what_there_is_to_do() {
+fn a_cluster_adapts_to_its_load() {
     let cluster = of_threads(1).build().unwrap();
     cluster.adapt_every(Duration::from_millis(5), Duration::from_millis(100), 1, 3).unwrap();
     let client = Client::new(&cluster);
@@ -94,13 +94,13 @@ fn a_cluster_adapts_to_what_there_is_to_do() {
 }
 
 #[test]
-fn a_worker_is_restarted_and_what_it_ran_is_run_again() {
+fn a_restarted_worker_runs_its_tasks_again() {
     on("a_worker_is_restarted", of_processes(2), |client| {
         let held = client.submit(|| vec![1_u8; 100_000], ());
         held.result_ref().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("began").to_str().unwrap().to_owned();
-        // The first time it waits to be killed.
+        // The first attempt waits until it is killed.
         let task = |path: String| {
             let is_first = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).is_ok();
             if is_first {
@@ -115,7 +115,7 @@ fn a_worker_is_restarted_and_what_it_ran_is_run_again() {
         let before = client.workers();
         let worker = before.iter().find(|worker| Some(worker.id) == runs.worker()).unwrap();
         assert_eq!(worker.state, WorkerState::Busy);
-        // By way of another client's cluster handle there would be `restart_worker`; here the process is killed from outside.
+        // A signal kills the process, as a system that runs out of memory would.
         send_kill(worker.pid.unwrap());
         assert_ne!(runs.result().unwrap(), worker.pid.unwrap());
         let len = client.submit(|v: &Vec<u8>| v.len(), (&held,));
@@ -140,7 +140,7 @@ fn send_kill(pid: u32) {
 fn a_worker_that_uses_nearly_all_its_memory_is_replaced_between_tasks() {
     on("replaced between tasks", of_processes(1).memory_limit(200 << 20), |client| {
         let leak = || {
-            // Touched and never given back.
+            // Written to and never freed.
             std::mem::forget(vec![1_u8; 60 << 20]);
             std::process::id()
         };
@@ -151,7 +151,7 @@ fn a_worker_that_uses_nearly_all_its_memory_is_replaced_between_tasks() {
 }
 
 #[test]
-fn a_task_that_takes_too_much_memory_fails_and_the_cluster_goes_on() {
+fn a_task_that_uses_too_much_memory_fails_and_the_cluster_goes_on() {
     let mut settings = ProcessSettings::default();
     settings.max_attempts = std::num::NonZeroU32::MIN;
     on("too much memory", of_processes(1).memory_limit(150 << 20).process_settings(settings), |client| {
@@ -200,21 +200,21 @@ fn resources_are_counted_for_each_worker() {
 }
 
 #[test]
-fn parts_of_a_resource_add_up() {
+fn fractions_of_a_resource_add_up() {
     let builder = LocalCluster::builder().workers(1).threads_per_worker(4).processes(false);
-    on("parts_of_a_resource_add_up", builder.resource("gpu", 1.0).resource("all", f64::INFINITY), |client| {
-        // Both are out at once: one less nine tenths is a tenth, which it is not for `f64`.
+    on("fractions_of_a_resource_add_up", builder.resource("gpu", 1.0).resource("all", f64::INFINITY), |client| {
+        // Both are reserved at once: one minus nine tenths is a tenth, which is not so in `f64`.
         let meet = Arc::new(std::sync::Barrier::new(2));
         let parts = [0.9, 0.1].map(|part| {
             let meet = Arc::clone(&meet);
             client.tasks().resource("gpu", part).submit_local(move || meet.wait().is_leader(), ())
         });
         client.gather(&parts).unwrap();
-        // And back after that, in whatever order that was.
+        // All is released afterwards, in any order.
         let parts = [0.1, 0.7, 0.2, 0.3].map(|part| client.tasks().resource("gpu", part).map(|x: u32| x, 0..50_u32));
         client.gather(&parts).unwrap();
         assert_eq!(client.tasks().resource("gpu", 1.0).submit(|| 1_u8, ()).result().unwrap(), 1);
-        // Of what is said twice, the last counts.
+        // Of two amounts, the last counts.
         assert_eq!(client.tasks().resource("gpu", 9.0).resource("gpu", 1.0).submit(|| 2_u8, ()).result().unwrap(), 2);
         let all = client.tasks().resource("all", f64::INFINITY).map(|x: u32| x, 0..4_u32);
         assert_eq!(client.gather(&all).unwrap(), [0, 1, 2, 3]);
@@ -224,7 +224,7 @@ fn parts_of_a_resource_add_up() {
 }
 
 #[test]
-fn tasks_for_a_worker_that_leaves_fail_and_do_not_wait_for_ever() {
+fn tasks_for_a_leaving_worker_fail_and_do_not_wait_for_ever() {
     let cluster = of_threads(2).build().unwrap();
     let client = Client::new(&cluster);
     let (go, blocker) = {
@@ -242,7 +242,7 @@ fn tasks_for_a_worker_that_leaves_fail_and_do_not_wait_for_ever() {
 }
 
 #[test]
-fn no_more_tasks_wait_than_there_is_room_for() {
+fn no_more_tasks_are_pending_than_there_is_room_for() {
     on("submit blocks", of_threads(1).max_pending(10), |client| {
         let mut most = 0;
         let mut sum = 0;
@@ -298,13 +298,13 @@ fn several_clients_share_a_cluster() {
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(sum, 999_000);
-    // A future of one is an argument for the other.
+    // A future of one cluster is an argument of a task of the other.
     let x = clients[0].submit(|| 20_u8, ());
     assert_eq!(clients[1].submit(|x: &u8| x + 1, (&x,)).result().unwrap(), 21);
     let other = LocalCluster::builder().workers(1).processes(false).build().unwrap();
     let other = Client::new(&other);
     assert_eq!(other.submit(|x: &u8| x + 2, (&x,)).result().unwrap(), 22);
-    // One that is not there yet, too; what needs it is run by the cluster it was handed in to.
+    // So is a pending one. The cluster that a task was submitted to runs it.
     let (go, gone) = std::sync::mpsc::channel::<()>();
     let gone = std::sync::Mutex::new(gone);
     let late = clients[0].submit_local(move || gone.lock().unwrap().recv().map_or(0, |()| 30_u8), ());
@@ -318,7 +318,7 @@ fn several_clients_share_a_cluster() {
 }
 
 #[test]
-fn a_task_that_asks_for_a_worker_is_not_one_of_a_graph() {
+fn a_task_that_needs_a_worker_is_not_part_of_a_graph() {
     on("a_task_that_asks_for_a_worker", of_threads(1).resource("gpu", 1.0), |client| {
         let on_gpu = delayed(|| 1_u8, ()).name("on the gpu").resource("gpu", 1.0);
         let error = client.compute(&delayed(|x: &u8| x + 1, (&on_gpu,))).error().unwrap();
@@ -333,7 +333,7 @@ fn a_task_that_asks_for_a_worker_is_not_one_of_a_graph() {
 }
 
 #[test]
-fn a_client_gives_the_cluster_that_it_has_made() {
+fn a_client_returns_its_own_cluster() {
     let client = Client::threads(1).unwrap();
     client.cluster().unwrap().scale(3).unwrap();
     assert_eq!(client.workers().len(), 3);

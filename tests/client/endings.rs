@@ -1,15 +1,15 @@
-//! Futures that do not finish: failures, cancellations, clusters that are closed.
+//! Futures that do not finish: failures, cancellations, closed clusters.
 
 use crate::waiting::gated;
-use crate::{PATIENCE, of_processes, of_threads, on, on_each, on_threads, wait_until};
+use crate::{TIMEOUT, of_processes, of_threads, on, on_each, on_threads, wait_until};
 use sprang::{CancelToken, Client, ErrorKind, Status, WhenFull, compute, delayed, delayed_local, try_delayed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
-fn a_failure_reaches_those_that_need_the_task() {
-    on_each("a_failure_reaches_those_that_need_the_task", |client| {
+fn a_failure_reaches_the_tasks_that_need_the_task() {
+    on_each("a_failure_reaches_the_tasks_that_need_the_task", |client| {
         let bad = client.compute(&try_delayed(|| "x".parse::<i64>(), ()).name("parse"));
         let needs = client.compute(&delayed(|x: &i64| x + 1, (&bad,)).name("plus"));
         let needs_too = client.submit(|x: &i64| x * 2, (&needs,));
@@ -19,7 +19,7 @@ fn a_failure_reaches_those_that_need_the_task() {
         assert_eq!((error.kind(), error.task()), (ErrorKind::Failed, Some("parse")));
         assert_eq!(error.path().collect::<Vec<_>>()[..2], ["parse", "plus"]);
         assert!(error.to_string().starts_with("task \"parse\" failed: invalid digit found in string; "), "{error}");
-        // Also those that are submitted afterwards.
+        // Also futures that are submitted afterwards.
         assert_eq!(client.submit(|x: &i64| *x, (&bad,)).error().unwrap().task(), Some("parse"));
         let panicked = client.submit(|| -> u8 { panic!("out of cheese") }, ());
         let error = panicked.error().unwrap();
@@ -30,8 +30,8 @@ fn a_failure_reaches_those_that_need_the_task() {
 }
 
 #[test]
-fn options_of_tasks_are_obeyed() {
-    on_threads("options_of_tasks_are_obeyed", |client| {
+fn options_of_tasks_take_effect() {
+    on_threads("options_of_tasks_take_effect", |client| {
         let tries = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&tries);
         let shaky = move || if counter.fetch_add(1, Ordering::Relaxed) < 2 { Err("not yet") } else { Ok(7_u8) };
@@ -66,7 +66,7 @@ fn options_of_tasks_are_obeyed() {
 }
 
 #[test]
-fn options_are_given_to_each_of_many_tasks() {
+fn options_apply_to_each_of_many_tasks() {
     on_each("options_are_given_to_each_of_many", |client| {
         let parse = |text: &str| text.parse::<u32>();
         let numbers = client.tasks().name("parse").retries(1).try_map(parse, ["1", "two", "3"]);
@@ -77,7 +77,7 @@ fn options_are_given_to_each_of_many_tasks() {
         let first = client.workers()[0].name.clone();
         let pids = client.tasks().workers([&first]).map(|_: u32| std::process::id(), 0..8_u32);
         let pids = client.gather(&pids).unwrap();
-        // It has been started by now.
+        // It has started by now.
         let his = client.workers().into_iter().find(|worker| worker.name == first).unwrap().pid;
         assert!(pids.iter().all(|&pid| Some(pid) == his), "{pids:?}, {his:?}");
         let nobody = client.tasks().workers(["nobody"]).map(|x: u32| x, [1_u32]);
@@ -152,7 +152,7 @@ fn a_cancelled_task_is_not_started_and_its_dependents_are_cancelled() {
 }
 
 #[test]
-fn a_running_task_is_told_that_it_is_cancelled() {
+fn a_running_task_is_notified_that_it_is_cancelled() {
     on_threads("a_running_task_is_told", |client| {
         let seen = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&seen);
@@ -197,7 +197,7 @@ fn a_running_task_in_a_process_is_killed_when_it_is_cancelled() {
 }
 
 #[test]
-fn what_has_failed_can_be_tried_again_with_what_it_needs() {
+fn a_failed_future_can_be_retried_with_the_tasks_that_it_needs() {
     on_threads("what_has_failed_can_be_tried_again", |client| {
         let may_work = Arc::new(AtomicBool::new(false));
         let asks = Arc::clone(&may_work);
@@ -218,7 +218,7 @@ fn what_has_failed_can_be_tried_again_with_what_it_needs() {
 }
 
 #[test]
-fn of_a_graph_of_which_one_output_is_cancelled_the_others_come() {
+fn the_other_outputs_of_a_graph_finish_when_one_is_cancelled() {
     on_each("of_a_graph_of_which_one_output", |client| {
         let (is_running, may_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let wait = {
@@ -245,7 +245,7 @@ fn of_a_graph_of_which_one_output_is_cancelled_the_others_come() {
 }
 
 #[test]
-fn what_a_cancelled_attempt_leaves_does_not_count_once_it_is_tried_again() {
+fn the_result_of_a_cancelled_attempt_is_ignored_after_a_retry() {
     for builder in [of_threads(2), of_processes(2)] {
         on("what_a_cancelled_attempt_leaves", builder, |client| {
             let calls = Arc::new(AtomicU32::new(0));
@@ -260,7 +260,7 @@ fn what_a_cancelled_attempt_leaves_does_not_count_once_it_is_tried_again() {
                         "half".to_owned()
                     }
                     _ => {
-                        // Until the first has come to its end.
+                        // Until the first has ended.
                         may_end.store(true, Ordering::SeqCst);
                         std::thread::sleep(Duration::from_millis(30));
                         "whole".to_owned()
@@ -278,7 +278,7 @@ fn what_a_cancelled_attempt_leaves_does_not_count_once_it_is_tried_again() {
 }
 
 #[test]
-fn a_retry_for_which_there_is_no_room_changes_nothing() {
+fn a_retry_without_room_changes_nothing() {
     let builder = of_threads(1).max_pending(2).when_full(WhenFull::Error);
     on("a_retry_for_which_there_is_no_room", builder, |client| {
         let may_work = Arc::new(AtomicBool::new(false));
@@ -303,9 +303,9 @@ fn a_retry_for_which_there_is_no_room_changes_nothing() {
 }
 
 #[test]
-fn what_is_handed_in_by_a_callback_finds_room() {
+fn a_task_that_a_callback_submits_finds_room() {
     for builder in [of_threads(1), of_processes(1)] {
-        on("what_is_handed_in_by_a_callback", builder.max_pending(1), |client| {
+        on("a_task_that_a_callback_submits", builder.max_pending(1), |client| {
             let (sender, receiver) = std::sync::mpsc::channel();
             let first = client.submit(|| 1_u64, ());
             let handed_in = client.clone();
@@ -314,14 +314,14 @@ fn what_is_handed_in_by_a_callback_finds_room() {
                 let more = handed_in.submit(|x: u64| x + 2, (future.result().unwrap(),));
                 sender.send((next, more)).unwrap();
             });
-            let (next, more) = receiver.recv_timeout(PATIENCE).unwrap();
+            let (next, more) = receiver.recv_timeout(TIMEOUT).unwrap();
             assert_eq!(client.gather((&next, &more)).unwrap(), (2, 3));
         });
     }
 }
 
 #[test]
-fn a_closed_cluster_loses_what_has_not_finished() {
+fn a_closed_cluster_loses_unfinished_tasks() {
     for builder in [of_threads(1), of_processes(1)] {
         let cluster = builder.build().unwrap();
         let client = Client::new(&cluster);
@@ -338,7 +338,7 @@ fn a_closed_cluster_loses_what_has_not_finished() {
         wait_until("it to run", || runs.status() == Status::Running);
         let waits = client.submit(|| 2_u8, ());
         let needs = client.submit(|x: &u8| *x, (&waits,));
-        assert!(cluster.close(Some(PATIENCE)));
+        assert!(cluster.close(Some(TIMEOUT)));
         assert_eq!(runs.status(), Status::Lost);
         assert_eq!((waits.status(), needs.status()), (Status::Lost, Status::Lost));
         assert_eq!(needs.error().unwrap().kind(), ErrorKind::Closed);
@@ -358,30 +358,30 @@ fn the_processes_of_a_closed_cluster_are_gone_although_there_are_futures() {
     let cluster = of_processes(2).build().unwrap();
     let client = Client::new(&cluster);
     let large = client.submit(|| vec![7_u8; 200_000], ());
-    large.wait_timeout(PATIENCE);
+    large.wait_timeout(TIMEOUT);
     let pids: Vec<u32> = client.run(std::process::id).into_iter().map(|(_, pid)| pid.unwrap()).collect();
-    assert!(cluster.close(Some(PATIENCE)));
+    assert!(cluster.close(Some(TIMEOUT)));
     assert!(pids.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
     assert_eq!(large.result().unwrap(), vec![7; 200_000]);
 }
 
 #[test]
-fn a_cluster_that_is_dropped_does_not_wait_for_ever() {
+fn a_dropped_cluster_does_not_wait_for_ever() {
     let (client, future) = {
         let client = Client::threads(1).unwrap();
         let future = client.submit(|| 5_u8, ());
         assert_eq!(future.result().unwrap(), 5);
         (Client::threads(1).unwrap(), future)
     };
-    // The first client is gone, and the value is still there.
+    // The first client is dropped, and the value is still there.
     assert_eq!(future.result().unwrap(), 5);
     let begin = Instant::now();
     drop(client);
-    assert!(begin.elapsed() < PATIENCE);
+    assert!(begin.elapsed() < TIMEOUT);
 }
 
 #[test]
-fn a_client_that_is_dropped_while_tasks_run_leaves_no_future_without_an_end() {
+fn a_client_that_is_dropped_while_tasks_run_leaves_no_future_unsettled() {
     let client = Client::threads(2).unwrap();
     let futures = client.map(
         |x: u64| {

@@ -1,8 +1,8 @@
-//! What becomes of what tasks share when a worker process is killed that has it, or waits for it.
+//! Shared objects when a worker process is killed that holds them or waits for them.
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
-use crate::{PATIENCE, of_processes, on, wait_until};
+use crate::{TIMEOUT, of_processes, on, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use sprang::config::ProcessSettings;
 use sprang::{Client, ErrorKind, Lock, Queue, Semaphore, TaskFuture, lit, try_delayed};
@@ -20,7 +20,8 @@ fn kill(pid: u32) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
 }
 
-/// In tasks: says in a file of this name, once, in which process it is; true for who does.
+/// In a task: writes the id of its process into a file of this name, once. True for the task that
+/// did.
 fn note_pid(path: &str) -> bool {
     let draft = format!("{path}-{}", std::process::id());
     std::fs::write(&draft, std::process::id().to_string()).unwrap();
@@ -50,7 +51,7 @@ impl Room {
     }
 }
 
-/// Has the lock and stays, the first time; has it and returns, after that.
+/// Takes the lock and keeps it in the first attempt; takes it and returns afterwards.
 fn hold_first(lock: &Lock, path: String) -> sprang::Result<u32> {
     let _permit = lock.acquire()?;
     if note_pid(&path) {
@@ -62,7 +63,7 @@ fn hold_first(lock: &Lock, path: String) -> sprang::Result<u32> {
 }
 
 #[test]
-fn what_a_killed_worker_had_is_given_back() {
+fn the_permits_of_a_killed_worker_are_released() {
     on("what_a_killed_worker_had", of_processes(2), |client| {
         let room = Room::new();
         let lock = client.lock("file");
@@ -72,15 +73,15 @@ fn what_a_killed_worker_had_is_given_back() {
         let others: Vec<_> =
             (0..4).map(|_| client.try_submit(hold_first, (lit(lock.clone()), text(&room.path("holder"))))).collect();
         kill(holder);
-        // It is tried again, and the others have their turns.
+        // The task is tried again, and the others get the lock.
         assert_ne!(first.result().unwrap(), holder);
         assert!(client.gather(&others).unwrap().iter().all(|&pid| pid != holder));
-        assert!(lock.acquire_timeout(PATIENCE).unwrap().is_some());
+        assert!(lock.acquire_timeout(TIMEOUT).unwrap().is_some());
     });
 }
 
 #[test]
-fn a_worker_that_is_killed_while_it_waits_is_not_the_next_any_more() {
+fn a_worker_that_is_killed_while_it_waits_leaves_the_line() {
     on("killed while it waits", of_processes(1).process_settings(attempts(1)), |client| {
         let room = Room::new();
         let lock = client.lock("file");
@@ -91,19 +92,19 @@ fn a_worker_that_is_killed_while_it_waits_is_not_the_next_any_more() {
         };
         let victim = client.try_submit(waits, (lit(lock.clone()), text(&room.path("victim"))));
         let pid = pid_in(&room.path("victim"));
-        // Others run although it waits, and are not charged with its end.
+        // Other tasks run while it waits, and its death costs them no attempt.
         let bystanders: Vec<_> = (0..20_u64).map(|x| client.submit(|x: u64| x, (x,))).collect();
         client.gather(&bystanders).unwrap();
         kill(pid);
         let error = victim.error().unwrap();
         assert_eq!((error.kind(), error.attempts()), (ErrorKind::WorkerDied, 1));
         drop(held);
-        assert!(lock.acquire_timeout(PATIENCE).unwrap().is_some());
+        assert!(lock.acquire_timeout(TIMEOUT).unwrap().is_some());
     });
 }
 
 #[test]
-fn a_task_that_waits_for_too_long_is_ended_by_its_timeout() {
+fn a_task_that_waits_too_long_is_ended_by_its_timeout() {
     on("ended by its timeout", of_processes(1), |client| {
         let permits = client.semaphore("one", 1).unwrap();
         let held = permits.acquire().unwrap();
@@ -112,12 +113,12 @@ fn a_task_that_waits_for_too_long_is_ended_by_its_timeout() {
         let error = client.compute(&task).error().unwrap();
         assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut, 1));
         drop(held);
-        assert!(permits.acquire_timeout(PATIENCE).unwrap().is_some());
+        assert!(permits.acquire_timeout(TIMEOUT).unwrap().is_some());
     });
 }
 
 #[test]
-fn a_restart_runs_again_what_waits_and_frees_what_is_held() {
+fn a_restart_runs_waiting_tasks_again_and_releases_permits() {
     let cluster = of_processes(2).build().unwrap();
     let client = Client::new(&cluster);
     let room = Room::new();
@@ -129,8 +130,8 @@ fn a_restart_runs_again_what_waits_and_frees_what_is_held() {
     cluster.restart();
     assert_ne!(holds.result().unwrap(), holder);
     client.gather(&waits).unwrap();
-    assert!(lock.acquire_timeout(PATIENCE).unwrap().is_some());
-    assert!(cluster.close(Some(PATIENCE)));
+    assert!(lock.acquire_timeout(TIMEOUT).unwrap().is_some());
+    assert!(cluster.close(Some(TIMEOUT)));
 }
 
 #[test]
@@ -146,13 +147,13 @@ fn the_processes_of_tasks_that_wait_are_gone_with_the_cluster() {
     let waiting: Vec<TaskFuture<()>> = paths.iter().map(|path| client.try_submit(waits, (text(path),))).collect();
     let pids: Vec<u32> = paths.iter().map(|path| pid_in(path)).collect();
     assert_eq!(cluster.workers().len(), 1);
-    assert!(cluster.close(Some(PATIENCE)));
+    assert!(cluster.close(Some(TIMEOUT)));
     assert!(pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
     assert!(waiting.iter().all(|future| future.is_done()));
 }
 
 #[test]
-fn a_process_that_has_waited_works_again() {
+fn a_process_runs_tasks_again_after_a_wait() {
     on("works again", of_processes(1), |client| {
         let go = client.event("go");
         let mut pids = std::collections::HashSet::new();
@@ -168,9 +169,9 @@ fn a_process_that_has_waited_works_again() {
     });
 }
 
-/// A hundred tasks that take turns with two permits and hand on items, while workers are killed at any point.
+/// A hundred tasks share two permits and pass items on, while workers are killed at any point.
 #[test]
-fn nothing_is_left_over_by_workers_that_are_killed_at_any_point() {
+fn workers_that_are_killed_at_any_point_leave_nothing_behind() {
     on("killed at any point", of_processes(2).process_settings(attempts(1000)), |client| {
         let permits = client.semaphore("two", 2).unwrap();
         let items: Queue<u64> = client.queue("items", None).unwrap();

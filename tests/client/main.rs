@@ -1,4 +1,4 @@
-//! What a client promises, on threads and on processes.
+//! The guarantees of a client, on threads and on processes.
 
 #[path = "../contract/ledger.rs"]
 #[allow(dead_code, reason = "not all that the contract of executors needs is needed here")]
@@ -22,8 +22,8 @@ use sprang::{Client, ClusterBuilder, LocalCluster};
 use std::time::{Duration, Instant};
 use watchdog::watched;
 
-/// How long the tests wait for what should come at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the tests wait for events that should happen at once.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn of_threads(num_threads: usize) -> ClusterBuilder {
     LocalCluster::builder().workers(num_threads).threads_per_worker(1).processes(false)
@@ -33,8 +33,8 @@ fn of_processes(num_processes: usize) -> ClusterBuilder {
     LocalCluster::builder().workers(num_processes).threads_per_worker(1)
 }
 
-/// The same for clients of clusters of every kind.
-fn on_each(what: &str, body: impl Fn(&Client) + Send + Sync) {
+/// Runs a test with clients of clusters of every kind.
+fn on_each(name: &str, body: impl Fn(&Client) + Send + Sync) {
     let two_threads_each = LocalCluster::builder().workers(1).threads_per_worker(2);
     let kinds = [
         ("one thread", of_threads(1)),
@@ -44,25 +44,25 @@ fn on_each(what: &str, body: impl Fn(&Client) + Send + Sync) {
         ("a process of two threads", two_threads_each),
     ];
     for (kind, builder) in kinds {
-        on(&format!("{what}, {kind}"), builder, &body);
+        on(&format!("{name}, {kind}"), builder, &body);
     }
 }
 
-fn on_threads(what: &str, body: impl Fn(&Client) + Send + Sync) {
-    on(&format!("{what}, one thread"), of_threads(1), &body);
-    on(&format!("{what}, two threads"), of_threads(2), body);
+fn on_threads(name: &str, body: impl Fn(&Client) + Send + Sync) {
+    on(&format!("{name}, one thread"), of_threads(1), &body);
+    on(&format!("{name}, two threads"), of_threads(2), body);
 }
 
-fn on(what: &str, builder: ClusterBuilder, body: impl Fn(&Client) + Send + Sync) {
+fn on(name: &str, builder: ClusterBuilder, body: impl Fn(&Client) + Send + Sync) {
     let cluster = builder.build().unwrap();
-    watched(what, || body(&Client::new(&cluster)));
-    assert!(watched(what, || cluster.close(Some(PATIENCE))), "{what}: nothing runs any more");
+    watched(name, || body(&Client::new(&cluster)));
+    assert!(watched(name, || cluster.close(Some(TIMEOUT))), "{name}: something still runs");
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "not so after {PATIENCE:?}: {what}");
+fn wait_until(name: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + TIMEOUT;
+    while !condition() {
+        assert!(Instant::now() < end, "not reached within {TIMEOUT:?}: {name}");
         std::thread::sleep(Duration::from_micros(300));
     }
 }

@@ -1,6 +1,6 @@
-//! Tasks that tasks in worker processes hand in: the cluster's workers run them.
+//! Tasks that tasks in worker processes submit: the cluster's workers run them.
 
-use crate::{PATIENCE, of_processes, on, wait_until};
+use crate::{TIMEOUT, of_processes, on, wait_until};
 use sprang::{Client, ErrorKind, Event, LocalCluster, Queue, Status, WaitFor, as_completed, lit, try_delayed};
 use std::collections::HashSet;
 use std::path::Path;
@@ -46,24 +46,24 @@ fn depth(left: u64) -> Result<u64, sprang::Error> {
 }
 
 #[test]
-fn there_may_be_more_tasks_that_wait_for_each_other_than_processes() {
+fn more_tasks_than_processes_may_wait_for_each_other() {
     on("there_may_be_more_tasks", of_processes(1), |client| {
         assert_eq!(client.try_submit(depth, (100_u64,)).result().unwrap(), 100);
     });
 }
 
 #[test]
-fn a_task_that_found_no_spare_process_gives_its_place_away_when_there_is_one() {
+fn a_task_that_found_no_spare_process_releases_its_place_when_there_is_one() {
     on("a_task_that_found_no_spare_process", of_processes(1), |client| {
         let (first, second) = (client.event("first"), client.event("second"));
         let begun = client.queue::<()>("begun", None).unwrap();
         let wait = |event: &Event, begun: &Queue<()>| begun.put(()).and_then(|()| event.wait());
         let waits = |event: &Event| client.try_submit(wait, (lit(event.clone()), lit(begun.clone())));
-        // Each has its place taken by a spare process, but for the last: there are 64.
+        // A spare process takes the place of each but the last: there are 64 spares.
         let mut waiting: Vec<_> = (0..64).map(|_| waits(&first)).collect();
         waiting.push(waits(&second));
         (0..65).for_each(|_| begun.take().unwrap());
-        // It can be run only in the place of the last.
+        // It can run only in the place of the last.
         let sets = client.try_submit(|event: &Event| event.set(), (lit(second),));
         assert!(!sets.wait_timeout(Duration::from_millis(300)), "a spare process was left");
         first.set().unwrap();
@@ -73,8 +73,8 @@ fn a_task_that_found_no_spare_process_gives_its_place_away_when_there_is_one() {
 }
 
 #[test]
-fn what_a_task_hands_in_is_run_by_all_workers() {
-    on("what_a_task_hands_in", of_processes(2), |client| {
+fn all_workers_run_the_tasks_that_a_task_submits() {
+    on("all_workers_run_the_tasks", of_processes(2), |client| {
         client.gather(&client.map(slow_pid, [20_u64; 10])).unwrap();
         let pids =
             client.try_submit(|| of_task().gather(&of_task().map(slow_pid, [20_u64; 100])), ()).result().unwrap();
@@ -85,12 +85,12 @@ fn what_a_task_hands_in_is_run_by_all_workers() {
     });
 }
 
-/// What can be done with futures.
+/// The operations on futures.
 fn all_ways() -> Result<Vec<u64>, sprang::Error> {
     let client = of_task();
     let square = |x: u64| x * x;
     let mut found = Vec::new();
-    // A chain, whose values go on.
+    // A chain, whose values are passed on.
     let two = client.submit(square, (2_u64,));
     let sum = client.submit(|x: &u64, y: u64| x + y, (&two, 1_u64));
     found.push(client.submit(|x: u64, y: &u64| x * y, (sum, &two)).result()?);
@@ -105,11 +105,11 @@ fn all_ways() -> Result<Vec<u64>, sprang::Error> {
         std::thread::sleep(Duration::from_millis(1));
     }
     found.push(list.result()?);
-    // One that stays in the process, and one that needs it.
+    // A local task, and one that needs it.
     let captured = 7_u64;
     let here = client.submit_local(move || captured, ());
     found.push(client.submit(|here: &u64, list: &u64| here + list, (&here, &list)).result()?);
-    // By another thread.
+    // From another thread.
     let late = client.submit(square, (5_u64,));
     found.push(std::thread::scope(|scope| scope.spawn(|| late.result()).join().unwrap())?);
     // A graph.
@@ -119,8 +119,8 @@ fn all_ways() -> Result<Vec<u64>, sprang::Error> {
 }
 
 #[test]
-fn futures_are_the_same_in_a_task_as_elsewhere() {
-    // A task that looks and does not wait, or waits for a thread of its own, keeps its place.
+fn futures_work_in_a_task_as_elsewhere() {
+    // A task that polls, or waits for a thread of its own, keeps its place.
     let threads = LocalCluster::builder().workers(1).threads_per_worker(2);
     let test = |client: &Client| {
         let expected = [20, 6, 285, 100, 285, 292, 25, 10];
@@ -141,7 +141,7 @@ fn fails(how: u64) -> Result<u64, String> {
     }
 }
 
-/// The kinds, the tasks and the messages.
+/// The kinds, tasks and messages of errors.
 fn errors() -> Vec<(String, Option<String>, String, bool)> {
     let client = of_task();
     let failing = (0..3_u64).map(|how| client.compute(&try_delayed(fails, (how,)).name(format!("fails {how}"))));
@@ -162,7 +162,7 @@ fn errors() -> Vec<(String, Option<String>, String, bool)> {
 }
 
 #[test]
-fn errors_reach_the_task_that_has_handed_in_with_all_that_they_say() {
+fn errors_reach_the_submitting_task_whole() {
     on("errors_reach_the_task", of_processes(2), |client| {
         let errors = client.submit(errors, ()).result().unwrap();
         let seen: Vec<_> = errors.iter().map(|(kind, task, ..)| (kind.as_str(), task.as_deref())).collect();
@@ -180,8 +180,8 @@ fn errors_reach_the_task_that_has_handed_in_with_all_that_they_say() {
     });
 }
 
-/// Hands in tasks that wait, the first time; kills itself then.
-fn asks_and_dies(path: String) -> Result<u64, sprang::Error> {
+/// Submits tasks that wait, in the first attempt, and kills its process.
+fn submits_and_dies(path: String) -> Result<u64, sprang::Error> {
     let client = of_task();
     if Path::new(&path).exists() {
         return client.gather(&client.map(|x: u64| x, 0..5_u64)).map(|all| all.iter().sum());
@@ -191,9 +191,9 @@ fn asks_and_dies(path: String) -> Result<u64, sprang::Error> {
     let blocked: Vec<_> = (0..3).map(|_| client.try_submit(|| of_task().event("never").wait(), ())).collect();
     let more = client.map(|x: u64| x, 0..20_u64);
     std::fs::write(&path, "").unwrap();
-    client.event("has handed in").set()?;
+    client.event("has submitted").set()?;
     of_task().event("die").wait()?;
-    // SAFETY: it takes no pointers.
+    // SAFETY: `kill` and `getpid` take no pointers.
     #[expect(unsafe_code, reason = "the death is the test")]
     unsafe {
         libc::kill(libc::getpid(), libc::SIGKILL);
@@ -203,12 +203,12 @@ fn asks_and_dies(path: String) -> Result<u64, sprang::Error> {
 }
 
 #[test]
-fn the_death_of_a_worker_leaves_nothing_behind_of_what_its_task_has_handed_in() {
+fn the_death_of_a_worker_cancels_the_tasks_that_its_task_submitted() {
     on("the_death_of_a_worker", of_processes(2), |client| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("first").to_str().unwrap().to_owned();
-        let asks = client.try_submit(asks_and_dies, (path,));
-        assert!(client.event("has handed in").wait_timeout(PATIENCE).unwrap());
+        let asks = client.try_submit(submits_and_dies, (path,));
+        assert!(client.event("has submitted").wait_timeout(TIMEOUT).unwrap());
         assert!(client.num_pending() > 1);
         client.event("die").set().unwrap();
         assert_eq!(asks.result().unwrap(), 10);
@@ -217,22 +217,22 @@ fn the_death_of_a_worker_leaves_nothing_behind_of_what_its_task_has_handed_in() 
     });
 }
 
-fn hands_in_and_waits() -> Result<(), sprang::Error> {
+fn submits_and_waits() -> Result<(), sprang::Error> {
     let blocked = of_task().try_submit(|| of_task().event("never").wait(), ());
-    of_task().event("has handed in").set()?;
+    of_task().event("has submitted").set()?;
     blocked.result()
 }
 
 #[test]
-fn with_a_task_ends_what_it_has_handed_in() {
+fn the_end_of_a_task_cancels_its_nested_tasks() {
     on("with_a_task_ends", of_processes(1), |client| {
-        let cancelled = client.try_submit(hands_in_and_waits, ());
-        assert!(client.event("has handed in").wait_timeout(PATIENCE).unwrap());
+        let cancelled = client.try_submit(submits_and_waits, ());
+        assert!(client.event("has submitted").wait_timeout(TIMEOUT).unwrap());
         cancelled.cancel();
         assert_eq!(cancelled.status(), Status::Cancelled);
         wait_until("nothing is left of a cancelled one", || client.num_pending() == 0);
-        client.event("has handed in").clear().unwrap();
-        let late = client.compute(&try_delayed(hands_in_and_waits, ()).timeout(Duration::from_millis(200)));
+        client.event("has submitted").clear().unwrap();
+        let late = client.compute(&try_delayed(submits_and_waits, ()).timeout(Duration::from_millis(200)));
         assert_eq!(late.error().unwrap().kind(), ErrorKind::TimedOut);
         wait_until("nothing is left of a late one", || client.num_pending() == 0);
         let returns = client.try_submit(
@@ -246,20 +246,20 @@ fn with_a_task_ends_what_it_has_handed_in() {
             (),
         );
         returns.result().unwrap();
-        assert!(client.event("wanted").wait_timeout(PATIENCE).unwrap());
+        assert!(client.event("wanted").wait_timeout(TIMEOUT).unwrap());
         wait_until("nothing is left of one that returns", || client.num_pending() == 0);
     });
 }
 
 #[test]
-fn tasks_that_tasks_hand_in_are_always_taken() {
+fn tasks_that_tasks_submit_are_always_accepted() {
     on("tasks_that_tasks_hand_in", of_processes(1).max_pending(2), |client| {
         let all = client.try_submit(|| of_task().gather(&of_task().map(|x: u64| x, 0..50_u64)), ());
         assert_eq!(all.result().unwrap().len(), 50);
     });
 }
 
-/// Another thread of the process waits for the same, in every way.
+/// Another thread of the process waits for the same task, in every way.
 fn waits_with_another() -> Result<u64, sprang::Error> {
     let client = of_task();
     let square = |x: u64| {
@@ -280,14 +280,15 @@ fn waits_with_another() -> Result<u64, sprang::Error> {
 }
 
 #[test]
-fn threads_of_a_task_wait_for_what_it_has_handed_in() {
+fn threads_of_a_task_wait_for_its_nested_tasks() {
     on_processes("threads_of_a_task_wait", |client| {
         assert_eq!(client.try_submit(waits_with_another, ()).result().unwrap(), 9 + 9 + 5);
         wait_until("nothing is left", || client.num_pending() == 0);
     });
 }
 
-/// Asks the parent when it is dropped, which in a worker is after the call that has made it.
+/// Sends a request to the parent when it is dropped. In a worker that is after the call that has
+/// made it.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 struct Asks(u64);
 
@@ -300,7 +301,7 @@ impl Drop for Asks {
 }
 
 #[test]
-fn values_may_ask_when_they_are_dropped_in_a_worker() {
+fn values_may_use_shared_objects_when_they_are_dropped_in_a_worker() {
     on("values_may_ask", of_processes(1), |client| {
         let pid = || client.workers()[0].pid;
         assert_eq!(client.submit(|| 1_u8, ()).result().unwrap(), 1);

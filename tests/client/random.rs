@@ -1,11 +1,11 @@
-//! Many tasks at random, with failures and kills, against what they should give.
+//! Many random tasks, with failures and kills, compared with the expected values.
 
 use crate::{of_processes, of_threads, on};
 use sprang::{Client, ErrorKind, TaskFuture};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-/// A generator of numbers that are random enough, always the same.
+/// A generator of pseudorandom numbers, always the same ones.
 struct Random(u64);
 
 impl Random {
@@ -22,13 +22,13 @@ fn combine(a: &u64, b: &u64, salt: u64) -> Result<u64, String> {
     if value.is_multiple_of(23) { Err(format!("unlucky {value}")) } else { Ok(value) }
 }
 
-/// Tasks that each need two earlier ones, and what is expected of them: the value, or the message of the first failure.
+/// Tasks that each need two earlier ones, with the expected value or message of the first failure.
 fn grow(client: &Client, seed: u64, num_tasks: u64) -> Vec<(TaskFuture<u64>, Result<u64, String>)> {
     let mut random = Random(seed);
     let mut tasks = vec![(client.submit(|| 1_u64, ()), Ok(1)), (client.submit(|| 2_u64, ()), Ok(2))];
     for salt in 0..num_tasks {
         let [a, b] = [0; 2].map(|_| {
-            // Mostly late ones.
+            // Mostly recent ones.
             let back = 1 + random.below(tasks.len() as u64).min(random.below(20));
             tasks[tasks.len() - back as usize].clone()
         });
@@ -47,7 +47,7 @@ fn check(tasks: &[(TaskFuture<u64>, Result<u64, String>)]) {
     for (future, expected) in tasks {
         match (future.result(), expected) {
             (Ok(value), Ok(expected)) => assert_eq!(value, *expected),
-            // Of two failures either may come first.
+            // Either of two failures may come first.
             (Err(error), Err(expected)) => {
                 assert_eq!(error.kind(), ErrorKind::Failed);
                 assert!(expected.is_empty() || error.message() == expected, "{error}, expected {expected}");
@@ -58,7 +58,7 @@ fn check(tasks: &[(TaskFuture<u64>, Result<u64, String>)]) {
 }
 
 #[test]
-fn random_graphs_that_grow_give_what_they_should() {
+fn random_growing_graphs_have_the_expected_values() {
     for seed in 1..=20 {
         for num_threads in [1, 2, 3] {
             on(&format!("seed {seed}"), of_threads(num_threads), |client| check(&grow(client, seed, 300)));
@@ -70,7 +70,7 @@ fn random_graphs_that_grow_give_what_they_should() {
 }
 
 #[test]
-fn cancelling_at_random_leaves_nothing_without_an_end() {
+fn random_cancellation_leaves_no_future_unsettled() {
     for seed in 1..=20 {
         on(&format!("seed {seed}"), of_threads(2), |client| {
             let tasks = grow(client, seed, 300);
@@ -95,11 +95,11 @@ fn cancelling_at_random_leaves_nothing_without_an_end() {
 const NUM_KILLS: u32 = 1000;
 
 #[test]
-fn kills_of_workers_lose_no_result() {
+fn killed_workers_lose_no_result() {
     let mut settings = sprang::config::ProcessSettings::default();
     settings.max_attempts = std::num::NonZeroU32::new(100).unwrap();
     settings.stdio = sprang::config::Stdio::Null;
-    on("kills_of_workers_lose_no_result", of_processes(2).process_settings(settings), |client| {
+    on("killed_workers_lose_no_result", of_processes(2).process_settings(settings), |client| {
         let (num_kills, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -113,7 +113,7 @@ fn kills_of_workers_lose_no_result() {
                             rustix::process::Signal::SEGV,
                             rustix::process::Signal::ABORT,
                         ];
-                        // It may be gone already.
+                        // It may have ended already.
                         let sent = rustix::process::kill_process(pid, signals[random.below(3) as usize]);
                         num_kills.fetch_add(u32::from(sent.is_ok()), Ordering::Relaxed);
                     }
@@ -139,7 +139,7 @@ fn kills_of_workers_lose_no_result() {
                 }
                 held.extend(new.into_iter().take(1));
                 if round % 50 == 0 {
-                    // Nothing that somebody holds is lost.
+                    // No held value is lost.
                     assert!(held.iter().enumerate().all(|(i, v)| v.result_ref().unwrap()[0] == i as u64 + 1));
                 }
                 if num_kills.load(Ordering::Relaxed) == NUM_KILLS {

@@ -1,4 +1,4 @@
-//! Gathering, waiting for several, and taking them as they come.
+//! Gathering futures, waiting for several, and taking them as they complete.
 
 use crate::waiting::gated;
 use crate::{of_threads, on, on_each, on_threads};
@@ -23,7 +23,7 @@ fn gathered_values_have_the_shape_and_order_of_the_futures() {
 }
 
 #[test]
-fn gathering_may_raise_or_keep_or_skip_failures() {
+fn gathering_may_return_or_collect_or_skip_failures() {
     on_each("gathering_may_raise_or_keep_or_skip", |client| {
         let numbers: Vec<_> =
             ["1", "x", "3"].map(|text| client.try_submit(|text: &str| text.parse::<i32>(), (text,))).into();
@@ -39,7 +39,7 @@ fn gathering_may_raise_or_keep_or_skip_failures() {
 }
 
 #[test]
-fn gathering_raises_a_failure_before_the_others_are_done() {
+fn gathering_returns_a_failure_before_the_others_are_done() {
     on("gathering_raises_at_once", of_threads(2), |client| {
         let (go, slow) = gated(client, 1);
         let bad = client.try_submit_local(|| Err::<u32, _>("bad"), ());
@@ -51,7 +51,7 @@ fn gathering_raises_a_failure_before_the_others_are_done() {
 }
 
 #[test]
-fn gathering_with_a_time_limit_leaves_the_tasks_alone() {
+fn gathering_with_a_timeout_leaves_the_tasks_alone() {
     on("gathering_with_a_time_limit", of_threads(2), |client| {
         let (go, slow) = gated(client, 1);
         let quick = client.submit(|| 2_u32, ());
@@ -65,7 +65,7 @@ fn gathering_with_a_time_limit_leaves_the_tasks_alone() {
 }
 
 #[test]
-fn one_can_wait_for_all_or_the_first_or_the_first_failure() {
+fn a_wait_ends_with_all_or_the_first_or_the_first_failure() {
     on("one_can_wait_for", of_threads(3), |client| {
         let (go_a, a) = gated(client, 1);
         let (go_b, b) = gated(client, 2);
@@ -88,8 +88,8 @@ fn one_can_wait_for_all_or_the_first_or_the_first_failure() {
 }
 
 #[test]
-fn futures_are_given_out_as_they_come() {
-    on("futures_are_given_out_as_they_come", of_threads(3), |client| {
+fn futures_are_returned_as_they_complete() {
+    on("futures_are_returned_as_they_complete", of_threads(3), |client| {
         let (gates, futures): (Vec<_>, Vec<_>) = (0..3).map(|i| gated(client, i)).unzip();
         let mut completed = as_completed(futures);
         assert!(!completed.has_ready());
@@ -100,7 +100,7 @@ fn futures_are_given_out_as_they_come() {
         }
         assert_eq!(completed.num_left(), 0);
         assert!(completed.next().is_none());
-        // More may be added, also what is done.
+        // More futures may be added, also finished ones.
         let done = client.submit(|| 9_u32, ());
         assert_eq!(done.result().unwrap(), 9);
         completed.add(done);
@@ -110,7 +110,7 @@ fn futures_are_given_out_as_they_come() {
 }
 
 #[test]
-fn every_future_is_given_out_once_in_batches_too() {
+fn every_future_is_returned_once_in_batches_too() {
     on_each("every_future_is_given_out_once", |client| {
         let mut completed = as_completed(client.map(|x: u64| x, 0..500_u64));
         let mut seen = HashSet::new();
@@ -128,8 +128,8 @@ fn every_future_is_given_out_once_in_batches_too() {
 }
 
 #[test]
-fn a_task_may_take_others_as_they_come() {
-    on_threads("a_task_may_take_others_as_they_come", |client| {
+fn a_task_may_take_others_as_they_complete() {
+    on_threads("a_task_may_take_others_as_they_complete", |client| {
         let total = client.submit(
             |n: u64| {
                 let client = sprang::Client::current().unwrap();

@@ -1,7 +1,7 @@
 //! What tasks of a cluster share with each other and with the program: events, locks, semaphores,
 //! queues, variables.
 
-use crate::{PATIENCE, of_processes, of_threads, on, on_each, wait_until};
+use crate::{TIMEOUT, of_processes, of_threads, on, on_each, wait_until};
 use sprang::{
     CancelToken, Client, Delayed, ErrorKind, Event, Lock, Permit, Queue, Semaphore, Status, TaskFuture, Variable,
     delayed, lit, try_delayed,
@@ -29,7 +29,7 @@ fn an_event_lets_all_go_on_who_wait_until_it_is_cleared() {
             Ok::<_, sprang::Error>(x)
         };
         let waiting: Vec<_> = (0..6_u32).map(|x| client.try_submit(waits, (x, lit(go.clone())))).collect();
-        let by_name = client.try_submit(|| of_task().event("go").wait_timeout(PATIENCE), ());
+        let by_name = client.try_submit(|| of_task().event("go").wait_timeout(TIMEOUT), ());
         std::thread::sleep(A_WHILE);
         assert!(waiting.iter().all(|future| !future.is_done()));
         client.event("go").set().unwrap();
@@ -73,7 +73,7 @@ fn step(number: u64, what: u64, before: &Vec<u64>, path: String) -> sprang::Resu
 }
 
 #[test]
-fn a_task_that_waits_in_a_process_holds_up_no_task_of_its_batch_and_is_run_once() {
+fn a_task_that_waits_in_a_process_delays_no_task_of_its_batch_and_runs_once() {
     on("a_task_that_waits_in_a_process", of_processes(1).max_workers(1), |client| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log").to_str().unwrap().to_owned();
@@ -158,7 +158,7 @@ fn a_permit_is_given_back_by_a_panic() {
             (lit(lock.clone()),),
         );
         assert_eq!(panics.error().unwrap().kind(), ErrorKind::Panicked);
-        drop(lock.acquire_timeout(PATIENCE).unwrap().expect("it is free"));
+        drop(lock.acquire_timeout(TIMEOUT).unwrap().expect("it is free"));
         let later = client.try_submit(|lock: &Lock| lock.acquire().map(drop), (lit(lock.clone()),));
         later.result().unwrap();
     });
@@ -203,7 +203,7 @@ fn a_variable_has_the_value_that_was_set_last() {
         best.set(vec![0.5, 1.5]).unwrap();
         assert_eq!(waits.result().unwrap(), [0.5, 1.5]);
         client.try_submit(|| of_task().variable("best")?.set(vec![2.5]), ()).result().unwrap();
-        assert_eq!((best.get().unwrap(), best.get_timeout(PATIENCE).unwrap()), (vec![2.5], Some(vec![2.5])));
+        assert_eq!((best.get().unwrap(), best.get_timeout(TIMEOUT).unwrap()), (vec![2.5], Some(vec![2.5])));
         client.try_submit(|| of_task().variable::<Vec<f64>>("best")?.clear(), ()).result().unwrap();
         assert_eq!(best.get_timeout(Duration::from_millis(2)).unwrap(), None);
     });
@@ -290,7 +290,7 @@ fn who_waits_is_told_that_the_cluster_is_closed() {
         let error = std::thread::scope(|scope| {
             let here = scope.spawn(|| client.queue::<u8>("none", None).unwrap().take().unwrap_err());
             std::thread::sleep(A_WHILE);
-            assert!(cluster.close(Some(PATIENCE)));
+            assert!(cluster.close(Some(TIMEOUT)));
             here.join().unwrap()
         });
         assert_eq!(error.kind(), ErrorKind::Closed);
@@ -333,7 +333,7 @@ fn a_local_task_waits_without_keeping_its_worker() {
     for builder in [of_threads(1), of_processes(1)] {
         on("a_local_task_waits", builder, |client| {
             let go = client.event("go");
-            let waits: TaskFuture<()> = client.submit_local(move || assert!(go.wait_timeout(PATIENCE).unwrap()), ());
+            let waits: TaskFuture<()> = client.submit_local(move || assert!(go.wait_timeout(TIMEOUT).unwrap()), ());
             wait_until("it to run", || waits.status() == Status::Running);
             client.try_submit(|| of_task().event("go").set(), ()).result().unwrap();
             waits.result().unwrap();

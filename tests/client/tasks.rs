@@ -1,4 +1,4 @@
-//! Submitting tasks, and what reaches them.
+//! Submitting tasks, and their arguments and options.
 
 use crate::ledger::Ledger;
 use crate::{of_processes, of_threads, on, on_each, on_threads, wait_until};
@@ -61,7 +61,7 @@ fn a_chain_of_futures_is_computed_in_order() {
 fn a_chain_of_a_hundred_thousand_futures_needs_no_deep_stack() {
     let length = 100_000;
     on_threads("a_chain_of_a_hundred_thousand_futures", move |client| {
-        // It waits as a whole for the first.
+        // The shape waits for its first future.
         let gate = Arc::new(AtomicU32::new(0));
         let opened = Arc::clone(&gate);
         let mut last = client.submit_local(
@@ -76,7 +76,7 @@ fn a_chain_of_a_hundred_thousand_futures_needs_no_deep_stack() {
         }
         gate.store(1, Ordering::Release);
         assert_eq!(last.result().unwrap(), length);
-        // And fails as a whole.
+        // The shape fails as a whole.
         let mut last = client.try_submit(|| Err::<i64, _>("no"), ());
         for _ in 0..length {
             last = client.submit(inc, (last,));
@@ -106,7 +106,7 @@ fn large_values_go_from_task_to_task() {
 }
 
 #[test]
-fn the_value_of_a_task_in_a_process_stays_encoded_until_it_is_asked_for() {
+fn the_value_of_a_task_in_a_process_stays_encoded_until_it_is_read() {
     on("stays encoded", of_processes(1), |client| {
         let large = client.submit(|| vec![1_u8; 300_000], ());
         let len = client.submit(|v: &Vec<u8>| v.len(), (&large,));
@@ -120,8 +120,8 @@ fn the_value_of_a_task_in_a_process_stays_encoded_until_it_is_asked_for() {
 }
 
 #[test]
-fn a_scattered_value_is_there_at_once() {
-    on_each("a_scattered_value_is_there_at_once", |client| {
+fn a_scattered_value_is_finished_at_once() {
+    on_each("a_scattered_value_is_finished_at_once", |client| {
         let table = client.scatter((0..10_000_u64).collect::<Vec<_>>());
         assert_eq!(table.status(), Status::Finished);
         let picks =
@@ -145,7 +145,7 @@ fn graphs_are_computed_once_for_all_their_outputs() {
         let (sum, [max, again], none) = client.compute((&sum, [&max, &max], None::<&sprang::Delayed<u64>>));
         assert_eq!((sum.result().unwrap(), max.result().unwrap(), again.result().unwrap()), (4950, 99, 99));
         assert!(none.is_none());
-        // A graph that waits for a future.
+        // A graph waits for a future.
         let ten = client.submit(inc, (9_i64,));
         let graph = delayed(|a: &i64, b: &i64| a * b, (&delayed(inc, (1_i64,)), &delayed(inc, (ten.as_delayed(),))));
         assert_eq!(client.compute(&graph).result().unwrap(), 22);
@@ -175,7 +175,7 @@ fn futures_are_inputs_and_outputs_of_ordinary_computes() {
 }
 
 #[test]
-fn persisted_handles_are_computed_meanwhile_and_once() {
+fn persisted_handles_are_computed_at_once_and_only_once() {
     on_threads("persisted_handles", |client| {
         let calls = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&calls);
@@ -190,8 +190,8 @@ fn persisted_handles_are_computed_meanwhile_and_once() {
 }
 
 #[test]
-fn a_persisted_handle_can_be_computed_itself() {
-    on_each("a_persisted_handle_can_be_computed_itself", |client| {
+fn a_persisted_handle_can_be_computed() {
+    on_each("a_persisted_handle_can_be_computed", |client| {
         let text = client.persist(&delayed(|| "once".to_string(), ()));
         let pair = client.persist([&delayed(|| vec![1_u8; 200_000], ()), &delayed(|| vec![2_u8], ())]);
         for scheduler in ["sync", "threads", "processes"] {
@@ -216,7 +216,7 @@ fn several_values_are_scattered_in_their_order() {
         assert_eq!(client.gather(&parts).unwrap(), values);
     };
     on_each("several_values_are_scattered", body);
-    // Also where the client has the cluster.
+    // Also if the client owns the cluster.
     body(&Client::processes(2).unwrap());
 }
 
@@ -233,7 +233,7 @@ fn a_client_is_a_scheduler() {
         assert_eq!(config::get("scheduler").unwrap(), client.scheduler().to_string());
         let current = Client::current().unwrap();
         assert_eq!(current.submit(inc, (1_i64,)).result().unwrap(), 2);
-        // In the tasks of a graph, too, whichever thread runs them.
+        // The same in the tasks of a graph, on whichever thread they run.
         let inner: Vec<_> = (0..8_i64)
             .map(|i| delayed(|i| Client::current().unwrap().submit(inc, (i,)).result().unwrap(), (i,)))
             .collect();
@@ -258,7 +258,7 @@ fn pure_calls_share_a_future() {
         let of_futures = [&first, &again, &other].map(|x| client.submit_pure(|x: &u64| x + 1, (x,)));
         assert_eq!(client.gather(&of_futures).unwrap(), [145, 145, 170]);
         drop((first, again, of_futures));
-        // Nobody has it any more.
+        // It has no handle any more.
         wait_until("the value to be forgotten", || {
             let future = client.submit_pure(square, (12_u64,));
             future.result().unwrap() == 144 && CALLS.load(Ordering::Relaxed) > 2
@@ -285,7 +285,8 @@ fn tasks_may_submit_tasks_and_wait_for_them() {
 #[test]
 fn tasks_may_wait_for_tasks_of_others_however_few_workers_there_are() {
     on_threads("tasks_may_wait_for_tasks_of_others", |client| {
-        // Each waits for the one submitted after it, which cannot be run by the one that waits: it has not been submitted yet.
+        // Each task waits for the one submitted after it. It cannot run that task itself, because
+        // it has not been submitted yet.
         let (to, from) = std::sync::mpsc::channel::<TaskFuture<i64>>();
         let from = std::sync::Mutex::new(from);
         let waits = client.submit_local(move || from.lock().unwrap().recv().unwrap().result().unwrap() + 1, ());
@@ -293,7 +294,7 @@ fn tasks_may_wait_for_tasks_of_others_however_few_workers_there_are() {
         to.send(client.submit(inc, (40_i64,))).unwrap();
         assert_eq!(waits.result().unwrap(), 42);
     });
-    // With one thread, which gives up its place.
+    // With one thread, which releases its place.
     on("a task that blocks on a future that runs elsewhere", of_threads(1), |client| {
         let (go, gate) = std::sync::mpsc::channel::<()>();
         let gate = std::sync::Mutex::new(gate);
@@ -339,7 +340,7 @@ fn a_value_is_dropped_with_its_last_handle() {
         assert_eq!(ledger.num_live(), 1);
         drop(other);
         wait_until("the value to be dropped", || ledger.num_live() == 0);
-        // As an input it is kept until the task has run.
+        // An input is kept until the task has run.
         let make = ledger.clone();
         let value = client.submit_local(move || make.value(6), ());
         let read = client.submit_local(|value: &crate::ledger::Counted| value.value, (&value,));
@@ -361,7 +362,7 @@ fn a_future_keeps_the_name_of_its_task() {
     });
 }
 
-/// Keeps the names of the tasks that have finished.
+/// Collects the names of the tasks that finish.
 #[derive(Default)]
 struct Finished(std::sync::Mutex<Vec<String>>);
 
@@ -371,7 +372,7 @@ impl callback::Callback for Finished {
     }
 }
 
-/// Counts how often it is called.
+/// Counts its calls.
 fn counted(calls: &Arc<AtomicU32>, x: u64) -> u64 {
     calls.fetch_add(1, Ordering::SeqCst);
     x + 1
@@ -436,8 +437,8 @@ fn held_values_are_counted() {
 }
 
 #[test]
-fn a_task_that_nobody_wants_is_not_started() {
-    on("a_task_that_nobody_wants_is_not_started", of_threads(1), |client| {
+fn an_unwanted_task_is_not_started() {
+    on("an_unwanted_task_is_not_started", of_threads(1), |client| {
         let (go, gate) = std::sync::mpsc::channel::<()>();
         let gate = std::sync::Mutex::new(gate);
         let blocker = client.submit_local(move || gate.lock().unwrap().recv().unwrap(), ());

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-/// A task that waits until it is told to go on.
+/// A task that waits until the test sends a message.
 pub(crate) fn gated(client: &Client, value: u32) -> (Sender<()>, TaskFuture<u32>) {
     let (go, gate): (_, Receiver<()>) = channel();
     let gate = Mutex::new(gate);
@@ -23,7 +23,7 @@ pub(crate) fn gated(client: &Client, value: u32) -> (Sender<()>, TaskFuture<u32>
 }
 
 #[test]
-fn waiting_with_a_time_limit_leaves_the_task_alone() {
+fn waiting_with_a_timeout_leaves_the_task_alone() {
     on_threads("waiting_with_a_time_limit", |client| {
         let (go, future) = gated(client, 7);
         assert!(future.result_timeout(Duration::from_millis(5)).is_none());
@@ -74,7 +74,7 @@ fn callbacks_are_called_once_when_the_future_is_done_or_at_once() {
     });
 }
 
-/// Counts how often it is woken, and lets a thread sleep meanwhile.
+/// A waker that counts its calls and unparks a thread.
 struct Alarm(Mutex<u32>, std::sync::Condvar);
 
 impl Wake for Alarm {
@@ -122,7 +122,7 @@ fn futures_can_be_awaited_without_a_runtime() {
 }
 
 #[test]
-fn tasks_await_what_they_hand_in_on_however_few_workers() {
+fn tasks_await_nested_tasks_on_however_few_workers() {
     on_each("tasks_await_what_they_hand_in", |client| {
         let outer = client.map_local(
             |x: u64| {
@@ -207,13 +207,13 @@ fn a_future_that_is_polled_often_keeps_one_waker() {
     });
 }
 
-/// Until the cluster's threads sleep, and longer than they look for work.
+/// Waits until the threads of the cluster sleep: longer than they spin.
 fn let_workers_sleep() {
     std::thread::sleep(Duration::from_micros(300));
 }
 
 #[test]
-fn a_thread_that_waits_for_a_small_task_runs_it_while_the_worker_wakes_up() {
+fn a_thread_that_waits_for_a_short_task_runs_it_while_the_worker_wakes_up() {
     on_threads("a_thread_that_waits_for_a_small_task", |client| {
         let own = std::thread::current().id();
         let who_runs = || (std::thread::current().id(), Client::current().is_some());
@@ -229,7 +229,7 @@ fn a_thread_that_waits_for_a_small_task_runs_it_while_the_worker_wakes_up() {
 }
 
 #[test]
-fn threads_that_run_what_they_wait_for_count_as_workers() {
+fn threads_that_run_awaited_tasks_count_as_workers() {
     for num_threads in 1..=2 {
         on(&format!("threads_that_run, {num_threads}"), of_threads(num_threads), |client| {
             let running = Arc::new(AtomicU32::new(0));
@@ -241,7 +241,7 @@ fn threads_that_run_what_they_wait_for_count_as_workers() {
                         let num_running = running.fetch_add(1, Ordering::SeqCst) + 1;
                         std::thread::yield_now();
                         running.fetch_sub(1, Ordering::SeqCst);
-                        // A task that waits for another does not count meanwhile.
+                        // A task that waits for another is not counted.
                         let inner = (depth > 0).then(|| Client::current().unwrap().submit(|| 1_u32, ()).result());
                         (num_running, inner.transpose().unwrap())
                     };
@@ -257,7 +257,7 @@ fn threads_that_run_what_they_wait_for_count_as_workers() {
 }
 
 #[test]
-fn a_cluster_is_closed_while_others_run_what_they_wait_for() {
+fn a_cluster_is_closed_while_other_threads_run_awaited_tasks() {
     for round in 0..50 {
         let what = format!("a cluster that is closed while others run, {round}");
         let cluster = of_threads(1).build().unwrap();
