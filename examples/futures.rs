@@ -1,4 +1,4 @@
-//! Futures: tasks that run as soon as they are handed in, on threads and then in worker processes.
+//! Futures: tasks that run as soon as they are submitted, on threads and then in worker processes.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -6,7 +6,7 @@ use sprang::{Client, LocalCluster, Refs, Status, TaskFuture, WaitFor, as_complet
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// It stands for work.
+/// The duration of a task, in the place of work.
 const A_WHILE: Duration = Duration::from_millis(20);
 
 fn inc(x: i64) -> i64 {
@@ -28,7 +28,7 @@ fn sum(numbers: Refs<'_, i64>) -> i64 {
     numbers.iter().sum()
 }
 
-/// Hands in two tasks and waits for them, on the worker that it runs on, which works on meanwhile.
+/// Submits two tasks and waits for them. The worker runs other tasks meanwhile.
 fn fibonacci(n: u64) -> sprang::Result<u64> {
     if n < 2 {
         return Ok(n);
@@ -41,8 +41,7 @@ fn fibonacci(n: u64) -> sprang::Result<u64> {
 fn tour(client: &Client) -> sprang::Result<()> {
     println!("{client}");
 
-    // `submit` returns at once. A future is a handle to a value that is going to be there, and an
-    // argument of further tasks.
+    // `submit` returns at once. A future is a handle to the result, and an argument of further tasks.
     let x: TaskFuture<i64> = client.submit(inc, (10_i64,));
     let y = client.submit(double, (10_i64,));
     let z = client.submit(add, (&x, &y));
@@ -51,20 +50,19 @@ fn tour(client: &Client) -> sprang::Result<()> {
     println!("  result        z is {}: {value}", z.status());
     assert_eq!(value, 31);
 
-    // `map` submits a task for each item; a list of futures is an argument too. The values stay
-    // where they are.
+    // `map` submits a task for each item; a list of futures is an argument too.
     let start = Instant::now();
     let incremented = client.map(inc, 0..20_i64);
     let total = client.submit(sum, (&incremented,));
     println!("  map, sum      {}, after {:.0?} instead of {:?}", total.result()?, start.elapsed(), 20 * A_WHILE);
     assert_eq!(total.result()?, 210);
 
-    // `gather` brings values here, in any shape.
+    // `gather` returns values, in any shape.
     let (first, rest, both) = client.gather((&incremented[0], &incremented[1..4], (&x, &y)))?;
     println!("  gather        {first} {rest:?} {both:?}");
     assert_eq!((first, rest, both), (1, vec![2, 3, 4], (11, 20)));
 
-    // `scatter` gives a value to the workers, which many tasks use.
+    // `scatter` makes a future of a value that many tasks use.
     let table = client.scatter((0..100_000).map(|i| f64::from(i).sqrt()).collect::<Vec<_>>());
     let every =
         |n: usize| client.submit(|table: &Vec<f64>, n: usize| table.iter().step_by(n).sum::<f64>(), (&table, n));
@@ -72,7 +70,7 @@ fn tour(client: &Client) -> sprang::Result<()> {
     println!("  scatter       {shares:.0?}");
     assert!(shares.is_sorted_by(|a, b| a > b));
 
-    // Results in the order in which they come, and more tasks made of them.
+    // `as_completed` returns futures in order of completion, and takes new ones meanwhile.
     let mut completed = as_completed(client.map(inc, 0..6_i64));
     let mut seen = Vec::new();
     while let Some(future) = completed.next() {
@@ -86,21 +84,21 @@ fn tour(client: &Client) -> sprang::Result<()> {
     seen.sort_unstable();
     assert_eq!(seen, [1, 2, 2, 3, 4, 4, 4, 5, 6, 6, 8, 8, 8, 10, 12, 12]);
 
-    // A failure is kept in the future, and in those that need it; the others go on.
+    // A failed task fails the tasks that need it; the others continue.
     let bad = client.try_submit(|a: i64, b: i64| a.checked_div(b).ok_or("division by zero"), (1_i64, 0_i64));
     let needs = client.submit(inc, (bad.clone(),));
     let error = needs.error().expect("it cannot have a value");
     println!("  error         {error}");
     assert_eq!((error.message(), needs.status()), ("division by zero", Status::Failed));
 
-    // What is not wanted any more is cancelled, with what needs it.
+    // `cancel` cancels futures, and the tasks that need them.
     let waits = client.map(inc, 0..1000_i64);
     let num_cancelled = client.cancel(&waits[10..]);
     let (done, open) = wait(&waits[..10], WaitFor::All);
     println!("  cancel        {num_cancelled} of 1000; the first {} finished", done.len());
     assert!(num_cancelled > 900 && open.is_empty());
 
-    // Tasks may hand in tasks and wait for them, however few workers there are.
+    // Tasks may submit tasks and wait for them, however few workers there are.
     let fib = client.try_submit(fibonacci, (12_u64,));
     println!("  nested        the 12th Fibonacci number is {}", fib.result()?);
     assert_eq!(fib.result()?, 144);
@@ -109,7 +107,7 @@ fn tour(client: &Client) -> sprang::Result<()> {
 
 fn main() -> sprang::Result<()> {
     for processes in [false, true] {
-        // The line that says where tasks run.
+        // This line alone decides where tasks run.
         let cluster = LocalCluster::builder().workers(2).threads_per_worker(1).processes(processes).build()?;
         tour(&Client::new(&cluster))?;
     }

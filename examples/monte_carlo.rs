@@ -1,15 +1,16 @@
-//! The price of an option by simulation, in batches that are kept in a file: started again, it goes
-//! on where it was.
+//! The price of an option by simulation, in batches whose results are kept in a file. A second start
+//! continues with the missing batches.
 //!
 //! ```text
-//! cargo run --release --example monte_carlo                            # a check: the same bits, whoever computes, stopped or not
-//! cargo run --release --example monte_carlo -- FILE [threads|processes]  # may be stopped at any time, and started again
+//! cargo run --release --example monte_carlo
+//!     checks that threads and processes, interrupted or not, give the same bits
+//! cargo run --release --example monte_carlo -- FILE [threads|processes]
+//!     computes the missing batches; stop it at any time, and start it again
 //! ```
 //!
 //! Three things make the result the same to the last bit on every scheduler and every number of
-//! workers. The random numbers of a batch are a function of its number and of nothing else. What
-//! comes back is put in its place by that number. The sum is taken at the end, in the order of the
-//! batches.
+//! workers. The random numbers of a batch are a function of its number alone. Each result is stored
+//! under that number. The sum is taken at the end, in the order of the batches.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -39,14 +40,14 @@ struct CallOption {
 const OPTION: CallOption = CallOption { price_now: 100.0, strike: 105.0, rate: 0.03, volatility: 0.25, years: 1.5 };
 
 impl CallOption {
-    /// What it is worth now if the share moves by so many standard deviations.
+    /// Its value now if the share moves by `move_by` standard deviations.
     fn value(&self, move_by: f64) -> f64 {
         let drift = (self.rate - self.volatility * self.volatility / 2.0) * self.years;
         let price_then = self.price_now * (drift + self.volatility * self.years.sqrt() * move_by).exp();
         (-self.rate * self.years).exp() * (price_then - self.strike).max(0.0)
     }
 
-    /// What Black and Scholes say.
+    /// Its value by the formula of Black and Scholes.
     fn exact_value(&self) -> f64 {
         let spread = self.volatility * self.years.sqrt();
         let upper = ((self.price_now / self.strike).ln() + self.rate * self.years) / spread + spread / 2.0;
@@ -55,16 +56,15 @@ impl CallOption {
     }
 }
 
-/// How likely a normal number is to be less than `x`: a series with x, x³ / 3, x⁵ / (3 · 5) and so
-/// on.
+/// The probability that a normal number is less than `x`, by the series x + x³ / 3 + x⁵ / (3 · 5)...
 fn normal_below(x: f64) -> f64 {
     let series: f64 =
         (1..100).scan(x, |term, i| Some(std::mem::replace(term, *term * x * x / f64::from(2 * i + 1)))).sum();
     0.5 + series * (-x * x / 2.0).exp() / TAU.sqrt()
 }
 
-/// The n-th random number of a batch: its place, well mixed (the mixer is that of SplitMix64).
-/// Nothing is carried from one to the next, so that nobody has to draw those before it.
+/// The n-th random number of a batch: its index, mixed by the function of SplitMix64. It does not
+/// depend on the numbers before it.
 fn random(batch: u64, n: u64) -> f64 {
     let mut bits = (batch << 32 | n).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -73,7 +73,7 @@ fn random(batch: u64, n: u64) -> f64 {
     ((bits >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
 }
 
-/// The values that a batch has found, summed.
+/// The sums of the values of a batch and of their squares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Sums {
     values: f64,
@@ -102,8 +102,7 @@ struct Journal {
 }
 
 impl Journal {
-    /// Opens a journal, or begins one. A last line that was not finished is not counted and will be
-    /// overwritten.
+    /// Opens or creates a journal. An incomplete last line is ignored and overwritten.
     fn open(path: &Path) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
@@ -118,7 +117,7 @@ impl Journal {
     }
 
     fn add(&mut self, batch: u64, sums: Sums) -> io::Result<()> {
-        // The bits: nothing is lost by way of decimal digits.
+        // The bits, because decimal digits would round.
         let line = format!("{batch} {:016x} {:016x}\n", sums.values.to_bits(), sums.squares.to_bits());
         self.file.write_all(line.as_bytes())?;
         self.finished.insert(batch, sums);
@@ -136,12 +135,11 @@ fn parse(line: &str) -> Option<(u64, Sums)> {
 fn malformed(line: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("\"{line}\" is no line of a journal; give a new file, or one of this program"),
+        format!("\"{line}\" is not a line of a journal; give a new file, or one of this program"),
     )
 }
 
-/// Adds so many batches to a journal as are missing, but no more than `at_most`. Says how many were
-/// added.
+/// Adds the missing batches to a journal, at most `at_most`. Returns the number of added batches.
 fn work(client: &Client, path: &Path, at_most: usize) -> Result<usize, Box<dyn Error>> {
     let mut journal = Journal::open(path)?;
     let missing: Vec<u64> = (0..NUM_BATCHES).filter(|batch| !journal.finished.contains_key(batch)).collect();
@@ -159,7 +157,7 @@ fn work(client: &Client, path: &Path, at_most: usize) -> Result<usize, Box<dyn E
 
 /// The mean of all values, and its standard error.
 fn estimate(path: &Path) -> io::Result<(f64, f64)> {
-    // In the order of the batches: sums of floating-point numbers depend on it.
+    // In the order of the batches, because sums of floating-point numbers depend on the order.
     let finished = Journal::open(path)?.finished;
     let n = (finished.len() as u64 * BATCH_SIZE) as f64;
     let values: f64 = finished.values().map(|sums| sums.values).sum();
@@ -172,16 +170,16 @@ fn show((mean, error): (f64, f64)) {
     println!("the option is worth {mean:.4} ± {error:.4}; Black and Scholes say {:.4}", OPTION.exact_value());
 }
 
-/// Goes on with a journal until it is full.
-fn go_on(path: &Path, processes: bool) -> Result<(), Box<dyn Error>> {
+/// Adds the missing batches to a journal, and shows the result.
+fn complete(path: &Path, processes: bool) -> Result<(), Box<dyn Error>> {
     let cluster = LocalCluster::builder().processes(processes).build()?;
     let num_added = work(&Client::new(&cluster), path, usize::MAX)?;
-    println!("{} batches were there, {num_added} came to it", NUM_BATCHES - num_added as u64);
+    println!("{} batches were in the file, {num_added} were added", NUM_BATCHES - num_added as u64);
     show(estimate(path)?);
     Ok(())
 }
 
-/// The same on clusters of several kinds, each of which is stopped in the middle.
+/// Compares clusters of several kinds, each of which is interrupted once.
 fn check() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let mut estimates = Vec::new();
@@ -210,8 +208,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
         [] => check(),
-        [path] | [path, "threads"] => go_on(Path::new(path), false),
-        [path, "processes"] => go_on(Path::new(path), true),
+        [path] | [path, "threads"] => complete(Path::new(path), false),
+        [path, "processes"] => complete(Path::new(path), true),
         _ => Err("give a file, and \"threads\" or \"processes\"; or nothing".into()),
     };
     match result {

@@ -64,7 +64,8 @@ use std::{ptr, slice};
 ///     }
 /// }
 ///
-/// let blocks = Blocks((0..3_u32).map(|i| delayed(|i: u32| vec![f64::from(i); 2], (i,))).collect());
+/// let block = |i: u32| vec![f64::from(i); 2];
+/// let blocks = Blocks((0..3_u32).map(|i| delayed(block, (i,))).collect());
 /// let blocks = persist(&blocks)?; // the same type, with handles to the results
 /// let sum = delayed(|block: &Vec<f64>| block.iter().sum::<f64>(), (&blocks.0[2],));
 /// let (all, sum) = compute((&blocks, &sum))?;

@@ -37,7 +37,8 @@ use std::sync::Arc;
 /// let data = delayed(|| vec![3.0, 1.0, 2.0], ());
 /// let max = delayed(|v: &Vec<f64>| v.iter().copied().fold(f64::MIN, f64::max), (&data,));
 /// let len = delayed(|v: &Vec<f64>| v.len(), (&data,));
-/// let ((max, len), halves) = compute(((&max, &len), [&delayed(|m| m / 2.0, (&max,)), &delayed(|m| -m / 2.0, (&max,))]))?;
+/// let halves = [delayed(|m| m / 2.0, (&max,)), delayed(|m| -m / 2.0, (&max,))];
+/// let ((max, len), halves) = compute(((&max, &len), &halves))?;
 /// assert_eq!((max, len, halves), (3.0, 3, [1.5, -1.5]));
 /// # Ok::<_, sprang::Error>(())
 /// ```
@@ -64,7 +65,8 @@ pub fn compute_with<C: Collection<Values>>(scheduler: impl IntoScheduler, output
 /// ```
 /// use sprang::{compute_each, try_delayed};
 ///
-/// let tasks: Vec<_> = ["7", "x"].map(|text| try_delayed(|text: &str| text.parse::<i32>(), (text,))).into();
+/// let parse = |text: &str| text.parse::<i32>();
+/// let tasks = ["7", "x"].map(|text| try_delayed(parse, (text,)));
 /// let results = compute_each(&tasks)?;
 /// assert_eq!(results[0].as_ref().ok(), Some(&7));
 /// assert_eq!(results[1].as_ref().unwrap_err().message(), "invalid digit found in string");

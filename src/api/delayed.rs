@@ -24,7 +24,7 @@ impl<F> CapturesNothing<F> {
 /// | argument | the function gets | needs |
 /// |---|---|---|
 /// | `&Delayed<T>` | `&T` | |
-/// | `Delayed<T>` | `T`, moved out of the graph when this is the last use, otherwise cloned | `T: Clone` |
+/// | `Delayed<T>` | `T`: moved out of the graph by the last use, else cloned | `T: Clone` |
 /// | `&Vec<Delayed<T>>`, `&[Delayed<T>]` | [`Refs<'_, T>`](crate::Refs) | |
 /// | `Vec`, array, `Option`, tuple of arguments | the same shape of what they give | |
 /// | a number, `bool`, `char`, `String`, `&'static str` | the value | |
@@ -83,10 +83,16 @@ where
 /// use sprang::{delayed, lit, try_delayed};
 ///
 /// let text = lit(vec!["1".to_string(), "2".into(), "three".into()]);
-/// let numbers = try_delayed(|text: &Vec<String>| text.iter().map(|t| t.parse::<i64>()).collect::<Result<Vec<_>, _>>(), (text,));
-/// let total = delayed(|numbers: &Vec<i64>| numbers.iter().sum::<i64>(), (&numbers.name("numbers"),)).name("total");
+/// let parse = |text: &Vec<String>| {
+///     text.iter().map(|text| text.parse::<i64>()).collect::<Result<Vec<_>, _>>()
+/// };
+/// let numbers = try_delayed(parse, (text,)).name("numbers");
+/// let total = delayed(|numbers: &Vec<i64>| numbers.iter().sum::<i64>(), (&numbers,)).name("total");
 /// let error = total.compute().unwrap_err();
-/// assert_eq!(error.to_string(), r#"task "numbers" failed: invalid digit found in string; "total" needs it"#);
+/// assert_eq!(
+///     error.to_string(),
+///     r#"task "numbers" failed: invalid digit found in string; "total" needs it"#
+/// );
 /// ```
 #[inline]
 pub fn try_delayed<F, T, E, A>(function: F, args: A) -> Delayed<T>
@@ -146,7 +152,8 @@ where
 /// use std::sync::atomic::{AtomicU32, Ordering};
 ///
 /// let hits = local(AtomicU32::new(0));
-/// let tasks: Vec<_> = (0..10).map(|_| delayed(|hits: &AtomicU32| hits.fetch_add(1, Ordering::Relaxed), (&hits,))).collect();
+/// let hit = |hits: &AtomicU32| hits.fetch_add(1, Ordering::Relaxed);
+/// let tasks: Vec<_> = (0..10).map(|_| delayed(hit, (&hits,))).collect();
 /// let mut seen = sprang::compute(&tasks)?;
 /// seen.sort();
 /// assert_eq!(seen, (0..10).collect::<Vec<_>>());

@@ -77,10 +77,11 @@ use std::time::{Duration, Instant};
 ///     x + 1
 /// }
 ///
-/// let client = Client::local()?; // worker processes for all cores; `Client::threads(2)` for two threads
+/// let client = Client::local()?; // worker processes for all cores; or `Client::threads(2)`
 /// let ten: TaskFuture<i64> = client.submit(inc, (9_i64,)); // runs at once, elsewhere
 /// let more: Vec<_> = client.map(inc, 0..5_i64);
-/// let total = client.submit(|more: sprang::Refs<'_, i64>, ten: &i64| more.iter().sum::<i64>() + ten, (&more, &ten));
+/// let sum = |more: sprang::Refs<'_, i64>, ten: &i64| more.iter().sum::<i64>() + ten;
+/// let total = client.submit(sum, (&more, &ten));
 /// assert_eq!(total.result()?, 25);
 /// assert_eq!(client.gather(&more)?, [1, 2, 3, 4, 5]);
 /// # Ok::<_, sprang::Error>(())

@@ -21,7 +21,8 @@ use std::time::Duration;
 /// }
 ///
 /// let client = Client::threads(2)?;
-/// let texts = client.tasks().retries(2).timeout(Duration::from_secs(60)).try_map(load, ["Cargo.toml", "README.md"]);
+/// let options = client.tasks().retries(2).timeout(Duration::from_secs(60));
+/// let texts = options.try_map(load, ["Cargo.toml", "README.md"]);
 /// let lens = client.tasks().priority(1).map(|text: &String| text.len(), &texts);
 /// assert!(client.gather(&lens)?.iter().all(|&len| len > 0));
 /// # Ok::<_, sprang::Error>(())

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// Long enough for a wait to be one, where nothing tells.
+/// Long enough to see that a call blocks.
 const A_WHILE: Duration = Duration::from_millis(30);
 
 fn of_task() -> Client {
@@ -18,7 +18,7 @@ fn of_task() -> Client {
 }
 
 #[test]
-fn an_event_lets_all_go_on_who_wait_until_it_is_cleared() {
+fn a_set_event_releases_all_waiting_tasks_until_it_is_cleared() {
     on_each("an_event_lets_all_go_on", |client| {
         let go = client.event("go");
         assert!(!go.is_set().unwrap());
@@ -43,9 +43,9 @@ fn an_event_lets_all_go_on_who_wait_until_it_is_cleared() {
 }
 
 #[test]
-fn tasks_that_wait_do_not_starve_the_one_that_they_wait_for() {
+fn waiting_tasks_do_not_starve_the_task_they_wait_for() {
     on_each("tasks_that_wait_do_not_starve", |client| {
-        // More of them than workers, and known to be short, so that they go to a worker together.
+        // More tasks than workers, known to be short, so that a worker takes several at once.
         let wait = |x: u32| of_task().event("late").wait().map(|()| x);
         client.event("late").set().unwrap();
         client.gather(&(0..50_u32).map(|x| client.try_submit(wait, (x,))).collect::<Vec<_>>()).unwrap();
@@ -57,7 +57,7 @@ fn tasks_that_wait_do_not_starve_the_one_that_they_wait_for() {
     });
 }
 
-/// A task that is quick, or waits for the event, or sets it. Each adds a line to the file.
+/// A task that is quick, waits for the event, or sets it. Each adds a line to the file.
 #[expect(clippy::ptr_arg, reason = "it is what a task borrows")]
 fn step(number: u64, what: u64, before: &Vec<u64>, path: String) -> sprang::Result<Vec<u64>> {
     match what {
@@ -110,7 +110,7 @@ fn a_task_that_waits_in_a_process_delays_no_task_of_its_batch_and_runs_once() {
     });
 }
 
-/// Says how many are inside at once, at most: each makes a file and counts those that there are.
+/// Returns how many tasks are inside at once: each makes a file and counts the files.
 fn enter(x: u32, folder: String, permits: &Semaphore) -> Result<usize, sprang::Error> {
     let _permit = permits.acquire()?;
     let own = format!("{folder}/{x}");
@@ -122,7 +122,7 @@ fn enter(x: u32, folder: String, permits: &Semaphore) -> Result<usize, sprang::E
 }
 
 #[test]
-fn no_more_tasks_have_a_permit_than_there_are() {
+fn no_more_tasks_have_a_permit_than_the_semaphore_allows() {
     on_each("no_more_tasks_have_a_permit", |client| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap().to_owned();
@@ -141,13 +141,13 @@ fn no_more_tasks_have_a_permit_than_there_are() {
     });
 }
 
-/// Whether there is no permit for a while.
+/// Whether no permit is free for a while.
 fn client_timeout(name: &str, num_permits: usize) -> sprang::Result<bool> {
     Ok(of_task().semaphore(name, num_permits)?.acquire_timeout(Duration::from_millis(2))?.is_none())
 }
 
 #[test]
-fn a_permit_is_given_back_by_a_panic() {
+fn a_panic_releases_a_permit() {
     on_each("a_permit_is_given_back_by_a_panic", |client| {
         let lock = client.lock("one");
         let panics = client.submit(
@@ -165,7 +165,7 @@ fn a_permit_is_given_back_by_a_panic() {
 }
 
 #[test]
-fn a_queue_hands_items_on_in_their_order_and_no_more_than_it_has_room_for() {
+fn a_queue_keeps_the_order_of_its_items_and_its_limit() {
     on_each("a_queue_hands_items_on", |client| {
         let jobs: Queue<(u32, String)> = client.queue("jobs", Some(3)).unwrap();
         let produce = |jobs: &Queue<(u32, String)>| (0..20_u32).try_for_each(|x| jobs.put((x, format!("job {x}"))));
@@ -194,7 +194,7 @@ fn a_queue_hands_items_on_in_their_order_and_no_more_than_it_has_room_for() {
 }
 
 #[test]
-fn a_variable_has_the_value_that_was_set_last() {
+fn a_variable_has_its_last_value() {
     on_each("a_variable_has_the_value", |client| {
         let best: Variable<Vec<f64>> = client.variable("best").unwrap();
         assert_eq!(best.get_timeout(Duration::ZERO).unwrap(), None);
@@ -210,7 +210,7 @@ fn a_variable_has_the_value_that_was_set_last() {
 }
 
 #[test]
-fn what_is_not_like_its_namesake_is_refused() {
+fn a_second_object_of_the_same_name_and_other_properties_is_refused() {
     on_each("what_is_not_like_its_namesake", |client| {
         let _numbers: Queue<u32> = client.queue("x", Some(3)).unwrap();
         let error = client.queue::<u32>("x", None).unwrap_err();
@@ -226,7 +226,7 @@ fn what_is_not_like_its_namesake_is_refused() {
         );
         let _value: Variable<u8> = client.variable("x").unwrap();
         assert!(client.variable::<u16>("x").is_err());
-        // From elsewhere too.
+        // Also from a task.
         let there = client.submit(
             || of_task().queue::<u64>("x", Some(3)).err().map(|error| error.kind() == ErrorKind::NotShared),
             (),
@@ -239,7 +239,7 @@ fn what_is_not_like_its_namesake_is_refused() {
 }
 
 #[test]
-fn what_nobody_has_and_what_has_no_state_is_forgotten() {
+fn an_object_without_handles_and_state_is_dropped() {
     on_each("what_nobody_has_is_forgotten", |client| {
         drop(client.queue::<u32>("q", Some(3)).unwrap());
         let other: Queue<String> = client.queue("q", None).unwrap();
@@ -266,14 +266,14 @@ fn clusters_do_not_share_names() {
         assert!(!other.event("go").is_set().unwrap());
         let is_set = |go: &Event| go.is_set().map_err(|error| error.kind() == ErrorKind::NotShared);
         assert!(one.submit(is_set, (lit(one.event("go")),)).result().unwrap().unwrap());
-        // A handle is that of its own cluster wherever it is.
+        // A handle belongs to its own cluster, wherever it is used.
         let astray = other.submit(is_set, (lit(one.event("go")),)).result().unwrap();
         assert!(matches!(astray, Ok(true) | Err(true)), "{astray:?}");
     }
 }
 
 #[test]
-fn who_waits_is_told_that_the_cluster_is_closed() {
+fn closing_a_cluster_fails_waiting_operations() {
     for builder in [of_threads(1), of_processes(1)] {
         let cluster = builder.build().unwrap();
         let client = Client::new(&cluster);
@@ -295,7 +295,7 @@ fn who_waits_is_told_that_the_cluster_is_closed() {
         });
         assert_eq!(error.kind(), ErrorKind::Closed);
         assert!(error.message().ends_with("was closed, and queue \"none\" with it"), "{error}");
-        // It ends by itself, as it is told why it waits no longer, or is lost.
+        // The task ends with the error of its wait, or is lost.
         assert!(matches!(waiting.status(), Status::Lost | Status::Finished), "{}", waiting.status());
         let why = std::fs::read_to_string(&path).unwrap();
         assert!(why == "Closed" || why == "Cancelled", "{why}");
@@ -323,13 +323,13 @@ fn a_task_that_is_cancelled_stops_waiting() {
         let told = "the task that waits for lock \"held\" was cancelled";
         wait_until("it to be told", || std::fs::read_to_string(&path).is_ok_and(|text| text == told));
         drop(held);
-        // It is not the next any more.
+        // The cancelled task is no longer first in line.
         assert!(client.lock("held").acquire_timeout(Duration::ZERO).unwrap().is_some());
     });
 }
 
 #[test]
-fn a_local_task_waits_without_keeping_its_worker() {
+fn a_local_task_waits_without_blocking_its_worker() {
     for builder in [of_threads(1), of_processes(1)] {
         on("a_local_task_waits", builder, |client| {
             let go = client.event("go");
@@ -342,7 +342,7 @@ fn a_local_task_waits_without_keeping_its_worker() {
 }
 
 #[test]
-fn a_task_of_no_cluster_is_told_that_it_has_nothing_to_share() {
+fn a_task_without_a_cluster_has_no_shared_objects() {
     let error = |event: &Event| event.set().err().map(|error| error.to_string());
     let cluster = of_processes(1).build().unwrap();
     let event = Client::new(&cluster).event("go");
@@ -352,7 +352,7 @@ fn a_task_of_no_cluster_is_told_that_it_has_nothing_to_share() {
 }
 
 #[test]
-fn other_threads_of_a_task_are_told_where_to_ask() {
+fn other_threads_of_a_task_get_an_error_that_says_where_to_ask() {
     on("other threads", of_processes(1), |client| {
         let elsewhere = |go: &Event| {
             let go = go.clone();
@@ -381,20 +381,20 @@ fn many_tasks_take_turns_with_one_lock() {
 }
 
 #[test]
-fn every_item_is_taken_once_however_impatient_those_are_who_put_and_take() {
+fn every_item_is_taken_once_however_short_the_timeouts_are() {
     const NUM_ITEMS: u64 = 300;
     on_each("every_item_is_taken_once", |client| {
         let items: Queue<u64> = client.queue("items", Some(2)).unwrap();
-        // Not at all patient at first, and then so little that the time is often up just when it
-        // comes. (Who never waits for long does not let others work.)
-        let patience =
+        // A zero timeout first, then timeouts that often end just when an item arrives. (A short wait
+        // keeps its worker, so the last timeout is longer.)
+        let timeout =
             |num_tries: u64, x: u64| Duration::from_micros([0, 300 * (x % 7), 6_000][num_tries.min(2) as usize]);
         let put = move |first: u64, items: &Queue<u64>| {
             for x in first..first + NUM_ITEMS {
                 let mut left = Some(x);
                 let mut num_tries = 0;
                 while let Some(item) = left {
-                    left = items.put_timeout(item, patience(num_tries, x))?;
+                    left = items.put_timeout(item, timeout(num_tries, x))?;
                     num_tries += 1;
                 }
             }
@@ -404,7 +404,7 @@ fn every_item_is_taken_once_however_impatient_those_are_who_put_and_take() {
             let mut taken = Vec::new();
             while taken.len() < n as usize {
                 let item =
-                    (0..).find_map(|num_tries| items.take_timeout(patience(num_tries, taken.len() as u64)).transpose());
+                    (0..).find_map(|num_tries| items.take_timeout(timeout(num_tries, taken.len() as u64)).transpose());
                 taken.extend(item.transpose()?);
             }
             Ok::<_, sprang::Error>(taken)

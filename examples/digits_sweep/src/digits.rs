@@ -1,4 +1,5 @@
-//! The data: 1797 handwritten digits of 8 × 8 pixels, of the UCI repository ("Optical Recognition of Handwritten Digits").
+//! The data: 1797 handwritten digits of 8 × 8 pixels, of the UCI repository ("Optical Recognition of
+//! Handwritten Digits").
 
 use serde::{Deserialize, Serialize};
 use sprang::SharedArray;
@@ -39,7 +40,7 @@ impl Digits {
         usize::from(self.labels[index])
     }
 
-    /// The digits of a fold: a block, so that most of them were written by people whose other digits are in it too.
+    /// The digits of a fold: a block, so that most digits of a person are in the same fold.
     pub fn fold(&self, fold: usize) -> Range<usize> {
         fold * self.len() / NUM_FOLDS..(fold + 1) * self.len() / NUM_FOLDS
     }

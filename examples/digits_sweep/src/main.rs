@@ -1,11 +1,13 @@
-//! A grid search with cross-validation: which classifier, with which parameters, reads handwritten digits best?
+//! A grid search with cross-validation: which classifier, with which parameters, reads handwritten
+//! digits best?
 //!
 //! ```text
 //! cargo run --release -p digits_sweep [-- threads|processes [WORKERS]]
 //! ```
 //!
-//! One task for each setting and each fold. Two folds of every setting go first, by their priority; settings that are far behind in these are
-//! cancelled, and what was submitted of them is not run. Of the others results are shown as they come.
+//! There is one task for each setting and each fold. Two folds of every setting have a higher
+//! priority and run first. Settings that are far behind in these are cancelled, so their other tasks
+//! do not run. The results of the others are shown as they arrive.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -19,12 +21,12 @@ use sprang::{Client, LocalCluster, Status, TaskFuture, as_completed, delayed, li
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// So many folds decide whether a setting is worth the others.
+/// The number of folds after which a setting may be cancelled.
 const NUM_HEATS: usize = 2;
-/// So far behind the best of the same folds nobody has won yet.
+/// A setting that is this far behind the best of the same folds is cancelled.
 const HOPELESS: f64 = 0.03;
 
-/// What one task has found.
+/// The result of one task.
 #[derive(Clone, Serialize, Deserialize)]
 struct Score {
     setting: usize,
@@ -36,7 +38,7 @@ fn score(digits: &Digits, model: &Model, setting: usize, fold: usize) -> Score {
     Score { setting, fold, accuracy: model.accuracy(digits, fold) }
 }
 
-/// What is known of one setting.
+/// The results of one setting.
 struct Setting {
     model: Model,
     futures: Vec<TaskFuture<Score>>,
@@ -45,7 +47,7 @@ struct Setting {
 }
 
 impl Setting {
-    /// Over the folds that are known.
+    /// The mean accuracy over the finished folds.
     fn mean(&self) -> f64 {
         let known = self.accuracies.iter().flatten();
         known.clone().sum::<f64>() / known.count() as f64
@@ -74,14 +76,14 @@ fn grid() -> Vec<Model> {
     models
 }
 
-/// Gives the best model, with its accuracy.
+/// Returns the best model, with its accuracy.
 fn search(client: &Client) -> sprang::Result<(Model, f64)> {
     let start = Instant::now();
     let digits = Digits::load();
     let models = grid();
     println!("{} digits; {} settings in {NUM_FOLDS} folds each, on {client}", digits.len(), models.len());
 
-    let digits = client.scatter(digits); // goes to each worker once
+    let digits = client.scatter(digits); // sent to each worker once
     let submit = |setting: usize, model: Model| {
         let task = |fold: usize| {
             let task = delayed(score, (&digits, lit(model), setting, fold));
@@ -114,7 +116,7 @@ fn search(client: &Client) -> sprang::Result<(Model, f64)> {
     let num_losers = settings.iter().filter(|setting| setting.num_cancelled > 0).count();
     println!("{num_losers} settings were hopeless: {num_cancelled} of {} tasks cancelled", settings.len() * NUM_FOLDS);
     settings.retain(Setting::is_complete);
-    // Of two that are equal the first in the grid, whichever has come first.
+    // The sort is stable: of two equal settings the first in the grid wins.
     settings.sort_by(|a, b| b.mean().total_cmp(&a.mean()));
     for (i, setting) in settings.iter().take(5).enumerate() {
         println!("{:>6}.    {:.4}  {}", i + 1, setting.mean(), setting.model);
@@ -139,7 +141,7 @@ fn main() -> ExitCode {
         match num_workers.parse() {
             Ok(num_workers) => cluster = cluster.workers(num_workers),
             Err(error) => {
-                eprintln!("\"{num_workers}\" is no number of workers: {error}");
+                eprintln!("\"{num_workers}\" is not a number of workers: {error}");
                 return ExitCode::FAILURE;
             }
         }

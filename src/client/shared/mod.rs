@@ -58,7 +58,11 @@ impl Client {
     /// use sprang::Client;
     ///
     /// let client = Client::threads(1)?;
-    /// let waits = client.try_submit(|| Client::current().ok_or("no client")?.event("go").wait().map_err(|error| error.to_string()), ());
+    /// let wait = || {
+    ///     let client = Client::current().ok_or("no client")?;
+    ///     client.event("go").wait().map_err(|error| error.to_string())
+    /// };
+    /// let waits = client.try_submit(wait, ());
     /// client.event("go").set()?;
     /// waits.result()?;
     /// # Ok::<_, sprang::Error>(())
@@ -87,7 +91,8 @@ impl Client {
     ///     let _permit = database.acquire()?; // until the end of the block
     ///     Ok::<_, sprang::Error>(x * x)
     /// };
-    /// let squares: Vec<_> = (0..10_u64).map(|x| client.try_submit(query, (x, lit(database.clone())))).collect();
+    /// let submit = |x: u64| client.try_submit(query, (x, lit(database.clone())));
+    /// let squares: Vec<_> = (0..10).map(submit).collect();
     /// assert_eq!(client.gather(&squares)?.iter().sum::<u64>(), 285);
     /// assert_eq!(database.num_free()?, 2);
     /// # Ok::<_, sprang::Error>(())

@@ -31,7 +31,8 @@ pub struct Semaphore(pub(super) Handle);
 ///     // ... one at a time
 ///     Ok::<_, sprang::Error>(line)
 /// };
-/// let lines: Vec<_> = (0..4_u64).map(|line| client.try_submit(append, (line, lit(lock.clone())))).collect();
+/// let submit = |line: u64| client.try_submit(append, (line, lit(lock.clone())));
+/// let lines: Vec<_> = (0..4).map(submit).collect();
 /// assert_eq!(client.gather(&lines)?, [0, 1, 2, 3]);
 /// # Ok::<_, sprang::Error>(())
 /// ```
