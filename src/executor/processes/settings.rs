@@ -58,9 +58,9 @@ pub struct ProcessSettings {
     /// How much shared memory values may take, in bytes, in this process and all workers of an
     /// executor together. `None`: a quarter of the machine's memory.
     ///
-    /// Memory that is kept for the next values counts too; it is at most a quarter of the limit. The
-    /// memory that a worker has made counts until the worker has ended. After that, the part that
-    /// this process uses counts until it is dropped.
+    /// Memory that is kept for the next values counts too; it is at most a quarter of the limit.
+    /// The memory that a worker has made counts until the worker has ended. After that, the part
+    /// that this process uses counts until it is dropped.
     pub shared_memory_limit: Option<u64>,
     /// How many tasks a worker runs at once.
     pub threads_per_worker: NonZeroUsize,

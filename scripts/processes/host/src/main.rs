@@ -10,7 +10,8 @@ unsafe extern "C" {
 const RTLD_NOW: c_int = 2;
 
 fn main() {
-    // A worker that were started from here would come by here again, with no argument, and this is where it would be seen.
+    // A worker that were started from here would come by here again, with no argument, and this is
+    // where it would be seen.
     let path = std::env::args().nth(1).expect("the path of a library");
     let path = CString::new(path).expect("a path");
     // SAFETY: C strings, and the function is of this type.

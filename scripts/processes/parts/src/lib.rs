@@ -1,4 +1,5 @@
-//! Tasks in a library, a register that functions before `main` fill, and the check of a whole program.
+//! Tasks in a library, a register that functions before `main` fill, and the check of a whole
+//! program.
 
 use sprang::{ProcessExecutor, compute_with, config, delayed};
 use std::num::NonZeroUsize;
@@ -6,7 +7,8 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// How many functions before `main` have run. Those of a worker have to be the same as those of its parent.
+/// How many functions before `main` have run. Those of a worker have to be the same as those of its
+/// parent.
 static REGISTERED: AtomicU32 = AtomicU32::new(0);
 
 /// Enters something in the register.
@@ -33,7 +35,8 @@ fn generic<T: Default + ToString>(_task: u32) -> (u32, String) {
     (process::id(), T::default().to_string())
 }
 
-/// Runs tasks of many kinds in worker processes, and `more`, which belongs to the program; `registered` is what has to be in the register.
+/// Runs tasks of many kinds in worker processes, and `more`, which belongs to the program;
+/// `registered` is what has to be in the register.
 pub fn check(registered: u32, more: fn() -> Vec<(u32, u32)>) {
     sprang::init();
     let here = process::id();
