@@ -28,11 +28,17 @@ const WORKER: &str = "sprang::worker";
 
 /// A [`Callback`] that shows runs and tasks to subscribers of the [`tracing`] crate.
 ///
-/// | target | span | events |
-/// |---|---|---|
-/// | `sprang::run` | `run`, at level info, with `run` (its id), `title` (the name of its output), `scheduler`, `num_tasks` and, at its end, `outcome` and `duration_us` | the end, at info, or at error with the `error`; a [stall](crate::callback::RunStalled), at warn |
-/// | `sprang::task` | `task`, at level debug, for each attempt, within the run's, with `run`, `task` (its id), `name`, `worker`, `attempt` and, at its end, `outcome`, `duration_us` and for a task in another process `queued_us` | the end: at debug, at warn if it is retried, at error if it failed; a skipped task, at debug |
-/// | `sprang::worker` | | a started worker process, at debug; a lost one, at warn |
+/// - Target `sprang::run`: the span `run`, at level info, for each run, with the fields `run` (its
+///   id), `title` (the name of its output), `scheduler`, `num_tasks` and, at its end, `outcome` and
+///   `duration_us`. Its events are the end, at info, or at error with the `error`; and a
+///   [stall](crate::callback::RunStalled), at warn.
+/// - Target `sprang::task`: the span `task`, at level debug, for each attempt, inside the run's,
+///   with the fields `run`, `task` (its id), `name`, `worker`, `attempt` and, at its end,
+///   `outcome`, `duration_us` and, for a task in another process, `queued_us`. Its event is the
+///   end: at debug, at warn if the task is retried, at error if it failed. A skipped task is an
+///   event at debug.
+/// - Target `sprang::worker`: events for a started worker process, at debug, and a lost one, at
+///   warn.
 ///
 /// The parent of a run's span is the span that was current where the run was started. A task that
 /// runs in this process runs inside its own span, and so do its own events and the runs that it
@@ -47,7 +53,8 @@ const WORKER: &str = "sprang::worker";
 /// use sprang::{Spans, callback, delayed};
 /// use std::sync::Arc;
 ///
-/// tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::sink).init();
+/// let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+/// subscriber.with_writer(std::io::sink).init();
 /// let _registration = callback::register(Arc::new(Spans::new())); // all runs of the process
 /// let answer = delayed(|| 6 * 7, ()).name("answer");
 /// assert_eq!(answer.compute()?, 42);

@@ -1,4 +1,4 @@
-//! What subscribers of the `tracing` crate see of runs, through a subscriber in memory.
+//! The spans and events of runs, as a subscriber in memory receives them.
 
 #[path = "../contract/watchdog.rs"]
 #[allow(dead_code, reason = "shared with the contract")]
@@ -49,7 +49,7 @@ struct Memory {
     events: Arc<Mutex<Vec<Shown>>>,
 }
 
-/// What a span is called in the lists of those around others.
+/// The name of a span in the lists of outer spans.
 struct Title(String);
 
 impl Memory {
@@ -85,7 +85,7 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Memory {
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
         let mut spans = self.spans.lock().unwrap();
-        // A number may be given again.
+        // The registry reuses ids.
         let (_, span) = spans.iter_mut().rev().find(|(number, _)| *number == id.into_u64()).unwrap();
         values.record(&mut Write(&mut span.fields));
     }
@@ -106,7 +106,7 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Memory {
     }
 }
 
-/// Computes with a subscriber that this thread alone has.
+/// Computes with a subscriber of this thread alone.
 fn seen<R>(body: impl FnOnce() -> R) -> (R, Memory) {
     let memory = Memory::default();
     let subscriber = Registry::default().with(memory.clone());
@@ -163,7 +163,7 @@ fn a_run_and_its_tasks_are_spans_within_that_of_the_caller() {
 }
 
 #[test]
-fn what_a_task_says_and_computes_is_within_its_span() {
+fn the_events_and_runs_of_a_task_are_within_its_span() {
     let inner = delayed(|| 1_u64, ()).name("inner");
     let outer = try_delayed_local(
         move || {
@@ -200,7 +200,7 @@ fn tasks_of_other_threads_are_seen_by_the_subscriber_of_the_caller() {
 }
 
 #[test]
-fn failures_are_errors_and_what_comes_of_them_is_told() {
+fn failures_are_errors_and_their_effects_are_events() {
     let num_calls = Mutex::new(0);
     let flaky = move || {
         let mut num_calls = num_calls.lock().unwrap();
@@ -260,7 +260,7 @@ fn a_stall_is_a_warning_within_its_run() {
 }
 
 #[test]
-fn who_subscribes_to_runs_alone_sees_no_tasks() {
+fn a_subscriber_to_runs_alone_sees_no_tasks() {
     let memory = Memory::default();
     let only_info = tracing_subscriber::filter::LevelFilter::from_level(Level::INFO);
     let subscriber = Registry::default().with(memory.clone()).with(only_info);
