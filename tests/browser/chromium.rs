@@ -1,5 +1,5 @@
-//! As much of the DevTools protocol as a test needs, over a pipe: messages are JSON, with a zero
-//! byte after each.
+//! A small client of the DevTools protocol, over a pipe: messages are JSON, with a zero byte after
+//! each.
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,15 +9,14 @@ use std::time::{Duration, Instant};
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// A browser with one page. It ends when this is dropped, for then nobody holds the other end of
-/// its pipe.
+/// A browser with one page. It ends when this is dropped, which closes its pipe.
 pub(crate) struct Browser {
     child: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
     session: String,
     last: u64,
-    /// Where the page may go for what it needs.
+    /// The only origin that the page may load from.
     home: String,
     complaints: Vec<String>,
     _profile: tempfile::TempDir,
@@ -31,7 +30,7 @@ fn program() -> PathBuf {
 }
 
 impl Browser {
-    /// Starts one that may load what is below `home`.
+    /// Starts a browser that may load only URLs below `home`.
     pub(crate) fn start(home: &str) -> Browser {
         let profile = tempfile::tempdir().unwrap();
         // The protocol is on the descriptors 3 and 4.
@@ -67,7 +66,7 @@ impl Browser {
         browser
     }
 
-    /// Asks the browser for something, and waits until it is done.
+    /// Calls a method of the protocol, and waits for its result.
     pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.last += 1;
         let mut message = json!({ "id": self.last, "method": method, "params": parameters });
@@ -89,7 +88,7 @@ impl Browser {
         }
     }
 
-    /// Keeps what must not happen.
+    /// Records errors and forbidden requests.
     fn heard(&mut self, event: &Value) {
         let parameters = &event["params"];
         match event["method"].as_str().unwrap_or_default() {
@@ -99,7 +98,7 @@ impl Browser {
             "Runtime.consoleAPICalled" if parameters["type"] == "error" || parameters["type"] == "warning" => {
                 self.complaints.push(parameters["args"].to_string());
             }
-            // Also what the page's policy has refused.
+            // Violations of the content policy are among these.
             "Log.entryAdded" if parameters["entry"]["level"] == "error" => {
                 let entry = &parameters["entry"];
                 self.complaints.push(format!("{} at {}", entry["text"], entry["url"]));
@@ -114,7 +113,7 @@ impl Browser {
         }
     }
 
-    /// Errors of the page, and requests to other places, since the last time.
+    /// The errors of the page, and its requests to other origins, since the last call.
     pub(crate) fn complaints(&mut self) -> Vec<String> {
         self.run("0");
         std::mem::take(&mut self.complaints)
@@ -125,7 +124,7 @@ impl Browser {
         self.call("Emulation.setDeviceMetricsOverride", size);
     }
 
-    /// Light or dark, as the system of the reader would have it.
+    /// Sets the preferred colour scheme, light or dark.
     pub(crate) fn theme(&mut self, theme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": theme }]);
         self.call("Emulation.setEmulatedMedia", json!({ "features": features }));
@@ -134,13 +133,13 @@ impl Browser {
     /// Opens a page of the dashboard, and waits until it is live.
     pub(crate) fn open(&mut self, page: &str) {
         let url = format!("{}{page}", self.home);
-        // Otherwise only the part behind `#` would change.
+        // Otherwise the browser only changes the fragment of the URL.
         self.call("Page.navigate", json!({ "url": "about:blank" }));
         self.call("Page.navigate", json!({ "url": url }));
-        self.wait_for("document.getElementById('link')?.dataset.state === 'live'");
+        self.wait_for("document.getElementById('connection')?.dataset.state === 'live'");
     }
 
-    /// What an expression is in the page, once it is there.
+    /// The value of an expression in the page, once it is there.
     pub(crate) fn run(&mut self, expression: &str) -> Value {
         let result = self.call(
             "Runtime.evaluate",
@@ -150,19 +149,19 @@ impl Browser {
         result["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true, and says how long that took.
+    /// Waits until an expression is true, and returns how long that took.
     pub(crate) fn wait_for(&mut self, expression: &str) -> Duration {
         let start = Instant::now();
         while self.run(&format!("Boolean({expression})")) != true {
-            // A page that is being left has no document for a moment, and one that never gets there
-            // has a watchdog.
+            // During navigation a page has no document for a moment. The watchdog ends an endless
+            // wait.
             std::thread::sleep(Duration::from_millis(10));
             assert!(start.elapsed() < Duration::from_secs(60), "never so: {expression}\n{:?}", self.complaints);
         }
         start.elapsed()
     }
 
-    /// What stands in the first element that fits.
+    /// The text of the first element that matches.
     pub(crate) fn text(&mut self, selector: &str) -> String {
         self.run(&format!("document.querySelector({selector:?})?.innerText ?? ''")).as_str().unwrap().to_owned()
     }
@@ -185,7 +184,7 @@ impl Browser {
         self.run(&format!("document.querySelector({selector:?}).click()"));
     }
 
-    /// Saves what the page looks like, as far down as it goes within reason.
+    /// Saves a picture of the page, down to a limit.
     pub(crate) fn save(&mut self, path: &Path) {
         let [width, height] =
             ["innerWidth", "Math.min(document.documentElement.scrollHeight, 2400)"].map(|it| self.run(it));
@@ -199,7 +198,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         drop(self.to.take());
-        // It says goodbye first.
+        // The browser ends by itself when the pipe is closed.
         let _rest = self.from.read_to_end(&mut Vec::new());
         let _status = self.child.wait();
     }

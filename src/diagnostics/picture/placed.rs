@@ -6,10 +6,13 @@ use super::graph::{Graph, TaskKind};
 use super::layout::{Point, RoutePath};
 use super::scene::Scene;
 use super::svg::{Drawing, Orientation, PagePoint, PathData};
+use crate::diagnostics::json::rounded;
+use serde::Serialize;
 use std::sync::Arc;
 
-/// A scene with its positions. Distances are in the units of the pictures: about a pixel.
-#[derive(Debug)]
+/// A scene with its positions, as the API of the dashboard has it. Distances are in the units of
+/// the pictures, which are about a pixel, rounded to tenths.
+#[derive(Debug, Serialize)]
 pub(in crate::diagnostics) struct Placed {
     pub(in crate::diagnostics) width: f64,
     pub(in crate::diagnostics) height: f64,
@@ -17,10 +20,11 @@ pub(in crate::diagnostics) struct Placed {
     pub(in crate::diagnostics) boxes: Vec<PlacedBox>,
     pub(in crate::diagnostics) edges: Vec<PlacedEdge>,
     /// The box of each task.
+    #[serde(skip)]
     pub(in crate::diagnostics) box_of_task: Vec<u32>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(in crate::diagnostics) struct PlacedBox {
     /// The whole name.
     pub(in crate::diagnostics) name: String,
@@ -31,18 +35,30 @@ pub(in crate::diagnostics) struct PlacedBox {
     pub(in crate::diagnostics) y: f64,
     pub(in crate::diagnostics) width: f64,
     pub(in crate::diagnostics) height: f64,
+    /// The id of the task, if there is only one.
+    task: Option<u32>,
+    num_tasks: u32,
     pub(in crate::diagnostics) is_output: bool,
     pub(in crate::diagnostics) is_value: bool,
     pub(in crate::diagnostics) is_local: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(in crate::diagnostics) struct PlacedEdge {
     /// The `d` attribute of an SVG path, to the tip.
     pub(in crate::diagnostics) path: String,
     pub(in crate::diagnostics) has_values: bool,
-    /// In a collapsed graph: the number of dependencies, and the position for this number.
-    pub(in crate::diagnostics) count: Option<(usize, f64, f64)>,
+    /// In a collapsed graph.
+    #[serde(flatten)]
+    count: Option<EdgeCount>,
+}
+
+/// The number of dependencies of an edge, and the position for this number.
+#[derive(Debug, Serialize)]
+struct EdgeCount {
+    count: usize,
+    x: f64,
+    y: f64,
 }
 
 impl Placed {
@@ -56,16 +72,19 @@ impl Placed {
         let picture = picture.direction(direction);
         let scene = Scene::of(&picture);
         let Drawing { map, lines, sizes, layout, .. } = Drawing::of(&picture, &scene);
+        let tenths = |number: f64| rounded(number, 1);
         let boxes = scene.boxes.iter().zip(&lines).zip(&sizes).zip(&layout.boxes);
         let boxes = boxes.map(|(((scene_box, lines), size), &centre)| {
             let PagePoint { x, y } = map.point(centre);
             PlacedBox {
                 name: scene_box.name.clone(),
                 label: lines[0].to_string(),
-                x: x - size.width / 2.0,
-                y: y - size.height / 2.0,
-                width: size.width,
-                height: size.height,
+                x: tenths(x - size.width / 2.0),
+                y: tenths(y - size.height / 2.0),
+                width: tenths(size.width),
+                height: tenths(size.height),
+                task: None,
+                num_tasks: 0,
                 is_output: scene_box.is_output,
                 is_value: scene_box.kind == TaskKind::Value,
                 is_local: scene_box.kind == TaskKind::Local,
@@ -76,15 +95,21 @@ impl Placed {
             has_values: edge.has_values,
             count: route.label.map(|label| {
                 let PagePoint { x, y } = map.point(label);
-                (edge.count, x, y)
+                EdgeCount { count: edge.count, x: tenths(x), y: tenths(y) }
             }),
         });
+        let mut boxes: Vec<PlacedBox> = boxes.collect();
+        for (id, &number) in (0..).zip(&scene.box_of_task) {
+            let placed = &mut boxes[number as usize];
+            placed.num_tasks += 1;
+            placed.task = (placed.num_tasks == 1).then_some(id);
+        }
         let extent = map.size(layout.extent);
         Placed {
-            width: extent.width,
-            height: extent.height,
+            width: tenths(extent.width),
+            height: tenths(extent.height),
             is_collapsed: scene.is_collapsed,
-            boxes: boxes.collect(),
+            boxes,
             edges: edges.collect(),
             box_of_task: scene.box_of_task,
         }
@@ -136,6 +161,6 @@ mod tests {
         assert!(placed.is_collapsed);
         let leaves = placed.boxes.iter().position(|it| it.name == "leaf #").unwrap();
         assert_eq!(placed.box_of_task.iter().filter(|&&it| it as usize == leaves).count(), 500);
-        assert_eq!(placed.edges.iter().filter_map(|edge| edge.count).map(|it| it.0).sum::<usize>(), 500);
+        assert_eq!(placed.edges.iter().filter_map(|edge| edge.count.as_ref()).map(|it| it.count).sum::<usize>(), 500);
     }
 }

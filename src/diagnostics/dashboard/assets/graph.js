@@ -75,7 +75,7 @@ export class Graph {
     this.choose(null);
     const [width, height, edge] = [graph.width, graph.height, 6];
     const edges = graph.edges.map((edge) => drawn("path", { class: edge.has_values ? "arrow" : "arrow order", d: edge.path, "marker-end": "url(#head)" }));
-    const counts = graph.edges.filter((edge) => edge.count !== null)
+    const counts = graph.edges.filter((edge) => edge.count !== undefined)
       .map((edge) => drawn("text", { class: "count", x: edge.x, y: edge.y + 3.5 }, count(edge.count)));
     const boxes = graph.boxes.map((box, index) => {
       const radius = box.is_value ? box.height / 2 : 6;

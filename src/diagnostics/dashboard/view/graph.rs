@@ -1,11 +1,9 @@
 //! Views of the graph of a run, and of tasks that wait.
 
 use super::super::collector::{Collector, Stage, TrackedRun, cut};
-use super::schema::{
-    BoxView, EdgeView, GraphTask, GraphView, InputView, StagesView, TaskDetails, WaitingTask, WaitingView,
-};
+use super::schema::{GraphTask, GraphView, InputView, StagesView, TaskDetails, WaitingTask, WaitingView};
 use super::{Filter, Snapshot, json, seconds};
-use crate::diagnostics::json::{SharedStr, rounded};
+use crate::diagnostics::json::SharedStr;
 use crate::diagnostics::picture::Graph;
 use std::sync::Arc;
 
@@ -35,44 +33,8 @@ fn waiting_ids(run: &TrackedRun, graph: &Graph) -> impl Iterator<Item = u32> {
 
 /// `/api/runs/N/graph`. `None` if the run has no graph.
 pub(crate) fn graph_json(run: &TrackedRun) -> Option<String> {
-    let placed = run.placed()?;
-    let mut tasks = vec![(0, None); placed.boxes.len()];
-    for (id, &number) in (0..).zip(&placed.box_of_task) {
-        let (num_tasks, first) = &mut tasks[number as usize];
-        *num_tasks += 1;
-        first.get_or_insert(id);
-    }
-    let tenths = |number: f64| rounded(number, 1);
-    let boxes = placed.boxes.iter().zip(tasks).map(|(it, (num_tasks, first))| BoxView {
-        name: &it.name,
-        label: &it.label,
-        x: tenths(it.x),
-        y: tenths(it.y),
-        width: tenths(it.width),
-        height: tenths(it.height),
-        task: first.filter(|_| num_tasks == 1),
-        num_tasks,
-        is_output: it.is_output,
-        is_value: it.is_value,
-        is_local: it.is_local,
-    });
-    let edges = placed.edges.iter().map(|edge| EdgeView {
-        path: &edge.path,
-        has_values: edge.has_values,
-        count: edge.count.map(|it| it.0),
-        x: edge.count.map(|it| tenths(it.1)),
-        y: edge.count.map(|it| tenths(it.2)),
-    });
-    Some(json(&GraphView {
-        run: run.id().get(),
-        title: &run.label.title,
-        num_tasks: run.label.num_tasks,
-        is_collapsed: placed.is_collapsed,
-        width: tenths(placed.width),
-        height: tenths(placed.height),
-        boxes: boxes.collect(),
-        edges: edges.collect(),
-    }))
+    let (title, num_tasks) = (&*run.label.title, run.label.num_tasks);
+    Some(json(&GraphView { run: run.id().get(), title, num_tasks, placed: run.placed()? }))
 }
 
 /// `/api/runs/N/stages`.

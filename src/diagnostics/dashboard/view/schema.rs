@@ -2,6 +2,7 @@
 
 use super::super::collector::{Counts, HeldValues, RunLabel, Stage, seconds};
 use crate::diagnostics::json::SharedStr;
+use crate::diagnostics::picture::Placed;
 use serde::Serialize;
 
 /// `/api/status`.
@@ -208,36 +209,8 @@ pub(super) struct GraphView<'a> {
     pub(super) run: u64,
     pub(super) title: &'a str,
     pub(super) num_tasks: usize,
-    pub(super) is_collapsed: bool,
-    pub(super) width: f64,
-    pub(super) height: f64,
-    pub(super) boxes: Vec<BoxView<'a>>,
-    pub(super) edges: Vec<EdgeView<'a>>,
-}
-
-#[derive(Serialize)]
-pub(super) struct BoxView<'a> {
-    pub(super) name: &'a str,
-    pub(super) label: &'a str,
-    pub(super) x: f64,
-    pub(super) y: f64,
-    pub(super) width: f64,
-    pub(super) height: f64,
-    /// If it stands for a single task.
-    pub(super) task: Option<u32>,
-    pub(super) num_tasks: u32,
-    pub(super) is_output: bool,
-    pub(super) is_value: bool,
-    pub(super) is_local: bool,
-}
-
-#[derive(Serialize)]
-pub(super) struct EdgeView<'a> {
-    pub(super) path: &'a str,
-    pub(super) has_values: bool,
-    pub(super) count: Option<usize>,
-    pub(super) x: Option<f64>,
-    pub(super) y: Option<f64>,
+    #[serde(flatten)]
+    pub(super) placed: &'a Placed,
 }
 
 /// `/api/runs/N/stages`.
