@@ -3,7 +3,7 @@
 //! are many and small, and no step waits for all tasks of the step before.
 //!
 //! ```text
-//! cargo run --release --example heat_stencil -- --scheduler processes --report heat.html --size 512
+//! cargo run --release --example heat_stencil -- --scheduler processes --report heat.html
 //! ```
 //!
 //! The result is compared, bit by bit, with the result of a plain loop over the whole field.

@@ -100,7 +100,7 @@ impl Config {
     }
 }
 
-/// Reports unknown `SPRANG_*` variables as errors, since whoever runs this command looks for mistakes.
+/// Reports unknown `SPRANG_*` variables as errors, because this command is used to find mistakes.
 fn refuse_unknown_variables() -> sprang::Result<()> {
     config::set("strict_config", true)?;
     let checked = config::settings();
