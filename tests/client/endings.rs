@@ -137,8 +137,8 @@ fn a_cancelled_task_is_not_started_and_its_dependents_are_cancelled() {
     on_threads("a_cancelled_task_is_not_started", |client| {
         let blockers: Vec<_> = (0..2).map(|_| gated(client, 0)).collect();
         let ran = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&ran);
-        let victim = client.submit_local(move || told.store(true, Ordering::SeqCst), ());
+        let flag = Arc::clone(&ran);
+        let victim = client.submit_local(move || flag.store(true, Ordering::SeqCst), ());
         let needs = client.submit_local(|(): &()| 1_u8, (&victim,));
         assert!(victim.cancel());
         assert!(!victim.cancel());
@@ -155,20 +155,20 @@ fn a_cancelled_task_is_not_started_and_its_dependents_are_cancelled() {
 fn a_running_task_is_notified_that_it_is_cancelled() {
     on_threads("a_running_task_is_told", |client| {
         let seen = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&seen);
+        let flag = Arc::clone(&seen);
         let runs = client.submit_local(
             move || {
                 while !CancelToken::current().is_cancelled() {
                     std::thread::yield_now();
                 }
-                told.store(true, Ordering::SeqCst);
+                flag.store(true, Ordering::SeqCst);
             },
             (),
         );
         wait_until("it to run", || runs.status() == Status::Running);
         assert!(runs.cancel());
         assert_eq!(runs.status(), Status::Cancelled);
-        wait_until("it to be told", || seen.load(Ordering::SeqCst));
+        wait_until("it to be notified", || seen.load(Ordering::SeqCst));
         assert_eq!(client.submit(|| 3_u8, ()).result().unwrap(), 3);
     });
 }

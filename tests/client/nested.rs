@@ -148,16 +148,16 @@ fn errors() -> Vec<(String, Option<String>, String, bool)> {
     let slow = sprang::delayed(slow_pid, (600_000_u64,)).name("slow").timeout(Duration::from_millis(20));
     let cancelled = client.submit(slow_pid, (600_000_u64,));
     cancelled.cancel();
-    let told = |error: sprang::Error| {
+    let describe = |error: sprang::Error| {
         let kind = format!("{:?}", error.kind());
         (kind, error.task().map(Into::into), error.message().into(), error.exit().is_some())
     };
     let failing: Vec<_> = failing.collect();
-    let mut errors: Vec<_> = failing.iter().map(|failing| told(failing.error().unwrap())).collect();
-    errors.push(told(client.compute(&slow).error().unwrap()));
-    errors.push(told(cancelled.error().unwrap()));
+    let mut errors: Vec<_> = failing.iter().map(|failing| describe(failing.error().unwrap())).collect();
+    errors.push(describe(client.compute(&slow).error().unwrap()));
+    errors.push(describe(cancelled.error().unwrap()));
     let dependent = client.submit(|x: &u64| x + 1, (&failing[0],));
-    errors.push(told(dependent.error().unwrap()));
+    errors.push(describe(dependent.error().unwrap()));
     errors
 }
 

@@ -307,8 +307,8 @@ impl<W: Taker> Dispatch<W> {
 
     // ---- the end ----
 
-    /// Ends all threads at their next look for jobs. Returns the jobs that wait, and the tokens of
-    /// the tasks that run.
+    /// Makes all threads end as soon as they search for jobs. Returns the jobs that wait, and the
+    /// tokens of the tasks that run.
     pub(super) fn close(&self) -> (Vec<Job>, Vec<CancelToken>) {
         self.is_closed.store(true, Ordering::Release);
         let mut state = self.state.lock();

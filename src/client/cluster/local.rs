@@ -27,7 +27,8 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 /// use sprang::{Client, LocalCluster};
 ///
-/// let cluster = LocalCluster::builder().workers(2).threads_per_worker(1).processes(false).name("small").build()?;
+/// let cluster = LocalCluster::builder().workers(2).threads_per_worker(1).processes(false);
+/// let cluster = cluster.name("small").build()?;
 /// assert_eq!(cluster.to_string(), r#"LocalCluster("small", workers=2, threads=2)"#);
 /// let client = Client::new(&cluster);
 /// assert_eq!(client.submit(|x: i64| x + 1, (1_i64,)).result()?, 2);

@@ -2,9 +2,9 @@
 //!
 //! # What is always true
 //!
-//! 1. `num_active` counts the threads of a worker that run jobs or look for some. A thread that
+//! 1. `num_active` counts the threads of a worker that run jobs or search for some. A thread that
 //!    waits in a task is not counted: it gives up its place, and another thread may start. When the
-//!    wait is over there may be one thread too many, which ends at its next look for jobs.
+//!    wait is over there may be one thread too many, which ends as soon as it searches for jobs.
 //! 2. No two workers of the list have the same `index`, the number of their process in the pool. A
 //!    worker that is leaving keeps its index until its last thread has ended.
 
@@ -288,9 +288,9 @@ impl Members {
         self.notify();
     }
 
-    /// Makes waiting threads look at the workers again.
+    /// Makes waiting threads check the workers again.
     pub(super) fn notify(&self) {
-        // With the lock: a thread that has just looked sleeps by now.
+        // With the lock: a thread that has just checked sleeps by now.
         drop(self.list.lock());
         self.change.notify_all();
     }
