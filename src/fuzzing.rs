@@ -1,8 +1,9 @@
-//! For the fuzz targets in `fuzz/`, with `--cfg fuzzing` alone: what reads the bytes of other processes, given any bytes.
+//! Entry points of the fuzz targets in `fuzz/`, with `--cfg fuzzing` only. They read any bytes as
+//! if another process had sent them.
 //!
-//! Nothing may panic, and what is read has to be what it would be written as.
+//! Nothing may panic, and each value that was read must be read again after it is written.
 
-#![allow(missing_docs, reason = "no part of what the crate offers")]
+#![allow(missing_docs, reason = "not part of the crate's API")]
 
 use crate::SharedArray;
 use crate::portable::codec::{Codec, Decoder, Encoder};
@@ -14,7 +15,7 @@ use std::fmt::Debug;
 
 pub use crate::executor::processes::fuzzing::{message_seeds, read_messages};
 
-/// Something of each kind that values are made of.
+/// A type with every kind of part that a value can have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Tree {
     Leaf,
@@ -26,7 +27,7 @@ enum Tree {
     Array(SharedArray<u16>, SharedArray<[i32; 2]>),
 }
 
-/// A type that asks what comes next.
+/// A type whose decoder asks for the type of the next value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Any {
@@ -39,7 +40,7 @@ enum Any {
 
 const CODECS: [Codec; 2] = [Codec::Fast, Codec::SelfDescribing];
 
-/// Longer than any sensible input.
+/// More than any sensible input needs.
 const MEMORY_BYTES: u64 = 1 << 24;
 
 /// Regions that bytes may refer to.
@@ -62,7 +63,7 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(codec: Codec, byte
     assert!(decoder.is_at_end());
 }
 
-/// The first byte says in which encoding.
+/// Reads a value. The first byte selects the encoding.
 pub fn read_value(bytes: &[u8]) {
     thread_local! {
         static REGIONS: Vec<Region> = regions(&Memory::new(7, MEMORY_BYTES));

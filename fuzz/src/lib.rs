@@ -1,8 +1,8 @@
-//! What the fuzz targets share.
+//! Shared by the fuzz targets.
 
 use std::path::PathBuf;
 
-/// Writes inputs that are as they should be where `FUZZ_SEEDS` says; the fuzzer starts from these.
+/// Writes valid inputs, from which the fuzzer starts, to the folder in `FUZZ_SEEDS`.
 pub fn write_seeds(seeds: &[Vec<u8>]) {
     let Some(folder) = std::env::var_os("FUZZ_SEEDS").map(PathBuf::from) else { return };
     for (number, seed) in seeds.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Messages, calls and results, as a process reads those of another.
+//! Messages, calls and results of another process.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(

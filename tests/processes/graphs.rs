@@ -32,7 +32,7 @@ fn a_chain_of_a_hundred_thousand_tasks_ends() {
     });
 }
 
-/// One task: what it adds, how it fails, what it needs, and how large its value is.
+/// One task: the number it adds, its fate, its inputs, and the size of its value.
 #[derive(Clone, Debug)]
 struct Spec {
     number: i64,
@@ -121,7 +121,8 @@ fn build(graph: &[Spec]) -> Vec<Delayed<Blob>> {
     tasks
 }
 
-/// The value of a task, or the task that it fails because of: that of its first input that has no value.
+/// The value of a task, or the task that caused its failure: the cause of its first input without a
+/// value.
 fn evaluate(graph: &[Spec], i: usize, memo: &mut [Option<Result<Blob, usize>>]) -> Result<Blob, usize> {
     if memo[i].is_none() {
         let spec = &graph[i];

@@ -1,7 +1,7 @@
-//! What worker processes promise beside surviving what tasks do to them.
+//! The promises of worker processes, apart from surviving harmful tasks (see `tests/faults`).
 
 #[path = "../config/child.rs"]
-#[allow(dead_code, reason = "not all that the tests of the configuration need is needed here")]
+#[allow(dead_code, reason = "the tests of the configuration use more of it")]
 mod child;
 #[path = "../contract/watchdog.rs"]
 #[allow(dead_code, reason = "as above")]
@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-/// Two workers that are shared by all tests that leave them as they are.
+/// Two workers that tests share if they leave them unchanged.
 fn pool() -> Arc<ProcessExecutor> {
     static POOL: LazyLock<Arc<ProcessExecutor>> = LazyLock::new(|| new_pool(2));
     Arc::clone(&POOL)
@@ -34,7 +34,7 @@ fn new_pool(num_workers: usize) -> Arc<ProcessExecutor> {
     Arc::new(ProcessExecutor::new(NonZeroUsize::new(num_workers).unwrap()))
 }
 
-/// Computes by name, with so many workers and these settings of theirs.
+/// Computes with `scheduler = "processes"`, this number of workers and these settings.
 fn on_processes<R>(num_workers: usize, settings: &[(&str, &str)], body: impl FnOnce() -> R) -> R {
     let mut scope = config::scoped("scheduler", "processes").unwrap().and("num_workers", num_workers).unwrap();
     for (key, value) in settings {
@@ -55,7 +55,7 @@ fn on_processes<R>(num_workers: usize, settings: &[(&str, &str)], body: impl FnO
     result
 }
 
-/// Waits for something that has no event to wait for.
+/// Polls a condition that has no event to wait for.
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -64,7 +64,7 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// In a task: says that it is there, and waits until so many are.
+/// In a task: creates a file, and waits until the folder has this number of files.
 fn meet(folder: &Path, name: &str, num_expected: usize) {
     fs::write(folder.join(name), "").unwrap();
     eventually("all tasks are there", || fs::read_dir(folder).unwrap().count() >= num_expected);

@@ -1,4 +1,4 @@
-//! Arrays in shared memory: where they lie, who may write, and when the memory is free again.
+//! Arrays in shared memory: where they lie, which process may write, and when the memory is freed.
 
 #![expect(unsafe_code, reason = "a task writes where it must not")]
 
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// 512 KiB.
 const LEN: usize = 64 << 10;
 
-/// What shared memory an executor has beside values, for each worker, and some room.
+/// The shared memory of an executor apart from values, for each worker, with a margin.
 const OWN_BYTES: usize = 64 << 10;
 
 fn filled(with: u64, len: usize) -> SharedArray<u64> {
@@ -54,7 +54,7 @@ fn arrays_go_into_tasks_out_of_tasks_and_from_task_to_task() {
             );
             let (before, after) = compute_with(pool(), (&there, &changed)).unwrap();
             assert_eq!((sum(&before), sum(&after)), (expected, expected + len as u64), "changed, {len}");
-            // Back again without a change, and on to the other workers.
+            // Returned unchanged, and forwarded to the other workers.
             let back: Vec<_> = (0..6).map(|_| delayed(sum, (&delayed(SharedArray::clone, (&there,)),))).collect();
             assert_eq!(compute_with(pool(), &back).unwrap(), [expected; 6], "passed on, {len}");
         }
@@ -68,7 +68,7 @@ fn a_task_that_writes_into_an_array_it_was_given_kills_its_worker_alone() {
         let write = delayed(
             |array: &SharedArray<u64>| {
                 let start = array.as_ptr().cast_mut();
-                // SAFETY: none; the pages cannot be written, and that is what is tested.
+                // SAFETY: none. The test shows that the pages cannot be written.
                 unsafe { start.write_volatile(99) };
             },
             (lit(array.clone()),),
@@ -80,7 +80,7 @@ fn a_task_that_writes_into_an_array_it_was_given_kills_its_worker_alone() {
     });
 }
 
-/// Arrays that a worker holds on to.
+/// Arrays that a worker keeps.
 static STASH: Mutex<Vec<SharedArray<u64>>> = Mutex::new(Vec::new());
 
 #[test]
@@ -143,7 +143,8 @@ fn shared_memory_stays_flat_over_many_rounds() {
             let early = all_shared_bytes();
             (50..250).for_each(round);
             let late = all_shared_bytes();
-            // How many are under way at once differs; 200 rounds without any return would be 100 times as much.
+            // The number in use at once varies. 200 rounds that free nothing would take 100 times
+            // as much.
             assert!(late <= 3 * early && late < 100 << 20, "{early} bytes after 50 rounds, {late} after 250");
         },
     );
@@ -164,7 +165,7 @@ fn memory_is_given_back_when_there_is_nothing_to_do() {
             let expected: Vec<u64> = (0..8).map(|i| expected_sum(i, LEN)).collect();
             assert_eq!(arrays.iter().map(sum).collect::<Vec<_>>(), expected);
             drop(arrays);
-            // Idle workers are told to forget, and live on.
+            // Idle workers are told to free memory, and stay alive.
             let workers = children();
             eventually("nothing is mapped", || all_shared_bytes() < 4 * OWN_BYTES);
             assert_eq!(children().len(), workers.len());
@@ -230,14 +231,14 @@ fn an_array_that_does_not_fit_into_the_limit_is_an_error_that_names_the_setting(
             let error = delayed(sum, (lit(filled(1, 1 << 20)),)).name("reader").compute().unwrap_err();
             assert!(error.to_string().contains("processes.shared_memory_limit"), "{error}");
             assert_eq!(error.task(), Some("reader"));
-            // What fits still goes.
+            // An array that fits can still be sent.
             assert_eq!(delayed(sum, (&array_there(1, LEN),)).compute().unwrap(), expected_sum(1, LEN));
         });
         assert!(config::get("processes.shared_memory_limit").is_ok());
     });
 }
 
-/// Has the process killed by the system.
+/// Makes the system kill this process.
 fn kill(pid: u32) {
     let status = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
     assert!(status.success());
@@ -255,7 +256,7 @@ fn the_limit_of_shared_memory_is_for_all_workers_together() {
             settings.shared_memory_limit = Some(10 << 20);
             let executor = Arc::new(ProcessExecutor::with_settings(NonZeroUsize::new(2).unwrap(), settings));
             let room = std::env::current_dir().unwrap();
-            // Two tasks that wait for each other, and so are in both workers.
+            // Two tasks that wait for each other run in both workers.
             let refused_in_both = |folder: &str| {
                 let folder = room.join(folder);
                 std::fs::create_dir(&folder).unwrap();
@@ -276,13 +277,13 @@ fn the_limit_of_shared_memory_is_for_all_workers_together() {
                 })
             };
             let try_there = || array_there(1, MOST).compute_with(Arc::clone(&executor));
-            // What one worker has made, the program holds.
+            // The program holds an array that a worker has made.
             let kept = try_there().unwrap();
             assert!(refused_in_both("kept"));
             drop(kept);
-            // It is there again when the worker has been told, which is now and then.
+            // The memory is free once the worker has been told, which happens now and then.
             eventually("what was dropped can be taken", || try_there().is_ok());
-            // What a worker holds on to, until it is killed.
+            // An array that a worker keeps until it is killed.
             let hold = || {
                 let stash = |array: &SharedArray<u64>| {
                     STASH.lock().unwrap().push(array.clone());
@@ -296,7 +297,7 @@ fn the_limit_of_shared_memory_is_for_all_workers_together() {
             assert!(refused_in_both("held"));
             kill(holder.unwrap());
             eventually("what the dead had can be taken", || try_there().is_ok());
-            // What the program holds of a dead worker.
+            // The program holds an array of a dead worker.
             let mut kept = None;
             eventually("it is free", || try_there().map(|array| kept = Some(array)).is_ok());
             children().into_iter().for_each(|(pid, _)| kill(pid));

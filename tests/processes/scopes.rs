@@ -1,4 +1,4 @@
-//! What a task finds around it: the configuration of its run, its token, and the order in which tasks are run.
+//! The surroundings of a task: its run's configuration, its token, and the order of tasks.
 
 use crate::watchdog::watched;
 use crate::{new_pool, on_processes, pool};
@@ -85,7 +85,7 @@ fn a_local_task_computes_on_the_workers_three_levels_deep() {
         if depth == 0 {
             return delayed(|here: u32| u64::from(process::id() != here) * 10, (process::id(),));
         }
-        // More at once than there are workers.
+        // More tasks at once than workers.
         let parts: Vec<_> = (0..3).map(|_| delayed_local(move || level(depth - 1).compute().unwrap(), ())).collect();
         delayed(|parts: Refs<'_, u64>| parts.iter().sum(), (&parts,))
     }

@@ -1,4 +1,4 @@
-//! The settings of worker processes, by what they do.
+//! The effects of the settings of worker processes.
 
 use crate::child::alone_with_output;
 use crate::system::is_there;
@@ -18,7 +18,7 @@ fn pid() -> Delayed<u32> {
     delayed(process::id, ())
 }
 
-/// A path that is a text.
+/// A path as text.
 fn path(folder: &tempfile::TempDir) -> String {
     folder.path().to_str().unwrap().to_owned()
 }
@@ -105,7 +105,7 @@ fn what_workers_write_may_be_dropped() {
     );
 }
 
-/// Keeps what is logged.
+/// A logger that keeps its records.
 struct Log(Mutex<Vec<String>>);
 
 impl log::Log for Log {
@@ -137,15 +137,15 @@ fn what_workers_write_may_be_logged() {
                 let line = format!("sprang::worker worker 0: {word}");
                 eventually("it is logged", || LOG.0.lock().unwrap().contains(&line));
             }
-            // What a task logs has its name.
+            // The log records of a task have its name.
             let talks = delayed(|| log::warn!("a word to the log"), ()).name("talks");
             on_processes(1, &[("stdio", "capture")], || talks.compute().unwrap());
             let line = "task \"talks\": WARN processes::settings: a word to the log";
             eventually("it is logged", || LOG.0.lock().unwrap().iter().any(|logged| logged.ends_with(line)));
-            // Far more than a pipe holds, without anyone waiting for anyone.
+            // Far more than a pipe holds. Neither side blocks the other.
             let long = delayed(|| writeln!(std::io::stdout(), "{}", "long ".repeat(100_000)).unwrap(), ());
             on_processes(1, &[("stdio", "capture")], || long.compute().unwrap());
-            // A logger that panics does not keep the end of a worker from being noticed.
+            // A logger that panics does not hide the end of a worker.
             let straw = delayed(|| writeln!(std::io::stdout(), "the last straw").unwrap(), ());
             on_processes(1, &[("stdio", "capture")], || straw.compute().unwrap());
             eventually("it is logged", || LOG.0.lock().unwrap().iter().any(|line| line.ends_with("the last straw")));
@@ -279,7 +279,7 @@ fn a_type_that_asks_what_comes_next_needs_the_self_describing_codec() {
         assert!(text.contains(r#"processes.codec = "self-describing""#), "{text}");
         assert_eq!(on_processes(1, &[("codec", "self-describing")], || used.compute()).unwrap(), values);
 
-        // The check finds it without a worker.
+        // The check needs no worker.
         let checked = |codec: &str| {
             let _scope = config::scoped("check_portable", true).unwrap().and("processes.codec", codec).unwrap();
             let value = delayed(|| Untagged::Number(1), ()).name("value");
@@ -303,7 +303,7 @@ fn core_dumps_are_left_out_unless_they_are_asked_for() {
         line.split_whitespace().nth(4).unwrap().to_owned()
     }
     watched("core dumps", || {
-        // No room for one, nor for a pipe. Where the system allows none at all, it stays at that.
+        // No descriptors are left for a worker or a pipe, unless the system allows none at all.
         let none = on_processes(1, &[], || delayed(limit, ()).compute()).unwrap();
         assert!(["0", "1"].contains(&none.as_str()), "{none}");
         assert_eq!(on_processes(1, &[("core_dumps", "true")], || delayed(limit, ()).compute()).unwrap(), limit());
@@ -347,7 +347,7 @@ fn a_task_that_does_not_listen_is_killed_after_the_grace_and_one_that_does_is_no
     });
 }
 
-/// Counts in each process how often one is decoded.
+/// Counts the decoded values, in each process.
 #[derive(Clone, Serialize)]
 struct Counted {
     text: String,
@@ -373,7 +373,7 @@ fn the_threads_of_a_worker_run_tasks_at_once_and_decode_a_large_value_once() {
         on_processes(1, &[("threads_per_worker", "4")], || {
             let folder = tempfile::tempdir().unwrap();
             let source = delayed(|| Counted { text: "x".repeat(1 << 20) }, ());
-            // Made in another batch than it is used in, so that it is sent.
+            // Made and used in different batches, so it is sent.
             let meeting = |i: usize, folder: String, value: &Counted| {
                 meet(&PathBuf::from(folder), &i.to_string(), 4);
                 (process::id(), value.text.len())
@@ -408,7 +408,8 @@ fn a_worker_may_have_more_threads_than_one_message_could_tell_it_of() {
     });
 }
 
-/// In each process the first line is on the standard error alone, so that it is there also where nobody asks for the error.
+/// The first line of each process goes to its standard error only, so it is there even if no test
+/// reads the error.
 #[test]
 fn a_panic_names_its_worker_and_its_task() {
     alone_with_output(

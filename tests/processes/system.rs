@@ -1,13 +1,14 @@
-//! What the system says of processes, descriptors, threads and shared memory.
+//! Reads processes, descriptors, threads and shared memory from the system.
 
 use std::fs;
 
-/// The processes that this one has started and not waited for, with their states; `Z` is one that has ended.
+/// The children of this process that it has not waited for, with their states; `Z` marks one that
+/// has ended.
 pub(crate) fn children() -> Vec<(u32, char)> {
     let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        // The name, in brackets, may have anything in it.
+        // The name, in brackets, may contain any character.
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let mut fields = stat.rsplit_once(") ")?.1.split(' ');
         let state = fields.next()?.chars().next()?;
@@ -43,7 +44,7 @@ pub(crate) fn shared_bytes(pid: u32) -> usize {
     maps.lines().filter_map(of_line).sum()
 }
 
-/// Of this process and of its children together.
+/// Adds up this process and its children.
 pub(crate) fn all_shared_bytes() -> usize {
     shared_bytes(std::process::id()) + children().into_iter().map(|(pid, _)| shared_bytes(pid)).sum::<usize>()
 }

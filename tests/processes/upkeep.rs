@@ -1,4 +1,4 @@
-//! What executors leave behind: nothing. And what workers inherit.
+//! Executors leave nothing behind. Workers inherit the folder and the environment.
 
 #![expect(unsafe_code, reason = "changing the environment is unsafe")]
 
@@ -124,7 +124,8 @@ fn a_stream_of_single_tasks_lets_the_workers_end_that_it_does_not_need() {
                     children().len() <= 2
                 });
                 (0..200).for_each(|_| delayed(|| (), ()).compute().unwrap());
-                // On a busy machine a slot may still be on its way to sleep when the next task comes, and another be woken for it.
+                // On a busy machine, a slot may not sleep yet when the next task comes, and
+                // another one is woken for it.
                 let num_left = children().len();
                 assert!((1..4).contains(&num_left), "{num_left} workers");
             });
@@ -143,7 +144,7 @@ fn runs_that_begin_at_once_have_workers_each() {
                 let wait = |folder: &PathBuf, name: &String, num_expected: usize| meet(folder, name, num_expected);
                 delayed(wait, (lit(folder.clone()), lit(i.to_string()), num_expected))
             };
-            // Also when tasks of their kind have taken no time so far.
+            // Even if tasks of their function have taken no time so far.
             let short: Vec<_> = (0..100).map(|i| task(&folder, i, 0)).collect();
             compute_with(Arc::clone(&executor), &short).unwrap();
             for round in 0..20 {
@@ -217,7 +218,7 @@ fn workers_inherit_the_environment_and_the_folder_as_they_are_when_a_run_starts(
     );
 }
 
-/// How often the threads of a process have gone to sleep, whatever woke them.
+/// How often the threads of a process have gone to sleep.
 fn num_sleeps(pid: u32) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let status = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap());
@@ -234,7 +235,7 @@ fn nobody_wakes_up_for_idle_workers() {
         |_| {},
         || {
             let own = || {
-                // This thread sleeps itself, and so does the one that watches the test.
+                // This thread sleeps, too, and so does the one that watches the test.
                 let all = num_sleeps(process::id());
                 let here = std::fs::read_to_string("/proc/thread-self/status").unwrap();
                 let line = here.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
@@ -244,8 +245,8 @@ fn nobody_wakes_up_for_idle_workers() {
             compute_with(Arc::clone(&executor), &pids(1000)).unwrap();
             let workers: Vec<u32> = children().into_iter().map(|(pid, _)| pid).collect();
             let all = || own() + workers.iter().map(|&pid| num_sleeps(pid)).sum::<u64>();
-            // Once, to give back what was kept for the next tasks; on a busy machine that takes its time. What is done now and then would show
-            // in each of these spans.
+            // Once, to free memory that was kept for the next tasks, which may be late on a busy
+            // machine. Work that is done periodically would show in each of these spans.
             eventually("nobody wakes up for two seconds", || {
                 let before = all();
                 std::thread::sleep(std::time::Duration::from_secs(2));
@@ -256,7 +257,7 @@ fn nobody_wakes_up_for_idle_workers() {
     );
 }
 
-/// Of messages that are received ipc-channel makes room for the longest.
+/// For each message it receives, ipc-channel allocates room for the longest one.
 #[test]
 fn what_is_kept_of_a_message_is_what_was_in_it() {
     fn peak() -> u64 {

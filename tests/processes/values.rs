@@ -1,4 +1,4 @@
-//! Arguments and values on their way there and back.
+//! Arguments and values that cross to workers and back.
 
 use crate::watchdog::watched;
 use crate::{new_pool, pool};
@@ -19,7 +19,7 @@ fn text(n: u32) -> Delayed<String> {
     delayed(|n: u32| n.to_string(), (n,))
 }
 
-/// The value of a task that must not have been run here.
+/// The value of a task that must run in another process.
 fn there<T: Clone + Send + Sync + 'static>(task: &Delayed<T>) -> T {
     let pid = delayed(std::process::id, ()).after(task);
     let (value, pid) = compute_with(pool(), (task, &pid)).unwrap();
@@ -186,7 +186,7 @@ fn a_value_may_be_an_input_of_many_tasks_and_an_output_asked_for_twice() {
 #[test]
 fn a_task_may_be_given_one_value_borrowed_and_owned() {
     watched("a value given twice to one task", || {
-        // Many alike, so that a task and the one it needs are sent to a worker together.
+        // Many alike, so that a task and its dependency go to a worker in one batch.
         let tasks: Vec<_> = (0..300_u32)
             .map(|i| {
                 let text = delayed(|i: u32| i.to_string().repeat(10), (i,));
@@ -213,7 +213,7 @@ fn a_task_one_of_whose_inputs_has_failed_is_never_sent_with_another_value_in_its
     watched("inputs that have failed", || {
         let source = |i: i64| if i % 2 == 0 { Ok(i) } else { Err("odd") };
         let sources: Vec<_> = (0..20_i64).map(|i| try_delayed(source, (i,)).name(format!("source {i}"))).collect();
-        // Its second input is made when the first has failed, and in one batch with it if nothing is in the way.
+        // Its second input is made after the first has failed, usually in the same batch.
         let tasks: Vec<_> = (0..400_usize)
             .map(|i| {
                 let late = delayed(|n: &i64| n.to_string(), (&number(i as i64),));
@@ -298,7 +298,7 @@ fn threads_compute_at_the_same_time_on_one_executor_and_on_several() {
     });
 }
 
-/// Encodes and decodes on the one side of the way only.
+/// Can be encoded or decoded in one direction only.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(into = "u32", try_from = "u32")]
 struct OneWay(u32);

@@ -1,4 +1,4 @@
-//! What those who watch a run are told of its worker processes.
+//! The events of worker processes that callbacks see.
 
 use crate::new_pool;
 use crate::watchdog::watched;

@@ -1,6 +1,7 @@
-//! How a program comes to have worker processes: what runs in them before a task does, and what never becomes one.
+//! The start of worker processes: the code that runs there before a task, and processes that never
+//! become workers.
 //!
-//! What can only be seen in programs that are built in another way is the business of `scripts/check-processes`.
+//! `scripts/check-processes` tests programs that are built in other ways.
 
 #![cfg(all(target_os = "linux", not(miri)))]
 #![expect(unsafe_code, reason = "has functions before main")]
@@ -19,14 +20,15 @@ use std::thread;
 use std::time::Duration;
 use watchdog::watched;
 
-/// Set where a test is to do what it does in a process of its own.
+/// Set for a test that runs in a process of its own.
 const ALONE: &str = "BOOTSTRAP_TEST_ALONE";
-/// Set where workers are to hang before `main`.
+/// Set if workers shall hang before `main`.
 const HANG: &str = "BOOTSTRAP_TEST_HANG";
 
 static CONSTRUCTED: AtomicU32 = AtomicU32::new(0);
 
-// One before sprang's function, which is in the part without a number, and, with most linkers, one after.
+// One runs before sprang's hook, whose section has no number, and with most linkers one runs after
+// it.
 #[used]
 #[unsafe(link_section = ".init_array.00200")]
 static EARLY: extern "C" fn() = early;
@@ -40,7 +42,7 @@ extern "C" fn early() {
 
 extern "C" fn late() {
     CONSTRUCTED.fetch_add(100, Relaxed);
-    // Workers are known by their name here, for the environment no longer tells.
+    // The name shows that this is a worker; the token is no longer in the environment.
     if is_set(HANG) && fs::read("/proc/self/cmdline").is_ok_and(|line| line.starts_with(b"sprang-worker")) {
         loop {
             thread::park();
@@ -53,7 +55,7 @@ fn is_set(variable: &str) -> bool {
     std::env::var_os(variable).is_some()
 }
 
-/// One test of this program, by its name, in a process of its own.
+/// A command that runs one test of this program in a process of its own.
 fn alone(test: &str, program: &str) -> Command {
     let mut command = Command::new(program);
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ALONE, "1").stdin(Stdio::null());
@@ -68,7 +70,7 @@ fn say(line: impl std::fmt::Display) {
     out.flush().unwrap();
 }
 
-/// What the process said, of all that it and the test harness printed.
+/// The lines that the process printed with [`say`].
 fn said(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -108,7 +110,7 @@ fn a_task_finds_a_clean_place() {
             || {
                 let mut input = String::new();
                 std::io::stdin().read_to_string(&mut input).unwrap();
-                #[expect(clippy::disallowed_methods, reason = "looks for what should not be there")]
+                #[expect(clippy::disallowed_methods, reason = "looks for a variable that should not be there")]
                 let inherited = std::env::vars_os().any(|(name, _)| name == "SPRANG_WORKER");
                 (input, inherited, thread::current().name().is_some())
             },
@@ -154,8 +156,8 @@ fn workers_start_after_the_executable_was_deleted() {
     watched("a deleted executable", || {
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("copy");
-        // By another process: while this one has the file open for writing, one that another test forks would have it too, and a file
-        // that is open for writing cannot be run.
+        // Another process makes the copy. If this one did, a process that another test forks
+        // meanwhile would have the file open for writing, and such a file cannot be run.
         assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&copy).status().unwrap().success());
         let mut command = alone("workers_start_after_the_executable_was_deleted", copy.to_str().unwrap());
         assert_eq!(said(&mut command), "computed");
@@ -178,7 +180,7 @@ fn a_worker_that_hangs_before_main_is_given_up() {
     });
 }
 
-/// Asks for one more worker at each level.
+/// Computes a task in another process at each level.
 fn descend(levels: u32) -> Vec<String> {
     let mut path = vec![process::id().to_string()];
     if levels > 0 {
@@ -196,7 +198,7 @@ fn workers_do_not_start_workers() {
         let path = descend(10);
         let (here, there) = path.split_first().unwrap();
         assert_eq!(there.len(), 10, "{path:?}");
-        // A graph that a task computes is computed where the task is.
+        // A graph that a task computes runs in the task's process.
         assert!(there[0] != *here && there.iter().all(|worker| *worker == there[0]), "{path:?}");
     });
 }
@@ -225,7 +227,7 @@ fn workers_end_with_a_program_that_is_killed() {
         assert_ne!(worker, program.id().to_string());
         program.kill().unwrap();
         program.wait().unwrap();
-        // The worker has the other end of the pipe, so its end is that of what it says.
+        // The worker has the other end of the pipe, so the lines end when the worker ends.
         assert_eq!(lines.count(), 0);
     });
 }

@@ -1,4 +1,4 @@
-//! Files to decode: good ones, and some of every kind of bad.
+//! Files to decode: good ones, and some of every bad kind.
 
 use crate::tiny::Picture;
 use sprang::ErrorKind;
@@ -46,7 +46,7 @@ pub fn all() -> Vec<Input> {
 fn good(seed: u16) -> Input {
     let mut picture = picture(seed);
     picture.num_shown = u32::from(seed);
-    // 0 would be for ever.
+    // 0 would never end.
     let times = seed.to_le_bytes();
     let shown: &[(u8, &[u8])] = if seed > 0 { &[(b'L', &times)] } else { &[] };
     let file = encode(&picture, shown);

@@ -1,7 +1,8 @@
-//! A C decoder that crashes, hangs and eats memory on bad input, and a program that is none the worse for it.
+//! A C decoder that crashes, hangs and eats memory on bad input, and a program that survives it.
 //!
-//! Under `processes` every task runs in a worker process. What a bad input does to the process it is decoded in becomes the error of that
-//! input alone, and all others are decoded. Under `threads` the same graph takes the program down: it is tried in a child process.
+//! With `processes`, every task runs in a worker process. A bad input harms only the worker that
+//! decodes it, and becomes the error of that input; all others are decoded. With `threads`, the
+//! same graph crashes the program. A child process shows that.
 
 mod inputs;
 mod tiny;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use std::{env, error, io, thread};
 use tiny::Picture;
 
-/// Decoding takes milliseconds. What takes so much longer never ends.
+/// Decoding takes milliseconds. A decoder that takes this long never ends.
 const TIMEOUT: Duration = Duration::from_secs(3);
 const ON_THREADS: &str = "on-threads";
 
@@ -37,7 +38,7 @@ fn main() -> Result<ExitCode, Box<dyn error::Error>> {
     }
 }
 
-/// Two tasks for each input: decode, and look at the picture.
+/// Two tasks for each input: decode it, and summarize the picture.
 fn graph(inputs: &[Input]) -> Vec<(Delayed<Picture>, Delayed<f64>)> {
     let of_input = |input: &Input| {
         let picture = try_delayed(tiny::decode, (lit(input.file.clone()),)).name(&*input.name).timeout(TIMEOUT);
@@ -55,7 +56,7 @@ fn in_processes() -> Result<(), Error> {
     let inputs = inputs::all();
     let _scope = config::scoped("scheduler", "processes")?
         .and("processes.memory_limit", "64 MiB")?
-        // What crashes this decoder once does so again.
+        // An input that crashes the decoder once does so again.
         .and("processes.max_attempts", 1)?;
     let start = Instant::now();
     let outcomes = compute_each(&graph(&inputs))?;
@@ -89,7 +90,8 @@ fn word_for(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Every good input is decoded right, and every bad one is reported as what it is, with its name.
+/// Checks that every good input is decoded correctly, and that every bad one is reported by name
+/// with the right error.
 fn check(input: &Input, picture: &Result<Picture, Error>, brightness: &Result<f64, Error>) {
     match (&input.expected, picture) {
         (Expected::Picture(expected), Ok(picture)) => {
@@ -110,7 +112,7 @@ fn check(input: &Input, picture: &Result<Picture, Error>, brightness: &Result<f6
     }
 }
 
-/// The whole graph but for what would hang the child or eat the machine's memory: threads cannot be stopped.
+/// The graph without the inputs that hang or eat memory: threads cannot be stopped.
 fn on_threads() -> Result<(), Error> {
     let mut inputs = inputs::all();
     inputs.retain(|input| !matches!(input.expected, Expected::Error(ErrorKind::TimedOut | ErrorKind::MemoryLimit)));
@@ -120,7 +122,7 @@ fn on_threads() -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs [`on_threads`] in a child process, which is killed if it is not done within a minute.
+/// Runs [`on_threads`] in a child process, which is killed after a minute.
 fn on_threads_in_a_child() -> io::Result<ExitStatus> {
     let mut child = Command::new(env::current_exe()?).arg(ON_THREADS).stdout(Stdio::null()).spawn()?;
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -137,7 +139,7 @@ fn on_threads_in_a_child() -> io::Result<ExitStatus> {
 mod tests {
     use super::*;
 
-    /// What harms the process is left to the worker processes of the program itself.
+    /// Inputs that harm the process are left to the program's own worker processes.
     #[test]
     fn the_decoder_is_right_about_good_files_and_refuses_some_bad_ones() {
         let mut num_tried = 0;

@@ -1,4 +1,4 @@
-//! Has the linker put a function before `main` behind all others, and so behind sprang's.
+//! Makes the linker put one constructor after all others, and so after sprang's.
 
 use std::env;
 use std::path::PathBuf;
@@ -13,6 +13,6 @@ fn main() {
         .status()
         .expect("cc is what Rust links with");
     assert!(status.success());
-    // Of the last kind in the command of the linker.
+    // The linker takes these arguments last.
     println!("cargo::rustc-link-arg={}", object.display());
 }

@@ -1,6 +1,6 @@
-//! What reads messages, given any bytes; see [`crate::fuzzing`].
+//! Reads messages from any bytes; see [`crate::fuzzing`].
 
-#![allow(missing_docs, reason = "no part of what the crate offers")]
+#![allow(missing_docs, reason = "not part of the crate's API")]
 
 use super::protocol::{CallBatch, Payload, ResourceUpdate, ToParent, ToWorker};
 use crate::executor::remote::call::{
@@ -8,7 +8,7 @@ use crate::executor::remote::call::{
 };
 use crate::portable::exchange::RegionRef;
 
-/// As messages of both sides, and as the calls and results in them.
+/// Reads the bytes as messages of both sides, and as the calls and results in them.
 pub fn read_messages(bytes: &[u8]) {
     if let Ok(ToParent::Results { num_results, results, .. }) = postcard::from_bytes(bytes) {
         read_results(&results.into_bytes(), num_results);
@@ -88,7 +88,7 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
         calls: Payload::Inline(calls.clone()),
         update: update(),
     });
-    let body = || Payload::Inline(ByteString(b"what is asked".to_vec()));
+    let body = || Payload::Inline(ByteString(b"a request".to_vec()));
     let message = "a message";
     vec![
         calls.0,

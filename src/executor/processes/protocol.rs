@@ -14,7 +14,7 @@
 //!   Setup::Thread ->                          one for each thread
 //!           <- ToParent::Ready                set up, initializer run; or why not
 //!   ToWorker::Batch(1) ->
-//!   ToWorker::Batch(2) ->                     at most two at a time, so that the worker is never idle
+//!   ToWorker::Batch(2) ->                     at most two, so that the worker is never idle
 //!           <- ToParent::Results(1)           one or more; the last one says so
 //!           <- ToParent::Results(2)
 //!           <- ToParent::Request(1)           a task asks something and waits; see below

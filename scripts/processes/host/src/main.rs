@@ -1,4 +1,4 @@
-//! Loads the library that is given and prints what it says.
+//! Loads a library and prints its message.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
@@ -10,11 +10,11 @@ unsafe extern "C" {
 const RTLD_NOW: c_int = 2;
 
 fn main() {
-    // A worker that were started from here would come by here again, with no argument, and this is
-    // where it would be seen.
+    // A worker started from here would run `main` again without an argument, and would be seen
+    // here.
     let path = std::env::args().nth(1).expect("the path of a library");
     let path = CString::new(path).expect("a path");
-    // SAFETY: C strings, and the function is of this type.
+    // SAFETY: the arguments are C strings, and the library defines the function with this type.
     let text = unsafe {
         let library = dlopen(path.as_ptr(), RTLD_NOW);
         assert!(!library.is_null(), "{path:?} cannot be loaded");

@@ -1,4 +1,4 @@
-//! Tasks in a library, a register that functions before `main` fill, and the check of a whole
+//! Tasks in a library, a register that functions before `main` fill, and the check of the whole
 //! program.
 
 use sprang::{ProcessExecutor, compute_with, config, delayed};
@@ -7,16 +7,15 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// How many functions before `main` have run. Those of a worker have to be the same as those of its
-/// parent.
+/// How many functions before `main` have run. A worker must run the same ones as its parent.
 static REGISTERED: AtomicU32 = AtomicU32::new(0);
 
-/// Enters something in the register.
+/// Adds an entry to the register.
 pub extern "C" fn register() {
     REGISTERED.fetch_add(1, Relaxed);
 }
 
-/// The same, by another name, for a function that is not written in Rust.
+/// As above, for a function that is not written in Rust.
 #[unsafe(no_mangle)]
 pub extern "C" fn register_late() {
     register();
@@ -26,7 +25,7 @@ pub extern "C" fn register_late() {
 #[unsafe(link_section = ".init_array")]
 static REGISTER: extern "C" fn() = register;
 
-/// Where a task runs, and what is in the register there.
+/// The process of a task, and the register there.
 pub fn place(_task: u32) -> (u32, u32) {
     (process::id(), REGISTERED.load(Relaxed))
 }
@@ -35,8 +34,8 @@ fn generic<T: Default + ToString>(_task: u32) -> (u32, String) {
     (process::id(), T::default().to_string())
 }
 
-/// Runs tasks of many kinds in worker processes, and `more`, which belongs to the program;
-/// `registered` is what has to be in the register.
+/// Runs tasks of many kinds in worker processes, and `more`, a task of the program. `registered` is
+/// the expected register.
 pub fn check(registered: u32, more: fn() -> Vec<(u32, u32)>) {
     sprang::init();
     let here = process::id();
@@ -58,7 +57,7 @@ pub fn check(registered: u32, more: fn() -> Vec<(u32, u32)>) {
     assert_ne!(process, here);
     assert_eq!(text, "0");
 
-    // Workers of an executor that is dropped are told to go, and waited for.
+    // Dropping an executor ends its workers and waits for them.
     let own = Arc::new(ProcessExecutor::new(NonZeroUsize::MIN));
     let there = delayed(place, (3_u32,)).compute_with(Arc::clone(&own)).expect("an executor of its own");
     assert_eq!((there.0 == here, there.1), (false, registered));

@@ -1,8 +1,8 @@
-//! A library that is loaded into a program which knows nothing of sprang.
+//! A library that is loaded into a program without sprang.
 
 use std::ffi::{CString, c_char};
 
-/// What becomes of a task there.
+/// The result of a task there.
 #[unsafe(no_mangle)]
 pub extern "C" fn compute() -> *const c_char {
     let outcome = sprang::delayed(|x: u32| x + 1, (1_u32,)).compute_with("processes");

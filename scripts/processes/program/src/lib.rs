@@ -5,7 +5,7 @@
 //! ```
 //!
 //! ```
-//! // Another one, so that two are merged into one program.
+//! // A second test, so that doc tests are merged into one program.
 //! assert!(std::panic::catch_unwind(program::run).is_ok());
 //! ```
 
@@ -15,10 +15,11 @@ use sprang::delayed;
 #[unsafe(link_section = ".init_array")]
 static REGISTER: extern "C" fn() = parts::register;
 
-/// How many functions before `main` fill the register: those of `parts`, of this library and of `late.c`.
+/// The number of functions before `main` that fill the register: in `parts`, in this library and in
+/// `late.c`.
 const REGISTERED: u32 = 3;
 
-/// Panics if anything is not as it should be.
+/// Panics if a check fails.
 pub fn run() {
     parts::check(REGISTERED, || {
         let one = delayed(parts::place, (1_u32,)).compute().expect("a task");
