@@ -501,7 +501,8 @@ fn release_all(plan: &Plan, cells: Vec<Cell>, run: &Run) {
     let num_readers = kept.num_readers(plan);
     for ((id, cell), task) in (0..).zip(&cells).zip(plan.tasks()) {
         match (num_readers.get(&id), task.kind().drop_value) {
-            // SAFETY: the run is closed. The failed tasks that read this value have not released it.
+            // SAFETY: the run is closed. The failed tasks that read this value have not released
+            // it.
             (Some(&num_readers), _) => unsafe { cell.set_readers(num_readers) },
             // SAFETY: the run is closed, and the kind is that of the cell's task.
             (None, Some(drop_value)) => unsafe { cell.sweep(drop_value) },
