@@ -158,8 +158,9 @@ fn a_cancelled_run_ends_though_its_tasks_hang() {
         let (error, time) = thread::scope(|scope| {
             let cancel = scope.spawn(|| {
                 rooms.iter().for_each(|room| wait_for(&room.path("attempt-0")));
+                let start = Instant::now();
                 token.cancel();
-                Instant::now()
+                start
             });
             let error = token.scope(|| compute_with(Arc::clone(executor), tasks)).unwrap_err();
             (error, cancel.join().unwrap().elapsed())

@@ -1,5 +1,5 @@
-//! The rules of the source tree that neither rustfmt nor clippy checks: the width of comments, the size of files, the
-//! direction of imports, and one word for one idea.
+//! The rules of the source tree that neither rustfmt nor clippy checks: the width of comments, the
+//! size of files, the direction of imports, and one word for one idea.
 
 mod imports;
 mod text;
