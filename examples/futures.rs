@@ -41,7 +41,8 @@ fn fibonacci(n: u64) -> sprang::Result<u64> {
 fn tour(client: &Client) -> sprang::Result<()> {
     println!("{client}");
 
-    // `submit` returns at once. A future is a handle to the result, and an argument of further tasks.
+    // `submit` returns at once. A future is a handle to the result, and an argument of further
+    // tasks.
     let x: TaskFuture<i64> = client.submit(inc, (10_i64,));
     let y = client.submit(double, (10_i64,));
     let z = client.submit(add, (&x, &y));

@@ -1,5 +1,5 @@
-//! The price of an option by simulation, in batches whose results are kept in a file. A second start
-//! continues with the missing batches.
+//! The price of an option by simulation, in batches whose results are kept in a file. A second
+//! start continues with the missing batches.
 //!
 //! ```text
 //! cargo run --release --example monte_carlo
@@ -56,7 +56,8 @@ impl CallOption {
     }
 }
 
-/// The probability that a normal number is less than `x`, by the series x + x³ / 3 + x⁵ / (3 · 5)...
+/// The probability that a normal number is less than `x`, by the series x + x³ / 3 + x⁵ / (3 ·
+/// 5)...
 fn normal_below(x: f64) -> f64 {
     let series: f64 =
         (1..100).scan(x, |term, i| Some(std::mem::replace(term, *term * x * x / f64::from(2 * i + 1)))).sum();

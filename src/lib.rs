@@ -53,15 +53,17 @@
 //!   [`LocalCluster`] owns the workers; [`as_completed`] and [`wait`](fn@wait) wait for several
 //!   futures; tasks share an [`Event`], [`Lock`], [`Semaphore`], [`Queue`] or [`Variable`] by name.
 //!   [`guide::futures`] explains them; [`guide::from_dask`] translates Dask code.
-//! - Choosing an executor: [`config`] and [`guide::configuration`], [`Scheduler`], [`ThreadExecutor`], [`ProcessExecutor`],
-//!   [`SyncExecutor`], and the trait [`Executor`] for your own.
+//! - Choosing an executor: [`config`] and [`guide::configuration`], [`Scheduler`],
+//!   [`ThreadExecutor`], [`ProcessExecutor`], [`SyncExecutor`], and the trait [`Executor`] for your
+//!   own.
 //! - Worker processes: [`ProcessExecutor`] and [`guide::processes`]; [`SharedArray`] for large
 //!   numeric values; [`WorkerExit`] describes how a worker ended; [`init`] is for programs in which
 //!   the start-up hook does not run.
 //! - Watching: a [`callback`] observes runs; [`profile()`] measures where time and memory go;
 //!   [`visualize`] draws a graph ([`picture`] explains the drawing). With the feature `progress`,
 //!   `progress` shows bars on a terminal; with `dashboard`, `dashboard::serve` shows runs live in a
-//!   browser ([`guide::dashboard`]); with `tracing`, `Spans` shows runs and tasks to subscribers of that crate.
+//!   browser ([`guide::dashboard`]); with `tracing`, `Spans` shows runs and tasks to subscribers of
+//!   that crate.
 //! - The machine: [`SystemInfo`]. The feature `cli` builds a command, `sprang`, that shows it, the
 //!   configuration, and reports.
 //! - Failures: [`Error`], [`ErrorKind`], [`Error::replay`], and [`guide::debugging`].

@@ -1,4 +1,5 @@
-//! The pages in `docs`: every line of code in a table is also in a program that is compiled and run.
+//! The pages in `docs`: every line of code in a table is also in a program that is compiled and
+//! run.
 
 /// The code in backticks of a table cell.
 fn code_of(cell: &str) -> Vec<&str> {

@@ -87,7 +87,7 @@ where
 ///     text.iter().map(|text| text.parse::<i64>()).collect::<Result<Vec<_>, _>>()
 /// };
 /// let numbers = try_delayed(parse, (text,)).name("numbers");
-/// let total = delayed(|numbers: &Vec<i64>| numbers.iter().sum::<i64>(), (&numbers,)).name("total");
+/// let total = delayed(|all: &Vec<i64>| all.iter().sum::<i64>(), (&numbers,)).name("total");
 /// let error = total.compute().unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),

@@ -385,8 +385,8 @@ fn every_item_is_taken_once_however_short_the_timeouts_are() {
     const NUM_ITEMS: u64 = 300;
     on_each("every_item_is_taken_once", |client| {
         let items: Queue<u64> = client.queue("items", Some(2)).unwrap();
-        // A zero timeout first, then timeouts that often end just when an item arrives. (A short wait
-        // keeps its worker, so the last timeout is longer.)
+        // A zero timeout first, then timeouts that often end just when an item arrives. (A short
+        // wait keeps its worker, so the last timeout is longer.)
         let timeout =
             |num_tries: u64, x: u64| Duration::from_micros([0, 300 * (x % 7), 6_000][num_tries.min(2) as usize]);
         let put = move |first: u64, items: &Queue<u64>| {

@@ -1,8 +1,8 @@
 //! A test in a process of its own.
 //!
-//! The environment, the current folder and values from `config::set` belong to the whole process. So
-//! a test here starts this binary again for itself alone, in a fresh folder and with an environment
-//! of its choice, and the child process runs the test's body.
+//! The environment, the current folder and values from `config::set` belong to the whole process.
+//! So a test here starts this binary again for itself alone, in a fresh folder and with an
+//! environment of its choice, and the child process runs the test's body.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -98,7 +98,8 @@ pub(crate) fn alone_with_output<F: FnOnce()>(
     check_output(&output);
 }
 
-/// In the child: a path relative to the folder that contains `work` and `home`, as messages show it.
+/// In the child: a path relative to the folder that contains `work` and `home`, as messages show
+/// it.
 pub(crate) fn shown(path: &str) -> String {
     std::env::current_dir().unwrap().parent().unwrap().join(Path::new(path)).display().to_string()
 }

@@ -39,8 +39,8 @@ fn an_inner_scope_leaves_other_settings_as_the_outer_made_them() {
     );
 }
 
-/// Three guards over the same setting, dropped in each of the six orders: the newest remaining guard
-/// always wins.
+/// Three guards over the same setting, dropped in each of the six orders: the newest remaining
+/// guard always wins.
 #[test]
 fn guards_dropped_in_any_order_undo_their_own_override_each() {
     alone(

@@ -1,5 +1,5 @@
-//! The data: 1797 handwritten digits of 8 × 8 pixels, of the UCI repository ("Optical Recognition of
-//! Handwritten Digits").
+//! The data: 1797 handwritten digits of 8 × 8 pixels, of the UCI repository ("Optical Recognition
+//! of Handwritten Digits").
 
 use serde::{Deserialize, Serialize};
 use sprang::SharedArray;

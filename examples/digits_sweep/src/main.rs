@@ -6,8 +6,8 @@
 //! ```
 //!
 //! There is one task for each setting and each fold. Two folds of every setting have a higher
-//! priority and run first. Settings that are far behind in these are cancelled, so their other tasks
-//! do not run. The results of the others are shown as they arrive.
+//! priority and run first. Settings that are far behind in these are cancelled, so their other
+//! tasks do not run. The results of the others are shown as they arrive.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 

@@ -13,10 +13,10 @@
 //! 8. the default.
 //!
 //! The environment and the files are read once, when the first setting is needed; [`refresh`] reads
-//! them again. A mistake in them (an unknown key in a file, a wrong value, an unreadable file) fails
-//! every call that needs a setting until the mistake is corrected. An unknown `SPRANG_*` variable may
-//! belong to another program: it is logged as a warning, and an error only under `strict_config`.
-//! [`explain`] reports which layer supplies a value.
+//! them again. A mistake in them (an unknown key in a file, a wrong value, an unreadable file)
+//! fails every call that needs a setting until the mistake is corrected. An unknown `SPRANG_*`
+//! variable may belong to another program: it is logged as a warning, and an error only under
+//! `strict_config`. [`explain`] reports which layer supplies a value.
 //!
 //! A scope belongs to the thread that opened it: no other thread sees it. A [`Snapshot`] carries it
 //! further: a run takes a snapshot when it starts, and every thread that works for the run enters
@@ -37,7 +37,7 @@
 //!
 //! config::set("num-workers", 4)?; // for the whole process; `-` equals `_`
 //! {
-//!     let _scope = config::scoped("scheduler", "sync")?; // until the end of the block, on this thread
+//!     let _scope = config::scoped("scheduler", "sync")?; // this thread, until the block ends
 //!     let settings = config::settings()?;
 //!     assert!(matches!(settings.scheduler, Scheduler::Sync));
 //!     assert_eq!(settings.num_workers.map(|n| n.get()), Some(4));
@@ -274,7 +274,8 @@ pub fn list() -> Result<Vec<Explanation>> {
 ///
 /// config::check("processes.memory_limit", Value::untyped("2 GiB"))?;
 /// let mistake = config::check("num_workers", Value::untyped("none at all")).unwrap_err();
-/// assert!(mistake.to_string().starts_with(r#""num_workers" cannot be "none at all"; give a whole number from 1"#));
+/// let expected = r#""num_workers" cannot be "none at all"; give a whole number from 1"#;
+/// assert!(mistake.to_string().starts_with(expected));
 /// # Ok::<(), sprang::Error>(())
 /// ```
 ///

@@ -18,11 +18,11 @@ const PREFIX: &str = "SPRANG_";
 
 /// What the environment and the files contain.
 pub(super) struct Sources {
-    /// Weakest first: the user's file, the file in the current folder, the file that `SPRANG_CONFIG`
-    /// names, the environment.
+    /// Weakest first: the user's file, the file in the current folder, the file that
+    /// `SPRANG_CONFIG` names, the environment.
     pub(super) layers: Vec<Layer>,
-    /// `SPRANG_*` variables that are not settings. They may belong to another program, so they are an
-    /// error only under `strict_config`.
+    /// `SPRANG_*` variables that are not settings. They may belong to another program, so they are
+    /// an error only under `strict_config`.
     pub(super) unknown: Vec<Error>,
 }
 

@@ -1,4 +1,5 @@
-//! A program that compiles. With it here the others are built and not only checked: a capture is noticed when code is made.
+//! A program that compiles. With it here the others are built and not only checked: a capture is
+//! noticed when code is made.
 
 use sprang::delayed;
 
