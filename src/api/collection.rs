@@ -140,6 +140,12 @@ pub trait Form: Sealed + Sized + 'static {
 pub trait Sealed {}
 
 /// A [`Form`] that handles of a `T` can have.
+#[diagnostic::on_unimplemented(
+    message = "`Delayed<{T}>` cannot be computed",
+    label = "not a handle whose value is `Clone`, or a shape of such handles",
+    note = "compute takes `&Delayed<T>` or `Delayed<T>` with `T: Clone`, and tuples, vectors, slices, arrays, options and maps of these",
+    note = "a handle whose value is not `Clone` is computed on its own: `handle.compute()`"
+)]
 pub trait Leaf<T>: Form {
     /// What takes the place of a handle of a `T`.
     type Of;
