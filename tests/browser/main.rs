@@ -397,7 +397,7 @@ fn a_page_that_stays_open_over_a_restart_shows_the_new_program() {
         drop(first);
         let second = dashboard::serve(address.to_string()).unwrap();
         assert_eq!(second.address(), address);
-        browser.wait_for("!window.isOld && document.getElementById('link')?.dataset.state === 'live'");
+        browser.wait_for("!window.isOld && document.getElementById('connection')?.dataset.state === 'live'");
         // The state of the page when the first dashboard was gone.
         assert!(browser.complaints().iter().all(|it| it.contains("ERR_")));
         browser.click("nav a[href='#log']");
