@@ -243,7 +243,8 @@ fn encode(response: &Response, values: &[u8]) -> Vec<u8> {
 
 fn promise_of(cluster: &Arc<Cluster>, call: Call, mut rest: &[u8]) -> Result<Arc<ForeignPromise>> {
     let not_portable = |problem: String| {
-        let error = Error::new(ErrorKind::NotPortable, format!("it cannot be handed on: {problem}"));
+        let error =
+            Error::new(ErrorKind::NotPortable, format!("its task cannot be forwarded to the parent: {problem}"));
         call.name.as_deref().map_or(error.clone(), |name| error.with_task(name.into(), 0))
     };
     let unknown = |error: CodeError| not_portable(error.to_string());

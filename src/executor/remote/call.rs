@@ -364,7 +364,14 @@ mod tests {
             CallInput::Value { code: 2, keep: 5, value: value(b"value", &[1, 2]) },
         ];
         let name = (index == 2).then_some("named");
-        Call { code: index, name, ship: index % 2 == 0, keep: u64::from(index), inputs, args: value(b"args", &[]) }
+        Call {
+            code: index,
+            name,
+            ship: index.is_multiple_of(2),
+            keep: u64::from(index),
+            inputs,
+            args: value(b"args", &[]),
+        }
     }
 
     fn results() -> Vec<CallResult<'static>> {
