@@ -92,7 +92,7 @@ function showMachine({ machine, values, workers }) {
   const { cpus, num_cpus: numCpus, memory, total_memory: total, num_processes: numProcesses } = machine;
   const [now, most] = [values.bytes + values.bytes_of_futures, values.peak_bytes];
   const ofValues = element("div", { class: "row two" }, element("span", {}, "Values"), meter(now, most, `${bytes(now)} / ${bytes(most)}`, "values"));
-  const ofFutures = ` Values are in memory now, and at the peak${values.num_of_futures > 0 ? `; ${bytes(values.bytes_of_futures)} belong to ${count(values.num_of_futures)} futures` : ""}.`;
+  const ofFutures = ` Values: bytes in memory now and at the peak${values.num_of_futures > 0 ? `; ${bytes(values.bytes_of_futures)} belong to ${count(values.num_of_futures)} futures` : ""}.`;
   if (numProcesses === 0) {
     put($("machine"), ofValues, element("p", { class: "note" }, `This system does not report processors and memory.${ofFutures}`));
   } else {
