@@ -129,7 +129,7 @@ fn no_import_circle_has_more_than_three_files() {
 fn no_type_name_is_defined_more_than_twice() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for path in sources().iter().filter(|path| !text::is_unit_test(path)) {
-        for name in text::type_names(&text::without_unit_tests(&read(path))) {
+        for name in text::type_names(text::without_unit_tests(&read(path))) {
             places.entry(name).or_default().push(shown(path));
         }
     }
