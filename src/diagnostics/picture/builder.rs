@@ -30,7 +30,7 @@ pub enum Direction {
     Right,
 }
 
-/// A picture of a graph, made by [`visualize`].
+/// A picture of a graph, made by [`visualize`](crate::visualize).
 ///
 /// A picture is a copy of the graph's shape and names, so it keeps no task and no value alive.
 /// [`save`](Picture::save), [`to_svg`](Picture::to_svg) and their siblings draw it.

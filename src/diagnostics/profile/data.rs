@@ -39,7 +39,7 @@ impl Outcome {
     }
 }
 
-/// The measurements of a [`Profiler`]. Times are counted from the start of its first run.
+/// The measurements of a [`Profiler`](super::Profiler). Times are counted from the start of its first run.
 #[derive(Clone)]
 pub struct Profile {
     pub(super) runs: Vec<RunProfile>,
@@ -110,7 +110,8 @@ pub struct TaskRecord {
     /// For a task in another process: the bytes of arguments and values that were sent for it, and
     /// the bytes of its value that came back.
     pub transferred: Option<(u64, u64)>,
-    /// The size of the task's value, if it is known; see [`Profiler::measure_values`].
+    /// The size of the task's value, if it is known; see
+    /// [`Profiler::measure_values`](super::Profiler::measure_values).
     pub value: Option<ValueSize>,
     /// How the attempt ended.
     pub outcome: Outcome,
