@@ -6,7 +6,7 @@
 //!
 //! | here | carried to the peer | there |
 //! |---|---|---|
-//! | [`Exchange::send`], for each region that a message refers to | [`RegionRef`], [`SegmentHandle`] if there is one | [`Exchange::receive`] |
+//! | [`Exchange::send`], per region | [`RegionRef`], maybe [`SegmentHandle`] | [`Exchange::receive`] |
 //! | [`Exchange::take_released`] | ids and counts | [`Exchange::on_released`] |
 //! | [`Exchange::take_forgotten`] | ids | [`Exchange::on_forgotten`] |
 //!

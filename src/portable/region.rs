@@ -56,6 +56,7 @@ const PAGE: usize = 4096;
 static NUM_DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// A mapping with an id.
+#[derive(Debug)]
 pub(super) struct Segment {
     id: u64,
     start: NonNull<u8>,
@@ -104,17 +105,13 @@ impl Drop for Segment {
     }
 }
 
-impl fmt::Debug for Segment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Segment").field("id", &self.id).field("capacity", &self.capacity).finish_non_exhaustive()
-    }
-}
-
 /// A segment on its way to a process that has no mapping of it yet.
 ///
 /// Serialized within a message of ipc-channel, it becomes an open file of the receiver.
+#[derive(Debug)]
 pub(crate) struct SegmentHandle(HandleState);
 
+#[derive(Debug)]
 enum HandleState {
     /// The segment lies in this process.
     Local(Arc<Segment>),
@@ -138,15 +135,6 @@ impl SegmentHandle {
                 Segment::new(id, mapping).map(Arc::new)
             }
         }
-    }
-}
-
-impl fmt::Debug for SegmentHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            HandleState::Local(_) => "SegmentHandle::Local",
-            HandleState::Received(_) => "SegmentHandle::Received",
-        })
     }
 }
 
@@ -289,6 +277,7 @@ impl fmt::Debug for Region {
 }
 
 /// Bytes in shared memory with one owner. Their first contents are arbitrary.
+#[derive(Debug)]
 pub(crate) struct RegionMut {
     /// `None` after the region was frozen.
     segment: Option<Arc<Segment>>,
@@ -335,16 +324,11 @@ impl Drop for RegionMut {
     }
 }
 
-impl fmt::Debug for RegionMut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RegionMut({:?}, {} bytes)", self.segment, self.len)
-    }
-}
-
 /// Allocates regions within a budget. Clones are the same memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory(Arc<MemoryInner>);
 
+#[derive(Debug)]
 pub(super) struct MemoryInner {
     origin: u32,
     budget: Budget,
@@ -406,15 +390,6 @@ impl MemoryInner {
         let bytes = segments.iter().map(|segment| segment.capacity as u64).sum();
         drop(segments);
         self.budget.release(bytes);
-    }
-}
-
-impl fmt::Debug for MemoryInner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryInner")
-            .field("origin", &self.origin)
-            .field("budget", &self.budget)
-            .finish_non_exhaustive()
     }
 }
 

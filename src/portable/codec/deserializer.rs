@@ -14,6 +14,8 @@ use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use std::marker::PhantomData;
 
 type Result<T> = std::result::Result<T, CodecError>;
+/// The name of a type, field or variant.
+type Name = &'static str;
 
 pub(super) struct ValueDeserializer<'de, F> {
     pub(super) input: ValueInput<'de>,
@@ -236,12 +238,12 @@ impl<'de, F: Format> de::Deserializer<'de> for &mut ValueDeserializer<'de, F> {
     }
 
     #[inline(always)]
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: Name, visitor: V) -> Result<V::Value> {
         self.deserialize_unit(visitor)
     }
 
     #[inline]
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: Name, visitor: V) -> Result<V::Value> {
         match name {
             out_of_band::ARRAY => self.decode_array(visitor),
             _ => self.nested(|deserializer| visitor.visit_newtype_struct(deserializer)),
@@ -254,27 +256,17 @@ impl<'de, F: Format> de::Deserializer<'de> for &mut ValueDeserializer<'de, F> {
     }
 
     #[inline]
-    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: &'static str, len: usize, visitor: V) -> Result<V::Value> {
+    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: Name, len: usize, visitor: V) -> Result<V::Value> {
         self.decode_fields(len, visitor)
     }
 
     #[inline]
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value> {
+    fn deserialize_struct<V: Visitor<'de>>(self, _: Name, fields: &'static [Name], visitor: V) -> Result<V::Value> {
         self.decode_fields(fields.len(), visitor)
     }
 
     #[inline]
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value> {
+    fn deserialize_enum<V: Visitor<'de>>(self, _: Name, _: &'static [Name], visitor: V) -> Result<V::Value> {
         let mut has_value = true;
         if F::IS_DESCRIBED {
             has_value = match self.input.take()? {
@@ -413,7 +405,7 @@ impl<'de, F: Format> de::VariantAccess<'de> for Variant<'_, 'de, F> {
     }
 
     #[inline]
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value> {
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [Name], visitor: V) -> Result<V::Value> {
         self.value()?.decode_fields(fields.len(), visitor)
     }
 }

@@ -14,6 +14,8 @@ const OMITS_FIELDS: &str = "the type leaves out a field (skip_serializing_if), a
     processes.codec = \"self-describing\"";
 
 type Result<T> = std::result::Result<T, CodecError>;
+/// The name of a type, field or variant.
+type Name = &'static str;
 
 pub(super) struct ValueSerializer<'a, F, S> {
     sink: S,
@@ -215,12 +217,12 @@ impl<'w, 'a, F: Format, S: Sink> ser::Serializer for &'w mut ValueSerializer<'a,
     }
 
     #[inline(always)]
-    fn serialize_unit_struct(self, _: &'static str) -> Result<()> {
+    fn serialize_unit_struct(self, _: Name) -> Result<()> {
         self.put_tag(tag::UNIT)
     }
 
     #[inline(always)]
-    fn serialize_unit_variant(self, _: &'static str, index: u32, name: &'static str) -> Result<()> {
+    fn serialize_unit_variant(self, _: Name, index: u32, name: Name) -> Result<()> {
         // Decoding enters every variant.
         self.enter()?;
         self.depth -= 1;
@@ -228,7 +230,7 @@ impl<'w, 'a, F: Format, S: Sink> ser::Serializer for &'w mut ValueSerializer<'a,
     }
 
     #[inline]
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<()> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: Name, value: &T) -> Result<()> {
         match name {
             out_of_band::ARRAY => self.array(value),
             out_of_band::PLACED => self.placed(value),
@@ -239,9 +241,9 @@ impl<'w, 'a, F: Format, S: Sink> ser::Serializer for &'w mut ValueSerializer<'a,
     #[inline]
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
+        _: Name,
         index: u32,
-        name: &'static str,
+        name: Name,
         value: &T,
     ) -> Result<()> {
         self.put_variant(tag::VARIANT, index, name)?;
@@ -259,18 +261,12 @@ impl<'w, 'a, F: Format, S: Sink> ser::Serializer for &'w mut ValueSerializer<'a,
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Compound<'w, 'a, F, S>> {
+    fn serialize_tuple_struct(self, _: Name, len: usize) -> Result<Compound<'w, 'a, F, S>> {
         self.fields(tag::SEQ, len)
     }
 
     #[inline]
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        index: u32,
-        name: &'static str,
-        len: usize,
-    ) -> Result<Compound<'w, 'a, F, S>> {
+    fn serialize_tuple_variant(self, _: Name, index: u32, name: Name, len: usize) -> Result<Compound<'w, 'a, F, S>> {
         self.variant_fields(index, name, tag::SEQ, len)
     }
 
@@ -280,18 +276,12 @@ impl<'w, 'a, F: Format, S: Sink> ser::Serializer for &'w mut ValueSerializer<'a,
     }
 
     #[inline]
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Compound<'w, 'a, F, S>> {
+    fn serialize_struct(self, _: Name, len: usize) -> Result<Compound<'w, 'a, F, S>> {
         self.fields(tag::MAP, len)
     }
 
     #[inline]
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        index: u32,
-        name: &'static str,
-        len: usize,
-    ) -> Result<Compound<'w, 'a, F, S>> {
+    fn serialize_struct_variant(self, _: Name, index: u32, name: Name, len: usize) -> Result<Compound<'w, 'a, F, S>> {
         self.variant_fields(index, name, tag::MAP, len)
     }
 
@@ -378,7 +368,7 @@ macro_rules! serialize_fields {
                 type Error = CodecError;
 
                 #[inline(always)]
-                fn $method<T: Serialize + ?Sized>(&mut self, $($name: &'static str,)? value: &T) -> Result<()> {
+                fn $method<T: Serialize + ?Sized>(&mut self, $($name: Name,)? value: &T) -> Result<()> {
                     if F::IS_DESCRIBED {
                         self.count += 1;
                         $(ser::Serializer::serialize_str(&mut *self.serializer, $name)?;)?
@@ -397,7 +387,7 @@ macro_rules! serialize_fields {
 
                 $(
                     #[cold]
-                    fn skip_field(&mut self, $name: &'static str) -> Result<()> {
+                    fn skip_field(&mut self, $name: Name) -> Result<()> {
                         let _ = $name;
                         if F::IS_DESCRIBED { Ok(()) } else { Err(CodecError::new(OMITS_FIELDS)) }
                     }

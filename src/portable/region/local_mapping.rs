@@ -5,10 +5,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const REFUSAL: &str = "shared memory cannot be sent on this platform";
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(4096))]
 struct Page([u8; PAGE]);
 
+#[derive(Debug)]
 pub(super) struct Mapping(Vec<Page>);
 
 impl Mapping {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::c_void;
 use std::panic::catch_unwind;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Mapping(IpcSharedMemory);
 
 /// The largest file that this process may create. Shared memory is a file, and the system kills a
