@@ -6,7 +6,7 @@
 //!
 //! | here | carried to the peer | there |
 //! |---|---|---|
-//! | [`Exchange::send`], per region | [`RegionRef`], maybe [`SegmentHandle`] | [`Exchange::receive`] |
+//! | [`Exchange::send`] | [`RegionRef`], maybe [`SegmentHandle`] | [`Exchange::receive`] |
 //! | [`Exchange::take_released`] | ids and counts | [`Exchange::on_released`] |
 //! | [`Exchange::take_forgotten`] | ids | [`Exchange::on_forgotten`] |
 //!

@@ -5,7 +5,7 @@
 //! | number, `char` | its bytes, the lowest first | its tag, then the same |
 //! | `bool` | a tag | a tag |
 //! | option | a tag, then the value if there is one | the same |
-//! | string, bytes | length in eight bytes, then the bytes | tag, length in one or nine bytes, bytes |
+//! | string, bytes | length in eight bytes, bytes | tag, length in one or nine bytes, bytes |
 //! | unit | nothing | a tag |
 //! | sequence, map | count in eight bytes, then the elements | tag, then the same |
 //! | tuple | its fields | as a sequence |
