@@ -39,7 +39,8 @@ impl Outcome {
     }
 }
 
-/// The measurements of a [`Profiler`](super::Profiler). Times are counted from the start of its first run.
+/// The measurements of a [`Profiler`](super::Profiler). Times are counted from the start of its
+/// first run.
 #[derive(Clone)]
 pub struct Profile {
     pub(super) runs: Vec<RunProfile>,
