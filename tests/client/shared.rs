@@ -348,7 +348,7 @@ fn a_task_without_a_cluster_has_no_shared_objects() {
     let event = Client::new(&cluster).event("go");
     let task = delayed(error, (lit(event),));
     let error = task.compute_with("processes").unwrap().expect("it is an error");
-    assert!(error.contains("event \"go\" cannot be had: the task was not handed in by a client"), "{error}");
+    assert!(error.contains("event \"go\" cannot be had: the task was not submitted by a client"), "{error}");
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn retries_count_failures_and_attempts_count_deaths() {
 }
 
 #[test]
-fn what_comes_after_a_task_that_dies_comes_after_its_last_attempt() {
+fn a_task_ordered_after_one_that_dies_runs_after_its_last_attempt() {
     let room = Room::new();
     faults("what_comes_after_a_task_that_dies", 2, attempts(3), |executor| {
         let shaky = try_delayed(by_turns, (room.name(), "dd"));

@@ -112,7 +112,7 @@ fn looks() -> Result<(), &'static str> {
 }
 
 #[test]
-fn what_did_not_start_is_tried_again_by_the_next_run() {
+fn a_worker_that_did_not_start_is_started_again_by_the_next_run() {
     let room = Room::new();
     room.put("broken");
     let mut settings = attempts(3);

@@ -163,7 +163,7 @@ fn tasks_are_run_after_others_and_by_priority() {
 }
 
 #[test]
-fn what_a_task_returns_as_an_error_arrives_with_its_sources() {
+fn an_error_that_a_task_returns_arrives_with_its_sources() {
     watched("an error from a worker", || {
         let read = |path: String| fs::read_to_string(path);
         let task = try_delayed(read, ("/nowhere/at/all".to_owned(),)).name("read");

@@ -94,7 +94,7 @@ fn workers_write_to_the_output_of_their_parent() {
 }
 
 #[test]
-fn what_workers_write_may_be_dropped() {
+fn the_output_of_workers_may_be_dropped() {
     alone_with_output(
         |_| {},
         || on_processes(1, &[("stdio", "null")], || delayed(speak, ()).compute().unwrap()),
@@ -126,7 +126,7 @@ impl log::Log for Log {
 static LOG: Log = Log(Mutex::new(Vec::new()));
 
 #[test]
-fn what_workers_write_may_be_logged() {
+fn the_output_of_workers_may_be_logged() {
     alone_with_output(
         |_| {},
         || {

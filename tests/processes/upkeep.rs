@@ -259,7 +259,7 @@ fn nobody_wakes_up_for_idle_workers() {
 
 /// For each message it receives, ipc-channel allocates room for the longest one.
 #[test]
-fn what_is_kept_of_a_message_is_what_was_in_it() {
+fn a_value_kept_from_a_message_equals_the_value_sent() {
     fn peak() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();

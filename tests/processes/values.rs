@@ -327,7 +327,7 @@ impl Serialize for NoWay {
 }
 
 #[test]
-fn what_does_not_cross_is_named_with_its_task_its_place_and_its_type() {
+fn an_error_names_the_task_place_and_type_of_a_value_that_cannot_be_sent() {
     watched("values that do not cross", || {
         let problem = |task: &Delayed<u32>| {
             let error = task.compute_with(pool()).unwrap_err();

@@ -365,7 +365,7 @@ impl Handle {
             )),
             Err(RequestError::NoHandler) => Err(Error::new(
                 ErrorKind::NotShared,
-                format!("{} cannot be had: the task was not handed in by a client; submit it to a cluster", self.spec),
+                format!("{} cannot be had: the task was not submitted by a client; submit it to a cluster", self.spec),
             )),
         }
     }

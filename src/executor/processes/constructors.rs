@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_linked_with_a_library_comes_after_what_it_needs() {
+    fn the_constructors_of_a_library_run_after_those_of_its_dependencies() {
         let program = find(|module| Some(module.base())).unwrap();
         assert!(matches!(&linked_with(program)[..], [module] if module.is_program));
         assert!(linked_with(1).is_empty());

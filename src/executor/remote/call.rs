@@ -420,7 +420,7 @@ mod tests {
     proptest! {
         /// Messages that are almost right.
         #[test]
-        fn what_was_changed_on_the_way_is_an_error_or_a_message_and_never_a_panic(
+        fn damaged_bytes_are_an_error_or_a_message_and_never_a_panic(
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
             len in any::<prop::sample::Index>(),
             is_cut in any::<bool>(),

@@ -368,7 +368,7 @@ fn sending_to_a_worker_that_does_not_read_or_is_gone_is_an_error_and_no_wait() {
 }
 
 #[test]
-fn what_a_worker_prints_goes_where_it_is_set_to() {
+fn the_output_of_a_worker_goes_where_the_setting_says() {
     assert!(start("exit 0", &ProcessSettings { stdio: Stdio::Null, ..ProcessSettings::default() }).output.is_none());
     let text = prints(&mut start("panic", &captured()));
     assert!(text.contains("in a worker"), "{text}");
