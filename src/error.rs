@@ -32,9 +32,9 @@ pub enum ErrorKind {
     Failed,
     /// A task did not end within its timeout.
     TimedOut,
-    /// The run was cancelled before the output was computed.
+    /// The run or the task was cancelled.
     Cancelled,
-    /// A setting is unknown, has the wrong type, or its file cannot be read.
+    /// A setting is unknown or does not accept its value, or a configuration file cannot be read.
     Config,
     /// Two different tasks of one graph were given the same name.
     DuplicateName,
@@ -43,7 +43,7 @@ pub enum ErrorKind {
     NotPortable,
     /// A value cannot be returned, because it cannot be cloned.
     NotCloneable,
-    /// A graph has more tasks or dependencies than 32-bit numbers.
+    /// A graph has more tasks or dependencies than 32-bit numbers can count.
     TooLarge,
     /// An executor returned before the run had ended.
     Executor,
@@ -57,7 +57,8 @@ pub enum ErrorKind {
     Closed,
     /// The cluster's `max_pending` limit is reached.
     Full,
-    /// A shared object is not available here, or its name belongs to an object of another type.
+    /// A shared object is not available here, or the object of this name has another type, limit or
+    /// number of permits.
     NotShared,
     /// A file has an unknown extension, or cannot be written.
     NotSaved,
@@ -238,7 +239,8 @@ impl Error {
     /// The names of the tasks through which the failure reached the output, from the failed task to
     /// the output.
     ///
-    /// A path of more than 16 tasks loses its middle; one entry has the number of these tasks.
+    /// A path of more than 16 tasks has no middle. In a graph one entry has the number of tasks
+    /// left out; a path through futures has no such entry.
     pub fn path(&self) -> impl ExactSizeIterator<Item = &str> {
         self.inner.path.iter().map(|name| &**name)
     }
@@ -287,8 +289,8 @@ impl Error {
     ///
     /// # Errors
     /// - [`NotKept`](ErrorKind::NotKept) if the inputs were not kept, or another thread replays the
-    ///   task. Also in a callback or a task before the run has ended; on other threads the call
-    ///   waits for the end of the run.
+    ///   task, or a callback or a task calls this before the run has ended. On other threads the
+    ///   call waits for the end of the run.
     /// - [`NotPortable`](ErrorKind::NotPortable) if inputs that were sent to another process cannot
     ///   be decoded in this one.
     pub fn replay(&self) -> Result<Replayed> {

@@ -1,5 +1,5 @@
 //! Task graphs for one machine: write a graph once and run it on threads, in worker processes or
-//! step by step in the calling thread, by one configuration value.
+//! step by step in the calling thread. One configuration value chooses.
 //!
 //! A *task* is one call of a function. [`delayed`] creates a task without running it and returns a
 //! [`Delayed<T>`], a handle to the value that the task will return. Handles are arguments of

@@ -13,8 +13,8 @@
 //! 2. [`Parts`] gives out the n-th output of a run only for the handle that was listed n-th: it
 //!    compares their nodes. By rule 1 equal addresses are one node. So the type of the handle is
 //!    the type of the value, and each output is taken once.
-//! 3. Nothing here trusts a collection of another crate. One that rebuilds other handles than it
-//!    lists, or in another order, panics.
+//! 3. Nothing here trusts a collection of another crate. A collection that takes other parts than
+//!    it lists, or in another order, panics.
 
 #![expect(unsafe_code, reason = "it takes typed values from untyped cells")]
 
@@ -79,8 +79,7 @@ use std::{ptr, slice};
     note = "a handle whose value is not `Clone` is computed on its own: `handle.compute()`"
 )]
 pub trait Collection<F: Form> {
-    /// The result: the same shape with something else in the place of each handle, or a
-    /// [finished](Form::Finished) one.
+    /// The result: the same shape with each handle replaced, or a [finished](Form::Finished) value.
     type Shape;
 
     /// Adds the handles to the list.
@@ -92,7 +91,7 @@ pub trait Collection<F: Form> {
     /// The failure of a part.
     ///
     /// # Panics
-    /// If it takes other parts than it has listed, or in another order.
+    /// If it does not take exactly the parts that it has listed, in the same order.
     fn rebuild(&self, parts: &mut Parts<'_>) -> Result<Self::Shape>;
 }
 

@@ -26,7 +26,7 @@ impl<F> CapturesNothing<F> {
 /// | `&Delayed<T>` | `&T` | |
 /// | `Delayed<T>` | `T`: moved out of the graph by the last use, else cloned | `T: Clone` |
 /// | `&Vec<Delayed<T>>`, `&[Delayed<T>]` | [`Refs<'_, T>`](crate::Refs) | |
-/// | `Vec`, array, `Option`, tuple of arguments | the same shape of what they give | |
+/// | `Vec`, array, `Option`, tuple of arguments | the same shape of their values | |
 /// | a number, `bool`, `char`, `String`, `&'static str` | the value | |
 /// | [`lit(v)`](crate::lit) for any other value | `&V` | `V: Portable` |
 ///
@@ -166,7 +166,8 @@ pub fn local<T: Send + Sync + 'static>(value: T) -> Delayed<T> {
 /// # Options of a task
 ///
 /// Set them where the task is made, before its handle is cloned or used: `delayed(load,
-/// (path,)).name("load").retries(3)`. All executors obey them.
+/// (path,)).name("load").retries(3)`. All executors obey them, except that only clients obey
+/// `resource` and `workers`.
 ///
 /// # Panics
 /// Each option panics if the handle was cloned or used as an argument before: a shared task cannot
@@ -212,8 +213,8 @@ impl<T> Delayed<T> {
         self.with_options(|options| options.timeout = Some(timeout))
     }
 
-    /// Runs the task, and all tasks that it needs, before tasks of lower priority. The default is
-    /// 0.
+    /// Prefers the task, and all tasks that it needs, to ready tasks of lower priority. The default
+    /// is 0.
     #[track_caller]
     pub fn priority(self, priority: i32) -> Self {
         self.with_options(|options| options.priority = priority)

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Waits until all futures are settled, one is, or one has failed. Returns the settled futures and
-/// the others, each in their order.
+/// Waits until futures are settled: all, one, or one that failed, as [`WaitFor`] says. Returns the
+/// settled futures and the others, each in their order.
 ///
 /// # Examples
 /// ```
@@ -139,8 +139,8 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         self.next_until(deadline_after(timeout))
     }
 
-    /// Returns the next future, or wakes the task of the context when there is one; `Ready(None)`
-    /// if none are left.
+    /// Returns the next future; if there is none yet, the waker of the context is called when there
+    /// is one. `Ready(None)` if none are left.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<TaskFuture<T>>> {
         if self.num_left == 0 {
             return Poll::Ready(None);

@@ -23,8 +23,8 @@ pub struct Futures;
 #[derive(Debug)]
 pub struct GroupFutures;
 
-/// A handle for each handle, whose value is computed meanwhile: the form that [`Client::persist`]
-/// asks for.
+/// A handle for each handle, whose value is computed in the background: the form that
+/// [`Client::persist`] asks for.
 #[derive(Debug)]
 pub struct Persisted;
 

@@ -28,8 +28,8 @@ use std::time::Duration;
 /// - To wait: [`result`](TaskFuture::result), [`result_ref`](TaskFuture::result_ref), `.await` in
 ///   any async runtime; for several futures [`wait`](super::wait()) and
 ///   [`as_completed`](super::as_completed). While a task waits, its worker runs other tasks.
-/// - As an argument: `&future` lends the value to a task, `future` gives it a clone, `&futures`
-///   lends a list, as handles of [`delayed`](crate::delayed) do. A submitted task starts when its
+/// - As an argument: `&future` passes a reference to a task, `future` a clone, `&futures` a list of
+///   references, as for handles of [`delayed`](crate::delayed). A submitted task starts when its
 ///   arguments are available.
 /// - As an output: [`compute`](crate::compute()) takes futures, and tasks of
 ///   [`delayed`](crate::delayed) that use a future wait for it.
@@ -136,7 +136,7 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         self.result_ref().cloned()
     }
 
-    /// Waits for the value and lends it.
+    /// Waits for the value and borrows it.
     ///
     /// # Errors
     /// As [`result`](TaskFuture::result).
@@ -158,7 +158,7 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         self.is_done() || wait::settled(&[self.promise()], WaitFor::All, deadline_after(timeout))
     }
 
-    /// Waits, and returns the error; `None` if the task has finished.
+    /// Waits, and returns the error; `None` if the task has a value.
     pub fn error(&self) -> Option<Error> {
         self.result_ref().err()
     }
@@ -172,8 +172,8 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         settle(&self.promise(), Outcome::Cancelled(error))
     }
 
-    /// Retries a task that has failed, was cancelled or lost, and those of its inputs that have
-    /// failed, too. False in any other state.
+    /// Retries a failed, cancelled or lost task, and its inputs in these states. False in any other
+    /// state.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed), [`Full`](ErrorKind::Full).
@@ -204,15 +204,15 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         self.promise.record().worker()
     }
 
-    /// The size in bytes of the encoded value; `None` if the value is not kept encoded, as it comes
-    /// from another process.
+    /// The size in bytes of the encoded value, as it came from another process; `None` if the value
+    /// is not kept encoded.
     pub fn num_encoded_bytes(&self) -> Option<usize> {
         self.promise.encoded().map(|encoded| encoded.num_bytes())
     }
 
-    /// Returns a handle for graphs. A task that uses it waits for the value. The handle itself has
-    /// no `compute` that works, because the value need not be `Clone`; the function
-    /// [`compute`](crate::compute()) takes the future.
+    /// Returns a handle for graphs. A task that uses it waits for the value. [`Delayed::compute`]
+    /// of the handle fails, because the value need not be `Clone`; use the function
+    /// [`compute`](crate::compute()) with the future.
     pub fn as_delayed(&self) -> Delayed<T> {
         self.handle.clone()
     }

@@ -112,7 +112,7 @@ impl fmt::Display for Client {
 }
 
 impl Client {
-    /// Makes a client of a cluster.
+    /// Makes a client for a cluster.
     pub fn new(cluster: &LocalCluster) -> Self {
         Client::of(cluster.shared())
     }
@@ -154,16 +154,16 @@ impl Client {
 
     /// Returns the client whose workers are the [scheduler](crate::config) of this thread.
     ///
-    /// In a task of a client this is a client of the same cluster. Where a client was made the
-    /// [default](Client::as_default), it is that client.
+    /// In a task of a client this is a client of the same cluster. On a thread with a
+    /// [default](Client::as_default) client it is that client.
     ///
     /// In a task in a worker process, submitted tasks go to the cluster, whose workers run them.
-    /// When the task ends, the tasks that it has submitted and not waited for are cancelled.
-    /// Graphs, [local](Client::submit_local) tasks, and tasks submitted by other threads of the
-    /// process run in the process. [Shared](Client::event) objects are those of the cluster.
-    /// [`workers`](Client::workers) and [`num_pending`](Client::num_pending) know the process
-    /// alone, so [`run`](Client::run) and [`broadcast`](Client::broadcast) do not reach all workers
-    /// from there.
+    /// When the task ends, its unfinished nested tasks are cancelled, except those that were
+    /// [detached](TaskFuture::detach). Graphs, [local](Client::submit_local) tasks, and tasks
+    /// submitted by other threads of the process run in the process. [Shared](Client::event)
+    /// objects are those of the cluster. [`workers`](Client::workers) and
+    /// [`num_pending`](Client::num_pending) describe only the process, so [`run`](Client::run) and
+    /// [`broadcast`](Client::broadcast) do not reach all workers from there.
     pub fn current() -> Option<Self> {
         let settings = config::settings().ok()?;
         self::cluster::cluster_of(&settings.scheduler).map(|core| Client::of(&core)).or_else(in_worker)
@@ -192,7 +192,7 @@ impl Client {
     }
 
     /// Submits a call of a function. The arguments are those of [`delayed`]. The task starts when
-    /// futures among them have finished; this method does not block for them.
+    /// all futures among them have finished. This method does not wait for them.
     pub fn submit<F, R, A>(&self, function: F, args: A) -> TaskFuture<R>
     where
         R: Portable,
@@ -258,7 +258,7 @@ impl Client {
     /// Submits a call of a function for each item, and returns the futures in the order of the
     /// items.
     ///
-    /// An item is an argument as those of [`delayed`]: a plain value, a future, a handle. For
+    /// An item is any argument that [`delayed`] accepts: a plain value, a future, a handle. For
     /// functions of several arguments see [`map_zipped`](Client::map_zipped).
     pub fn map<F, R, I>(&self, function: F, items: I) -> Vec<TaskFuture<R>>
     where
@@ -450,8 +450,8 @@ impl Client {
         future
     }
 
-    /// Calls a function once on every present worker, and returns the names of the workers with the
-    /// results.
+    /// Calls a function once on every present worker, and returns each worker's name with its
+    /// result.
     pub fn run<F, R>(&self, function: F) -> Vec<(String, Result<R>)>
     where
         F: Clone,

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 /// A task that has not run: a function and the arguments for it.
 ///
-/// A `Delayed<T>` is a handle, one pointer wide and cheap to clone. It stands for the value of type
+/// A `Delayed<T>` is a handle, one pointer wide and cheap to clone. It represents the value of type
 /// `T` that the task returns. Pass it to other tasks as an argument, or
 /// [`compute`](Delayed::compute) it. The graph behind it is immutable and holds no results, so it
 /// can be computed again, as part of any other graph, and by several threads at once. A task that

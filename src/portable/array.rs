@@ -19,13 +19,13 @@ use std::sync::Arc;
 /// more than copying this many bytes through a socket, and its second use costs less.
 const SHARED_MIN: usize = 64 << 10;
 
-/// An immutable buffer of numbers that tasks in other processes can read where it lies.
+/// An immutable buffer of numbers that tasks in other processes read in place.
 ///
 /// A `SharedArray` is used like a slice. Clones share their elements between threads, as with
 /// `Arc<[T]>`. When an array is sent to a worker process or back, alone or as a field of a larger
 /// value, its elements go through shared memory and not through a socket. They are copied there
-/// once, however many tasks use them at a time, and not at all if they are there already. A task
-/// that makes a large array with [`with_len`](SharedArray::with_len) makes it in shared memory from
+/// once, however many tasks use them at a time, and not at all if they are there already. In a
+/// worker process, [`with_len`](SharedArray::with_len) makes a large array in shared memory from
 /// the start. Arrays below 64 KiB are sent like other values.
 ///
 /// The elements may be of any type that is plain bytes ([`bytemuck::Pod`]): the primitive numbers,
@@ -33,7 +33,7 @@ const SHARED_MIN: usize = 64 << 10;
 /// to be serializable too. A serializer other than sprang's, such as `serde_json`, sees a plain
 /// sequence.
 ///
-/// Each access through the array itself looks up where the elements lie. In a loop, borrow the
+/// Each access through the array itself looks up the address of the elements. In a loop, borrow the
 /// slice once: `let values: &[f64] = &array;`.
 ///
 /// # Examples
@@ -99,7 +99,7 @@ impl<T: Pod> SharedArray<T> {
         SharedArray::from(items)
     }
 
-    /// The elements, mutably. If they are shared with a clone or another process, they are copied
+    /// The elements, mutably. If a clone shares them, or they are in shared memory, they are copied
     /// first.
     ///
     /// # Examples

@@ -34,9 +34,9 @@ use toml_edit::{DocumentMut, Formatted, InlineTable, Item, Table, TableLike};
 /// ```
 ///
 /// # Errors
-/// [`Config`](ErrorKind::Config) if there is no setting `key`, it cannot be `value`, the value can
-/// only be given from code, or the file is not TOML; [`NotSaved`](ErrorKind::NotSaved) if the file
-/// cannot be read or written. The file is then unchanged.
+/// [`Config`](ErrorKind::Config) if there is no setting `key`, it does not accept `value`, the
+/// value can only be given from code, or the file is not TOML; [`NotSaved`](ErrorKind::NotSaved) if
+/// the file cannot be read or written. The file is then unchanged.
 pub fn write(path: impl AsRef<Path>, key: &str, value: impl Into<Value>) -> Result<()> {
     let setting = find_for("config::write", key)?;
     let value =

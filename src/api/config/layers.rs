@@ -178,8 +178,8 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot
-    /// be `value`.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it does not
+    /// accept `value`.
     pub fn overriding(&self, key: &str, value: impl Into<Value>) -> Result<Snapshot> {
         let given = Entry::from_call("Snapshot::overriding", key, value.into(), Origin::Call)?;
         Ok(self.under([given]))

@@ -95,8 +95,8 @@ use std::sync::Arc;
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be
-/// `value`.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it does not
+/// accept `value`.
 #[track_caller]
 pub fn set(key: &str, value: impl Into<Value>) -> Result<()> {
     let at = Location::caller();
@@ -142,8 +142,8 @@ pub fn unset(key: &str) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be
-/// `value`.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it does not
+/// accept `value`.
 #[track_caller]
 pub fn scoped(key: &str, value: impl Into<Value>) -> Result<Scope> {
     Scope::open("config::scoped", key, value)
@@ -161,8 +161,8 @@ pub fn scoped(key: &str, value: impl Into<Value>) -> Result<Scope> {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be
-/// `value`. Then `f` is not called.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it does not
+/// accept `value`. Then `f` is not called.
 #[track_caller]
 pub fn with<R>(key: &str, value: impl Into<Value>, f: impl FnOnce() -> R) -> Result<R> {
     let _scope = Scope::open("config::with", key, value)?;
@@ -280,8 +280,8 @@ pub fn list() -> Result<Vec<Explanation>> {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot be
-/// `value`.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it does not
+/// accept `value`.
 pub fn check(key: &str, value: impl Into<Value>) -> Result<()> {
     let setting = schema::find(key).ok_or_else(|| Error::config(schema::unknown(key, schema::quoted)))?;
     setting.check(&value.into()).map_err(Error::config)

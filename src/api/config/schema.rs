@@ -41,7 +41,7 @@ pub struct Settings {
     pub strict_config: bool,
     /// The address on which the dashboard of the process listens; `None` for no dashboard.
     pub dashboard: Option<String>,
-    /// How long no task of a run may finish before
+    /// How long a run may go without finishing a task before
     /// [`on_run_stalled`](crate::callback::Callback::on_run_stalled) is called and a warning is
     /// logged; `None` for never.
     pub stall_timeout: Option<Duration>,

@@ -145,8 +145,8 @@ impl Scope {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it cannot
-    /// be `value`. The guard is then dropped, which undoes its overrides.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it does not
+    /// accept `value`. The guard is then dropped, which undoes its overrides.
     #[track_caller]
     pub fn and(self, key: &str, value: impl Into<Value>) -> Result<Self> {
         let given = scoped_entry("Scope::and", key, value)?;

@@ -53,9 +53,9 @@ impl ClusterBuilder {
 
     /// Sets the number of workers.
     ///
-    /// Default: with `threads_per_worker`, as many workers as the cores have room for. Without, one
-    /// worker for each core up to four cores; above, about the square root of the number of cores,
-    /// each worker with several threads.
+    /// Default: with `threads_per_worker`, the number of cores divided by it, at least one.
+    /// Without, one worker for each core up to four cores. Above four, the number of workers is the
+    /// smallest divisor of the number of cores that is at least its square root.
     pub fn workers(mut self, num_workers: usize) -> Self {
         self.num_workers = Some(num_workers);
         self
@@ -115,7 +115,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Gives each worker an amount of a resource, for tasks that [ask for
+    /// Gives each worker an amount of a resource, for tasks that [reserve
     /// it](crate::Delayed::resource).
     pub fn resource(mut self, name: &str, amount: f64) -> Self {
         self.resources.push((name.into(), amount));

@@ -21,7 +21,7 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// The workers live until the cluster is closed; dropping it closes it. Their number may change
 /// while tasks run: see [`scale`](LocalCluster::scale) and [`adapt`](LocalCluster::adapt). This
-/// process keeps the values that worker processes compute, so nothing is lost with a worker.
+/// process keeps the values that worker processes compute, so no value is lost with a worker.
 ///
 /// # Examples
 /// ```
@@ -75,9 +75,9 @@ impl LocalCluster {
 
     /// Changes the number of workers.
     ///
-    /// New workers take tasks as soon as they are ready. If there are too many, the youngest end
-    /// after the tasks that they run, and others take their waiting tasks. Without any worker,
-    /// tasks wait until there is one again.
+    /// New workers take tasks as soon as they are ready. If there are too many, the newest ones
+    /// finish their running tasks and end, and other workers run their waiting tasks. Without any
+    /// worker, tasks wait until there is one again.
     ///
     /// # Errors
     /// [`NoWorker`](crate::ErrorKind::NoWorker) if a thread cannot be started or there would be
@@ -91,7 +91,7 @@ impl LocalCluster {
     ///
     /// Once a second the cluster estimates how many workers finish the waiting tasks within five
     /// seconds, from the durations of earlier tasks. It never wants more workers than there are
-    /// tasks. It removes workers after three estimates in a row that are too low.
+    /// tasks. It removes workers after three estimates in a row below the current number.
     /// [`scale`](LocalCluster::scale) still works, until the next estimate.
     ///
     /// # Errors
@@ -100,8 +100,8 @@ impl LocalCluster {
         self.adapt_every(Duration::from_secs(1), Duration::from_secs(5), minimum, maximum)
     }
 
-    /// As [`adapt`](LocalCluster::adapt), with an estimate in each `interval` for the workers that
-    /// finish within `target`.
+    /// As [`adapt`](LocalCluster::adapt), with one estimate per `interval` of the workers that
+    /// finish the waiting tasks within `target`.
     ///
     /// # Errors
     /// As [`scale`](LocalCluster::scale).

@@ -28,9 +28,9 @@ pub enum WorkerState {
     Idle,
     /// It runs tasks.
     Busy,
-    /// Its process is replaced, because it uses nearly all the memory that it may.
+    /// Its process is being replaced, because it is close to its memory limit.
     Paused,
-    /// It ends after the tasks that it runs.
+    /// It finishes its running tasks and ends.
     Leaving,
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for WorkerState {
 pub struct WorkerInfo {
     /// The number of the worker. No other worker of the cluster ever has it.
     pub id: u32,
-    /// The name of the worker, by which tasks can [ask for it](crate::Delayed::workers).
+    /// The name of the worker, by which tasks can [request it](crate::Delayed::workers).
     pub name: String,
     /// The worker's process, once it has started; this process if the workers are threads.
     pub pid: Option<u32>,
@@ -60,7 +60,7 @@ pub struct WorkerInfo {
     pub num_threads: usize,
     /// The worker's memory limit in bytes, if it has one.
     pub memory_limit: Option<u64>,
-    /// The memory that the worker's process uses, in bytes, where the system tells it.
+    /// The memory that the worker's process uses, in bytes, if the system reports it.
     pub memory_used: Option<u64>,
     /// What the worker is doing.
     pub state: WorkerState,

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// A flag that all tasks of a cluster and the program can set and wait for; see
 /// [`Client::event`](crate::Client::event).
 ///
-/// A new event is not set. A task that waits gives its worker's thread to other tasks. A handle can
-/// be cloned, and is a value that tasks take: `lit(event.clone())`.
+/// A new event is not set. While a task waits, its worker runs other tasks. A handle can be cloned,
+/// and passed to a task: `lit(event.clone())`.
 #[derive(Clone, Debug)]
 pub struct Event(pub(super) Handle);
 
@@ -18,8 +18,8 @@ impl Event {
     /// cleared.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is;
-    /// [`NotShared`](crate::ErrorKind::NotShared) where it cannot be had.
+    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is closed;
+    /// [`NotShared`](crate::ErrorKind::NotShared) if the event is not available here.
     pub fn set(&self) -> Result<()> {
         self.0.submit(Op::Set(true), Timeout::Zero).map(drop)
     }

@@ -9,14 +9,12 @@ use std::time::Duration;
 /// A number of permits for all tasks of a cluster and the program; see
 /// [`Client::semaphore`](crate::Client::semaphore).
 ///
-/// The task that has waited longest gets the next permit. A task that waits gives its worker's
-/// thread to other tasks. A handle can be cloned, and is a value that tasks take:
-/// `lit(semaphore.clone())`.
+/// The task that has waited longest gets the next permit. While a task waits, its worker runs other
+/// tasks. A handle can be cloned, and passed to a task: `lit(semaphore.clone())`.
 #[derive(Clone, Debug)]
 pub struct Semaphore(pub(super) Handle);
 
-/// Excludes all other tasks of a cluster and the program; see
-/// [`Client::lock`](crate::Client::lock).
+/// A lock for all tasks of a cluster and the program; see [`Client::lock`](crate::Client::lock).
 ///
 /// A lock is a [`Semaphore`] of one permit. A task that acquires it twice deadlocks.
 ///
@@ -73,9 +71,9 @@ impl Semaphore {
     /// Blocks until a permit is free, and takes it.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is, now or meanwhile;
+    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is closed, before or during the wait;
     /// [`Cancelled`](crate::ErrorKind::Cancelled) if the calling task is cancelled;
-    /// [`NotShared`](crate::ErrorKind::NotShared) where the semaphore cannot be had.
+    /// [`NotShared`](crate::ErrorKind::NotShared) if the semaphore is not available here.
     pub fn acquire(&self) -> Result<Permit> {
         acquire_without_timeout(&self.0)
     }

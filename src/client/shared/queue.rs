@@ -11,21 +11,20 @@ use std::time::Duration;
 /// A first-in, first-out queue for all tasks of a cluster and the program; see
 /// [`Client::queue`](crate::Client::queue).
 ///
-/// On a cluster of threads items are moved. On one of processes they are encoded, kept in the
-/// process of the cluster, and copied on the way; make a large item the value of a future instead.
-/// An item that a worker process has taken is lost if that process dies. A task that waits gives
-/// its worker's thread to other tasks. A handle can be cloned, and is a value that tasks take:
-/// `lit(queue.clone())`.
+/// On a cluster of threads items are moved. On a cluster of processes they are encoded, sent, and
+/// kept in the process that made the cluster; make a large item the value of a future instead. An
+/// item that a worker process has taken is lost if that process dies. While a task waits, its
+/// worker runs other tasks. A handle can be cloned, and passed to a task: `lit(queue.clone())`.
 pub struct Queue<T>(pub(super) Handle, pub(super) PhantomData<fn() -> T>);
 
 impl<T: Portable> Queue<T> {
     /// Blocks while the queue is full, and then puts an item behind the others.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is, now or meanwhile;
+    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is closed, before or during the wait;
     /// [`Cancelled`](crate::ErrorKind::Cancelled) if the calling task is cancelled;
     /// [`NotPortable`](crate::ErrorKind::NotPortable) if the item cannot be encoded;
-    /// [`NotShared`](crate::ErrorKind::NotShared) where the queue cannot be had.
+    /// [`NotShared`](crate::ErrorKind::NotShared) if the queue is not available here.
     pub fn put(&self, item: T) -> Result<()> {
         self.put_within(item, Timeout::Never).map(drop)
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// A value that all tasks of a cluster and the program can read and replace; see
 /// [`Client::variable`](crate::Client::variable).
 ///
-/// A new variable has no value. Reading gives a copy. A task that waits gives its worker's thread
-/// to other tasks. A handle can be cloned, and is a value that tasks take: `lit(variable.clone())`.
+/// A new variable has no value. A read returns a copy. While a task waits, its worker runs other
+/// tasks. A handle can be cloned, and passed to a task: `lit(variable.clone())`.
 ///
 /// # Examples
 /// ```
@@ -33,9 +33,9 @@ impl<T: Portable + Clone> Variable<T> {
     /// Sets or replaces the value.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is;
+    /// [`Closed`](crate::ErrorKind::Closed) if the cluster is closed;
     /// [`NotPortable`](crate::ErrorKind::NotPortable) if the value cannot be encoded;
-    /// [`NotShared`](crate::ErrorKind::NotShared) where the variable cannot be had.
+    /// [`NotShared`](crate::ErrorKind::NotShared) if the variable is not available here.
     pub fn set(&self, value: T) -> Result<()> {
         let item = if self.0.keeps_values() { Item::Value(Arc::new(value)) } else { self.0.encode(&value)? };
         self.0.submit(Op::Assign(Some(item)), Timeout::Zero).map(drop)
