@@ -46,7 +46,7 @@ impl Event {
     /// Blocks until the event is set.
     ///
     /// # Errors
-    /// As [`set`](Event::set), also when the cluster is closed meanwhile;
+    /// As [`set`](Event::set), also if the cluster is closed during the wait;
     /// [`Cancelled`](crate::ErrorKind::Cancelled) if the calling task is cancelled.
     pub fn wait(&self) -> Result<()> {
         self.0.submit(Op::AwaitSet, Timeout::Never).map(drop)

@@ -52,7 +52,7 @@ impl<T: Portable + Clone> Variable<T> {
     /// Blocks until the variable has a value, and returns a copy.
     ///
     /// # Errors
-    /// As [`set`](Variable::set), also when the cluster is closed meanwhile;
+    /// As [`set`](Variable::set), also if the cluster is closed during the wait;
     /// [`Cancelled`](crate::ErrorKind::Cancelled) if the calling task is cancelled.
     pub fn get(&self) -> Result<T> {
         self.get_within(Timeout::Never)?.ok_or_else(|| unexpected(&self.0, &Answer::Refused(None)))
