@@ -83,19 +83,19 @@ impl CancelToken {
         listeners.values().for_each(|listener| call(listener));
     }
 
-    /// Whether the token, or one that was in force where it was made, is cancelled.
+    /// Whether the token is cancelled. The token of a task is also cancelled with the token that
+    /// was in force where its compute started.
     pub fn is_cancelled(&self) -> bool {
         // Acquire: pairs with the `Release` in `cancel`.
         self.chain().any(|token| token.0.cancelled.load(Acquire))
     }
 
-    /// The token and those around it, innermost first.
+    /// The token and the tokens that enclose it, innermost first.
     fn chain(&self) -> impl Iterator<Item = &CancelToken> {
         std::iter::successors(Some(self), |token| token.0.outer.as_ref())
     }
 
-    /// Calls `listener` once when the token, or one that was in force where it was made, is
-    /// cancelled.
+    /// Calls `listener` once, when the token [is cancelled](CancelToken::is_cancelled).
     ///
     /// The call happens on the thread that cancels, so the listener should be short: wake a thread,
     /// close a connection. If the token is cancelled already, the call happens before `on_cancel`
@@ -145,13 +145,13 @@ impl CancelToken {
     /// Puts the token in force for the computes that this thread starts, until the guard is
     /// dropped.
     ///
-    /// Then the previous token is in force again. Drop guards in the reverse order of their making.
+    /// Dropping the guard puts the previous token in force again. Drop guards in reverse order.
     pub fn enter(&self) -> EnteredToken {
         let before = IN_FORCE.try_with(|token| token.replace(Some(self.clone()))).ok().flatten();
         EnteredToken { before, not_send: PhantomData }
     }
 
-    /// Puts the token in force for what `body` computes on this thread.
+    /// Puts the token in force for the computes that `body` starts on this thread.
     pub fn scope<R>(&self, body: impl FnOnce() -> R) -> R {
         let _entered = self.enter();
         body()

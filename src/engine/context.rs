@@ -1,4 +1,4 @@
-//! What a run gets from the rooms that use the engine: settings, the tasks' context, a sink for
+//! What a run gets from the modules that use the engine: settings, the tasks' context, a sink for
 //! results, and a timer.
 
 #![expect(unsafe_code, reason = "a sink reads values of any type from untyped cells")]
@@ -58,7 +58,7 @@ pub(crate) trait ResultSink: Send + Sync {
     /// released it before.
     unsafe fn finished(&self, id: u32, cell: &Cell);
 
-    /// A wanted task has a value, which is not in its cell.
+    /// A wanted task has finished. Its value is `value`, and is not in its cell.
     fn finished_encoded(&self, id: u32, value: Arc<dyn Encoded>);
 
     /// A task has failed for good.

@@ -53,8 +53,7 @@ fn install_hook() {
     });
 }
 
-/// Calls `body` and ignores a panic: for code of the program's that nothing depends on, such as a
-/// `Drop`.
+/// Calls `body` and ignores its panic. For user code that nothing depends on, such as a `Drop`.
 pub(crate) fn quietly(body: impl FnOnce()) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
         // The payload may panic itself when it is dropped.

@@ -3,8 +3,8 @@
 //! If the settings of a run ask for it, every task is called as if it had retries left: owned
 //! inputs are cloned, and nothing is released. A task that fails remains a reader of its inputs,
 //! and its error has a [`ReplayInputs`]. When the run is over, its owner drops all other values and
-//! hands the cells over. The inputs of a task that ran in another process are kept encoded, and
-//! decoded for each call.
+//! hands the cells over to the replays. The inputs of a task that ran in another process are kept
+//! encoded, and decoded for each call.
 //!
 //! # What is always true
 //!

@@ -1,8 +1,8 @@
 //! One task by itself, whose inputs are values.
 //!
 //! It does for the task what a [`Run`](super::Run) does, without the parts that serve several
-//! tasks, retries, timeouts and observers. A task that is submitted alone costs a fifth of a run
-//! that way (`benches/futures.rs`: 0.1 us in place of 0.6 us, 2 cores, 25 November 2026).
+//! tasks, retries, timeouts and observers. So a task that is submitted alone costs 0.1 us instead
+//! of 0.6 us (`benches/futures.rs`, 2 cores, 25 November 2026).
 
 #![expect(unsafe_code, reason = "it calls tasks through their untyped kinds")]
 

@@ -63,9 +63,9 @@ pub(super) struct StartedTask {
 /// The result of a check.
 #[derive(Debug, PartialEq)]
 pub(crate) enum StallCheck {
-    /// The run has not stalled, or that was reported. Check again after this time.
+    /// The run has not stalled, or its stall was reported. Check again after this time.
     Later(Duration),
-    /// The run has stalled, which was not reported. Check again after this time.
+    /// The run has stalled, and the stall was not reported. Check again after this time.
     Stalled(Duration),
 }
 

@@ -13,15 +13,15 @@
 //!    recorded.
 //! 2. The low bits of `waiting[t]` count the inputs of `t` whose end is not recorded. The thread
 //!    that lowers them to zero, or sends `t` to a worker together with its inputs, sets `REPORTED`;
-//!    the thread that sets it first reports that `t` is ready. After the failure of an input, no
-//!    thread does.
+//!    the thread that sets it first reports that `t` is ready. No thread reports this after the
+//!    failure of an input.
 //! 3. `readers[t]` counts the readers of the value of `t` whose end is not recorded, and the
 //!    outputs. The thread that lowers it to zero, or [closes](ReadyValueTracker::close) the
 //!    tracker, reports the release of the value if `held[t]` has its size. A task that keeps its
 //!    inputs, or may do so, stays a reader until the run ends.
 //! 4. A run of futures holds none of its outputs: each is reported as released as soon as it is
 //!    stored, before its future has it. So a callback that adds up the values of runs and of
-//!    futures counts it once.
+//!    futures counts each value once.
 
 use crate::graph::plan::Plan;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};

@@ -70,7 +70,7 @@ pub(in crate::engine) struct Frame {
     pub(in crate::engine) stall: Option<Arc<Stall>>,
     /// The cluster, if the thread runs futures.
     pub(in crate::engine) cluster: Option<ClusterInfo>,
-    /// The runs are not of futures: the cluster starts a worker with them.
+    /// The runs compute no futures: the cluster starts a worker with them.
     pub(in crate::engine) starts_worker: bool,
 }
 
@@ -218,14 +218,14 @@ impl Watchers {
         (!scoped.is_empty()).then_some(Watchers(scoped))
     }
 
-    /// Has the callbacks, if any, watch the runs of futures of a cluster that this thread starts,
-    /// until the guard is dropped.
+    /// Until the guard is dropped, the callbacks, if any, watch the runs of futures that this
+    /// thread starts for the cluster.
     pub(crate) fn enter(watchers: Option<&Self>, cluster: &ClusterInfo) -> Entered {
         let scoped = watchers.map_or_else(Vec::new, |watchers| watchers.0.clone());
         Entered::new(Frame { scoped, cluster: Some(cluster.clone()), ..Frame::default() })
     }
 
-    /// The same, for a run that makes the cluster start a worker.
+    /// Marks the runs that this thread starts as runs that make the cluster start a worker.
     pub(crate) fn enter_start(cluster: &ClusterInfo) -> Entered {
         Entered::new(Frame { cluster: Some(cluster.clone()), starts_worker: true, ..Frame::default() })
     }
@@ -267,7 +267,8 @@ impl Observers {
         IS_IN_CALLBACK.try_with(Cell::get).unwrap_or(false)
     }
 
-    /// `own`, the registered callbacks and the scoped ones of the frame. `None` if there are none.
+    /// Collects `own`, the registered callbacks, and the scoped callbacks of the frame. `None` if
+    /// there are none.
     pub(in crate::engine) fn new(own: Option<Arc<dyn Callback>>, frame: &Frame) -> Option<Self> {
         let registered = REGISTERED.lock().clone();
         let own = own.map(attached);

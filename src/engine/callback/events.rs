@@ -176,9 +176,9 @@ pub struct WorkerStarted<'e> {
     pub run: RunInfo<'e>,
     /// The worker.
     pub worker: WorkerId,
-    /// The number of workers that had its place before.
+    /// The number of earlier processes of this worker.
     pub restarts: u32,
-    /// The memory of its own, in bytes, above which it is killed.
+    /// The private memory, in bytes, above which the worker is killed.
     pub memory_limit: Option<u64>,
     /// Restarts the worker.
     pub handle: WorkerHandle,
@@ -289,6 +289,6 @@ pub struct RunFinished<'e> {
     pub started: Instant,
     /// When it ended.
     pub ended: Instant,
-    /// The reason, if the run gave no results. Collected failures are no such reason.
+    /// The reason, if the run gave no results. Collected failures do not count.
     pub error: Option<Error>,
 }

@@ -119,8 +119,8 @@ pub(crate) trait Backlog: Send + Sync {
 
 /// A cluster, in an event. It does not keep the cluster alive.
 ///
-/// A cluster computes its futures in many small runs, of one task each or of some hundred. All
-/// these runs have the same `ClusterInfo`.
+/// A cluster computes its futures in many small runs, of one to some hundred tasks. All these runs
+/// have the same `ClusterInfo`.
 #[derive(Clone, Debug)]
 pub struct ClusterInfo {
     run: RunId,
@@ -383,9 +383,9 @@ impl WorkerHandle {
         self.worker
     }
 
-    /// Ends the worker's process, with all its threads. A new process takes its place as soon as
-    /// there are tasks to run. Tasks that were running run again; this costs them no attempt.
-    /// Returns `false` if the process is gone.
+    /// Ends the worker's process, with all its threads. A new process replaces it as soon as there
+    /// are tasks to run. Tasks that were running run again; this costs them no attempt. Returns
+    /// `false` if the process is gone.
     ///
     /// The [`restarts`](super::WorkerStarted::restarts) of the new process count this restart. The
     /// [restarts of the cluster](crate::WorkerInfo::num_restarts) do not.
@@ -397,14 +397,14 @@ impl WorkerHandle {
 /// A thread of a worker process that has been started.
 #[derive(Clone, Debug)]
 pub(crate) struct StartedWorker {
-    /// The number of processes that had its place before.
+    /// The number of earlier processes of this worker.
     pub(crate) restarts: u32,
-    /// The memory of its own, in bytes, above which it is killed.
+    /// The private memory, in bytes, above which the worker is killed.
     pub(crate) memory_limit: Option<u64>,
     pub(crate) handle: WorkerHandle,
 }
 
-/// The worker processes that are there, for callbacks that are attached after their start.
+/// The live worker processes, for callbacks that are attached after their start.
 static STARTED: Mutex<Vec<StartedWorker>> = Mutex::new(Vec::new());
 
 impl StartedWorker {
@@ -429,7 +429,8 @@ impl StartedWorker {
     }
 }
 
-/// A task, in an event. Its methods look in the plan, so that events without readers cost little.
+/// A task, in an event. Its methods read the plan on demand, so an event that nobody reads costs
+/// little.
 #[derive(Clone, Copy)]
 pub struct TaskInfo<'e> {
     pub(in crate::engine) run: RunIds,
@@ -499,8 +500,8 @@ impl fmt::Debug for TaskInfo<'_> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Crossing {
-    /// When this process sent the task. The task then waited for tasks that were sent with it or
-    /// before.
+    /// When this process sent the task. The task then waited in the worker for tasks that were sent
+    /// before it or with it.
     pub sent: Instant,
     /// When this process received the result.
     pub received: Instant,

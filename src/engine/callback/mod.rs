@@ -6,9 +6,9 @@
 //! # Attaching
 //!
 //! A callback watches the process ([`register`]) or the runs that one thread starts ([`scoped`],
-//! [`with`]). A run looks for both when it is made, and keeps that set. In its tasks, the scoped
-//! callbacks of the run are in force, as its configuration is. So nested computes are watched too,
-//! as separate runs that know [their parent](RunInfo::parent).
+//! [`with`]). A run collects both when it is created, and never changes that set. The scoped
+//! callbacks of a run are in force in its tasks, as its configuration is. So nested computes are
+//! watched too, as separate runs that know [their parent](RunInfo::parent).
 //!
 //! # Events
 //!
@@ -16,7 +16,7 @@
 //!    cancelled, or its executor panics.
 //! 2. Each [`TaskStarted`] is followed by exactly one of [`TaskFinished`], [`TaskFailed`],
 //!    [`TaskRetried`] and [`TaskCancelled`] for the same task. A task starts again only after a
-//!    `TaskRetried`. Tasks without a start are skipped, or their run has stopped.
+//!    `TaskRetried`. A task without a `TaskStarted` was skipped, or its run was stopped first.
 //! 3. The events of one task come in order. The events of different tasks come from several threads
 //!    at once.
 //! 4. Runs that a callback starts are not watched. Otherwise their events would never end.
@@ -29,17 +29,16 @@
 //! 7. Each [`ValueStored`] follows the [`TaskFinished`] of its task. Exactly one [`ValueReleased`]
 //!    follows it: after the end of the last task that reads the value, or before [`RunFinished`]
 //!    for outputs and for values that a failed run has left. A run of futures releases each output
-//!    as soon as it is stored, because the future has it then.
+//!    as soon as it is stored, because the future holds it from then on.
 //!
 //! # Costs
 //!
-//! A run without callbacks pays for one check when it is made. In a run with callbacks, the status
-//! makes workers take the same longer path as for tasks with options, and only that path reads the
-//! clock.
+//! A run without callbacks pays for one check when it is made. In a run with callbacks, workers
+//! take the longer path that tasks with options take, and only that path reads the clock.
 //!
-//! Executors do not count ready tasks or live values. To report these takes a counter for each task
-//! and each dependency, and to measure a value takes a walk through it. A run pays for this only if
-//! one of its callbacks asks. The bench `callbacks` has the figures.
+//! Executors do not count ready tasks or live values. Reporting both takes a counter for each task
+//! and each dependency; measuring a value takes a traversal of it. A run pays for this only if one
+//! of its callbacks asks for it. The bench `callbacks` has the figures.
 
 mod attach;
 mod events;

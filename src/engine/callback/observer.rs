@@ -7,8 +7,8 @@ use super::events::{
 
 /// An observer of runs. Every method does nothing by default.
 ///
-/// The threads that run tasks call the methods, several at once, and their tasks wait meanwhile. Do
-/// long work on another thread. The module documents the [order of the events](super#events).
+/// Threads that run tasks call the methods, several threads at once, and run no task during a call.
+/// Do long work on another thread. The module documents the [order of the events](super#events).
 ///
 /// # Examples
 /// ```
@@ -40,7 +40,8 @@ use super::events::{
     reason = "the default handlers do nothing; their parameters have names for the documentation"
 )]
 pub trait Callback: Send + Sync {
-    /// The extra events that the callback wants. It is called once, when the callback is attached.
+    /// Returns the extra events that the callback wants. This method is called once, when the
+    /// callback is attached.
     fn interests(&self) -> Interests {
         Interests::new()
     }
@@ -63,7 +64,7 @@ pub trait Callback: Send + Sync {
     /// An attempt of a task has failed, and the task will be called again.
     fn on_task_retried(&self, event: &TaskRetried<'_>) {}
 
-    /// A task was started and has not ended, but its run has.
+    /// A run has ended before one of its started tasks.
     fn on_task_cancelled(&self, event: &TaskCancelled<'_>) {}
 
     /// A task will not be called, because a task that it needs has failed.
@@ -84,8 +85,8 @@ pub trait Callback: Send + Sync {
     fn on_worker_lost(&self, event: &WorkerLost<'_>) {}
 
     /// No task of a run has finished for the time that the setting `stall_timeout` sets. A stall is
-    /// reported once, and once more if a task has started since. A separate thread makes the call,
-    /// and the run waits for that.
+    /// reported once, and once more if a task has started since. A separate thread calls this
+    /// method, and the run does not end before it returns.
     fn on_run_stalled(&self, event: &RunStalled<'_>) {}
 
     /// A run has ended. This is its last event.
@@ -143,31 +144,32 @@ impl Interests {
         Interests { ready: false, values: false, releases: false, measures: false }
     }
 
-    /// Asks for tasks that become [ready](Callback::on_task_ready).
+    /// Asks for the event [`on_task_ready`](Callback::on_task_ready).
     #[must_use]
     pub const fn ready(mut self) -> Self {
         self.ready = true;
         self
     }
 
-    /// Asks for values that are [stored](Callback::on_value_stored) and
-    /// [released](Callback::on_value_released). Their size is that of their type, or of their
-    /// encoding if they have come from another process.
+    /// Asks for the events [`on_value_stored`](Callback::on_value_stored) and
+    /// [`on_value_released`](Callback::on_value_released). They report the size of the value's
+    /// type, or of its encoding if the value came from another process.
     #[must_use]
     pub const fn values(mut self) -> Self {
         self.values = true;
         self
     }
 
-    /// Asks for values, and for the [size](TaskFinished::value) of the encoding of each portable
-    /// value. It is measured when the task has ended.
+    /// Asks for the events of [`values`](Interests::values), with the encoded
+    /// [size](TaskFinished::value) of each portable value. The size is measured when the task has
+    /// ended.
     #[must_use]
     pub const fn measured_values(mut self) -> Self {
         self.measures = true;
         self.values()
     }
 
-    /// Asks for values that are released. The end of a task reports that its value is stored.
+    /// Asks for released values only: the end of a task tells that its value is stored.
     #[cfg(feature = "dashboard")]
     #[must_use]
     pub(crate) const fn releases(mut self) -> Self {

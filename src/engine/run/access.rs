@@ -1,4 +1,4 @@
-//! What a thread inside a run can ask for: the plan, the cells, the counters, and waits.
+//! The operations of a thread inside a run: reading the plan and the cells, counting, and waiting.
 
 use super::parallel::{Parallel, ParallelRef};
 use super::{Run, RunAccess};

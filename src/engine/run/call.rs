@@ -73,7 +73,7 @@ impl RunAccess<'_> {
         let outcome = catch_unwind(AssertUnwindSafe(|| unsafe {
             self.skip_after_failure(id) || self.run_attempts(id, Some(&watched))
         }));
-        // A value of the program's panicked when it was dropped.
+        // A user value panicked when it was dropped.
         outcome.unwrap_or_else(|payload| self.failed(id, CallFailure::Panicked(payload), 1, Some(&watched), false))
     }
 
@@ -293,7 +293,7 @@ impl RunAccess<'_> {
         unsafe { cell.put_failure(id) };
     }
 
-    /// Tells the sink and the run of a failure. False if the run has stopped.
+    /// Reports a failure to the sink and the run. False if the run has stopped.
     pub(super) fn record_failure(&self, id: u32, error: Error) -> bool {
         if let Some(sink) = &self.run.sink {
             sink.failed(id, &error);

@@ -19,7 +19,7 @@
 //! # What is always true
 //!
 //! 1. `pending[t]` counts the inputs of `t` that have not finished or failed, plus one if `t` is in
-//!    the start list and no worker has taken it from there. Only the last to
+//!    the start list and no worker has taken it from there. Only the last thread to
 //!    [arrive](Countdown::arrive) learns that `t` is ready. So a task becomes ready once, without a
 //!    lock. The count of a task that is ready means nothing.
 //! 2. A task's value, or the mark of its failure, is in its cell before the counters that announce
@@ -30,7 +30,7 @@
 //!    accesses them after it has closed the gate and either no thread is inside, or every task has
 //!    finished and the threads inside touch no task any more. So the owner then has the run for
 //!    itself, and no `TaskRef` is used after its handles are gone.
-//! 5. No lock is held while code of the program runs.
+//! 5. No lock is held while user code runs.
 //!
 //! [`Countdown::arrive`]: super::countdown::Countdown::arrive
 
@@ -306,8 +306,7 @@ impl Run {
 
     /// Starts no further task. The first reason counts.
     pub(crate) fn stop(&self, reason: Error) {
-        // Dropped without the lock: an error may hold the last handle of something of the
-        // program's.
+        // Dropped without the lock: an error may hold the last handle to a user value.
         let _unused = {
             let mut failures = self.failures.lock();
             if failures.stop.is_some() { Some(reason) } else { failures.stop.replace(reason) }
@@ -410,7 +409,8 @@ impl Run {
 
 impl CancelRun for Run {
     fn cancel(&self) -> bool {
-        // From the inside: then the owner learns of it, or has closed the run before.
+        // Inside the run: the owner either learns of the cancellation or has already closed the
+        // run.
         let cancel = self.enter(|_| {
             let is_running = !self.is_finished() && !self.is_stopped();
             if is_running {
