@@ -10,8 +10,9 @@ use std::sync::Arc;
 ///
 /// [`execute`](Executor::execute) takes the [`ready`](Run::ready) tasks of the run and calls
 /// [`run`](crate::ReadyTask::run) on each, on any thread and in any order. Each call returns
-/// further ready tasks, which it runs in the same way. It returns when the run has ended: all tasks
-/// have finished, or the run was stopped and no task is running. [`Run::wait`] waits for that.
+/// further ready tasks, which `execute` runs in the same way. `execute` returns when the run has
+/// ended: all tasks have finished, or the run was stopped and no task is running. [`Run::wait`]
+/// waits for that.
 ///
 /// The engine does the rest, for every executor. It drops a value or moves it to its last reader,
 /// names the task in a failure, obeys retries and timeouts, ends a cancelled run within one task,

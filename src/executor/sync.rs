@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Runs the tasks one after the other on the calling thread, always in the same order.
 ///
 /// It is for debugging, for graphs of very small tasks, and as a baseline for the other executors.
-/// The order holds few values at a time.
+/// This order holds few values in memory at a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SyncExecutor;
 
@@ -35,7 +35,8 @@ pub(super) fn run_in_order(access: &RunAccess<'_>) {
     let num_tasks = access.num_tasks();
     let mut next = 0;
     while next < num_tasks {
-        // Around the loop, not around each task: only a panic leaves and enters it again.
+        // Panics are caught around the loop, not around each task: only a panic leaves the loop and
+        // enters it again.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             while next < num_tasks {
                 next += 1;

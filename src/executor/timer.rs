@@ -39,8 +39,8 @@ impl TimerThread {
                 Some(first) if first.key().0 <= now => {
                     let action = first.remove();
                     drop(state);
-                    // The action may drop the last handle of a run, and with it a value of the
-                    // program's that panics.
+                    // The action may drop the last handle of a run, and with it a user value that
+                    // panics.
                     quietly(action);
                     state = self.state.lock();
                 }

@@ -5,8 +5,8 @@
 //!
 //! # What is always true
 //!
-//! A report reads the run's plan, and may take longer than the last task. The plan outlives the
-//! [`Watchdog`], so dropping that waits for the reports.
+//! A report reads the run's plan, and may take longer than the last task. Dropping the [`Watchdog`]
+//! waits for its reports, and the plan outlives the watchdog.
 
 use super::timer::TimerThread;
 use crate::engine::{Deadline, Run, StallCheck, Timer};

@@ -26,7 +26,7 @@ pub(crate) struct BatchCall {
     pub(crate) code: u32,
     /// The index of its first source in the batch.
     pub(crate) first_source: u32,
-    /// How many arguments of portable tasks are its value.
+    /// The number of arguments of portable tasks that read its value.
     pub(crate) num_readers: u32,
     /// This process reads its value.
     pub(super) parent_reads: bool,
@@ -83,9 +83,8 @@ impl Batch {
         }
     }
 
-    /// The calls that must run elsewhere if the worker passes over the calls after `index`: the
-    /// pending ones after it, and earlier ones that they read and whose values are only in the
-    /// worker.
+    /// The calls that must run elsewhere if the worker skips the calls after `index`: the pending
+    /// calls after it, and the earlier calls whose values they read and only the worker has.
     pub(crate) fn rest_after(&self, index: usize) -> Vec<usize> {
         let mut is_rest = vec![false; self.calls.len()];
         for later in (0..self.calls.len()).rev() {
@@ -112,7 +111,7 @@ impl Batch {
         }
     }
 
-    /// Requeues calls that were sent: the worker passes over them, or others need their values
+    /// Requeues calls that were sent: the worker skips them, or other calls need their values
     /// again.
     pub(crate) fn requeue(&mut self, calls: &[usize]) {
         let mut ids = Vec::with_capacity(calls.len());

@@ -1,16 +1,16 @@
-//! Which task is charged with the death of a worker, and what becomes of tasks that gave no value.
+//! Charges the death of a worker to a task, and retries or fails tasks that returned no value.
 //!
-//! When a worker dies, the call that it was busy with is the suspect: it is charged with an attempt
-//! and tried again alone. The other calls of its batches are requeued free of charge.
+//! When a worker dies, the call that it was running is the suspect: the call is charged one attempt
+//! and retried alone. The other calls of the worker's batches are requeued without a charge.
 //!
-//! A worker that dies between two calls was perhaps killed from outside. It may also have died of a
-//! call: while it read the call's message or sent the call's value. So each call that can be the
-//! cause is tried again alone, once free of charge. If its worker dies again in the same way, the
-//! call is charged. Without this rule a value that is too large to be sent would be computed for
-//! ever.
+//! A worker that dies between two calls may have been killed from outside. A call may also be the
+//! cause, if the worker died while it read the call's message or sent the call's value. So each
+//! call that can be the cause is retried alone, once without a charge. If its worker dies again in
+//! the same way, the call is charged. Without this rule a value that is too large to be sent would
+//! be computed for ever.
 //!
-//! A task that exceeds its timeout is the only cause of the death of its worker, whatever other
-//! threads were busy with.
+//! A task that exceeds its timeout is the only cause of the death of its worker, whatever its other
+//! threads were running.
 
 #![expect(
     unsafe_code,
@@ -26,11 +26,11 @@ use crate::error::{Error, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The call of a batch that its worker died of.
+/// The call of a batch that caused the death of its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
     Nobody,
-    /// The call with this index, which the worker was busy with.
+    /// The call with this index, which the worker was running.
     Call(usize),
     /// The call with this index, unless the worker was killed from outside.
     Perhaps(usize),
@@ -38,7 +38,7 @@ pub(crate) enum Blame {
     Anybody,
 }
 
-/// How a worker was lost, as far as its tasks are concerned.
+/// How a worker was lost; it decides what happens to the worker's tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
     /// Its task took longer than this.
@@ -50,7 +50,7 @@ pub(crate) enum Loss {
     Died,
 }
 
-/// What to say of a worker that died while it ran a task.
+/// The report on a worker that died while it ran a task.
 #[derive(Clone, Debug)]
 pub(crate) struct Death {
     /// The task's error, if this was its last attempt.
@@ -59,8 +59,8 @@ pub(crate) struct Death {
     pub(crate) cause: String,
 }
 
-/// Requeues the pending calls of a batch that was lost with its worker, and charges those that are
-/// to blame.
+/// Requeues the pending calls of a batch that was lost with its worker, and charges the calls to
+/// blame.
 pub(crate) fn requeue_lost(
     worker: &RunAccess<'_>,
     batch: &mut Batch,
@@ -99,7 +99,7 @@ pub(crate) fn requeue_lost(
 }
 
 impl Schedule {
-    /// A task of a batch gave no value. It is tried again if its options allow that and
+    /// A task of a batch returned no value. It is retried if its options allow that and
     /// `may_retry`; otherwise it fails.
     pub(crate) fn task_failed(&self, worker: &RunAccess<'_>, id: u32, error: Error, may_retry: bool) {
         let retries = worker.task(id).options().map_or(0, |options| options.retries);
@@ -116,8 +116,8 @@ impl Schedule {
         self.fail(worker, id, error, num_attempts);
     }
 
-    /// A worker died while it ran a task or, unless `is_sure`, may have died of the task. The task
-    /// is tried again alone, unless it was tried too often.
+    /// A worker died while it ran a task or, unless `is_sure`, the task may be the cause of its
+    /// death. The task is retried alone, unless it was tried too often.
     fn worker_died(&self, worker: &RunAccess<'_>, id: u32, is_sure: bool, death: impl Fn() -> Death) {
         let is_free = {
             let mut state = self.state.lock();
@@ -168,8 +168,8 @@ impl Schedule {
             let state = self.state.lock();
             inputs.iter().map(|&input| state.values[input as usize].clone()).collect()
         };
-        // By rule 3 of the schedule the values are stored, because the task joins no batch for the
-        // sake of its inputs.
+        // By rule 3 of the schedule the values are stored, because the task shares no batch with
+        // its inputs.
         let Some(values) = values else { return error };
         let task = worker.task(id).to_task();
         let inputs = Box::new(StoredInputs(values.iter().map(|value| value.encoded.clone()).collect()));

@@ -1,22 +1,22 @@
 //! The encoded call: how one call and its result are written as bytes.
 //!
-//! Calls and results are many and small. So they are no messages of their own: the calls of a batch
-//! lie one after the other in the bytes of one message, and so do their results. [`CallWriter`]
-//! writes them and [`CallReader`] reads them.
+//! Calls and results are many and small, so none is a message by itself: the calls of a batch lie
+//! one after the other in the bytes of one message, and so do their results. [`CallWriter`] writes
+//! them and [`CallReader`] reads them.
 //!
 //! Both are written by hand. With serde's derives and postcard, a call without inputs took 36 ns to
 //! write and 39 ns to read instead of 14 and 18, and a result 35 and 24 instead of 12 and 8 (least
 //! of 3000 times 200 calls, 2 cores, 30 November 2026); a whole task takes 260 ns (bench
 //! `processes`).
 //!
-//! A value is its encoding and references to the regions that the encoding refers to. How the
-//! regions themselves get to the other side is for the executor's protocol.
+//! A value is its encoding and references to the regions that the encoding refers to. The
+//! executor's protocol sends the regions themselves.
 
 use crate::portable::exchange::RegionRef;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// ByteString that serde treats as a byte string, not as a list of numbers.
+/// Bytes that serde treats as a byte string, not as a list of numbers.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ByteString(
     #[serde(serialize_with = "serialize_bytes", deserialize_with = "deserialize_bytes")] pub(crate) Vec<u8>,
@@ -109,7 +109,7 @@ pub(crate) struct CallResult<'a> {
     pub(crate) outcome: CallOutcome<'a>,
 }
 
-/// ByteString that do not follow the format.
+/// The bytes do not follow the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 

@@ -1,26 +1,26 @@
-//! How a task outside this process asks this process for something, and waits for the answer.
+//! Requests of tasks outside this process to this process, and their answers.
 //!
-//! The layer above knows what requests and answers mean; to executors they are bytes. That layer
-//! gives a [`RequestHandler`] for each run whose tasks may ask. A worker that asks for the first
-//! time gets a [`Session`] from the handler. The slot of the task passes the request to the
-//! session, and the answer back, which may come at once or later and from any thread.
+//! To executors, requests and answers are bytes; the layer above defines their meaning. That layer
+//! provides a [`RequestHandler`] for each run whose tasks may send requests. The handler opens a
+//! [`Session`] for a worker at its first request. The slot of the task forwards the request to the
+//! session, and the answer to the task. The answer may come at once or later, from any thread.
 //!
 //! # What is always true
 //!
 //! 1. A task has at most one open request, and gets one answer, unless its worker ends. The task
 //!    blocks for the answer: no other task runs on top of it.
-//! 2. The end of a worker ends its session before the worker's tasks are tried again. So what the
-//!    session held is free by then.
+//! 2. When a worker ends, its session ends before the worker's tasks are retried. So everything
+//!    that the session held is released by then.
 
 use std::any::Any;
 use std::sync::Arc;
 
 /// Answers the requests of the tasks of a run.
 pub(crate) trait RequestHandler: Send + Sync {
-    /// Begins the session of a worker that asks for the first time.
+    /// Begins the session of a worker at its first request.
     fn admit(&self) -> Arc<dyn Session>;
 
-    /// A task of the run waits and has given its worker thread away, until the returned guard is
+    /// A task of the run waits, and has given up its worker thread, until the returned guard is
     /// dropped.
     fn waits(&self) -> Box<dyn Any + Send>;
 }
@@ -28,9 +28,9 @@ pub(crate) trait RequestHandler: Send + Sync {
 /// Takes the answer to one request.
 pub(crate) type Reply = Box<dyn FnOnce(Vec<u8>) + Send>;
 
-/// One worker, as its handler sees it.
+/// The requests of one worker, and what the worker holds at the handler.
 pub(crate) trait Session: Send + Sync {
-    /// A task asks. The number distinguishes the request from others of this worker.
+    /// Handles a request of a task. The number distinguishes it from other requests of this worker.
     fn ask(&self, number: u64, question: &[u8], reply: Reply);
 
     /// The task cannot wait any longer: the handler answers the request now, if it has not done so.

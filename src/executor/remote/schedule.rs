@@ -1,31 +1,31 @@
-//! The tasks of one run, as the slots of an executor see them.
+//! The tasks of one run, for the slots of an executor.
 //!
-//! A [`Schedule`] knows which tasks are ready, which are with a worker, and the encoded values that
-//! tasks may still read. Slots take batches of tasks from it and bring back results. The thread
-//! that started the run takes the tasks that cannot leave this process.
+//! A [`Schedule`] knows the ready tasks, the tasks that a worker has, and the encoded values that
+//! tasks may still read. Slots take batches of tasks from it and return results. The thread that
+//! started the run takes the tasks that cannot leave this process.
 //!
 //! # Where values are
 //!
-//! A value that other processes may read is stored here, encoded. So a worker that dies takes
-//! nothing with it but the calls that it was running. A value that this process reads, for an
-//! output or a local task, is in the task's cell, as on every executor. A value can be in both
-//! places. A value that is only read within its batch stays in the worker and ends with the batch:
-//! if one of its readers is tried again, the value is computed again.
+//! A value that other processes may read is stored here, encoded. So a worker that dies loses only
+//! the calls that it was running. A value that this process reads, for an output or a local task,
+//! is in the task's cell, as on every executor. A value can be in both places. A value that is only
+//! read within its batch stays in the worker and ends with the batch: if one of its readers is
+//! retried, the value is computed again.
 //!
 //! # What is always true
 //!
 //! 1. `pending[t]` counts the inputs of `t` that are not settled. At 0 the task is
 //!    `INPUTS_SETTLED`: it joins the ready or the local tasks, unless it was sent before, in the
 //!    batch of its inputs.
-//! 2. A task is in at most one batch. It leaves the batch when it is settled or requeued; then it
-//!    is where rule 1 says.
+//! 2. A task is in at most one batch, which it leaves when it is settled or requeued. A requeued
+//!    task becomes ready again by rule 1.
 //! 3. Every input of a task in a batch has a stored value or comes earlier in the same batch. So a
-//!    task with retries, which may be requeued while its worker lives, joins no batch for the sake
-//!    of its inputs, and its dependents join none for its sake: the values of such a batch may be
-//!    gone when the task is tried again.
-//! 4. `remote_readers[t]` counts the arguments of unsettled portable tasks that are the value of
+//!    task with retries, which may be requeued while its worker lives, shares no batch with an
+//!    unsettled input or with a dependent: the values of such a batch may be gone when the task is
+//!    retried.
+//! 4. `remote_readers[t]` counts the arguments of unsettled portable tasks that read the value of
 //!    `t`. At 0 the stored value is dropped.
-//! 5. The lock is not held while code of the program runs, nor while the run is notified.
+//! 5. The lock is not held while user code runs, nor while the run is notified.
 
 #![expect(unsafe_code, reason = "it fails tasks through the engine, whose contract it upholds by rule 2")]
 
@@ -46,8 +46,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// How long a batch should keep a worker busy: long against the ten microseconds of a round trip,
-/// short against a person.
+/// How long a batch should keep a worker busy: much longer than a round trip of ten microseconds,
+/// and too short for a person to notice.
 const BATCH_NS: f64 = 300_000.0;
 /// The largest number of calls in a batch, so that messages stay small.
 const BATCH_CALLS: usize = 512;
@@ -64,7 +64,7 @@ const PARENT_READS: u8 = 2;
 const TIMED: u8 = 4;
 /// It comes after tasks whose values it does not read.
 const HAS_AFTER: u8 = 8;
-/// It may be tried again with the values of its inputs.
+/// It may be retried with the values of its inputs.
 const RETRIES: u8 = 16;
 /// The run's sink takes its value, encoded or not.
 const SUNK: u8 = 32;
@@ -73,10 +73,10 @@ const SUNK: u8 = 32;
 pub(super) const INPUTS_SETTLED: u8 = 1;
 pub(super) const SENT: u8 = 2;
 pub(super) const SETTLED: u8 = 4;
-/// Its worker died while it ran. It is tried again alone.
+/// Its worker died while it ran. It is retried alone.
 pub(super) const SUSPECT: u8 = 8;
 
-/// A worker, as the schedules whose batches it has see it.
+/// A worker that has batches of a schedule.
 pub(crate) trait RemoteWorker: Send + Sync {
     /// Asks the tasks of a run to end.
     fn cancel(&self, run: u64);
@@ -84,7 +84,7 @@ pub(crate) trait RemoteWorker: Send + Sync {
     fn kill_cancelled(&self);
 }
 
-/// What a schedule needs to know of its executor.
+/// The facts about its executor that a schedule needs.
 pub(crate) struct ScheduleSettings {
     /// How many slots may take the run's tasks.
     pub(crate) num_slots: usize,
@@ -93,7 +93,8 @@ pub(crate) struct ScheduleSettings {
     pub(crate) codec: Codec,
     /// The executor's memory; see [`StoredValue::origin`].
     pub(crate) origin: u32,
-    /// The number of what workers must have inherited from this process.
+    /// A number for the state, such as the environment, that workers must have inherited from this
+    /// process.
     pub(crate) inheritance: u64,
     /// The only worker that may run the tasks. `None`: any worker.
     pub(crate) pin: Option<u32>,
@@ -107,7 +108,7 @@ pub(super) struct Tries {
     pub(super) num_failures: u32,
     /// The causes of the deaths of its workers.
     pub(super) deaths: Vec<String>,
-    /// A worker may have died of the task, and that was not counted.
+    /// The task may have caused the death of a worker, which was not counted.
     pub(super) had_free_try: bool,
 }
 
@@ -284,7 +285,7 @@ impl Schedule {
         self.number << 32 | u64::from(id)
     }
 
-    /// How many arguments of unsettled portable tasks are the value of a task.
+    /// The number of arguments of unsettled portable tasks that read the value of a task.
     pub(crate) fn num_remote_readers(&self, id: u32) -> u32 {
         self.state.lock().remote_readers[id as usize]
     }
@@ -346,7 +347,7 @@ impl Schedule {
             }
             for &id in &with_failed_input {
                 // SAFETY: `fill_batch` took the task out of the ready tasks and marked it as sent,
-                // so by rule 2 nobody else runs or settles it. It was ready, so its inputs are
+                // so by rule 2 no other thread runs or settles it. It was ready, so its inputs are
                 // settled.
                 let failed = unsafe { worker.skip_after_failure(id) };
                 debug_assert!(failed, "an input of the task has failed");
@@ -410,7 +411,7 @@ impl Schedule {
                 batch.timeout = worker.task(id).options().and_then(|options| options.timeout);
                 break;
             }
-            // A call that waits for another try has no value for its dependents in this batch.
+            // A call that waits for a retry has no value for its dependents in this batch.
             if self.traits[id as usize] & RETRIES == 0 {
                 self.add_dependents(worker, state, id, &mut num_inside, &mut extension);
             }
@@ -522,7 +523,7 @@ impl Schedule {
         self.state.lock().workers.clone()
     }
 
-    /// Puts tasks of a batch that have not run back where they came from.
+    /// Makes tasks of a batch that have not run available again.
     pub(crate) fn requeue(&self, ids: impl IntoIterator<Item = u32>) {
         let mut state = self.state.lock();
         for id in ids {

@@ -1,4 +1,4 @@
-//! What happens to a task when its result arrives.
+//! Settles tasks when their results arrive.
 //!
 //! # What is always true
 //!
@@ -36,8 +36,8 @@ pub(crate) type Arrived<'a> = (CallResult<'a>, Vec<Region>);
 type Settled = (u32, Option<Arc<StoredValue>>);
 
 impl Schedule {
-    /// Settles tasks, portable ones with their values if tasks elsewhere read these. Their
-    /// dependents may become ready. The tasks have released their inputs.
+    /// Settles tasks, each with its encoded value if tasks elsewhere read it. Dependents may become
+    /// ready. The tasks have released their inputs.
     pub(crate) fn settle(&self, worker: &RunAccess<'_>, tasks: impl IntoIterator<Item = Settled>) {
         let num_settled = self.settle_unreported(worker, tasks);
         self.report_settled(num_settled);
@@ -271,8 +271,8 @@ fn take_value(
 }
 
 /// Settles the calls whose values were not sent and have no readers left, and requeues the others:
-/// the worker does not have the value any more, and one of its readers in the batch will be tried
-/// again.
+/// the worker does not have the value any more, and one of its readers in the batch will be
+/// retried.
 pub(super) fn settle_unsent(worker: &RunAccess<'_>, batch: &mut Batch) {
     let schedule = Arc::clone(&batch.schedule);
     // The last ones first, because they read the others.

@@ -1,9 +1,9 @@
-//! Encoded values: what tasks elsewhere may still read, and which workers keep a decoded copy.
+//! Encoded values that tasks elsewhere may still read, and the workers that keep decoded copies.
 //!
 //! # What is always true
 //!
-//! A [`StoredValue`] lists the [`KeptValues`] that list it. Both entries end when the value is
-//! dropped here, or when the worker is told to drop its copy.
+//! A [`StoredValue`] and the [`KeptValues`] of a worker that keeps a copy list each other. Both
+//! entries are removed when the value is dropped here, or when the worker is told to drop its copy.
 
 #![expect(unsafe_code, reason = "it decodes values through the code of their types")]
 
@@ -108,13 +108,13 @@ impl Encoded for StoredValue {
     }
 }
 
-/// The values that one worker keeps decoded, and the keys of those that it is to drop.
+/// The values that one worker keeps decoded, and the keys of values that it must drop.
 pub(crate) struct KeptValues {
     /// The oldest values make room for new ones.
     ///
-    /// Not with several threads: the worker could be told to drop a value on one of them before
-    /// another has read the batch that uses the value. Such a worker keeps values for as long as
-    /// this process does.
+    /// False with several threads: one thread could be told to drop a value before another thread
+    /// has read the batch that uses the value. Such a worker keeps values for as long as this
+    /// process does.
     may_evict: bool,
     state: Mutex<KeptState>,
 }
@@ -123,7 +123,7 @@ pub(crate) struct KeptValues {
 struct KeptState {
     /// With their sizes, oldest first.
     values: VecDeque<(Weak<StoredValue>, usize)>,
-    /// At most this many of `values` are gone.
+    /// At most this many entries of `values` have lost their value.
     num_gone: usize,
     bytes: usize,
     /// Keys of values that no later call reads.
@@ -189,7 +189,7 @@ impl KeptValues {
         }
     }
 
-    /// The keys of the values that the worker is to drop.
+    /// Takes the keys of the values that the worker must drop.
     pub(crate) fn take_dropped(&self) -> Vec<u64> {
         std::mem::take(&mut self.state.lock().dropped)
     }

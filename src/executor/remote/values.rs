@@ -1,4 +1,4 @@
-//! Values outside a run: decoded into cells, encoded from them, and dropped with them.
+//! Values outside a run. They are decoded into cells, encoded from them, and dropped with them.
 //!
 //! # What is always true
 //!
