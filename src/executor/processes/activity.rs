@@ -43,7 +43,7 @@ impl Activity {
         &self.0[thread * STRIDE]
     }
 
-    /// Stores what a thread does with call `index` of its batch `batch`.
+    /// Stores the phase of a thread in call `index` of its batch `batch`.
     pub(super) fn set(&self, thread: usize, batch: u32, index: u32, phase: Phase) {
         // Relaxed: the reader needs only this word. It acts on the word after the worker has died;
         // before, it only informs.

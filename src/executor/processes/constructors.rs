@@ -1,11 +1,10 @@
-//! The functions before `main` (constructors) that the hook runs in its place in the loader's
-//! order.
+//! The functions before `main` (constructors) that the hook runs itself.
 //!
-//! The linker chooses the order of constructors, and in a worker the hook never returns. So it runs
-//! the constructors that come after it: they fill registries that tasks may use. If sprang is in a
-//! library of its own, these include the constructors of the modules that were linked with that
-//! library, up to the program. Constructors of later libraries that do not depend on it do not run,
-//! because the loader does not tell what it has still to run.
+//! The linker chooses the order of constructors, and in a worker the hook never returns. So the
+//! hook runs the constructors that come after it: they fill registries that tasks may use. If
+//! sprang is in a library of its own, these include the constructors of the modules that were
+//! linked with that library, up to the program. Constructors of later libraries that do not depend
+//! on it do not run, because the loader does not tell what it has still to run.
 //!
 //! # What the unsafe code rests on
 //!

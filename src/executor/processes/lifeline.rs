@@ -1,8 +1,8 @@
 //! A socket between a worker and the process that started it.
 //!
-//! It is closed when the parent ends, however it ends, and so tells the worker. While a task runs,
-//! the worker does not read its channel. Messages that must not wait for that, a kind and a number
-//! each, come on the lifeline. The worker's main thread sleeps until something happens on it.
+//! The lifeline closes when the parent ends, however it ends, and the worker notices that. While a
+//! task runs, the worker does not read its channel. So urgent messages, a kind and a number each,
+//! come on the lifeline. The worker's main thread sleeps until something happens on it.
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};

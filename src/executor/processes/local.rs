@@ -6,7 +6,7 @@
 //!
 //! # What is always true
 //!
-//! A task that [`Schedule::take_local`] returned is ready, and nobody else gets it. Its cell is
+//! A task that [`Schedule::take_local`] returned is ready, and no other thread gets it. Its cell is
 //! empty until this file runs it, and its dependents wait until this file settles it.
 
 #![expect(unsafe_code, reason = "it runs tasks through the engine, and encodes the values in their cells")]

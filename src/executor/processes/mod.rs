@@ -8,7 +8,7 @@
 //! schedules, sends them over a [`link`] and takes back the results. A [`process`] is one worker
 //! process, with its limits and its end; one [`monitor`] thread sleeps until a process ends. Tasks
 //! that cannot leave this process run in [`local`]. In the worker, [`hook`] takes over before
-//! `main`, and [`worker`] runs the calls. Tasks there ask this process for something through
+//! `main`, and [`worker`] runs the calls. Tasks there send requests to this process through
 //! [`requests`]. The messages and their order are in [`protocol`].
 
 #[cfg(all(target_os = "linux", not(miri)))]
@@ -95,12 +95,12 @@ pub(crate) fn shared_memory_limit(settings: &ProcessSettings) -> Option<u64> {
 /// Workers start when there are tasks for them and are kept for the next run. They end after
 /// [`idle_timeout`](ProcessSettings::idle_timeout), with the executor, or with this process,
 /// however it ends. A task that crashes its worker, exceeds its timeout or takes too much memory
-/// costs one attempt of that task; all other tasks continue.
+/// loses one attempt; all other tasks continue.
 ///
 /// All runs with `scheduler = "processes"` and the same [settings](ProcessSettings) share one
-/// executor. An executor that the program makes has workers of its own.
+/// executor. An executor that the program creates has its own workers.
 ///
-/// In a worker, a graph runs on the thread that computes it.
+/// A task in a worker that computes a graph runs that graph on its own thread.
 ///
 /// # Examples
 /// ```
@@ -141,7 +141,8 @@ impl ProcessExecutor {
     }
 
     /// As [`with_settings`](ProcessExecutor::with_settings), with up to `num_spares` more
-    /// processes. They take over from workers whose tasks wait for an [answer](requests).
+    /// processes. A spare process takes over for a worker whose task waits for an
+    /// [answer](requests).
     pub(crate) fn with_spares(num_workers: NonZeroUsize, settings: ProcessSettings, num_spares: usize) -> Self {
         ProcessExecutor { pool: new_pool(settings.clone(), num_workers, num_spares), num_workers, settings }
     }
@@ -193,7 +194,7 @@ impl ProcessExecutor {
         self.pool.worker_pid(worker)
     }
 
-    /// How much memory of its own a worker uses, in bytes, if the system says so.
+    /// How much private memory a worker uses, in bytes, if the system reports it.
     pub(crate) fn worker_memory(&self, worker: u32) -> Option<u64> {
         self.pool.worker_memory(worker)
     }

@@ -282,8 +282,8 @@ impl Output {
 
     fn log(&self, line: &[u8]) {
         if !line.is_empty() {
-            // The program's logger may panic. Without this thread nobody would notice that workers
-            // end.
+            // The program's logger may panic. Without this thread the end of a worker would not be
+            // noticed.
             quietly(|| {
                 log::info!(target: "sprang::worker", "worker {}: {}", self.worker, String::from_utf8_lossy(line));
             });

@@ -1,5 +1,5 @@
-//! The pool: what the slots of an executor share. Its settings, its worker processes, the runs that
-//! have tasks, and which slots sleep.
+//! The pool: the state that the slots of an executor share. It has the settings, the worker
+//! processes, the runs that have tasks, and the sleeping slots.
 //!
 //! A slot sleeps on a condition variable of its own, under the lock of the pool, and not on a
 //! channel: the slot that fell asleep last is woken first, and a slot is only woken while it
@@ -9,8 +9,8 @@
 //!
 //! 1. A slot that found nothing to do sleeps only if the version is still the one that it read
 //!    before it looked. Each change that a slot may wait for raises the version.
-//! 2. Each worker has exactly one slot per thread that takes its tasks. A slot that gives its
-//!    worker to a spare slot takes nobody's tasks from then on.
+//! 2. Exactly one slot for each thread of a worker takes the worker's tasks. A slot that gives its
+//!    worker to a spare slot takes no worker's tasks from then on.
 
 use super::monitor::{MonitoredProcess, private_bytes};
 use super::process::{Channel, KillReason, WorkerProcess, next_origin};
@@ -62,7 +62,7 @@ pub(super) struct Pool {
     entries: Box<[Mutex<WorkerEntry>]>,
 }
 
-/// What other threads know of a slot.
+/// The state of a slot that other threads read.
 #[derive(Debug)]
 struct SlotState {
     /// The worker whose tasks the slot takes, or [`NO_WORKER`]. At first this is the worker of its
@@ -217,7 +217,7 @@ impl Pool {
         self.means.lock().get(&std::ptr::from_ref(code).addr()).copied().unwrap_or(f64::NAN)
     }
 
-    /// A number that stands for what workers inherit from this process when they start: its
+    /// A number for the state that workers inherit from this process when they start: its
     /// environment and its working directory, as far as the settings do not name others.
     pub(super) fn inheritance(&self, run: &Run) -> u64 {
         let settings = &self.settings;
@@ -412,7 +412,7 @@ impl Pool {
         true
     }
 
-    /// Whether a slot takes nobody's tasks.
+    /// Whether a slot takes the tasks of no worker.
     pub(super) fn is_spare(&self, slot: usize) -> bool {
         self.slots[slot].worker().is_none()
     }
@@ -476,9 +476,9 @@ impl Pool {
         })
     }
 
-    /// Whether free slots can take all that is ready in these runs. Then no task should wait behind
-    /// a batch. It would even wait for ever if the batch waits for the task: past times say little
-    /// about a task that waits for others.
+    /// Whether free slots can take all ready tasks of these runs. Then no task should wait behind a
+    /// batch: it would wait for ever if the batch waits for the task. Past times say little about a
+    /// task that waits for others.
     fn has_enough_free_slots(&self, schedules: &[Arc<Schedule>]) -> bool {
         let can_take =
             |slot: &SlotState| slot.worker().is_some_and(|worker| schedules.iter().any(|it| it.is_for(worker)));
@@ -491,7 +491,7 @@ impl Pool {
     /// Connects a slot to its thread of a worker, which is started if necessary.
     ///
     /// A worker with another inheritance is replaced. It ends when its other threads have finished
-    /// what they do.
+    /// their tasks.
     pub(super) fn connect(
         self: &Arc<Self>,
         slot: usize,
@@ -593,7 +593,7 @@ impl Pool {
         self.processes(worker, false).next().map(|process| process.pid())
     }
 
-    /// How much memory of its own a worker uses, in bytes.
+    /// How much private memory a worker uses, in bytes.
     pub(super) fn worker_memory(&self, worker: u32) -> Option<u64> {
         private_bytes(self.worker_pid(worker)?)
     }
@@ -608,7 +608,7 @@ impl Pool {
         }
     }
 
-    /// Gives back memory that is kept for the next tasks, unless a run is present.
+    /// Frees memory that is kept for the next tasks, unless a run is present.
     pub(super) fn trim(&self) {
         if self.state.lock().schedules.is_empty() {
             self.memory.trim();
@@ -616,8 +616,8 @@ impl Pool {
     }
 
     pub(super) fn is_without_workers(&self) -> bool {
-        // A slot that holds the lock of an entry may be starting a worker, and nobody should wait
-        // for that here.
+        // A slot that holds the lock of an entry may be starting a worker, which this thread must
+        // not wait for.
         let has_worker = |entry: &Mutex<WorkerEntry>| {
             entry.try_lock().is_none_or(|entry| entry.process.as_ref().is_some_and(|process| !process.has_ended()))
         };

@@ -1,7 +1,7 @@
-//! One worker process, as the slots that use its threads see it.
+//! One worker process, shared by the slots that use its threads.
 //!
-//! A slot starts the process. It lives until it dies or the last slot disconnects. If this process
-//! killed it, there is a [`KillReason`].
+//! A slot starts the worker, which lives until it dies or its last slot disconnects. If this
+//! process kills the worker, it records a [`KillReason`].
 
 use super::activity::Activity;
 use super::lifeline::Lifeline;
@@ -276,7 +276,7 @@ impl WorkerProcess {
         Ok(channels)
     }
 
-    /// Waits for the end of a worker that did not get ready, and says why it did not.
+    /// Waits for the end of a worker that did not get ready, and returns why it did not.
     fn why_not_ready(&self, problem: NotReady) -> String {
         if !matches!(problem, NotReady::Ended) || !self.ends_within(EXIT_GRACE) {
             self.kill(KillReason::Breach("it was not ready".into()));
@@ -351,7 +351,7 @@ impl WorkerProcess {
         self.process.lock().wait()
     }
 
-    /// What errors say of the end of the process.
+    /// The end of the process, as errors describe it.
     pub(super) fn worker_exit(&self) -> WorkerExit {
         let exit = self.exit();
         let (signal, code) = (exit.signal(), exit.code());
@@ -360,7 +360,7 @@ impl WorkerProcess {
 
     // ---- what its threads do ----
 
-    /// The batch and the call that a thread was last busy with.
+    /// The batch and the call that a thread ran last.
     pub(super) fn busy_with(&self, thread: usize) -> Option<(u32, u32)> {
         self.activity.busy_with(thread)
     }
@@ -604,8 +604,8 @@ fn server() -> Result<(IpcOneShotServer<Hello>, String), String> {
     }
 }
 
-/// Tells the slot that waits at a server that no worker will connect. False if the caller has to
-/// try again.
+/// Wakes the slot that waits at a server, because no worker will connect. False if the caller has
+/// to try again.
 fn abandon(server: &str) -> bool {
     // The file is gone once nobody waits any more.
     if !Path::new(server).exists() {

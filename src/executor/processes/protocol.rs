@@ -28,8 +28,8 @@
 //! If a worker ends at any other point, its process handle shows it, and the parent sends
 //! [`ToParent::WakeForEnd`] to itself. Batches are numbered. Results carry the number of their
 //! batch and the index of their call. Results that fit no batch under way are a breach, for which
-//! the parent kills the worker. So a message of a confused or dying worker is never taken for
-//! another one.
+//! the parent kills the worker. So a message of a broken or dying worker is never taken for another
+//! message.
 //!
 //! # Requests
 //!
@@ -67,13 +67,14 @@ pub(super) enum Hello {
     Abandoned,
 }
 
-/// What a worker needs before its first call: once for the worker, and then once for each thread.
+/// The data that a worker needs before its first call: once for the worker, and then once for each
+/// thread.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Setup {
     Worker {
         /// The worker's number in its pool, from 0. Names use it.
         number: u32,
-        /// Tells regions that this worker makes from those of others.
+        /// Distinguishes the regions of this worker from those of others.
         origin: u32,
         codec: Codec,
         /// How much shared memory the worker may use.
@@ -159,8 +160,8 @@ pub(super) enum ToParent {
     WakeForAnswer,
 }
 
-/// What one side tells the other about shared memory, kept values and runs, beside calls and
-/// results.
+/// The changes to shared memory, kept values and runs that one side reports to the other, beside
+/// calls and results.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct ResourceUpdate {
     /// Regions that the other side has not got yet.
@@ -175,12 +176,12 @@ pub(super) struct ResourceUpdate {
     pub(super) ended: Vec<u64>,
 }
 
-/// ByteString inside a message.
+/// Bytes inside a message.
 ///
 /// Large ones travel beside the message. ipc-channel sends a message that is larger than the
 /// socket's buffer in pieces. If the receiver dies between two pieces, the sender would wait for
 /// ever, because it holds the receiving end of the pieces itself. It would also wait while the
-/// receiver is busy, which may be sending something, too.
+/// receiver is busy, and the receiver may be sending, too.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Payload {
     Inline(ByteString),

@@ -1,4 +1,4 @@
-//! What a task in a worker process calls to ask this process for something; see
+//! The functions with which a task in a worker process sends requests to this process; see
 //! [`remote::requests`](crate::executor::remote::requests).
 
 pub(crate) use crate::executor::remote::requests::{Reply, RequestError, RequestHandler, Session};
@@ -10,8 +10,8 @@ use super::worker;
 use crate::portable::codec::Codec;
 use std::time::{Duration, Instant};
 
-/// How long a task that waits for an answer keeps its worker thread: long against waits that soon
-/// end by themselves, short against the start of a process and against a person.
+/// How long a task that waits for an answer keeps its worker thread: longer than most short waits,
+/// and shorter than the start of a process and than a person can notice.
 pub(super) const GIVE_WAY_AFTER: Duration = Duration::from_millis(5);
 /// How long a waiting task that found no free spare slot waits before it looks again.
 pub(super) const GIVE_WAY_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -19,7 +19,7 @@ pub(super) const GIVE_WAY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 pub(super) const SPARE_IDLE: Duration = Duration::from_secs(5);
 
 /// Sends a request and waits for the answer. If the deadline passes, or the task's run is
-/// cancelled, the request is withdrawn; it is answered all the same.
+/// cancelled, the request is withdrawn; it still gets an answer.
 ///
 /// # Errors
 /// If this thread runs no task in a worker, or the run has no handler.

@@ -29,13 +29,13 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ProcessSettings {
-    /// How often a task whose worker dies is started before it fails.
+    /// How often a task is started before it fails, if its worker dies each time.
     pub max_attempts: NonZeroU32,
     /// How long a worker may take to start.
     pub start_timeout: Duration,
     /// How long a worker may be idle before it ends. `None`: for ever.
     pub idle_timeout: Option<Duration>,
-    /// How much memory of its own a worker may use, in bytes, before it is killed.
+    /// How much private memory a worker may use, in bytes, before it is killed.
     pub memory_limit: Option<u64>,
     /// After how many tasks a worker is replaced by a new one.
     pub max_tasks_per_worker: Option<NonZeroU64>,
@@ -59,7 +59,7 @@ pub struct ProcessSettings {
     /// executor together. `None`: a quarter of the machine's memory.
     ///
     /// Memory that is kept for the next values counts too; it is at most a quarter of the limit.
-    /// The memory that a worker has made counts until the worker has ended. After that, the part
+    /// Memory that a worker has allocated counts until the worker has ended. After that, the part
     /// that this process uses counts until it is dropped.
     pub shared_memory_limit: Option<u64>,
     /// How many tasks a worker runs at once.
@@ -97,8 +97,8 @@ pub enum Stdio {
     Inherit,
     /// They are discarded: `"null"`.
     Null,
-    /// Each line to the `log` crate: `"capture"`. The error of a task that loses its worker has the
-    /// end of the output.
+    /// Each line to the `log` crate: `"capture"`. The error of a task whose worker dies includes
+    /// the end of the output.
     Capture,
 }
 

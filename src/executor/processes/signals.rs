@@ -1,9 +1,9 @@
 //! Calls that no signal interrupts.
 //!
-//! If a signal interrupts ipc-channel, it gives up: a message is lost, or the worker that was about
-//! to connect. Programs may have handlers that interrupt system calls. So this thread blocks
-//! signals while it is inside ipc-channel; they wait, or other threads take them. Signals that a
-//! thread causes itself, such as `SIGSEGV`, are not blocked.
+//! ipc-channel gives up when a signal interrupts it: it loses a message, or the worker that was
+//! about to connect. Programs may have handlers that interrupt system calls. So a thread blocks
+//! signals while it is inside ipc-channel; the signals wait, or other threads take them. Signals
+//! that a thread causes itself, such as `SIGSEGV`, are not blocked.
 
 #![expect(unsafe_code, reason = "the standard library has no signal masks")]
 

@@ -1,8 +1,8 @@
 //! Starts worker processes and owns them.
 //!
-//! The standard library starts a worker, without code between fork and exec, so that it can use
-//! `posix_spawn`: that does not copy the page tables of a large parent. Afterwards a descriptor
-//! stands for the process ([`ChildProcess`]). Other than its number, it never comes to mean another
+//! The standard library starts a worker. No code runs between fork and exec, so it can use
+//! `posix_spawn`, which does not copy the page tables of a large parent. Afterwards a descriptor
+//! refers to the process ([`ChildProcess`]). Unlike a process id, it never refers to another
 //! process.
 //!
 //! # What is always true
@@ -115,7 +115,7 @@ impl ChildProcess {
         }
     }
 
-    /// The process id. After the process was waited for, it may mean another one.
+    /// The process id. After the process was waited for, the id may refer to another process.
     pub(super) fn pid(&self) -> u32 {
         self.pid.as_raw_pid().cast_unsigned()
     }
@@ -167,8 +167,8 @@ impl ChildProcess {
     }
 
     fn reap(&self) -> Exit {
-        // Checked by its descriptor first: until the process is waited for, its number means no
-        // other one.
+        // Checked by its descriptor first: until the process is waited for, its id refers to no
+        // other process.
         let own = loop {
             match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Ok(None) | Err(Errno::INTR) => {}
@@ -241,7 +241,7 @@ fn bytes_of(usage: &libc::rusage) -> u64 {
     u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024
 }
 
-/// ExitCause a worker process ended. Its `Display` goes after "the worker".
+/// How a worker process ended. Its `Display` goes after "the worker".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exit {
     pub(super) cause: ExitCause,

@@ -1,5 +1,4 @@
-//! The ground of worker processes: the token that marks a worker, and the constants that both sides
-//! share.
+//! The token that marks a process as a worker, and the constants that both sides share.
 //!
 //! Other files of this folder import this one; it imports none of them.
 

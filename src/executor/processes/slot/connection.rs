@@ -41,10 +41,10 @@ pub(super) struct Lost;
 
 /// See the [module](self).
 pub(super) struct Connection {
-    /// The slot's.
+    /// The index of the slot.
     pub(super) index: usize,
     pub(super) process: Arc<WorkerProcess>,
-    /// The worker's thread.
+    /// The index of the worker's thread.
     pub(super) thread: usize,
     pub(super) outgoing: Outgoing<ToWorker>,
     from: IpcReceiver<ToParent>,

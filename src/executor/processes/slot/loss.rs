@@ -1,5 +1,5 @@
-//! What happens to the tasks of a worker that has ended; [`blame`](crate::executor::remote::blame)
-//! has the rules.
+//! Requeues or fails the tasks of a worker that has ended;
+//! [`blame`](crate::executor::remote::blame) has the rules.
 
 use super::connection::{Connection, UnderWay};
 use crate::error::{Error, ErrorKind};
@@ -14,7 +14,7 @@ impl Connection {
     pub(super) fn requeue_tasks(mut self, pool: &Arc<Pool>) -> Exchange {
         let process = Arc::clone(&self.process);
         process.exit();
-        // Before any task is tried again that may need what the session holds.
+        // Before a task is retried that may need something that the session holds.
         process.end_session();
         self.request = None;
         let kill_reason = process.kill_reason();
@@ -42,7 +42,8 @@ impl Connection {
         self.exchange
     }
 
-    /// Which call of the batch at this position of those under way the worker died of.
+    /// The call that caused the death of the worker, in the batch at this position of the batches
+    /// under way.
     fn blame(&self, position: usize, number: u32, kill_reason: Option<&KillReason>) -> Blame {
         match (kill_reason, self.process.busy_with(self.thread)) {
             // A task with a timeout is alone in its batch.
@@ -60,7 +61,7 @@ impl Connection {
     }
 }
 
-/// What to say of a worker that died while it ran a task.
+/// The report on a worker that died while it ran a task.
 fn death(process: &WorkerProcess, kill_reason: Option<&KillReason>) -> Death {
     let exit = process.worker_exit();
     let worker_died = |message: String| Error::new(ErrorKind::WorkerDied, message).with_exit(exit.clone());

@@ -19,8 +19,8 @@
 //! a batch sleeps in the [pool](super::pool). Slots start and reap workers themselves, so that each
 //! worker has one owner and dies with it.
 //!
-//! The [connection] has the messages to and from the worker, [requests] what its task asked for,
-//! and [loss] what happens when the worker ends.
+//! The [connection] has the messages to and from the worker, [requests] the requests of its task,
+//! and [loss] the handling of its tasks when the worker ends.
 
 mod connection;
 mod loss;
@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 const MAX_UNDER_WAY: usize = 2;
 
 /// How long a slot must be idle before the memory that is kept for the next tasks is given back:
-/// long against the pauses between the runs of a loop, short against those of a person.
+/// longer than the pauses between the runs of a loop, shorter than those of a person.
 const TRIM_AFTER: Duration = Duration::from_millis(500);
 
 /// Serves the slot with this index until the pool is closed.
@@ -136,7 +136,7 @@ impl Slot {
         true
     }
 
-    /// Gives back the memory that is kept for the next tasks, in this process and in the worker.
+    /// Frees the memory that is kept for the next tasks, in this process and in the worker.
     fn trim(&mut self) {
         self.is_trimmed = true;
         self.pool.set_busy(self.index, true);
@@ -194,8 +194,8 @@ impl Slot {
         }
     }
 
-    /// Requeues the tasks of a worker that has ended or cannot be talked to any more, and makes
-    /// sure that it ends.
+    /// Requeues the tasks of a worker that has ended or cannot be reached any more, and makes sure
+    /// that it ends.
     fn lost(&mut self) {
         let Some(connection) = self.connection.take() else { return };
         self.pool.set_busy(self.index, true);

@@ -1,8 +1,8 @@
-//! What the task of a worker has asked for, and what happens while it waits.
+//! The requests of the task of a worker, and the slot while the task waits.
 //!
-//! A task that has waited for [`GIVE_WAY_AFTER`] holds up nobody any more. The tasks that were to
-//! run after it on the same thread are requeued, and a spare slot takes the thread's place in its
-//! worker, for good. When the task has ended, its slot is a spare one.
+//! A task that has waited for [`GIVE_WAY_AFTER`] gives way. The tasks that would run after it on
+//! the same thread are requeued, and a spare slot takes the tasks of its worker from then on. When
+//! the task has ended, its slot is a spare one.
 
 use super::connection::{Connection, Lost, UnderWay};
 use crate::engine::{Deadline, Timer};
@@ -34,8 +34,8 @@ pub(super) struct PendingRequest {
 
 /// Holds the answer until the slot takes it.
 ///
-/// It is no channel, because the sender has to know whether the slot was about to wait: an answer
-/// that comes at once, as most do, needs no wake-up.
+/// It is no channel, because the sender must know whether the slot is about to wait: an answer that
+/// comes at once, as most do, needs no wake-up.
 #[derive(Default)]
 struct Mailbox {
     answer: Option<Vec<u8>>,
@@ -124,15 +124,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Makes the waiting task hold up nobody: requeues the tasks after it, and gives its worker to
-    /// a spare slot.
+    /// Requeues the tasks after the waiting task, and gives its worker to a spare slot.
     fn give_way(&mut self, pool: &Arc<Pool>) {
         let wake = self.waker();
         let Some(request) = &mut self.request else { return };
         let mut behind = self.under_way.split_off(1);
         let Some(first) = self.under_way.front_mut() else { return };
         let rest = first.batch.rest_after(request.index);
-        // The worker keeps no values for calls that it passes over.
+        // The worker keeps no values for calls that it skips.
         first.kept.retain(|(call, _)| !rest.contains(call));
         first.batch.requeue(&rest);
         let schedule = Arc::clone(&first.batch.schedule);

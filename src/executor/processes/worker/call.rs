@@ -130,7 +130,7 @@ impl WorkerThread {
     }
 
     fn write_result(&self, index: u32, ran: Ran, outcome: CallOutcome<'_>) {
-        // Borrowed for each result: code of the program runs in between and may send requests.
+        // Borrowed for each result: user code runs in between and may send requests.
         self.channel.outbox.borrow_mut().results.writer.result(&CallResult { index, ran, kept: false, outcome });
     }
 
@@ -182,7 +182,7 @@ impl WorkerThread {
             // SAFETY: the call has filled the cell with a value of the code that is the task's.
             Ok(Ok(None)) => Ok((unsafe { cells.pop_value_cell(value_code) }, ran)),
             Ok(Ok(Some(error))) => {
-                // The error's `Display` and `Drop` are code of the program.
+                // The error's `Display` and `Drop` are user code.
                 let texts = catch_unwind(AssertUnwindSafe(|| texts_of(&**error))).unwrap_or_else(|payload| {
                     vec![format!("an error that cannot be displayed: {}", describe_panic(payload))]
                 });

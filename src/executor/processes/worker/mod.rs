@@ -1,11 +1,11 @@
 //! The inside of a worker process: a few threads that run the calls that the parent sends.
 //!
-//! [`call`] runs one call, on cells that hold its decoded inputs, as threads run a task; see
-//! [`crossing`](crate::graph::crossing). [`requests`] sends what a running task asks of the parent.
-//! [`log`] puts the worker and the task into log and panic messages.
+//! [`call`] decodes the inputs of one call into cells and runs it on these; see
+//! [`crossing`](crate::graph::crossing). [`requests`] sends the requests of a running task to the
+//! parent. [`log`] puts the worker and the task into log and panic messages.
 //!
 //! A failure of one call, a panic for instance, is the call's result. A failure of the conversation
-//! ends the process: the parent reads the exit status and does the rest.
+//! ends the process: the parent reads the exit status and retries or fails the tasks.
 
 #![expect(unsafe_code, reason = "it calls tasks on cells of its own making, whose types the parent vouches for")]
 
@@ -205,7 +205,7 @@ impl WorkerState {
             ended.iter().map(|number| (runs.by_number.remove(number), runs.cancelled.remove(number))).collect();
         let mut kept = self.kept.lock();
         let kept: Vec<_> = dropped.iter().map(|key| kept.remove(key)).collect();
-        // Dropped without the locks: values run code of the program.
+        // Dropped without the locks: values run user code.
         drop((runs, kept));
     }
 }

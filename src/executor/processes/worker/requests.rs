@@ -3,8 +3,7 @@
 //! # What is always true
 //!
 //! 1. Only its own thread uses a [`WorkerChannel`], apart from its sender, which threads may share.
-//! 2. The outbox is borrowed while the thread writes and sends, never while code of the program
-//!    runs.
+//! 2. The outbox is borrowed while the thread writes and sends, never while user code runs.
 //! 3. A request is withdrawn at most once, and not after [`ask`] has its response.
 
 use super::super::link::{ChannelError, Outgoing, receive, receive_within, send};
