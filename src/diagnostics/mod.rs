@@ -1,7 +1,8 @@
 //! Diagnostics: pictures of graphs, and observers of runs.
 //!
-//! This room uses the rooms above it, and none of them uses it. A method that belongs to a
-//! diagnostic, such as [`Delayed::visualize`](crate::Delayed::visualize), is an `impl` block here.
+//! This module uses the modules before it in `ARCHITECTURE.md`, and none of them uses it. A method
+//! that belongs to a diagnostic, such as [`Delayed::visualize`](crate::Delayed::visualize), is an
+//! `impl` block here.
 //!
 //! [`picture`] draws graphs. [`profile`] measures runs and reports where the time went. `progress`
 //! shows the progress of runs on a terminal, and `dashboard` shows them in a browser. `spans`

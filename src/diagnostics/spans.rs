@@ -43,10 +43,11 @@ const WORKER: &str = "sprang::worker";
 /// The parent of a run's span is the span that was current where the run was started. A task that
 /// runs in this process runs inside its own span, and so do its own events and the runs that it
 /// starts. Durations are those of the calls, by the clock of the process that made them; a span
-/// lasts a little longer. All goes to the subscriber that was in force where the run was started.
+/// lasts a little longer. All spans and events go to the subscriber that was in force where the run
+/// was started.
 ///
-/// A level without a subscriber costs little: a subscriber for level info pays for runs and for
-/// failures.
+/// A level without a subscriber costs little: with a subscriber for level info, only runs and
+/// failures cost time.
 ///
 /// # Examples
 /// ```

@@ -5,12 +5,12 @@
 //! workers and a log, and reports to download. The same data is available as JSON, as a stream of
 //! events and as OpenMetrics; `docs/dashboard.md` in the repository has the schema.
 //!
-//! The setting `dashboard` does what [`serve`] does, without a line in the program: the first
+//! The setting `dashboard` does the same as [`serve`], without code in the program: the first
 //! compute that finds an address there starts [the dashboard of the process](of_the_process).
 //!
-//! The `collector` remembers runs, with `value_bytes` for the bytes of values and `resources` for
-//! processors and memory. The `view` turns that into answers, and the `server` sends them. The
-//! `token` authorizes the requests that change something.
+//! The `collector` records runs, with `value_bytes` for the bytes of values and `resources` for
+//! processors and memory. The `view` makes answers from these records, and the `server` sends them.
+//! The `token` authorizes the requests that change something.
 
 mod collector;
 mod resources;
@@ -37,14 +37,14 @@ use token::Token;
 /// returns it, and a warning is logged.
 ///
 /// Only programs of this machine can read a dashboard on the loopback address. Reading needs no
-/// password: whoever can connect to another address can read the names of tasks and messages of
-/// errors. Requests under a host name other than `localhost` are refused, so that no page of
-/// another site can read it. Two actions need the [token](Dashboard::token): to cancel a run, and
-/// to restart a worker process.
+/// password: anyone who can connect to a dashboard on another address can read the names of tasks
+/// and the messages of errors. Requests under a host name other than `localhost` are refused, so
+/// that no page of another site can read the dashboard. Two actions need the
+/// [token](Dashboard::token): to cancel a run, and to restart a worker process.
 ///
-/// Runs do not wait for pages. Each task takes a lock of its worker and updates some counters. A
-/// run that starts or ends, as futures do, waits at most until an update or an answer has been
-/// gathered, which takes some milliseconds. Memory is limited.
+/// Runs do not wait for pages. Each task takes a lock of its worker and updates some counters. The
+/// start and the end of a run, including a run of futures, wait at most until an update or an
+/// answer has been gathered, which takes some milliseconds. The dashboard limits its memory.
 ///
 /// # Examples
 /// ```
@@ -157,7 +157,7 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// The address that it listens on.
+    /// The address that the dashboard listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -141,7 +141,7 @@ impl Graph {
         Graph { arguments, ..Graph::without_arguments(plan) }
     }
 
-    /// As [`Graph::of`], without arguments. So no code of the program is called to format them.
+    /// As [`Graph::of`], without arguments. So no user code is called to format them.
     pub(in crate::diagnostics) fn without_arguments(plan: &Plan) -> Graph {
         Graph::with_names(plan, &mut Names::default())
     }

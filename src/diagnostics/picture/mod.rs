@@ -2,7 +2,7 @@
 //!
 //! [`visualize`](crate::visualize) draws the graph of handles in any shape that can be computed,
 //! [`Delayed::visualize`](crate::Delayed::visualize) that of a single handle, and
-//! [`Prepared::visualize`](crate::Prepared::visualize) a plan. Each makes a [`Picture`]. No task
+//! [`Prepared::visualize`](crate::Prepared::visualize) a plan. Each returns a [`Picture`]. No task
 //! runs.
 //!
 //! ```

@@ -68,12 +68,13 @@ impl TaskState {
 
 impl RunProfile {
     /// Draws the graph with the duration of each task, as its colour and as a note. The critical
-    /// path is the one by time.
+    /// path is the longest by time.
     pub fn picture(&self) -> Picture {
         self.picture_of(Aspect::Time)
     }
 
-    /// Draws the graph, coloured by this aspect of its tasks. The critical path is the one by time.
+    /// Draws the graph, coloured by this aspect of its tasks. The critical path is the longest by
+    /// time.
     ///
     /// # Examples
     /// ```

@@ -144,10 +144,10 @@ pub struct NameStats {
     /// The mean duration.
     #[serde(rename = "mean_s", serialize_with = "encode::write_time")]
     pub mean: Duration,
-    /// Half of the calls took no longer.
+    /// The median duration: half of the calls took no longer.
     #[serde(rename = "p50_s", serialize_with = "encode::write_time")]
     pub p50: Duration,
-    /// 99 of 100 calls took no longer.
+    /// The 99th percentile: 99 of 100 calls took no longer.
     #[serde(rename = "p99_s", serialize_with = "encode::write_time")]
     pub p99: Duration,
     /// The longest duration.
@@ -206,7 +206,7 @@ impl Profile {
         if self.num_records() == 0 { 1.0 } else { (self.num_seen as f64 / self.num_records() as f64).max(1.0) }
     }
 
-    /// The number of runs that are left out because the runs before had too many tasks.
+    /// The number of runs that are left out because earlier runs had too many tasks.
     pub fn num_runs_left_out(&self) -> usize {
         self.num_runs_left_out
     }
@@ -222,7 +222,7 @@ impl Profile {
         &self.failures
     }
 
-    /// Use of processors and memory over time. Empty on systems that do not report it.
+    /// The use of processors and memory over time. Empty on systems that do not report it.
     pub fn resources(&self) -> &[ResourceSample] {
         &self.samples
     }
@@ -420,7 +420,7 @@ impl RunProfile {
         self.graph.num_tasks()
     }
 
-    /// The number of tasks that were skipped because a task before them had failed.
+    /// The number of tasks that were skipped because a task that they need had failed.
     pub fn num_skipped(&self) -> u64 {
         self.num_skipped
     }
@@ -460,8 +460,8 @@ impl RunProfile {
         (record.attempt == 1).then(|| Duration::from_nanos(ready_ns.min(record.started_ns)))
     }
 
-    /// The longest chain of tasks in which each needs the one before. With any number of workers,
-    /// the run takes at least this long.
+    /// The chain of tasks, each needing the one before, that takes the longest. With any number of
+    /// workers, the run takes at least this time.
     ///
     /// # Complexity
     /// O(tasks + dependencies).

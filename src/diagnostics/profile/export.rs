@@ -14,10 +14,10 @@ const MAX_FLOWS: usize = 200_000;
 
 impl Profile {
     /// A table with a header and one line for each recorded call: run, task, name, process, thread,
-    /// start, duration, time in the queue, time of the result's way back, attempt, outcome, time at
-    /// which the task was ready, bytes sent for the task, bytes sent back, and bytes of its value.
-    /// Times are in seconds. The queue, the way back and the bytes sent are empty for tasks of this
-    /// process.
+    /// start, duration, time in the queue, time until the result came back, attempt, outcome, time
+    /// at which the task was ready, bytes sent for the task, bytes sent back, and bytes of its
+    /// value. Times are in seconds. The time in the queue, the time until the result came back and
+    /// the bytes sent are empty for tasks of this process.
     ///
     /// # Examples
     /// ```

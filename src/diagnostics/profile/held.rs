@@ -1,4 +1,4 @@
-//! The values that a run held, from when to when, and for which task.
+//! The values that a run held, their lifetimes, and their readers.
 //!
 //! A value lives from the end of its task to the end of its last reader, and both are recorded.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Peak {
-    /// The time of the moment.
+    /// The time of the peak.
     #[serde(rename = "at_s", serialize_with = "encode::write_time")]
     pub at: Duration,
     /// The number of values.
@@ -64,8 +64,8 @@ impl RunProfile {
         steps(&self.lifetimes(), |lifetime| lifetime.bytes)
     }
 
-    /// The moment at which the values of the run took the most memory, and the values of that
-    /// moment. `None` if no value was held.
+    /// The moment at which the values of the run took the most memory, and the values held then.
+    /// `None` if no value was held.
     ///
     /// # Examples
     /// ```

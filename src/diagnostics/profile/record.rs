@@ -2,10 +2,10 @@
 //!
 //! # Sampling
 //!
-//! When there are more records than allowed, only tasks are kept whose hashed number ends in a zero
-//! bit; then in two zero bits, and so on. So the number of a task alone decides whether it is kept,
-//! whichever worker runs it. A shard drops its surplus records when it gets the next record, and
-//! when the profile is taken.
+//! When there are more records than allowed, only tasks whose hashed number ends in a zero bit are
+//! kept; then in two zero bits, and so on. So the number of a task alone decides whether it is
+//! kept, whichever worker runs it. A shard drops its surplus records when it gets the next record,
+//! and when the profile is taken.
 
 use super::data::Outcome;
 #[cfg(feature = "dashboard")]

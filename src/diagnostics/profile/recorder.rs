@@ -143,8 +143,8 @@ impl Profiler {
         self
     }
 
-    /// Sets the interval at which the use of processors and memory is sampled, at least 1 ms.
-    /// `None` takes no samples.
+    /// Sets the interval at which the use of processors and memory is sampled; the minimum is 1 ms.
+    /// With `None`, no samples are taken.
     #[must_use]
     pub fn resources_every(mut self, interval: Option<Duration>) -> Self {
         self.sampler = interval.map(|interval| Arc::new(Sampler::new(interval)));

@@ -1,4 +1,4 @@
-//! A profile as one page that needs nothing else: no server, no network, no other file.
+//! A profile as one page that needs no server, no network and no other file.
 //!
 //! The texts and tables are written here, so they are readable without scripts. The page's script
 //! draws the stream and the charts from the data at the end of the page. The page is `report.html`
@@ -25,7 +25,8 @@ const MAX_BOXES: usize = 60;
 impl Profile {
     /// A page for a browser, in one file: figures, failures, the tasks of each worker over time,
     /// busy processors and memory over time, the table by name, the critical path, and the graph of
-    /// the run with the most tasks. The page loads nothing, and is light or dark as the browser is.
+    /// the run with the most tasks. The page loads nothing, and follows the light or dark mode of
+    /// the browser.
     ///
     /// With more than 40 000 calls, the stream of tasks shows the longest, and the page says so.
     ///

@@ -107,7 +107,7 @@ impl LineCounts {
         self.families.lock().iter().map(|counts| counts.num_done.load(Relaxed)).sum()
     }
 
-    /// The number of futures of the cluster that no run has taken up.
+    /// The number of futures of the cluster that no run has taken.
     fn num_queued(&self) -> u64 {
         self.backlog.as_ref().map_or(0, |backlog| {
             let num_pending = backlog.cluster.num_pending().unwrap_or(0) as i64;

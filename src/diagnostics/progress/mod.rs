@@ -1,7 +1,7 @@
 //! Shows the progress of runs and futures while they run.
 //!
-//! Events only count, in atomics of their run. A thread that lives as long as there are runs draws
-//! the counts every 100 ms. The thread that ends a run draws its last state, so nothing is written
+//! An event only updates atomic counters of its run. While there are runs, a thread draws the
+//! counts every 100 ms. The thread that ends a run draws its last state, so nothing is written
 //! about a run after its `compute` has returned. Dropping the guard draws the last state of
 //! everything shown, and nothing is written afterwards.
 //!
@@ -10,13 +10,13 @@
 //! The work left is, for each name, the number of tasks left times the mean duration of that name's
 //! finished tasks, less the time its running tasks have run. It is divided by the mean number of
 //! busy workers. Until 0.1 s of work is known, no time is shown. A name without a finished task
-//! counts with the mean of all names, and the time is then shown as `over`.
+//! counts with the mean of all names, and the time is then shown with the word `over`.
 //!
 //! # Futures
 //!
 //! The runs of the futures of one cluster share a line. It also counts the futures that wait in the
 //! cluster. The line ends when the cluster has been idle for 0.3 s, or with the guard. Its last
-//! state counts only futures that a run has taken up, so that it is exact: a task is counted before
+//! state counts only futures that a run has taken, so that it is exact: a task is counted before
 //! its future settles, but the cluster counts it as pending for a moment longer.
 //!
 //! Futures that a caller follows are polled, ten times a second, without a run. The poll counts how
@@ -40,7 +40,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Shows the progress of what this thread computes until the guard is dropped, with the settings of
+/// Shows the progress of the runs of this thread until the guard is dropped, with the settings of
 /// [`Progress::new`].
 ///
 /// # Examples
@@ -62,7 +62,7 @@ pub fn progress() -> ProgressGuard {
 ///
 /// The futures may have any types, in any shape. The display is that of [`Progress`] for runs, but
 /// it appears at once, however quick the futures are. Failed, cancelled and lost futures are
-/// counted apart. No result is taken from the futures: ask each one for its result afterwards.
+/// counted separately. No result is taken from the futures: ask each one for its result afterwards.
 /// [`Progress::follow`] shows the same in the background.
 ///
 /// # Examples
@@ -86,8 +86,8 @@ pub fn progress_of(futures: impl Collection<Listed>) {
 /// written from time to time. Runs that end within [`min_duration`](Progress::min_duration) show
 /// nothing. A failed run leaves its bar with the error.
 ///
-/// [Futures](crate::TaskFuture) have one bar for each cluster. The bar ends when no more futures
-/// are submitted for a moment, or when the guard is dropped. It counts everything that waits in the
+/// [Futures](crate::TaskFuture) have one bar for each cluster. The bar ends when the cluster has
+/// been idle for a moment, or when the guard is dropped. It counts everything that waits in the
 /// cluster, because the cluster does not record which thread submitted a waiting task; to see only
 /// your own futures, [follow](Progress::follow) them.
 ///
@@ -153,7 +153,7 @@ impl Progress {
         self
     }
 
-    /// Sets the time between two plain lines of a run. The least is 0.1 s.
+    /// Sets the time between two plain lines of a run. The minimum is 0.1 s.
     pub fn every(mut self, every: Duration) -> Self {
         self.every = every;
         self
@@ -176,7 +176,7 @@ impl Progress {
         callback::register(self.into_callback())
     }
 
-    /// Makes a callback for [`callback::scoped`] and its siblings.
+    /// Makes a callback for [`callback::scoped`], [`callback::with`] or [`callback::register`].
     pub fn into_callback(self) -> Arc<dyn Callback> {
         Arc::new(self.callback())
     }

@@ -3,8 +3,8 @@
 use crate::diagnostics::profile::Outcome;
 use serde::{Serialize, Serializer};
 
-/// How many attempts, and skipped tasks, ended in which way; how many attempts are running; and how
-/// long they took.
+/// The numbers of ended attempts and skipped tasks by outcome, the number of running attempts, and
+/// their total time.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Counts {
     pub(crate) finished: u64,

@@ -17,10 +17,11 @@ pub(crate) const MAX_RUNS: usize = 500;
 pub(crate) const MAX_EVENTS: usize = 1_000;
 /// Names that are counted separately.
 pub(crate) const MAX_NAMES: usize = 100;
-/// Tasks and dependencies of a run whose graph is kept. Of a larger run only the counts by name
-/// are.
+/// Tasks and dependencies of a run whose graph is kept. Of a larger run, only the counts by name
+/// are kept.
 pub(crate) const MAX_GRAPH: usize = 1 << 23;
-/// About how many calls of a run are recorded for its report. Of more calls, an even sample is.
+/// About how many calls of a run are recorded for its report. Of more calls, an even sample is
+/// recorded.
 pub(crate) const MAX_RECORDS: usize = 20_000;
 /// Failures of a run that are recorded for its report.
 pub(crate) const MAX_FAILURES: usize = 200;
@@ -30,9 +31,10 @@ pub(crate) const MAX_REPORTS: usize = 100;
 pub(crate) const MAX_REPORT_BYTES: usize = 64 << 20;
 /// Boxes of a drawn graph. Of a graph with more tasks, there is one box for each name.
 pub(crate) const MAX_BOXES: usize = 150;
-/// Running attempts of a shard that are listed. More are only counted.
+/// Running attempts of a shard that are listed. Further attempts are only counted.
 pub(crate) const MAX_RUNNING: usize = 256;
-/// Workers of a shard that are known. Of more, the one that has been idle for longest is forgotten.
+/// Workers that a shard knows. If there are more, the shard forgets the worker that has been idle
+/// for longest.
 pub(crate) const MAX_WORKERS: usize = 32;
 /// Bytes of a name or a message that are kept.
 pub(crate) const MAX_TEXT: usize = 400;

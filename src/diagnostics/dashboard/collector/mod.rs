@@ -1,4 +1,4 @@
-//! The collector: a callback that remembers runs for the dashboard.
+//! The collector: a callback that records runs for the dashboard.
 //!
 //! # The cost of an event
 //!

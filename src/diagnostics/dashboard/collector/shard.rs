@@ -1,4 +1,4 @@
-//! Shards: what the events of a worker's tasks write to.
+//! Shards: the events of a worker's tasks write to one of these.
 
 use super::counts::Counts;
 use super::limits::{MAX_UNREAD, MAX_WORKERS};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// A running attempt. Times are nanoseconds since the start of the dashboard.
 #[derive(Clone, Debug)]
 pub(crate) struct RunningTask {
-    /// `None` if the task was not given one: then it is the name of its group.
+    /// The given name; `None` if the task has only the name of its group.
     pub(crate) name: Option<Arc<str>>,
     pub(crate) run: RunId,
     pub(crate) task: u32,
@@ -30,7 +30,7 @@ pub(crate) struct TaskRecord {
     pub(crate) outcome: Outcome,
 }
 
-/// The counts and the sample that a shard has of one live run.
+/// The counts and the sample of one live run in a shard.
 pub(super) struct RunInShard {
     pub(super) run: Arc<TrackedRun>,
     /// By group.

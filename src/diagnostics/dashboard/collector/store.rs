@@ -21,7 +21,7 @@ pub(crate) struct LogRecord {
     pub(crate) text: Arc<str>,
 }
 
-/// All that is remembered beside the shards.
+/// All records outside the shards.
 pub(crate) struct Store {
     /// The first is for [`OTHER`].
     pub(crate) names: Vec<Arc<str>>,

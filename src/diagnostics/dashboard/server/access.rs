@@ -1,4 +1,4 @@
-//! Access: which requests are answered, and which may change something.
+//! Decides which requests are answered, and which may cancel a run or restart a worker.
 
 use super::ServerState;
 use axum::extract::{Request, State};

@@ -1,4 +1,4 @@
-//! Connections: how many there are at once, and how long each may do nothing.
+//! Limits the number of connections, and the time that each may do nothing.
 
 use axum::serve::Listener;
 use std::io;

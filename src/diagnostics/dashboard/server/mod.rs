@@ -49,15 +49,15 @@ use tokio::sync::{Notify, Semaphore, broadcast, oneshot};
 
 /// The time between two updates. Four updates per second look live and cost little.
 const TICK: Duration = Duration::from_millis(250);
-/// Ticks between two updates when nothing happens. They show pages that the server lives, and the
-/// server which pages are gone.
+/// Ticks between two updates when nothing happens. They show the pages that the server is alive,
+/// and the server that a page is gone.
 const IDLE_TICKS: u32 = 8;
 const MAX_MISSED: usize = 4;
 /// Pages that receive updates at once.
 const MAX_PAGES: usize = 256;
 /// More than [`MAX_PAGES`], which leaves room for other requests.
 const MAX_CONNECTIONS: usize = 320;
-/// Long enough for a person who has suspended a client.
+/// Long enough for a client that a person has suspended.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Tasks in one list.
 const MAX_LISTED: usize = 2_000;

@@ -26,7 +26,8 @@ use std::time::UNIX_EPOCH;
 const MAX_LIVE: usize = 20;
 /// Running attempts that are listed.
 const MAX_RUNNING: usize = 200;
-/// Ended attempts in one update. Of more the longest are sent, because short ones are not visible.
+/// Ended attempts in one update. If there are more, the longest are sent, because short ones are
+/// not visible.
 const MAX_UPDATE: usize = 300;
 /// Ended attempts in the first update of a page.
 const MAX_FIRST_UPDATE: usize = 1_500;

@@ -27,7 +27,7 @@ pub(super) struct StatusView<'a> {
 pub(super) struct UpdateView<'a> {
     #[serde(flatten)]
     pub(super) status: StatusView<'a>,
-    /// All that is kept is in it, not only what is new.
+    /// The update has all kept events, not only the new ones.
     pub(super) reset: bool,
     /// The number of the last ended attempt.
     pub(super) last_task: u64,
@@ -102,7 +102,7 @@ pub(super) struct MachineView {
 #[derive(Serialize)]
 pub(super) struct NameView {
     pub(super) name: SharedStr,
-    /// How many tasks a run has of them.
+    /// The number of tasks of this name in the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) total: Option<u64>,
     #[serde(flatten)]

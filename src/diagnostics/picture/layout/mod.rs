@@ -24,7 +24,7 @@
 //!    [`layout`]).
 //! 2. An edge from a lower number to a higher one goes along the flow; from a higher to a lower
 //!    one, it goes against the flow; from a box to itself, it is a loop.
-//! 3. The result depends only on the arguments. No function recurs.
+//! 3. The result depends only on the arguments. No function is recursive.
 //!
 //! # Source
 //!
