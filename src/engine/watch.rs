@@ -62,7 +62,7 @@ struct EndedAttempt {
     ended: Instant,
     attempt: u32,
     crossing: Option<Crossing>,
-    /// The present, if it is known: to ask the clock takes longer than the rest of a report.
+    /// The current time, if it is known: reading the clock takes longer than the rest of a report.
     now: Option<Instant>,
 }
 
