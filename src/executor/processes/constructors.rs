@@ -55,7 +55,7 @@ impl LinkedModule {
 }
 
 /// The module with this base and the modules that were linked with it, directly or not, each after
-/// all those of them that it needs. Empty if there is no such module.
+/// the modules that it needs. Empty if there is no such module.
 pub(super) fn linked_with(base: usize) -> Vec<LinkedModule> {
     let mut modules = Vec::new();
     let _: Option<()> = find(|module| {

@@ -169,7 +169,7 @@ fn finish(worker: &RunAccess<'_>, pool: &Pool, schedule: &Schedule, id: u32) -> 
             }
             Some(value)
         }
-        // SAFETY: the task has run, and nobody has settled it.
+        // SAFETY: the task has run, and no thread has settled it.
         Err(error) => unsafe { worker.reject_value(id, error) }.then_some(None),
     }
 }
@@ -186,7 +186,7 @@ fn kept_value(worker: &RunAccess<'_>, pool: &Pool, schedule: &Schedule, id: u32)
 /// Reports the value to callbacks, unless the task has failed.
 fn accept(worker: &RunAccess<'_>, id: u32, encoded_bytes: Option<u64>) {
     if worker.cell(id).failure().is_none() {
-        // SAFETY: the task has run and its value is in its cell. Nobody has settled the task.
+        // SAFETY: the task has run and its value is in its cell. No thread has settled the task.
         unsafe { worker.accept_value(id, encoded_bytes) };
     }
 }

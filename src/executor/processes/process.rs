@@ -242,7 +242,7 @@ impl WorkerProcess {
             channels.push(Channel { to, from });
         }
         *self.wake_target.lock() = WakeTarget::Serving(wakers);
-        // If the worker ended before, the wake-up went to the server, where nobody receives any
+        // If the worker ended before, the wake-up went to the server, where no slot receives any
         // more.
         if self.has_ended() {
             return Err(NotReady::Ended);
@@ -607,7 +607,7 @@ fn server() -> Result<(IpcOneShotServer<Hello>, String), String> {
 /// Wakes the slot that waits at a server, because no worker will connect. False if the caller has
 /// to try again.
 fn abandon(server: &str) -> bool {
-    // The file is gone once nobody waits any more.
+    // The file is gone once no slot waits any more.
     if !Path::new(server).exists() {
         return true;
     }

@@ -151,7 +151,7 @@ impl Schedule {
     fn fail(&self, worker: &RunAccess<'_>, id: u32, error: Error, num_attempts: u32) {
         let error = self.with_inputs(worker, id, error);
         // SAFETY: the task was taken for a batch and neither settled nor requeued, so by rule 2 of
-        // the schedule nobody else runs or settles it. Its inputs are settled.
+        // the schedule no other thread runs or settles it. Its inputs are settled.
         let must_settle = unsafe { worker.fail(id, error, num_attempts) };
         if must_settle {
             self.settle(worker, [(id, None)]);

@@ -7,10 +7,10 @@
 //! # Where values are
 //!
 //! A value that other processes may read is stored here, encoded. So a worker that dies loses only
-//! the calls that it was running. A value that this process reads, for an output or a local task,
-//! is in the task's cell, as on every executor. A value can be in both places. A value that is only
-//! read within its batch stays in the worker and ends with the batch: if one of its readers is
-//! retried, the value is computed again.
+//! the calls of its batches. A value that this process reads, for an output or a local task, is in
+//! the task's cell, as on every executor. A value can be in both places. A value that is only read
+//! within its batch stays in the worker and ends with the batch: if one of its readers is retried,
+//! the value is computed again.
 //!
 //! # What is always true
 //!
@@ -202,7 +202,7 @@ impl Schedule {
                     traits[id as usize] |= TIMED;
                 }
                 // An error can only keep the task's inputs if they are here, as they are for a task
-                // that is tried again.
+                // that is retried.
                 if run.keeps_inputs() || options.is_some_and(|options| options.retries > 0) {
                     traits[id as usize] |= RETRIES;
                 }
@@ -512,7 +512,7 @@ impl Schedule {
             (state.workers.len(), worker)
         };
         drop(worker);
-        // Nobody waits for the last batch before the run is stopped or finished.
+        // No thread waits for the last batch before the run is stopped or finished.
         if num_batches == 0 && (self.run.is_stopped() || self.run.is_finished()) {
             self.run.notify();
         }

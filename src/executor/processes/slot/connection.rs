@@ -168,8 +168,8 @@ impl Connection {
             // Other threads of the worker have reserved all of its tasks.
             return Ok(());
         }
-        // A run that was stopped while the worker was started does not wait for the batch, and
-        // nobody would cancel its tasks.
+        // A run that was stopped while the worker was started does not wait for the batch, and no
+        // thread would cancel its tasks.
         if !schedule.batch_started(Arc::clone(&self.process) as Arc<dyn RemoteWorker>) {
             return Ok(());
         }
@@ -342,8 +342,8 @@ impl Connection {
         self.process.kept().has_dropped() || self.exchange.has_released() || self.exchange.has_forgotten()
     }
 
-    /// Makes an idle worker give back the memory that it keeps for the next tasks, and waits until
-    /// it has.
+    /// Makes an idle worker free the memory that it keeps for the next tasks, and waits until it
+    /// has.
     pub(super) fn trim(&mut self, pool: &Arc<Pool>) -> Result<(), Lost> {
         let update = self.update(pool);
         self.outgoing.send(update, &mut self.exchange, ToWorker::Trim).map_err(|_| Lost)?;

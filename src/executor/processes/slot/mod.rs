@@ -42,8 +42,8 @@ use std::time::{Duration, Instant};
 /// the next.
 const MAX_UNDER_WAY: usize = 2;
 
-/// How long a slot must be idle before the memory that is kept for the next tasks is given back:
-/// longer than the pauses between the runs of a loop, shorter than those of a person.
+/// How long a slot must be idle before the memory that is kept for the next tasks is freed: longer
+/// than the pauses between the runs of a loop, shorter than those of a person.
 const TRIM_AFTER: Duration = Duration::from_millis(500);
 
 /// Serves the slot with this index until the pool is closed.
