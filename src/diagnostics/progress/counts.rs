@@ -115,8 +115,8 @@ impl LineCounts {
         })
     }
 
-    /// The number of tasks that have ended, and of all tasks. `counts_queued` tells whether futures
-    /// that wait in the cluster are among these.
+    /// The number of tasks that have ended, and of all tasks. With `counts_queued`, the second
+    /// number includes futures that wait in the cluster.
     pub(super) fn done_and_all(&self, counts_queued: bool) -> (u64, u64) {
         let num_done = self.num_done();
         let num_known: u64 = self.families.lock().iter().map(|counts| counts.num_tasks.load(Relaxed)).sum();

@@ -16,7 +16,7 @@ pub(super) struct ClusterPart {
     pub(super) run: RunId,
     /// The id of its first task there.
     pub(super) first_task: u32,
-    /// The window whose graph has its tasks, and the id of the first there.
+    /// The window whose graph has its tasks, and the id of the first task there.
     pub(super) window: u64,
     pub(super) first_in_window: u32,
 }
