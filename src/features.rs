@@ -1,7 +1,7 @@
 //! The functions of optional features that the configuration can call.
 //!
 //! This file is the one place that names both sides: `api` calls a function here without importing
-//! the room that implements it, and a build without the feature contains none of that room.
+//! the module that implements it, and a build without the feature contains none of that module.
 
 /// Starts the dashboard of the process at an address, on the first call. Failures are logged.
 #[cfg(feature = "dashboard")]

@@ -8,7 +8,7 @@
 //! [`nested`]: they go to the cluster. [`wait`] explains how tasks wait without blocking a worker.
 //! [`shared`] has the objects that tasks share by name.
 //!
-//! This room uses `api` and the rooms above it. Only `diagnostics` uses this room.
+//! This module uses `api` and the modules before it. Only `diagnostics` uses this module.
 
 #[cfg(feature = "progress")]
 mod any;

@@ -1,9 +1,9 @@
 //! Which file of a source tree imports from which: every path that begins with `crate`, `super`,
 //! `self` or a child module.
 //!
-//! `features.rs` is left out: it is the one place where a room may call the room of a feature that
-//! stands after it. A name that a module re-exports counts as a name of the file that defines it,
-//! and the re-export itself is no import.
+//! `features.rs` is left out: it is the one place where a module may call the module of a feature
+//! that stands after it. A name that a module re-exports counts as a name of the file that defines
+//! it, and the re-export itself is no import.
 
 use crate::text::{code_of, is_unit_test, without_unit_tests};
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// The rooms of `src`, from the ground up. A room imports from those before it.
-const ROOMS: &[&str] =
+/// The modules of `src`, from the ground up. A module imports from those before it.
+const MODULES: &[&str] =
     &["error", "primitives", "portable", "graph", "engine", "executor", "api", "client", "diagnostics"];
 
 const COMMENT_COLUMNS: usize = 100;
@@ -100,10 +100,10 @@ fn a_source_file_has_at_most_700_lines_of_code() {
 }
 
 #[test]
-fn a_room_imports_only_from_the_rooms_before_it() {
+fn a_module_imports_only_from_the_modules_before_it() {
     let level = |path: &str| {
-        let room = path.split('/').next().unwrap().trim_end_matches(".rs");
-        ROOMS.iter().position(|other| *other == room)
+        let module = path.split('/').next().unwrap().trim_end_matches(".rs");
+        MODULES.iter().position(|other| *other == module)
     };
     let mut offenders = Vec::new();
     for (from, targets) in &imports::of_tree(&root().join("src")) {
@@ -115,7 +115,7 @@ fn a_room_imports_only_from_the_rooms_before_it() {
             }
         }
     }
-    assert_none("imports go from a room to the ones before it", &offenders);
+    assert_none("a module imports from the ones before it", &offenders);
 }
 
 #[test]

@@ -236,7 +236,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "processes.memory_limit",
         kind: r#"a size above 0, such as "512 MiB", a whole number of bytes, or "none""#,
-        doc: "How much memory of its own a worker may use before it is killed and its task fails.",
+        doc: "How much private memory a worker may use before it is killed and its task fails.",
         write: |settings, value| or("none", value, size).map(|it| settings.processes.memory_limit = it),
         show: |settings| settings.processes.memory_limit.map_or("none".to_owned(), show_size),
     },
