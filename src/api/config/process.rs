@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Nothing taken out of it may be dropped while it is locked: dropping the last handle of a custom
 /// executor runs code of the program, which may read the configuration.
-static PROCESS: Mutex<ProcessLayers> = Mutex::new(ProcessLayers { sources: None, set: Layer::new(), resolved: None });
+static PROCESS: Mutex<ProcessLayers> =
+    Mutex::new(ProcessLayers { sources: None, unreported: Vec::new(), set: Layer::new(), resolved: None });
 
 /// Counts the changes of the layers. Written under the lock.
 ///
@@ -20,6 +21,8 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 struct ProcessLayers {
     /// The environment and the files; `None` before the first use.
     sources: Option<Result<Sources>>,
+    /// Unknown variables that [`warn_of_unknown`] has not logged yet.
+    unreported: Vec<Error>,
     set: Layer,
     /// All layers resolved; `None` until the first request after a change.
     resolved: Option<Result<Snapshot>>,
@@ -43,7 +46,9 @@ pub(super) fn generation() -> u64 {
 pub(super) fn snapshot() -> Result<(u64, Snapshot)> {
     let process = &mut *PROCESS.lock();
     let resolved = process.resolved.get_or_insert_with(|| {
-        let sources = process.sources.get_or_insert_with(|| sources::read().inspect(warn_of_unknown));
+        let sources = process
+            .sources
+            .get_or_insert_with(|| sources::read().inspect(|sources| process.unreported.clone_from(&sources.unknown)));
         let sources = sources.as_ref().map_err(Error::clone)?;
         let layers = sources.layers.iter().chain([&process.set]).cloned().collect();
         let snapshot = Snapshot::of(layers);
@@ -60,7 +65,7 @@ pub(super) fn snapshot() -> Result<(u64, Snapshot)> {
 pub(super) fn refresh() -> Result<()> {
     let (read, replaced) = {
         let process = &mut *PROCESS.lock();
-        let read = sources::read().inspect(warn_of_unknown);
+        let read = sources::read().inspect(|sources| process.unreported.clone_from(&sources.unknown));
         if let (Err(error), Some(Ok(_))) = (&read, &process.sources) {
             return Err(error.clone());
         }
@@ -68,12 +73,17 @@ pub(super) fn refresh() -> Result<()> {
         (outcome, (process.sources.replace(read), process.changed()))
     };
     drop(replaced);
+    warn_of_unknown();
     read
 }
 
-/// Logs a warning for each unknown variable. The sources are read once, so each is logged once.
-fn warn_of_unknown(sources: &Sources) {
-    sources.unknown.iter().for_each(|error| log::warn!("{error}; it has no effect"));
+/// Logs a warning for each unknown variable, once each time the sources are read.
+///
+/// The logger is code of the program and may read the configuration. Therefore no lock is held here,
+/// and callers must not have borrowed the configuration of the thread.
+pub(super) fn warn_of_unknown() {
+    let unreported = std::mem::take(&mut PROCESS.lock().unreported);
+    unreported.iter().for_each(|error| log::warn!("{error}; it has no effect"));
 }
 
 pub(super) fn set(setting: &'static Setting, entry: Entry) {

@@ -78,7 +78,11 @@ pub(super) fn current<R>(read: impl Fn(&Snapshot) -> R) -> Result<R> {
     let generation = process::generation();
     match THREAD.try_with(|thread| thread.borrow_mut().top().fresh(generation).map(&read)) {
         Ok(Some(answer)) => Ok(answer),
-        Ok(None) => resolve().map(|snapshot| read(&snapshot)),
+        Ok(None) => {
+            let resolved = resolve();
+            process::warn_of_unknown();
+            resolved.map(|snapshot| read(&snapshot))
+        }
         Err(_) => process::snapshot().map(|(_, snapshot)| read(&snapshot)),
     }
 }
