@@ -79,7 +79,7 @@ pub(super) fn refresh() -> Result<()> {
 
 /// Logs a warning for each unknown variable, once each time the sources are read.
 ///
-/// The logger is code of the program and may read the configuration. Therefore no lock is held here,
+/// The logger is code of the program and may read the configuration. So no lock is held here,
 /// and callers must not have borrowed the configuration of the thread.
 pub(super) fn warn_of_unknown() {
     let unreported = std::mem::take(&mut PROCESS.lock().unreported);
