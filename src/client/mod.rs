@@ -77,7 +77,7 @@ use std::time::{Duration, Instant};
 ///     x + 1
 /// }
 ///
-/// let client = Client::local()?; // worker processes for all cores; or `Client::threads(2)`
+/// let client = Client::start()?; // worker processes for all cores; or `Client::threads(2)`
 /// let ten: TaskFuture<i64> = client.submit(inc, (9_i64,)); // runs at once, elsewhere
 /// let more: Vec<_> = client.map(inc, 0..5_i64);
 /// let sum = |more: sprang::Refs<'_, i64>, ten: &i64| more.iter().sum::<i64>() + ten;
@@ -126,7 +126,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`ClusterBuilder::build`].
-    pub fn local() -> Result<Self> {
+    pub fn start() -> Result<Self> {
         LocalCluster::builder().build().map(Client::owning)
     }
 
