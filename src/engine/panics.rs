@@ -55,9 +55,10 @@ fn install_hook() {
 
 /// Calls `body` and ignores its panic. For user code that nothing depends on, such as a `Drop`.
 pub(crate) fn quietly(body: impl FnOnce()) {
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
-        // The payload may panic itself when it is dropped.
-        std::mem::forget(payload);
+    let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) else { return };
+    // A payload may panic when it is dropped, and the payload of that panic too, without end.
+    if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
     }
 }
 
