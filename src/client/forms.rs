@@ -6,6 +6,7 @@ use super::future_node::{cloneable_future_node, future_node, typed_promise_of};
 use super::promise::AnyPromise;
 use super::{Client, submit};
 use crate::api::collection::{Collection, Form, HandleList, Handles, HandlesOf, Leaf, Parts, Sealed, Values, ValuesOf};
+use crate::api::config::Snapshot;
 use crate::api::delayed::try_delayed_local;
 use crate::error::Result;
 use crate::graph::Delayed;
@@ -35,6 +36,8 @@ impl Sealed for Persisted {}
 /// The tasks of one call of [`Client::compute`] or [`Client::persist`].
 pub(super) struct Submission {
     client: Client,
+    /// The configuration of the tasks; `None` if it is that of the cluster.
+    snapshot: Option<Snapshot>,
     /// The outputs of one graph, and their promises.
     tasks: Vec<Task>,
     promises: Vec<Arc<dyn AnyPromise>>,
@@ -55,8 +58,10 @@ impl fmt::Debug for Submission {
 impl Submission {
     /// Rebuilds a collection in a form of this file, and submits the tasks of its handles.
     pub(super) fn submit<F: Form, C: Collection<F>>(client: &Client, outputs: &C) -> C::Shape {
+        let (snapshot, mistake) = client.snapshot_here();
         let mut submission = Submission {
             client: client.clone(),
+            snapshot,
             tasks: Vec::new(),
             promises: Vec::new(),
             finishing: Vec::new(),
@@ -65,6 +70,11 @@ impl Submission {
         };
         let shape = outputs.rebuild(&mut Parts::of_client(&mut submission)).expect("futures are made without errors");
         let Submission { tasks, promises, finishing, .. } = submission;
+        if let Some(error) = mistake {
+            let finishing = finishing.iter().map(|(_, promise)| promise);
+            promises.iter().chain(finishing).for_each(|promise| submit::refuse(promise, error.clone()));
+            return shape;
+        }
         if !tasks.is_empty() {
             let tasks: Vec<_> = tasks.iter().map(Task::as_ref).collect();
             submit::submit_group(&*client.core, &tasks, promises);
@@ -76,7 +86,7 @@ impl Submission {
     /// The future of a task that is computed with the others, or that is a future already.
     fn join<T: Clone + Send + Sync + 'static>(&mut self, handle: &Delayed<T>) -> TaskFuture<T> {
         known_future(handle).unwrap_or_else(|| {
-            let future = self.client.promise_for(handle, Some(T::clone));
+            let future = self.client.promise_for(handle, Some(T::clone), self.snapshot.clone());
             self.tasks.push(handle.task_ref().to_task());
             self.promises.push(future.promise());
             future
@@ -132,7 +142,7 @@ where
     let task = try_delayed_local(move || handles.rebuild(&mut Parts::settled()).map(&finish), ())
         .with_options(|options| options.after = futures);
     let submission = parts.client::<Submission>();
-    let future = submission.client.promise_for(&task, Some(V::clone));
+    let future = submission.client.promise_for(&task, Some(V::clone), submission.snapshot.clone());
     submission.finishing.push((task.task_ref().to_task(), future.promise()));
     Ok(future)
 }

@@ -1,6 +1,7 @@
 //! Jobs, which a cluster runs as one piece each, and the part of a cluster that a promise knows.
 
 use super::promise::{AnyPromise, Needs};
+use crate::api::config::Snapshot;
 use crate::error::Result;
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ pub(super) trait Owner: Send + Sync {
 
     /// Counts the value of a dropped promise down.
     fn value_dropped(&self, num_bytes: usize);
+
+    /// The configuration of tasks that have none of their own.
+    fn snapshot(&self) -> &Snapshot;
 
     /// Queues a job whose inputs are settled.
     fn submit(&self, job: Job);

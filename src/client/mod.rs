@@ -42,7 +42,7 @@ pub use wait::WaitFor;
 use self::cluster::Cluster;
 use crate::api::collection::{Collection, Form, HandleList, Outcomes, Parts, Values};
 use crate::api::compute::{IntoScheduler, compute_in};
-use crate::api::config;
+use crate::api::config::{self, Snapshot};
 use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
 use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
@@ -67,7 +67,8 @@ use std::time::{Duration, Instant};
 /// Submits tasks to the workers of a cluster, and returns futures of their results.
 ///
 /// A client is cheap to clone, and several clients may use one cluster. Tasks run with the
-/// [configuration](crate::config) that was in force where the cluster was made.
+/// [configuration](crate::config) of the thread that submits them; the settings that describe
+/// workers are those of the thread that made the cluster.
 ///
 /// # Examples
 /// ```
@@ -408,7 +409,7 @@ impl Client {
         if tasks.iter().all(|task| task.awaited().is_some()) {
             return Some(futures.rebuild(&mut Parts::settled()));
         }
-        let snapshot = || Ok(self.core.snapshot().with_scheduler(Scheduler::Sync));
+        let snapshot = || Ok(config::snapshot()?.with_scheduler(Scheduler::Sync));
         Some(compute_in(futures, snapshot, until == WaitFor::All))
     }
 
@@ -511,17 +512,25 @@ impl Client {
         if let Some(known) = self.known(&task) {
             return known;
         }
-        let promise = Arc::new(Promise::new(Arc::<Cluster>::clone(&self.core), Some(task.task_ref().to_task()), None));
+        let (snapshot, mistake) = self.snapshot_here();
+        let owner = Arc::<Cluster>::clone(&self.core);
+        let promise = Arc::new(Promise::new(owner, Some(task.task_ref().to_task()), None, snapshot));
         let future = TaskFuture::new(portable_future_node(Arc::clone(&promise)), promise);
         self.remember(&task, &future);
-        submit::submit_one(&*self.core, task.task_ref(), future.promise());
+        self.begin(&task, &future, mistake);
         future
     }
 
     /// A future of a task whose value may not be portable. `clone` is needed if other tasks may
     /// read the value in the same run.
-    fn promise_for<T: Send + Sync + 'static>(&self, task: &Delayed<T>, clone: Option<fn(&T) -> T>) -> TaskFuture<T> {
-        let promise = Arc::new(Promise::new(Arc::<Cluster>::clone(&self.core), Some(task.task_ref().to_task()), clone));
+    fn promise_for<T: Send + Sync + 'static>(
+        &self,
+        task: &Delayed<T>,
+        clone: Option<fn(&T) -> T>,
+        snapshot: Option<Snapshot>,
+    ) -> TaskFuture<T> {
+        let owner = Arc::<Cluster>::clone(&self.core);
+        let promise = Arc::new(Promise::new(owner, Some(task.task_ref().to_task()), clone, snapshot));
         TaskFuture::new(future_node(Arc::clone(&promise), task.task_ref().kind().value_code), promise)
     }
 
@@ -529,10 +538,24 @@ impl Client {
         if let Some(known) = self.known(task) {
             return known;
         }
-        let future = self.promise_for(task, None);
+        let (snapshot, mistake) = self.snapshot_here();
+        let future = self.promise_for(task, None, snapshot);
         self.remember(task, &future);
-        submit::submit_one(&*self.core, task.task_ref(), future.promise());
+        self.begin(task, &future, mistake);
         future
+    }
+
+    /// The configuration of the tasks that this thread submits, or what is wrong with it.
+    fn snapshot_here(&self) -> (Option<Snapshot>, Option<Error>) {
+        self.core.snapshot_here().map_or_else(|mistake| (None, Some(mistake)), |snapshot| (snapshot, None))
+    }
+
+    /// Submits the task of a future, unless there is a mistake in the configuration.
+    fn begin<T: Send + Sync + 'static>(&self, task: &Delayed<T>, future: &TaskFuture<T>, mistake: Option<Error>) {
+        match mistake {
+            None => submit::submit_one(&*self.core, task.task_ref(), future.promise()),
+            Some(error) => submit::refuse(&future.promise(), error),
+        }
     }
 
     // ---- calls of pure functions ----

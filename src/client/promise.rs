@@ -28,6 +28,7 @@
 use super::job::{Job, Owner, is_same};
 use super::outcome::{CANCELLED, FAILED, FINISHED, RUNNING, WAITING};
 pub(super) use super::outcome::{Outcome, Status};
+use crate::api::config::Snapshot;
 use crate::engine::callback::Watchers;
 use crate::engine::{CancelToken, quietly};
 use crate::error::{Error, ErrorKind, Result};
@@ -120,6 +121,8 @@ pub(super) struct PromiseState {
     /// Names the function. Its address identifies the function.
     function: Option<fn() -> &'static str>,
     needs: Option<Box<Needs>>,
+    /// The configuration of the task, if it is not that of the cluster.
+    snapshot: Option<Snapshot>,
     /// The callbacks of the thread that submitted the task.
     watchers: Option<Box<Watchers>>,
     inner: Mutex<Inner>,
@@ -217,13 +220,24 @@ impl<T> Promise<T> {
 }
 
 impl<T: Send + Sync + 'static> Promise<T> {
-    pub(super) fn new(owner: Arc<dyn Owner>, task: Option<Task>, clone: Option<fn(&T) -> T>) -> Self {
-        Promise { record: PromiseState::new(owner, task), value: OnceLock::new(), encoded: OnceLock::new(), clone }
+    /// The task has the configuration `snapshot`, or that of the cluster.
+    pub(super) fn new(
+        owner: Arc<dyn Owner>,
+        task: Option<Task>,
+        clone: Option<fn(&T) -> T>,
+        snapshot: Option<Snapshot>,
+    ) -> Self {
+        Promise {
+            record: PromiseState::new(owner, task, snapshot),
+            value: OnceLock::new(),
+            encoded: OnceLock::new(),
+            clone,
+        }
     }
 
     /// A promise that has finished with this value.
     pub(super) fn kept(owner: Arc<dyn Owner>, value: T) -> Self {
-        let promise = Promise::new(owner, None, None);
+        let promise = Promise::new(owner, None, None, None);
         let _new = promise.value.set(value);
         promise.record.count_value(size_of::<T>());
         promise.record.set_state(FINISHED);
@@ -284,7 +298,7 @@ impl<T: Send + Sync + 'static> Promise<T> {
 
 impl PromiseState {
     /// The state of a waiting promise.
-    pub(super) fn new(owner: Arc<dyn Owner>, task: Option<Task>) -> Self {
+    pub(super) fn new(owner: Arc<dyn Owner>, task: Option<Task>, snapshot: Option<Snapshot>) -> Self {
         let reference = task.as_ref().map(Task::as_ref);
         let options = reference.as_ref().and_then(TaskRef::options);
         let priority = options.map_or(0, |options| options.priority);
@@ -304,6 +318,7 @@ impl PromiseState {
             priority,
             function: reference.as_ref().map(|task| task.kind().type_name),
             needs,
+            snapshot,
             watchers: Watchers::of_this_thread().map(Box::new),
             inner: Mutex::new(Inner { task, ..Inner::default() }),
         }
@@ -402,6 +417,11 @@ impl PromiseState {
 
     pub(super) fn watchers(&self) -> Option<&Watchers> {
         self.watchers.as_deref()
+    }
+
+    /// The configuration of the task; `None` if it is that of the cluster.
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
     }
 
     pub(super) fn needs(&self) -> Option<&Needs> {

@@ -110,7 +110,7 @@ fn enter(job: &Job, inputs: impl IntoIterator<Item = Arc<dyn AnyPromise>>) {
 }
 
 /// Settles a promise that was not admitted. Counts it first, because settling counts it down.
-fn refuse(promise: &Arc<dyn AnyPromise>, error: Error) {
+pub(super) fn refuse(promise: &Arc<dyn AnyPromise>, error: Error) {
     let outcome = if error.kind() == ErrorKind::Closed { Outcome::Lost(error) } else { Outcome::Failed(error) };
     promise.record().owner().admit_always(1);
     settle(promise, outcome);

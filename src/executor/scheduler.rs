@@ -44,6 +44,14 @@ impl Scheduler {
     /// The schedulers that have a name.
     pub const NAMED: [Scheduler; 3] = [Scheduler::Sync, Scheduler::Threads, Scheduler::Processes];
 
+    /// Whether both are the same one of the program's own executors.
+    pub(crate) fn is(&self, other: &Scheduler) -> bool {
+        match (self, other) {
+            (Scheduler::Custom(one), Scheduler::Custom(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
     /// Calls `body` with the executor. `processes` and `num_workers` are for a process executor
     /// that is made for this call.
     pub(crate) fn with_executor<R>(

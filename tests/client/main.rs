@@ -9,6 +9,7 @@ mod watchdog;
 
 mod clusters;
 mod collections;
+mod configuration;
 mod endings;
 mod kills;
 mod nested;

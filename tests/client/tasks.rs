@@ -317,17 +317,6 @@ fn tasks_may_wait_for_tasks_of_others_however_few_workers_there_are() {
 }
 
 #[test]
-fn tasks_run_with_the_configuration_of_their_cluster() {
-    let _scope = config::scoped("order", "fast").unwrap();
-    let builders = [of_threads(1), of_processes(1)];
-    for builder in builders {
-        let cluster = builder.build().unwrap();
-        let client = Client::new(&cluster);
-        assert_eq!(client.submit(|| config::get("order").unwrap(), ()).result().unwrap(), "fast");
-    }
-}
-
-#[test]
 fn a_value_is_dropped_with_its_last_handle() {
     on("a_value_is_dropped_with_its_last_handle", of_threads(2), |client| {
         let ledger = Ledger::new();

@@ -460,3 +460,27 @@ fn a_refresh_that_fails_keeps_what_was_read_before() {
         },
     );
 }
+
+#[test]
+fn a_task_that_is_submitted_with_a_mistake_in_the_configuration_fails_with_it() {
+    alone(
+        |room| {
+            room.env("SPRANG_NO_SUCH_SETTING", "1");
+        },
+        || {
+            let client = sprang::Client::threads(1).unwrap();
+            config::set("strict_config", true).unwrap();
+            let graph = sprang::delayed(|x: &u8| *x, (&sprang::delayed(|| 1_u8, ()),));
+            let futures = [client.submit(|| 1_u8, ()), client.submit_local(|| 1_u8, ()), client.compute(&graph)];
+            for error in futures.iter().map(|future| future.error().unwrap()) {
+                assert_eq!(error.kind(), sprang::ErrorKind::Config);
+                assert!(error.to_string().contains("SPRANG_NO_SUCH_SETTING"), "{error}");
+            }
+            let group = client.compute((&graph, &graph));
+            assert_eq!(group.0.error().unwrap().kind(), sprang::ErrorKind::Config);
+            config::unset("strict_config").unwrap();
+            assert_eq!(client.submit(|| 1_u8, ()).result().unwrap(), 1);
+            assert_eq!(client.num_pending(), 0);
+        },
+    );
+}

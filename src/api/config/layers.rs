@@ -161,6 +161,16 @@ impl Snapshot {
         }
     }
 
+    /// Whether both are clones of one snapshot.
+    pub(crate) fn is(&self, other: &Snapshot) -> bool {
+        Arc::ptr_eq(&self.frozen, &other.frozen)
+    }
+
+    /// Whether a file, the environment, [`set`](super::set) or a scope gives the setting a value.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        schema::find(name).is_some_and(|setting| self.entries(setting).next().is_some())
+    }
+
     /// The settings.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.frozen.settings

@@ -19,8 +19,8 @@
 //! `strict_config`. [`explain`] reports which layer supplies a value.
 //!
 //! A scope belongs to the thread that opened it: no other thread sees it. A [`Snapshot`] carries it
-//! further: a run takes a snapshot when it starts, and every thread that works for the run enters
-//! it.
+//! further: a run takes a snapshot when it starts, a task of a [`Client`](crate::Client) when it is
+//! submitted, and every thread that works for them enters it.
 //!
 //! # The files
 //!
@@ -200,6 +200,12 @@ pub fn settings() -> Result<Arc<Settings>> {
 /// As [`settings`].
 pub fn snapshot() -> Result<Snapshot> {
     thread::current(Snapshot::clone)
+}
+
+/// The configuration of the tasks that this thread submits to a cluster; `None` if it is `own`, the
+/// cluster's. See [`thread::for_cluster`].
+pub(crate) fn for_cluster(own: &Snapshot, made_in: &Snapshot) -> Result<Option<Snapshot>> {
+    thread::for_cluster(own, made_in)
 }
 
 /// Returns one setting as text, as this thread sees it now.

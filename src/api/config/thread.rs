@@ -38,6 +38,8 @@ struct ScopeFrame {
     overrides: Vec<Override>,
     /// Base and overrides resolved, with the process generation at that time.
     resolved: Option<(u64, Snapshot)>,
+    /// A snapshot that was in force here, and the same with the scheduler of a cluster.
+    for_cluster: Option<(Snapshot, Snapshot)>,
 }
 
 struct Override {
@@ -59,7 +61,7 @@ impl ThreadLayers {
 
 impl ScopeFrame {
     const fn new(guard: u64, base: Option<Snapshot>) -> Self {
-        ScopeFrame { guard, base, overrides: Vec::new(), resolved: None }
+        ScopeFrame { guard, base, overrides: Vec::new(), resolved: None, for_cluster: None }
     }
 
     /// The resolved snapshot, if it is still valid at `generation`.
@@ -69,6 +71,12 @@ impl ScopeFrame {
             (None, base) if self.overrides.is_empty() => base.as_ref(),
             _ => None,
         }
+    }
+
+    /// Forgets what depends on the overrides. The caller drops it after the borrow (rule 2).
+    #[must_use]
+    fn forget(&mut self) -> impl Sized + use<> {
+        (self.resolved.take(), self.for_cluster.take())
     }
 }
 
@@ -106,6 +114,53 @@ fn resolve() -> Result<Snapshot> {
         drop(stale);
         Ok(snapshot)
     })
+}
+
+/// The configuration of the tasks that this thread submits to a cluster: that of the thread, with
+/// the scheduler of `own`, the configuration of the cluster. `None` if that is `own`.
+///
+/// `made_in` is the configuration of the thread that made the cluster. Usually nothing has changed
+/// since then, so a call compares two addresses and clones nothing.
+pub(super) fn for_cluster(own: &Snapshot, made_in: &Snapshot) -> Result<Option<Snapshot>> {
+    let has_scheduler = |snapshot: &Snapshot| snapshot.settings().scheduler.is(&own.settings().scheduler);
+    let known = |snapshot: &Snapshot, frame: &ScopeFrame| {
+        if snapshot.is(own) || snapshot.is(made_in) {
+            return Some(None);
+        }
+        if has_scheduler(snapshot) {
+            return Some(Some(snapshot.clone()));
+        }
+        let (from, derived) = frame.for_cluster.as_ref()?;
+        (from.is(snapshot) && has_scheduler(derived)).then(|| Some(derived.clone()))
+    };
+    let generation = process::generation();
+    let found = THREAD.try_with(|thread| {
+        let mut thread = thread.borrow_mut();
+        let frame = &*thread.top();
+        frame.fresh(generation).and_then(|snapshot| known(snapshot, frame))
+    });
+    match found {
+        Ok(Some(known)) => Ok(known),
+        _ => derive_for_cluster(own, made_in),
+    }
+}
+
+/// As [`for_cluster`], and keeps the result until the thread's configuration changes.
+#[cold]
+fn derive_for_cluster(own: &Snapshot, made_in: &Snapshot) -> Result<Option<Snapshot>> {
+    let here = current(Snapshot::clone)?;
+    if here.is(own) || here.is(made_in) {
+        return Ok(None);
+    }
+    let scheduler = &own.settings().scheduler;
+    if here.settings().scheduler.is(scheduler) {
+        return Ok(Some(here));
+    }
+    let derived = here.with_scheduler(scheduler.clone());
+    let kept = Some((here, derived.clone()));
+    let stale = THREAD.try_with(|thread| std::mem::replace(&mut thread.borrow_mut().top().for_cluster, kept));
+    drop(stale);
+    Ok(Some(derived))
 }
 
 /// A guard: its override ends when it is dropped.
@@ -163,7 +218,7 @@ impl Scope {
             let mut thread = thread.borrow_mut();
             let frame = thread.top();
             frame.overrides.push(Override { guard: self.guard, setting, entry });
-            frame.resolved.take()
+            frame.forget()
         });
         drop(stale);
     }
@@ -184,7 +239,7 @@ impl Drop for Scope {
                 let before = ended.len();
                 ended.extend(frame.overrides.extract_if(.., |it| it.guard == self.guard));
                 if ended.len() > before {
-                    stale.extend(frame.resolved.take());
+                    stale.push(frame.forget());
                 }
             }
             (ended, stale)

@@ -49,10 +49,11 @@ impl Started {
 
 /// Runs tasks as one run, which collects the errors of `each`. Afterwards each promise is settled
 /// or queued again.
+///
+/// All have the same configuration, and the same watchers or none.
 pub(super) fn run_batch(thread: &WorkerThread, started: Vec<Started>, executor: &dyn Executor, each: bool) {
     let WorkerThread { cluster, member, slot } = thread;
     let _busy = Busy::new(member);
-    // All tasks of a batch have the same watchers, or none.
     let watchers = started[0].promise.record().watchers();
     let _watched = (watchers.is_some() || has_watchers()).then(|| Watchers::enter(watchers, &cluster.info));
     let token = CancelToken::within(Some(slot.token.clone()));
@@ -92,7 +93,8 @@ fn execute(cluster: &Cluster, started: &[Started], executor: &dyn Executor, each
         Err(error) => return Some(error),
     };
     let sink: Arc<dyn ResultSink> = Arc::new(PromiseSink::new(started, &plan));
-    OwnedRun::execute_on(executor, &plan, cluster.snapshot(), each, Some(sink)).map(drop).err()
+    let snapshot = cluster.snapshot_of(&*started[0].promise).clone();
+    OwnedRun::execute_on(executor, &plan, snapshot, each, Some(sink)).map(drop).err()
 }
 
 fn panicked(promise: &Arc<dyn AnyPromise>, payload: Box<dyn Any + Send>) -> Error {

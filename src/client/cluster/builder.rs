@@ -5,7 +5,7 @@ use super::local::LocalCluster;
 use super::member::WorkerSettings;
 use super::{Backend, Cluster};
 use crate::api::compute::serve_dashboard;
-use crate::api::config::{self, ProcessSettings};
+use crate::api::config::{self, ProcessSettings, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::{ProcessExecutor, refusal};
 use crate::executor::threads::{ThreadExecutor, num_cores};
@@ -53,16 +53,19 @@ impl ClusterBuilder {
 
     /// Sets the number of workers.
     ///
-    /// Default: with `threads_per_worker`, the number of cores divided by it, at least one.
-    /// Without, one worker for each core up to four cores. Above four, the number of workers is the
-    /// smallest divisor of the number of cores that is at least its square root.
+    /// Default: the setting `num_workers`. If that is "auto": with `threads_per_worker`, the number
+    /// of cores divided by it, at least one. Without, one worker for each core up to four cores.
+    /// Above four, the number of workers is the smallest divisor of the number of cores that is at
+    /// least its square root.
     pub fn workers(mut self, num_workers: usize) -> Self {
         self.num_workers = Some(num_workers);
         self
     }
 
-    /// Sets how many tasks each worker runs at once; 0 counts as 1. Default: the cores are divided
-    /// among the workers.
+    /// Sets how many tasks each worker runs at once; 0 counts as 1.
+    ///
+    /// Default: the setting `processes.threads_per_worker`, if it is set or the number of workers
+    /// is that of the setting `num_workers`. Otherwise the cores are divided among the workers.
     pub fn threads_per_worker(mut self, num_threads: usize) -> Self {
         self.threads_per_worker = Some(NonZeroUsize::new(num_threads).unwrap_or(NonZeroUsize::MIN));
         self
@@ -137,6 +140,21 @@ impl ClusterBuilder {
         self
     }
 
+    /// The number of workers, and the threads of each.
+    fn size(&self, snapshot: &Snapshot) -> (usize, NonZeroUsize) {
+        let settings = snapshot.settings();
+        let configured = settings.processes.threads_per_worker;
+        let is_given = snapshot.is_given("processes.threads_per_worker");
+        match (self.num_workers, self.threads_per_worker, settings.num_workers) {
+            // As in a run in worker processes.
+            (None, None, Some(num_workers)) => (num_workers.get(), configured),
+            (num_workers, num_threads, also) => {
+                let num_threads = num_threads.or(is_given.then_some(configured));
+                divide(num_cores(), num_workers.or(also.map(NonZeroUsize::get)), num_threads)
+            }
+        }
+    }
+
     /// Starts the workers, without waiting until they are ready.
     ///
     /// # Errors
@@ -144,8 +162,8 @@ impl ClusterBuilder {
     /// thread cannot be started; an error in the [configuration](crate::config).
     pub fn build(self) -> Result<LocalCluster> {
         let mut snapshot = config::snapshot()?;
-        if let Some(address) = self.dashboard {
-            snapshot = snapshot.overriding("dashboard", address)?;
+        if let Some(address) = &self.dashboard {
+            snapshot = snapshot.overriding("dashboard", &**address)?;
         }
         // Not left to the first run, because tasks that nothing watches run without one.
         serve_dashboard(snapshot.settings())?;
@@ -154,7 +172,7 @@ impl ClusterBuilder {
         {
             return Err(Error::new(ErrorKind::NoWorker, refusal));
         }
-        let (num_workers, threads_per_worker) = divide(num_cores(), self.num_workers, self.threads_per_worker);
+        let (num_workers, threads_per_worker) = self.size(&snapshot);
         let max_workers = self.max_workers.unwrap_or(4 * num_cores().max(num_workers)).max(num_workers).max(1);
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let name = self.name.unwrap_or_else(|| format!("cluster-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));

@@ -61,6 +61,7 @@ impl Cluster {
                 this: Weak::clone(this),
                 info: ClusterInfo::new(Arc::clone(&name), backlog),
                 snapshot: snapshot.with_scheduler(Scheduler::Custom(Arc::new(executor))),
+                made_in: snapshot.clone(),
                 shared: Table::new(Arc::clone(&name)),
                 dispatch: Dispatch::new(is_of_processes),
                 admission: Admission::new(max_pending),

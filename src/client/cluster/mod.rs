@@ -51,9 +51,9 @@ pub use member::{WorkerInfo, WorkerState};
 use super::job::Job;
 use super::promise::{AnyPromise, Needs, Outcome, settle};
 use super::shared::Table;
-use crate::api::config::{Entered, OnFailure, Snapshot};
+use crate::api::config::{self, Snapshot};
 use crate::engine::callback::{Backlog, ClusterInfo};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Scheduler;
 use crate::portable::codec::Codec;
 use admission::Admission;
@@ -69,7 +69,11 @@ pub(super) struct Cluster {
     this: Weak<Cluster>,
     pub(super) name: Arc<str>,
     backend: Backend,
+    /// The configuration of tasks that have none of their own: [`made_in`](Cluster::made_in) with
+    /// the cluster as the scheduler.
     snapshot: Snapshot,
+    /// The configuration of the thread that made the cluster.
+    made_in: Snapshot,
     /// The cluster as events show it.
     info: ClusterInfo,
     dispatch: Dispatch<Member>,
@@ -129,19 +133,17 @@ impl Cluster {
         &self.shared
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot {
-        self.snapshot.clone()
+    /// The configuration of tasks that this thread submits; `None` if it is that of the cluster.
+    ///
+    /// # Errors
+    /// A mistake in the environment or a file.
+    pub(super) fn snapshot_here(&self) -> Result<Option<Snapshot>> {
+        config::for_cluster(&self.snapshot, &self.made_in)
     }
 
-    /// Puts the configuration of the cluster's tasks in force on this thread.
-    fn enter(&self) -> Entered {
-        self.snapshot.enter()
-    }
-
-    /// Whether its settings need a run around each task.
-    fn needs_runs(&self) -> bool {
-        let settings = self.snapshot.settings();
-        settings.check_portable || settings.stall_timeout.is_some() || settings.on_failure == OnFailure::KeepInputs
+    /// The configuration of a task.
+    fn snapshot_of<'a>(&'a self, promise: &'a dyn AnyPromise) -> &'a Snapshot {
+        promise.record().snapshot().unwrap_or(&self.snapshot)
     }
 
     pub(super) fn scheduler(&self) -> Scheduler {

@@ -7,6 +7,7 @@ use super::super::wait::{self, WaitFor};
 use super::Cluster;
 use super::admission::WhenFull;
 use super::thread::WorkerThread;
+use crate::api::config::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,6 +58,10 @@ impl Owner for Cluster {
 
     fn value_dropped(&self, num_bytes: usize) {
         self.admission.remove_value(num_bytes);
+    }
+
+    fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 
     fn submit(&self, job: Job) {

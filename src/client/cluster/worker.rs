@@ -15,6 +15,7 @@ use super::member::{Busy, Member};
 use super::thread::WorkerThread;
 use super::{Backend, Cluster};
 use crate::api::compute::OwnedRun;
+use crate::api::config::{OnFailure, Settings};
 use crate::engine::callback::{Watchers, has_watchers};
 use crate::engine::{CancelToken, Run, single};
 use crate::executor::Executor;
@@ -110,12 +111,17 @@ pub(super) fn run_one(thread: &WorkerThread, promise: &Arc<dyn AnyPromise>) -> b
     // The other tasks of a graph of which this one is an output would have to run as well.
     let is_plain = promise.record().is_alone() && !task.options().is_some_and(|options| options.changes_the_call());
     let is_watched = has_watchers() || promise.record().watchers().is_some();
-    if is_plain && !thread.cluster.needs_runs() && !is_watched {
+    if is_plain && !needs_run(thread.cluster.snapshot_of(&**promise).settings()) && !is_watched {
         run_single(thread, started);
     } else {
         run_batch(thread, vec![started], &SyncExecutor, false);
     }
     true
+}
+
+/// Whether these settings need a run around a task.
+fn needs_run(settings: &Settings) -> bool {
+    settings.check_portable || settings.stall_timeout.is_some() || settings.on_failure == OnFailure::KeepInputs
 }
 
 /// Calls a task without a run around it.
@@ -130,7 +136,7 @@ fn run_single(thread: &WorkerThread, started: Started) {
     // The tasks that it only runs after are no arguments of it.
     let num_arguments = inputs.len() - task.options().map_or(0, |options| options.after.len());
     let outcome = {
-        let _entered = cluster.enter();
+        let _entered = cluster.snapshot_of(&*promise).enter();
         // SAFETY: `inputs_of` lists the inputs of the task in their order. Each is a value: a task
         // that is alone has only values and settled futures as inputs. `take_from` takes a value of
         // the task's type, because the promise was made for this task.
@@ -171,18 +177,23 @@ fn send_jobs(thread: &WorkerThread, executor: &ProcessExecutor) {
     }
 }
 
-/// Runs tasks in the process of the worker: as one run, but for those whose submitters have
-/// callbacks.
+/// Runs tasks in the process of the worker: as one run for each configuration, but for those whose
+/// submitters have callbacks.
 fn send_singles(thread: &WorkerThread, singles: &[Job], own_worker: &Pinned<'_>) {
     let promises = singles.iter().flat_map(Job::promises);
     let started = promises.filter_map(|promise| Started::new(&thread.member, promise));
-    let (watched, others): (Vec<_>, Vec<_>) =
+    let (watched, mut others): (Vec<_>, Vec<_>) =
         started.partition(|started| started.promise.record().watchers().is_some());
     watched.into_iter().for_each(|started| run_batch(thread, vec![started], own_worker, true));
-    if !others.is_empty() {
-        let functions: HashSet<usize> = others.iter().map(|started| started.promise.record().function()).collect();
-        let (begin, num_tasks) = (Instant::now(), others.len());
-        run_batch(thread, others, own_worker, true);
+    while let Some(first) = others.first() {
+        // Usually all have the same.
+        let snapshot = thread.cluster.snapshot_of(&*first.promise).clone();
+        let has_other = |started: &mut Started| !thread.cluster.snapshot_of(&*started.promise).is(&snapshot);
+        let left = others.extract_if(.., has_other).collect();
+        let alike = std::mem::replace(&mut others, left);
+        let functions: HashSet<usize> = alike.iter().map(|started| started.promise.record().function()).collect();
+        let (begin, num_tasks) = (Instant::now(), alike.len());
+        run_batch(thread, alike, own_worker, true);
         let ns = begin.elapsed().as_nanos() as f64 / num_tasks as f64;
         functions.into_iter().for_each(|function| thread.cluster.dispatch.learn(function, ns));
     }
@@ -193,7 +204,7 @@ fn start_process(cluster: &Cluster, own_worker: &Pinned<'_>) {
     let nothing = crate::delayed(|| (), ()).name("start a worker");
     let _watched = has_watchers().then(|| Watchers::enter_start(&cluster.info));
     let started = nothing.with_plan(|plan| {
-        let run = OwnedRun::execute_on(own_worker, plan, cluster.snapshot(), false, None);
+        let run = OwnedRun::execute_on(own_worker, plan, cluster.snapshot.clone(), false, None);
         run.map(drop)
     });
     if let Err(error) = started.and_then(|started| started) {

@@ -5,6 +5,7 @@
 
 use super::super::job::Owner;
 use super::super::promise::{AnyPromise, Attempt, PromiseState};
+use crate::api::config::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::crossing::{Encoded, TaskCode, ValueCode};
 use crate::graph::node::{ArgumentError, CallError, Kind, Options, Task, TaskRef, drop_body, layout};
@@ -177,8 +178,9 @@ impl ForeignPromise {
         task: Task,
         code: &'static CodeDescriptor<ValueCode>,
         codec: Codec,
+        snapshot: Option<Snapshot>,
     ) -> Self {
-        let record = PromiseState::new(owner, Some(task));
+        let record = PromiseState::new(owner, Some(task), snapshot);
         // No future of this process keeps it wanted. The submitting task cancels it instead.
         record.detach();
         ForeignPromise { record, value: OnceLock::new(), code, codec }

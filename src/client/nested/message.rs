@@ -19,7 +19,9 @@ pub(in crate::client) enum Request {
     /// `may_wait`, the answer comes with the first.
     Await { task: u64, may_wait: bool },
     /// Submits a nested task.
-    Submit { task: u64, number: u64, call: Box<Call> },
+    ///
+    /// `configuration` is that of this nested task and the ones after it, until another is sent.
+    Submit { task: u64, number: u64, call: Box<Call>, configuration: Option<Vec<u8>> },
     /// Cancels a nested task.
     Cancel { task: u64, number: u64 },
     /// The task has ended. Its `detached` nested tasks go on.

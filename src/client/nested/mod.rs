@@ -28,6 +28,7 @@ use super::job::Job;
 use super::promise::{AnyPromise, Attempt, Outcome, Waiter, settle, settle_attempt};
 use super::shared::encode_nested;
 use super::submit::inputs_of;
+use crate::api::config::Snapshot;
 use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind};
 use crate::executor::processes::requests;
@@ -63,6 +64,8 @@ static SUBMITTERS: Mutex<Vec<Weak<Submitter>>> = Mutex::new(Vec::new());
 struct Submitter {
     task: u64,
     outstanding: Mutex<HashMap<u64, Outstanding>>,
+    /// The configuration that was sent last, which is that of the next nested task too.
+    sent: Mutex<Option<Snapshot>>,
 }
 
 /// A forwarded task.
@@ -98,7 +101,8 @@ fn submitter() -> Option<Arc<Submitter>> {
     }
     let task = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     let may_forward = requests::ask(encode_nested(Request::Open { task }, &[]), None).is_ok_and(|answer| answer == [1]);
-    let submitter = may_forward.then(|| Arc::new(Submitter { task, outstanding: Mutex::default() }));
+    let submitter =
+        may_forward.then(|| Arc::new(Submitter { task, outstanding: Mutex::default(), sent: Mutex::default() }));
     if let Some(submitter) = &submitter {
         IS_USED.store(true, Ordering::Relaxed);
         let mut submitters = SUBMITTERS.lock();
@@ -131,7 +135,9 @@ fn forward_one(promise: &Arc<dyn AnyPromise>) -> bool {
     let Some(attempt) = record.start(u32::MAX) else { return false };
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     // Sent before another thread can take the task back.
-    requests::note(encode_nested(Request::Submit { task: submitter.task, number, call: Box::new(call) }, &pieces));
+    let configuration = submitter.configuration_to_send(record.snapshot().unwrap_or(record.owner().snapshot()));
+    let request = Request::Submit { task: submitter.task, number, call: Box::new(call), configuration };
+    requests::note(encode_nested(request, &pieces));
     let outstanding = Outstanding { promise: Arc::clone(promise), attempt, code, codec };
     submitter.outstanding.lock().insert(number, outstanding);
     let on_settled = move || submitter.forget(number);
@@ -260,6 +266,16 @@ pub(super) fn reclaim(promises: &[Arc<dyn AnyPromise>]) {
 }
 
 impl Submitter {
+    /// The encoded configuration of the next nested task; `None` if it is that of the one before.
+    fn configuration_to_send(&self, snapshot: &Snapshot) -> Option<Vec<u8>> {
+        let mut sent = self.sent.lock();
+        let is_known = sent.as_ref().is_some_and(|sent| sent.is(snapshot));
+        let before = if is_known { None } else { sent.replace(snapshot.clone()) };
+        drop(sent);
+        drop(before);
+        (!is_known).then(|| snapshot.encode())
+    }
+
     /// Whether other tasks of this process are unsettled; `None` if this task has no forwarded
     /// ones.
     fn is_process_busy(&self) -> Option<bool> {

@@ -14,6 +14,7 @@ use super::super::job::{Job, Owner};
 use super::super::promise::{AnyPromise, Outcome, Status, Waiter, Watcher, settle};
 use super::foreign::{ForeignCall, ForeignPromise, Received};
 use super::message::{Call, EncodedError, Request, Response, TaskOutcome, take_piece};
+use crate::api::config::Snapshot;
 use crate::engine::describe_panic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::requests::Reply;
@@ -47,6 +48,8 @@ struct NestedState {
 #[derive(Default)]
 struct Submitted {
     promises: HashMap<u64, Arc<ForeignPromise>>,
+    /// The configuration of the next ones, or why it cannot be decoded; `None` before the first.
+    snapshot: Option<Result<Snapshot, String>>,
     /// Tasks that could not be queued.
     refused: Vec<(u64, Error)>,
     arrived: Vec<u64>,
@@ -97,7 +100,12 @@ impl NestedTasks {
     /// Carries out a request that has no answer.
     pub(in crate::client) fn noted(&self, cluster: &Arc<Cluster>, request: Request, rest: &[u8]) {
         match request {
-            Request::Submit { task, number, call } => self.submit(cluster, task, number, *call, rest),
+            Request::Submit { task, number, call, configuration } => {
+                if let Some(encoded) = configuration {
+                    self.configure(cluster, task, &encoded);
+                }
+                self.submit(cluster, task, number, *call, rest);
+            }
             Request::Cancel { task, number } => {
                 let mut state = self.state.lock();
                 let promise =
@@ -151,8 +159,18 @@ impl NestedTasks {
         left.for_each(|(_, promise)| cancel(promise));
     }
 
+    /// Notes the configuration of the next nested tasks.
+    fn configure(&self, cluster: &Cluster, task: u64, encoded: &[u8]) {
+        let snapshot = Snapshot::decode(encoded).map(|snapshot| snapshot.with_scheduler(cluster.scheduler()));
+        let mut state = self.state.lock();
+        let before = state.by_submitter.get_mut(&task).map(|it| it.snapshot.replace(snapshot));
+        drop(state);
+        drop(before);
+    }
+
     fn submit(&self, cluster: &Arc<Cluster>, task: u64, number: u64, call: Call, rest: &[u8]) {
-        let promise = promise_of(cluster, call, rest);
+        let snapshot = self.state.lock().by_submitter.get(&task).and_then(|submitted| submitted.snapshot.clone());
+        let promise = promise_of(cluster, call, rest, snapshot);
         let mut state = self.state.lock();
         let Some(submitted) = state.by_submitter.get_mut(&task) else { return };
         let promise = match promise {
@@ -241,7 +259,12 @@ fn encode(response: &Response, values: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn promise_of(cluster: &Arc<Cluster>, call: Call, mut rest: &[u8]) -> Result<Arc<ForeignPromise>> {
+fn promise_of(
+    cluster: &Arc<Cluster>,
+    call: Call,
+    mut rest: &[u8],
+    snapshot: Option<Result<Snapshot, String>>,
+) -> Result<Arc<ForeignPromise>> {
     let not_portable = |problem: String| {
         let error =
             Error::new(ErrorKind::NotPortable, format!("its task cannot be forwarded to the parent: {problem}"));
@@ -250,6 +273,7 @@ fn promise_of(cluster: &Arc<Cluster>, call: Call, mut rest: &[u8]) -> Result<Arc
     let unknown = |error: CodeError| not_portable(error.to_string());
     let short = || not_portable("its arguments are cut short".into());
     let code = call.code.resolve::<TaskCode>().map_err(unknown)?;
+    let snapshot = snapshot.transpose().map_err(|problem| not_portable(format!("its configuration: {problem}")))?;
     let codec = cluster.codec();
     let args = take_piece(&mut rest, call.args_len).ok_or_else(short)?.into();
     let mut inputs = Vec::with_capacity(call.inputs.len());
@@ -269,5 +293,5 @@ fn promise_of(cluster: &Arc<Cluster>, call: Call, mut rest: &[u8]) -> Result<Arc
     };
     let task = ForeignCall { code, codec, args, inputs }.into_task(options);
     let (task, value) = task.ok_or_else(|| not_portable("its value stays in its process".into()))?;
-    Ok(Arc::new(ForeignPromise::new(Arc::<Cluster>::clone(cluster), task, value, codec)))
+    Ok(Arc::new(ForeignPromise::new(Arc::<Cluster>::clone(cluster), task, value, codec, snapshot)))
 }
