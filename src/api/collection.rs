@@ -19,18 +19,17 @@
 #![expect(unsafe_code, reason = "it takes typed values from untyped cells")]
 
 use super::compute::OwnedRun;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Delayed;
 use crate::graph::node::{Task, TaskRef};
 use crate::graph::pages;
 use crate::graph::task::cloneable_value_task;
-use crate::graph::value::Cell;
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
-use std::{ptr, slice};
+use std::slice;
 
 /// Task handles or futures in some shape: one, or a tuple, vector, slice, array, option or map of
 /// such things, or a type of your own.
@@ -273,24 +272,12 @@ fn panic_other() -> ! {
 }
 
 /// The value of a future's handle.
-#[cold]
+#[inline]
 fn settled_value<T: Clone + Send + Sync + 'static>(handle: &Delayed<T>) -> Result<T> {
     let task = handle.task_ref();
-    if task.awaited().is_none() {
-        panic_other();
-    }
-    let cell = Cell::new(1);
-    // SAFETY: the function belongs to the task's own kind. An awaited task has no inputs, and index
-    // 0 is its cell.
-    match unsafe { (task.kind().call)(task, slice::from_ref(&cell), ptr::null(), 0, false) } {
-        // SAFETY: the call has filled the cell with a `T`, the type of the handle, and no other
-        // output reads the cell.
-        None => Ok(unsafe { cell.take_output(Some(T::clone)) }.expect("a value that can be cloned is taken")),
-        Some(error) => Err(match error.downcast::<Error>() {
-            Ok(error) => *error,
-            Err(_) => unreachable!("a future fails with an `Error`"),
-        }),
-    }
+    let Some(awaited) = task.awaited() else { panic_other() };
+    let value: Option<&T> = awaited.settled_value()?.downcast_ref();
+    Ok(value.expect("the value behind a `Delayed<T>` is a `T`").clone())
 }
 
 /// A value for each handle: the form that [`compute`](crate::compute()) asks for.

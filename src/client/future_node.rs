@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "the typed functions behind a node's untyped kind")]
 
 use super::promise::{AnyPromise, Promise};
+use crate::error::Result;
 use crate::graph::Delayed;
 use crate::graph::crossing::{Crossing, Encoded, ValueCode};
 use crate::graph::node::{Awaited, CallError, Kind, Task, TaskRef, drop_body, layout};
@@ -26,6 +27,10 @@ impl<T> Drop for FutureNode<T> {
 impl<T: Send + Sync + 'static> Awaited for FutureNode<T> {
     fn is_settled(&self) -> bool {
         self.0.record().is_settled()
+    }
+
+    fn settled_value(&self) -> Result<&dyn Any> {
+        self.0.outcome().map(|value| value as &dyn Any)
     }
 
     fn encoded(&self) -> Option<Arc<dyn Encoded>> {

@@ -406,7 +406,7 @@ impl Client {
                 false => (is_cancelled || deadline.is_none()).then(|| Err(cancelled())),
             };
         }
-        if tasks.iter().all(|task| task.awaited().is_some()) {
+        if tasks.iter().all(|task| task.is_awaited()) {
             return Some(futures.rebuild(&mut Parts::settled()));
         }
         let snapshot = || Ok(config::snapshot()?.with_scheduler(Scheduler::Sync));

@@ -43,6 +43,7 @@
 use super::chunk::{self, ChunkOffset, FreedNodes};
 use super::crossing::{Encoded, TaskCode, ValueCode};
 use super::value::Cell;
+use crate::error::Result;
 use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::{CodecError, Encoder};
 use std::alloc::Layout;
@@ -148,6 +149,12 @@ pub(crate) struct Kind {
 pub(crate) trait Awaited: Send + Sync {
     /// Whether there is a value, or will never be one.
     fn is_settled(&self) -> bool;
+
+    /// The value, once it is settled.
+    ///
+    /// # Errors
+    /// The error of the task that should have made it.
+    fn settled_value(&self) -> Result<&dyn Any>;
 
     /// The encoded value, if it is kept in this form.
     fn encoded(&self) -> Option<Arc<dyn Encoded>>;
@@ -268,7 +275,14 @@ impl TaskRef {
         unsafe { &self.0.cast::<Node<B>>().as_ref().body }
     }
 
+    /// Whether the task is that of a future.
+    #[inline]
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.kind().awaited.is_some()
+    }
+
     /// The source of a value that comes from elsewhere.
+    #[inline]
     pub(crate) fn awaited(&self) -> Option<&dyn Awaited> {
         // SAFETY: own task: the function comes from the kind of `self`, and the holder of a
         // `TaskRef` keeps the node alive (rule 1).

@@ -273,7 +273,7 @@ impl RunAccess<'_> {
     fn error_of(&self, id: u32, failure: CallFailure, attempts: u32) -> Error {
         match failure {
             // The error of an awaited value already has the name of the task that failed.
-            CallFailure::Returned(cause) if self.task(id).awaited().is_some() && cause.is::<Error>() => {
+            CallFailure::Returned(cause) if self.task(id).is_awaited() && cause.is::<Error>() => {
                 *cause.downcast::<Error>().expect("its type was just checked")
             }
             failure => failure.into_error().with_task(self.plan().name(id), attempts),
