@@ -368,10 +368,12 @@ struct WatchedTask<'w> {
 }
 
 impl WatchedTask<'_> {
+    #[inline]
     fn begin(&self, access: &RunAccess<'_>, id: u32, number: u32) {
         self.attempt.set(Some(self.watch.begin(access.plan(), id, number)));
     }
 
+    #[inline]
     fn finished(&self, access: &RunAccess<'_>, id: u32, ended: Instant) {
         let Some(attempt) = self.attempt.take() else { return };
         if access.run.defers_values.load(Ordering::Relaxed) && !access.run.is_stopped() {
