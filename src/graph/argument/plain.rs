@@ -6,7 +6,8 @@ use super::{Argument, Cursor};
 use crate::portable::Portable;
 use crate::portable::codec::{CodecError, Decoder, Encoder};
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::sync::LazyLock;
 
 /// The methods that walk over the handles of an argument without handles.
 macro_rules! no_handles {
@@ -32,6 +33,7 @@ unsafe impl Argument for () {
     #[inline(always)]
     unsafe fn fetch<'a>(_: &'a (), _: &mut Cursor<'a>) {}
 
+    #[inline]
     fn write(_: &(), _: &mut Encoder<'_>) -> Result<(), CodecError> {
         Ok(())
     }
@@ -41,6 +43,8 @@ unsafe impl Argument for () {
     }
 }
 
+// Without generics the crate itself would compile every codec of these twenty types. With
+// `#[inline]` a program compiles those of the types that it uses.
 macro_rules! plain {
     ($($t:ty, $read:path;)*) => {$(
         // SAFETY: the argument has no handles, so no method walks over any.
@@ -60,14 +64,17 @@ macro_rules! plain {
                 Clone::clone(stored)
             }
 
+            #[inline]
             fn write(stored: &$t, encoder: &mut Encoder<'_>) -> Result<(), CodecError> {
                 encoder.write(stored)
             }
 
+            #[inline]
             fn read(decoder: &mut Decoder<'_>) -> Result<$t, CodecError> {
                 $read(decoder)
             }
 
+            #[inline]
             fn describe(stored: &$t, texts: &mut Vec<String>) {
                 texts.push(name::brief(stored));
             }
@@ -84,16 +91,20 @@ plain! { &'static str, read_text; }
 
 /// Decodes a text that lives for the rest of the process, as in the process that wrote it. Equal
 /// texts are stored once.
+#[inline]
 fn read_text(decoder: &mut Decoder<'_>) -> Result<&'static str, CodecError> {
-    static TEXTS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let text = decoder.read::<String>()?;
+    decoder.read::<String>().map(kept)
+}
+
+fn kept(text: String) -> &'static str {
+    static TEXTS: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
     let mut texts = TEXTS.lock();
     if let Some(text) = texts.get(text.as_str()) {
-        return Ok(text);
+        return text;
     }
     let text: &'static str = text.leak();
     texts.insert(text);
-    Ok(text)
+    text
 }
 
 /// Adds the type that cannot be encoded or decoded to the error.
