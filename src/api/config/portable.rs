@@ -13,7 +13,6 @@ use super::value::{Given, Value};
 use crate::executor::Scheduler;
 use crate::executor::processes::initializer::Initializer;
 use crate::portable::code::CodeRef;
-use crate::portable::codec::{Codec, Decoder, Encoder};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 
@@ -42,15 +41,12 @@ impl Snapshot {
             weakest_first.filter_map(|entry| PortableEntry::new(setting, entry))
         };
         let entries: Vec<PortableEntry> = SETTINGS.iter().flat_map(of_setting).collect();
-        let mut encoder = Encoder::new(Codec::Fast, None);
-        encoder.write(&entries).expect("texts can be encoded");
-        encoder.finish().0
+        postcard::to_stdvec(&entries).expect("texts can be encoded")
     }
 
     /// Restores the settings and origins in `bytes`.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, String> {
-        let entries: Vec<PortableEntry> =
-            Decoder::new(Codec::Fast, bytes, &[]).read().map_err(|error| error.to_string())?;
+        let entries: Vec<PortableEntry> = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
         let entries = entries.into_iter().map(PortableEntry::into_entry).collect::<Result<Vec<_>, _>>()?;
         Ok(Snapshot::of(Vec::new()).under(entries))
     }
@@ -227,9 +223,7 @@ mod tests {
         let decode = |setting: &str, text: &str| {
             let value = PortableValue::Text(text.to_owned());
             let entry = PortableEntry { setting: setting.to_owned(), value, origin: "somewhere".to_owned() };
-            let mut encoder = Encoder::new(Codec::Fast, None);
-            encoder.write(&vec![entry]).unwrap();
-            Snapshot::decode(&encoder.finish().0)
+            Snapshot::decode(&postcard::to_stdvec(&vec![entry]).unwrap())
         };
         assert_eq!(value_in(&decode("order", "fast").unwrap(), "order"), "fast");
         assert_eq!(decode("ordr", "fast").unwrap_err(), "unknown setting \"ordr\"; the nearest is \"order\"");
