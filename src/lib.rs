@@ -105,6 +105,7 @@ mod graph;
 pub mod guide;
 mod portable;
 mod primitives;
+mod sorted;
 
 pub use api::collection::{
     Collection, Form, HandleList, Handles, HandlesOf, Leaf, Listed, Outcomes, Parts, Values, ValuesOf,

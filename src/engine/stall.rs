@@ -17,6 +17,7 @@ use super::callback::{
     Callback, RunStalled, TaskCancelled, TaskFailed, TaskFinished, TaskInfo, TaskRetried, TaskSkipped, TaskStarted,
     WorkerId,
 };
+use crate::sorted::sort_items;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -115,7 +116,7 @@ impl Stall {
             return None;
         }
         let mut running: Vec<_> = state.running.iter().map(|(&id, &running)| (id, running)).collect();
-        running.sort_unstable_by_key(|&(id, running)| (running.started, id));
+        sort_items(&mut running, |a, b| (a.1.started, a.0).cmp(&(b.1.started, b.0)));
         Some(Standstill { since: state.last_settled, num_settled: state.num_settled, running })
     }
 

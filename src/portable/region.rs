@@ -29,11 +29,11 @@
 use super::budget::Budget;
 use super::error::CodecError;
 use super::exchange::Returns;
+use crate::sorted::SortedMap;
 use mapping::Mapping;
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -339,7 +339,7 @@ pub(super) struct MemoryInner {
 struct MemoryState {
     num_made: u32,
     /// Unused segments, by capacity.
-    free: BTreeMap<usize, Vec<Arc<Segment>>>,
+    free: SortedMap<usize, Vec<Arc<Segment>>>,
     /// No more regions will be allocated, so returned segments are freed at once.
     is_closed: bool,
 }
@@ -347,7 +347,10 @@ struct MemoryState {
 impl MemoryState {
     /// Takes the smallest free segment that is large enough and not much too large.
     fn reuse(&mut self, capacity: usize) -> Option<Arc<Segment>> {
-        let (&found, segments) = self.free.range_mut(capacity..=capacity.saturating_add(capacity / 2)).next()?;
+        let (&found, segments) = self.free.first_from_mut(&capacity)?;
+        if found > capacity.saturating_add(capacity / 2) {
+            return None;
+        }
         let segment = segments.pop()?;
         if segments.is_empty() {
             self.free.remove(&found);
@@ -357,10 +360,10 @@ impl MemoryState {
 
     /// Takes the largest free segment.
     fn evict(&mut self) -> Option<Arc<Segment>> {
-        let mut entry = self.free.last_entry()?;
-        let segment = entry.get_mut().pop()?;
-        if entry.get().is_empty() {
-            entry.remove();
+        let segments = self.free.last_mut()?;
+        let segment = segments.pop()?;
+        if segments.is_empty() {
+            self.free.pop_last();
         }
         Some(segment)
     }
@@ -371,7 +374,7 @@ impl MemoryInner {
         let bytes = segment.capacity as u64;
         let mut state = self.state.lock();
         if !state.is_closed && self.budget.cache(bytes) {
-            state.free.entry(segment.capacity).or_default().push(segment);
+            state.free.entry(segment.capacity).push(segment);
             return;
         }
         drop(state);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of `src`, from the ground up. A module imports from those before it.
 const MODULES: &[&str] =
-    &["error", "primitives", "portable", "graph", "engine", "executor", "api", "client", "diagnostics"];
+    &["error", "primitives", "sorted", "portable", "graph", "engine", "executor", "api", "client", "diagnostics"];
 
 const COMMENT_COLUMNS: usize = 100;
 const MARKDOWN_COLUMNS: usize = 120;

@@ -4,7 +4,7 @@ use super::schema::{self, Setting, Settings};
 use super::value::Value;
 use crate::error::{Error, Result};
 use crate::executor::Scheduler;
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::fmt;
 use std::panic::Location;
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ pub(super) fn find_for(function: &str, key: &str) -> Result<&'static Setting> {
 }
 
 /// The entries of one layer, by setting name.
-pub(super) type Layer = BTreeMap<&'static str, Entry>;
+pub(super) type Layer = SortedMap<&'static str, Entry>;
 
 /// Every setting as one thread saw it at one moment, with the origin of each.
 ///
@@ -134,7 +134,7 @@ impl Snapshot {
     pub(super) fn of(layers: Vec<Layer>) -> Self {
         let mut settings = Settings::default();
         for layer in &layers {
-            for (name, entry) in layer {
+            for (name, entry) in layer.iter() {
                 entry.write(schema::find(name).expect("a layer's names are settings"), &mut settings);
             }
         }
@@ -205,7 +205,7 @@ impl Snapshot {
     /// The entries of all layers for `setting`, strongest first.
     pub(super) fn entries(&self, setting: &Setting) -> impl DoubleEndedIterator<Item = &Entry> {
         let overrides = self.frozen.overrides.iter().rev().filter(|(other, _)| other.name == setting.name);
-        let layers = self.frozen.layers.iter().rev().filter_map(|layer| layer.get(setting.name));
+        let layers = self.frozen.layers.iter().rev().filter_map(|layer| layer.get(&setting.name));
         overrides.map(|(_, entry)| entry).chain(layers)
     }
 

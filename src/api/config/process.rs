@@ -97,7 +97,7 @@ pub(super) fn set(setting: &'static Setting, entry: Entry) {
 pub(super) fn unset(setting: &'static Setting) {
     let replaced = {
         let process = &mut *PROCESS.lock();
-        (process.set.remove(setting.name), process.changed())
+        (process.set.remove(&setting.name), process.changed())
     };
     drop(replaced);
 }

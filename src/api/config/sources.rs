@@ -4,7 +4,7 @@ use super::layers::{Entry, Layer, Origin};
 use super::schema::{self, Setting};
 use super::value::{Given, Value};
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
+use crate::sorted::{SortedMap, sort_items};
 use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -135,12 +135,12 @@ fn environment() -> Result<Environment> {
     let mut ours: Vec<(OsString, OsString)> =
         all.filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes())).collect();
     // Sorted, so that of several mistakes the same one is always reported.
-    ours.sort();
+    sort_items(&mut ours, |a, b| a.0.cmp(&b.0));
 
     let mut layer = Layer::new();
     let mut file = None;
     let mut unknown = Vec::new();
-    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let mut names = SortedMap::new();
     for (name, value) in ours {
         let name = match name.into_string() {
             Ok(name) => name,
@@ -203,10 +203,10 @@ fn parse(path: &Path, text: &[u8]) -> Result<Layer> {
     let mut found = Vec::new();
     flatten("", table.get_ref(), &mut found);
     // In the order of the file, so that of several mistakes the first is reported.
-    found.sort_by_key(|(offset, ..)| *offset);
+    sort_items(&mut found, |a, b| a.0.cmp(&b.0));
 
     let mut layer = Layer::new();
-    let mut lines = BTreeMap::new();
+    let mut lines = SortedMap::new();
     for (offset, key, value) in found {
         let setting = schema::find(&key).ok_or_else(|| {
             refused(offset, format!("{}; rename it, or remove it", schema::unknown(&key, schema::quoted)))

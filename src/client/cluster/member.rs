@@ -10,8 +10,8 @@
 
 use super::super::promise::Needs;
 use super::dispatch::Taker;
+use crate::sorted::SortedMap;
 use parking_lot::{Condvar, Mutex};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ pub(in crate::client) struct WorkerSettings {
 
 /// Amounts of resources, in millionths. Integers come out even when tasks take and return them in
 /// any order.
-type Resources = BTreeMap<Arc<str>, i64>;
+type Resources = SortedMap<Arc<str>, i64>;
 
 fn millionths(amount: f64) -> i64 {
     (amount.max(0.0) * 1e6).round() as i64
@@ -110,8 +110,10 @@ pub(in crate::client) struct Member {
 
 impl Member {
     fn new(settings: &WorkerSettings, id: u32, index: u32) -> Arc<Self> {
-        let total: Resources =
-            settings.resources.iter().map(|(name, amount)| (Arc::clone(name), millionths(*amount))).collect();
+        let mut total = Resources::new();
+        for (name, amount) in &settings.resources {
+            total.insert(Arc::clone(name), millionths(*amount));
+        }
         Arc::new(Member {
             id,
             name: format!("worker-{id}").into(),
@@ -139,7 +141,7 @@ impl Member {
     /// Returns the resources that [`try_reserve`](Taker::try_reserve) took.
     pub(super) fn release(&self, needs: &Needs) {
         let mut free = self.free.lock();
-        needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)).or_default() += millionths(*n));
+        needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)) += millionths(*n));
     }
 
     pub(super) fn state(&self) -> WorkerState {
@@ -177,7 +179,7 @@ impl Taker for Member {
         let mut free = self.free.lock();
         let is_enough = self.has(&free, needs);
         if is_enough {
-            needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)).or_default() -= millionths(*n));
+            needs.resources.iter().for_each(|(name, n)| *free.entry(Arc::clone(name)) -= millionths(*n));
         }
         is_enough
     }

@@ -7,7 +7,6 @@ use super::scene::Scene;
 use super::svg::CRITICAL;
 use super::text;
 use crate::diagnostics::units;
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
@@ -23,7 +22,6 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
     let prefix = if scene.is_collapsed { 'g' } else { 't' };
     // Colours in the order of their first boxes.
     let mut colors: Vec<Color> = Vec::new();
-    let mut number_of_color: BTreeMap<String, usize> = BTreeMap::new();
     for (number, scene_box) in scene.boxes.iter().enumerate() {
         let lines: Vec<String> = scene_box.lines().iter().map(|line| escaped(line)).collect();
         let (open, close) = match (scene_box.is_output, scene_box.kind) {
@@ -31,7 +29,7 @@ pub(super) fn write(picture: &Picture, scene: &Scene) -> String {
             (false, TaskKind::Value) => ("([", "])"),
             (false, _) => ("(", ")"),
         };
-        let color = *number_of_color.entry(scene_box.color.to_string()).or_insert_with(|| {
+        let color = colors.iter().position(|color| *color == scene_box.color).unwrap_or_else(|| {
             colors.push(scene_box.color);
             colors.len() - 1
         });

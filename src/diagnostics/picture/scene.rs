@@ -7,6 +7,7 @@ use super::color::{Color, ColorBy, Tint};
 use super::graph::{Graph, TaskKind};
 use super::text;
 use crate::diagnostics::units;
+use crate::sorted::{sort_items, sort_numbers};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ impl Grouping {
         }
         // Families have the order of their first tasks, so the result is deterministic.
         let mut by_size: Vec<u32> = (0..graph.num_families() as u32).collect();
-        by_size.sort_by_key(|&family| std::cmp::Reverse(num_tasks[family as usize]));
+        sort_numbers(&mut by_size, &mut |a, b| num_tasks[b as usize].cmp(&num_tasks[a as usize]));
         let num_shown = if by_size.len() > most { most.saturating_sub(1) } else { by_size.len() };
         let others = &by_size[num_shown..];
         let sum = |of: &dyn Fn(u32) -> u64| others.iter().map(|&family| of(family)).sum::<u64>() as f64;
@@ -132,7 +133,7 @@ impl Grouping {
             let name = format!("({} other names)", units::count(others.len() as u64));
             order.push((mean_of_others, u32::MAX, name.into()));
         }
-        order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        sort_items(&mut order, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let of_others = order.iter().position(|&(_, family, _)| family == u32::MAX).unwrap_or(0) as u32;
         let mut box_of_family = vec![of_others; graph.num_families()];
         for (number, &(_, family, _)) in (0..).zip(&order) {

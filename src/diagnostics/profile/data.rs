@@ -7,6 +7,7 @@ use crate::diagnostics::picture::{Graph, TaskKind};
 use crate::diagnostics::units;
 use crate::engine::callback::{RunId, ValueSize, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sorted::sort_items;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -278,7 +279,7 @@ impl Profile {
                 }
             })
             .collect();
-        rows.sort_by(|a, b| b.total.cmp(&a.total).then_with(|| a.name.cmp(&b.name)));
+        sort_items(&mut rows, |a, b| b.total.cmp(&a.total).then_with(|| a.name.cmp(&b.name)));
         rows
     }
 

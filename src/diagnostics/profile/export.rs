@@ -4,9 +4,10 @@ use super::data::{Outcome, Profile, RunProfile, TaskRecord};
 use super::report_data::thinned;
 use super::schema::StoredProfile;
 use crate::diagnostics::json::{self, rounded};
-use crate::engine::callback::WorkerId;
-use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::sorted::SortedMap;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// No viewer opens a trace with more edges.
@@ -86,10 +87,16 @@ impl Profile {
     /// ```
     pub fn to_chrome_trace(&self) -> String {
         let mut trace = Trace { text: "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[".to_owned(), num_flows: 0 };
-        let workers: BTreeSet<WorkerId> = self.records().map(|record| record.worker).collect();
-        let mut processes: BTreeMap<u32, &str> = BTreeMap::from([(std::process::id(), "this process")]);
-        processes.extend(workers.iter().filter(|worker| !worker.is_here()).map(|it| (it.pid(), "worker process")));
-        for (pid, name) in processes {
+        let mut workers = SortedMap::new();
+        let mut processes = SortedMap::new();
+        processes.insert(std::process::id(), "this process");
+        for record in self.records() {
+            workers.insert(record.worker, ());
+            if !record.worker.is_here() {
+                processes.insert(record.worker.pid(), "worker process");
+            }
+        }
+        for &(pid, name) in processes.iter() {
             trace.add(TraceEvent {
                 ph: "M",
                 name: "process_name",
@@ -98,7 +105,7 @@ impl Profile {
                 ..TraceEvent::default()
             });
         }
-        for worker in &workers {
+        for (worker, ()) in workers.iter() {
             trace.name_track(worker.pid(), worker.thread(), &format!("thread {}", worker.thread()));
         }
         for (index, run) in self.runs().iter().enumerate() {
@@ -158,7 +165,21 @@ enum TraceArgs<'a> {
     Name { name: &'a str },
     Task { run: u64, task: usize, attempt: u32, outcome: &'static str },
     PathTask { task: usize, worker: String },
-    Counter(BTreeMap<&'static str, f64>),
+    Counter(Amount),
+}
+
+/// An object with one field.
+struct Amount {
+    unit: &'static str,
+    value: f64,
+}
+
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry(self.unit, &self.value)?;
+        map.end()
+    }
 }
 
 impl Trace {
@@ -187,7 +208,7 @@ impl Trace {
     }
 
     fn add_counter(&mut self, name: &str, at: f64, unit: &'static str, value: f64) {
-        let args = Some(TraceArgs::Counter(BTreeMap::from([(unit, value)])));
+        let args = Some(TraceArgs::Counter(Amount { unit, value }));
         self.add(TraceEvent { ph: "C", name, pid: std::process::id(), ts: Some(at), args, ..TraceEvent::default() });
     }
 

@@ -4,8 +4,9 @@
 
 use super::data::{Outcome, RunProfile};
 use super::encode;
+use crate::sorted::sort_items;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,9 +91,10 @@ impl RunProfile {
         let held: Vec<Lifetime> =
             lifetimes.into_iter().filter(|lifetime| lifetime.from_ns <= at_ns && at_ns <= lifetime.to_ns).collect();
         let held_for = self.readers_after(at_ns, &held);
-        let mut by_family: BTreeMap<u32, (usize, u64, HashMap<u32, usize>)> = BTreeMap::new();
+        let mut by_family: Vec<(usize, u64, HashMap<u32, usize>)> = Vec::new();
+        by_family.resize_with(self.graph.num_families(), Default::default);
         for lifetime in &held {
-            let (count, bytes, readers) = by_family.entry(self.graph.family(lifetime.id)).or_default();
+            let (count, bytes, readers) = &mut by_family[self.graph.family(lifetime.id) as usize];
             *count += 1;
             *bytes += lifetime.bytes;
             if let Some(&reader) = held_for.get(&lifetime.id) {
@@ -102,12 +104,14 @@ impl RunProfile {
         let name = |family: u32| Arc::clone(self.graph.family_name(family));
         let mut rows: Vec<HeldValues> = by_family
             .into_iter()
-            .map(|(family, (count, bytes, readers))| {
+            .zip(0..)
+            .filter(|((count, ..), _)| *count > 0)
+            .map(|((count, bytes, readers), family)| {
                 let most = readers.into_iter().max_by_key(|&(reader, count)| (count, std::cmp::Reverse(reader)));
                 HeldValues { name: name(family), count, bytes, held_for: most.map(|(reader, _)| name(reader)) }
             })
             .collect();
-        rows.sort_by_key(|row| std::cmp::Reverse((row.bytes, row.count)));
+        sort_items(&mut rows, |a, b| (b.bytes, b.count).cmp(&(a.bytes, a.count)));
         Some(Peak { at, num_values: held.len(), bytes, held: rows })
     }
 
@@ -163,7 +167,7 @@ impl RunProfile {
 }
 
 /// The sum over all live values, at each moment that it changes.
-fn steps(lifetimes: &[Lifetime], weight: impl Fn(&Lifetime) -> u64) -> Vec<(Duration, u64)> {
+fn steps(lifetimes: &[Lifetime], weight: fn(&Lifetime) -> u64) -> Vec<(Duration, u64)> {
     let mut changes: Vec<(u64, i64)> = Vec::with_capacity(2 * lifetimes.len());
     for lifetime in lifetimes {
         let weight = weight(lifetime) as i64;

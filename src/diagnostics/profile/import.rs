@@ -2,7 +2,7 @@
 
 use super::data::{Failure, Profile, RunProfile};
 use super::encode::Seconds;
-use super::record::Record;
+use super::record::{self, Record};
 use super::schema::{StoredProfile, StoredRun, StoredTask};
 use crate::engine::callback::{RunId, ValueSize, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
@@ -86,7 +86,7 @@ impl StoredProfile<'_> {
         }
         for run in &mut runs {
             run.is_sample = is_sample;
-            run.records.sort_unstable_by_key(|record| (record.started_ns, record.id));
+            record::sort(&mut run.records);
         }
         let failures = failures.into_iter().map(|failure| {
             index_of(failure.run, failure.task)?;

@@ -36,6 +36,11 @@ pub(in crate::diagnostics) struct Record {
     pub(super) outcome: Outcome,
 }
 
+/// Sorts records by the start of their calls.
+pub(super) fn sort(records: &mut [Record]) {
+    records.sort_unstable_by_key(|record| (record.started_ns, record.id));
+}
+
 impl Record {
     /// `started_ns` is the start of the call, counted from the origin of all records.
     pub(in crate::diagnostics) fn new(

@@ -12,7 +12,7 @@
 //! ids differ from those of the logical run. They are translated when the profile is taken.
 
 use super::data::{Failure, Outcome, Profile, RunProfile};
-use super::record::{COUNTED_AT_ONCE, Record, RecordBuffer, Sampling};
+use super::record::{self, COUNTED_AT_ONCE, Record, RecordBuffer, Sampling};
 #[cfg(feature = "dashboard")]
 use super::resources::ResourceSample;
 use super::resources::Sampler;
@@ -201,7 +201,7 @@ impl Profiler {
         }
         for run in &mut runs {
             run.is_sample = is_sample;
-            run.records.sort_unstable_by_key(|record| (record.started_ns, record.id));
+            record::sort(&mut run.records);
         }
         let samples = self.sampler.as_ref().map_or_else(Vec::new, |sampler| sampler.samples());
         Profile { runs, failures, samples, num_seen, num_runs_left_out }
@@ -283,7 +283,7 @@ impl RecordedRun {
             records.append(&mut sample.records);
         }
         records.iter_mut().for_each(|record| record.started_ns = record.started_ns.saturating_sub(origin_ns));
-        records.sort_unstable_by_key(|record| (record.started_ns, record.id));
+        record::sort(&mut records);
         let shifted = |at: Duration| at.saturating_sub(started);
         let failures = self.failures.into_iter().map(|failure| Failure { at: shifted(failure.at), ..failure });
         let resources = self.resources.into_iter().map(|sample| ResourceSample { at: shifted(sample.at), ..sample });

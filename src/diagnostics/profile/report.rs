@@ -10,9 +10,10 @@ use super::record::Record;
 use super::report_data::MAX_TASKS;
 use crate::diagnostics::picture::Color;
 use crate::diagnostics::units;
-use crate::engine::callback::{RunId, WorkerId};
+use crate::engine::callback::RunId;
+use crate::sorted::SortedMap;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -200,7 +201,11 @@ fn ideal_section(run: &RunProfile) -> String {
     let Some(took) = run.duration().filter(|took| !took.is_zero()) else {
         return note("The run has not ended.");
     };
-    let num_workers = run.records.iter().map(|record| record.worker).collect::<BTreeSet<WorkerId>>().len().max(1);
+    let mut workers = SortedMap::new();
+    for record in &run.records {
+        workers.insert(record.worker, ());
+    }
+    let num_workers = workers.iter().len().max(1);
     let workers = match num_workers {
         1 => "one worker".to_owned(),
         _ => format!("{} workers", units::count(num_workers as u64)),

@@ -2,13 +2,13 @@
 
 use super::data::{Profile, RunProfile};
 use super::export::micros;
-use super::record::Record;
+use super::record::{self, Record};
 use super::resources::ResourceSample;
 use crate::diagnostics::json::{self, rounded};
 use crate::diagnostics::picture::Color;
-use crate::engine::callback::{RunId, WorkerId};
+use crate::engine::callback::WorkerId;
+use crate::sorted::{SortedMap, sort_items};
 use serde::Serialize;
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -96,61 +96,86 @@ impl Profile {
 
     /// The workers that ran tasks, those of this process first.
     pub(super) fn lanes(&self) -> Vec<WorkerId> {
-        let mut lanes: Vec<WorkerId> = self.records().map(|record| record.worker).collect();
-        lanes.sort_unstable();
-        lanes.dedup();
-        lanes
+        let mut lanes = SortedMap::new();
+        for record in self.records() {
+            lanes.insert(record.worker, ());
+        }
+        lanes.iter().map(|&(lane, ())| lane).collect()
     }
 
     /// The share of the time that each of these workers was busy.
     fn utilisation(&self, lanes: &[WorkerId]) -> Vec<f64> {
-        let mut busy: HashMap<WorkerId, (u64, u64)> = lanes.iter().map(|&lane| (lane, (0, 0))).collect();
-        let mut records: Vec<&Record> = self.records().collect();
-        records.sort_unstable_by_key(|record| record.started_ns);
+        let mut busy = vec![(0_u64, 0_u64); lanes.len()];
+        let mut records: Vec<Record> = self.records().copied().collect();
+        record::sort(&mut records);
         for record in records {
             // A task of a nested run lies within another task, and is not counted twice.
-            if let Some((until_ns, busy_ns)) = busy.get_mut(&record.worker) {
+            if let Ok(lane) = lanes.binary_search(&record.worker) {
+                let (until_ns, busy_ns) = &mut busy[lane];
                 let end_ns = record.started_ns + record.ran_ns;
                 *busy_ns += end_ns.saturating_sub(record.started_ns.max(*until_ns));
                 *until_ns = end_ns.max(*until_ns);
             }
         }
         let all = self.duration().as_nanos().max(1) as f64 / self.sampling();
-        lanes.iter().map(|lane| (busy[lane].1 as f64 / all).min(1.0)).collect()
+        busy.iter().map(|&(_, busy_ns)| (busy_ns as f64 / all).min(1.0)).collect()
     }
 
     /// The longest tasks, their own names, and the scale.
     fn stream(&self, lanes: &[WorkerId], names: &[Arc<str>]) -> (ReportTasks, Vec<&str>, f64) {
-        let mut shown: Vec<(&RunProfile, &Record)> =
-            self.runs.iter().flat_map(|run| run.records.iter().map(move |record| (run, record))).collect();
-        if shown.len() > MAX_TASKS {
-            shown.select_nth_unstable_by_key(MAX_TASKS, |(_, record)| Reverse(record.ran_ns));
-            shown.truncate(MAX_TASKS);
+        let (shortest, mut most_of_shortest) = self.shortest_shown();
+        let mut shown: Vec<(usize, &Record)> = Vec::new();
+        let (mut all_ns, mut shown_ns) = (0, 0);
+        for (index, run) in self.runs.iter().enumerate() {
+            for record in &run.records {
+                all_ns += record.ran_ns;
+                let is_tie = record.ran_ns == shortest;
+                if record.ran_ns > shortest || is_tie && most_of_shortest > 0 {
+                    most_of_shortest -= usize::from(is_tie);
+                    shown_ns += record.ran_ns;
+                    shown.push((index, record));
+                }
+            }
         }
-        let all_ns = self.records().map(|record| record.ran_ns).sum::<u64>() as f64 * self.sampling();
-        let shown_ns = shown.iter().map(|(_, record)| record.ran_ns).sum::<u64>();
+        let all_ns = all_ns as f64 * self.sampling();
         let scale = if shown_ns > 0 { all_ns / shown_ns as f64 } else { 1.0 };
         // Of two tasks that begin together, the longer one contains the other.
-        shown.sort_by_key(|(_, record)| (record.started_ns, Reverse(record.ran_ns)));
+        sort_items(&mut shown, |(_, a), (_, b)| (a.started_ns, b.ran_ns).cmp(&(b.started_ns, a.ran_ns)));
         let index_of_name: HashMap<&str, usize> =
             names.iter().enumerate().map(|(index, name)| (&**name, index)).collect();
-        let lane_of: HashMap<WorkerId, usize> = lanes.iter().enumerate().map(|(index, &lane)| (lane, index)).collect();
-        let path: HashMap<RunId, HashSet<u32>> = self.runs.iter().map(|run| (run.id, run.critical_ids())).collect();
+        let path: Vec<HashSet<u32>> = self.runs.iter().map(RunProfile::critical_ids).collect();
         let mut labels: Vec<&str> = Vec::new();
         let mut tasks = ReportTasks::default();
-        for (run, record) in shown {
+        for (run_index, record) in shown {
+            let run = &self.runs[run_index];
             let (name, family) = (run.graph.name(record.id), run.graph.family_name(run.graph.family(record.id)));
             let has_label = name != family && labels.len() < MAX_LABELS;
             tasks.label.push(if has_label { labels.len() as i64 } else { -1 });
             labels.extend(has_label.then_some(&**name));
-            tasks.lane.push(lane_of[&record.worker]);
+            tasks.lane.push(lanes.binary_search(&record.worker).expect("each worker has a lane"));
             tasks.name.push(index_of_name[&**family]);
             tasks.start.push(record.started_ns as f64 / 1e3);
             tasks.dur.push(record.ran_ns as f64 / 1e3);
             tasks.outcome.push(record.outcome as u8);
-            tasks.critical.push(path[&run.id].contains(&record.id).into());
+            tasks.critical.push(path[run_index].contains(&record.id).into());
         }
         (tasks, labels, scale)
+    }
+
+    /// The duration of the shortest of the [`MAX_TASKS`] longest tasks, and how many tasks of this
+    /// duration are among these.
+    fn shortest_shown(&self) -> (u64, usize) {
+        let mut times: Vec<u64> = Vec::with_capacity(self.num_records());
+        for run in &self.runs {
+            times.extend(run.records.iter().map(|record| record.ran_ns));
+        }
+        if times.len() <= MAX_TASKS {
+            return (0, MAX_TASKS);
+        }
+        times.sort_unstable();
+        let shortest = times[times.len() - MAX_TASKS];
+        let num_longer = times.len() - times.partition_point(|&time| time <= shortest);
+        (shortest, MAX_TASKS - num_longer)
     }
 
     fn charts(&self) -> Vec<Chart> {

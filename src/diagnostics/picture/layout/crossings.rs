@@ -7,6 +7,7 @@
 //! than either.
 
 use super::layers::Layered;
+use crate::sorted::{sort_items, sort_numbers};
 
 /// Orders the layers so that few joins cross.
 pub(super) fn reduce(graph: &mut Layered) {
@@ -57,7 +58,8 @@ pub(super) fn by_ids(graph: &Layered) -> Vec<Vec<u32>> {
     }
     let mut order = graph.order().to_vec();
     for layer in &mut order {
-        layer.sort_by_key(|&vertex| (origin[vertex as usize], graph.is_bend(vertex), vertex));
+        let key = |vertex: u32| (origin[vertex as usize], graph.is_bend(vertex), vertex);
+        sort_numbers(layer, &mut |a, b| key(a).cmp(&key(b)));
     }
     order
 }
@@ -152,7 +154,7 @@ impl<'g> Search<'g> {
         if turn_ties {
             joined.reverse();
         }
-        joined.sort_by(|a, b| a.0.total_cmp(&b.0));
+        sort_items(&mut joined, |a, b| a.0.total_cmp(&b.0));
         for (slot, (_, vertex)) in slots.into_iter().zip(joined) {
             self.order[layer][slot] = vertex;
         }

@@ -43,6 +43,7 @@ mod positions;
 
 pub(super) use geometry::{Edge, Point, rows};
 
+use crate::sorted::sort_numbers;
 use geometry::{Extent, LOOP_REACH};
 use layers::Layered;
 
@@ -307,7 +308,7 @@ impl Ports {
         let mut ports = Ports { start: vec![0.0; edges.len()], end: vec![0.0; edges.len()] };
         for (vertex, width) in widths.enumerate() {
             let side = |edges: &[u32], other_end: &dyn Fn(usize) -> u32, ports: &mut [f64]| {
-                spread(edges, across[vertex], width, |i| across[other_end(i) as usize], ports);
+                spread(edges, across[vertex], width, &|i| across[other_end(i) as usize], ports);
             };
             side(&out[starts[vertex]..starts[vertex + 1]], &first_after, &mut ports.start);
             side(&into[ends[vertex]..ends[vertex + 1]], &last_before, &mut ports.end);
@@ -317,11 +318,11 @@ impl Ports {
 }
 
 /// Spreads the edges at one side of a box, in the order of their other ends.
-fn spread(edges: &[u32], centre: f64, width: f64, other_end: impl Fn(usize) -> f64, ports: &mut [f64]) {
+fn spread(edges: &[u32], centre: f64, width: f64, other_end: &dyn Fn(usize) -> f64, ports: &mut [f64]) {
     const WIDEST: f64 = 14.0;
     const CORNER: f64 = 12.0;
     let mut sorted: Vec<u32> = edges.to_vec();
-    sorted.sort_by(|&a, &b| other_end(a as usize).total_cmp(&other_end(b as usize)));
+    sort_numbers(&mut sorted, &mut |a, b| other_end(a as usize).total_cmp(&other_end(b as usize)));
     let gaps = sorted.len().saturating_sub(1) as f64;
     let step = if gaps > 0.0 { ((width - 2.0 * CORNER) / gaps).min(WIDEST) } else { 0.0 };
     for (k, &edge) in sorted.iter().enumerate() {
