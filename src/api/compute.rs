@@ -406,6 +406,7 @@ impl<'p> OwnedRun<'p> {
             check_portable: settings.check_portable,
             codec: settings.processes.codec,
             num_workers: settings.num_workers,
+            stack_size: settings.stack_size,
             keep_inputs: matches!(settings.on_failure, OnFailure::KeepInputs),
             stall_timeout: settings.stall_timeout,
         };

@@ -23,6 +23,8 @@ pub(crate) struct RunSettings {
     /// How values are encoded.
     pub(crate) codec: Codec,
     pub(crate) num_workers: Option<NonZeroUsize>,
+    /// The size of the stacks of threads that run tasks, in bytes.
+    pub(crate) stack_size: usize,
     /// Failed tasks keep their inputs for a replay.
     pub(crate) keep_inputs: bool,
     /// The time without a settled task after which the run counts as stalled.

@@ -419,6 +419,7 @@ fn run_random(seed: u64) {
         check_portable: false,
         codec: Codec::default(),
         num_workers: None,
+        stack_size: 8 << 20,
         keep_inputs: random.one_in(4),
         stall_timeout: None,
     };

@@ -9,6 +9,7 @@
 use super::value::{Given, Value};
 use super::{Codec, Initializer, LocalTasks, ProcessSettings, Stdio};
 use crate::executor::Scheduler;
+use crate::executor::threads::DEFAULT_STACK_SIZE;
 use bytesize::ByteSize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +28,9 @@ pub struct Settings {
     pub scheduler: Scheduler,
     /// How many workers run tasks; `None` means one for each core.
     pub num_workers: Option<NonZeroUsize>,
+    /// How large the stack of each thread that runs tasks is, in bytes of address space. The thread
+    /// that calls `compute` runs tasks too, on the stack that it has.
+    pub stack_size: usize,
     /// Whether the failure of a task stops the run.
     pub errors: Errors,
     /// Whether the error of a failed task keeps the task's inputs.
@@ -54,6 +58,7 @@ impl Default for Settings {
         Settings {
             scheduler: Scheduler::Threads,
             num_workers: None,
+            stack_size: DEFAULT_STACK_SIZE,
             errors: Errors::Stop,
             on_failure: OnFailure::DropInputs,
             order: Order::Memory,
@@ -155,6 +160,18 @@ pub(super) static SETTINGS: &[Setting] = &[
         doc: "How many workers run tasks.",
         write: |settings, value| or_auto(value, count).map(|it| settings.num_workers = it),
         show: |settings| settings.num_workers.map_or("auto".to_owned(), |n| n.to_string()),
+    },
+    Setting {
+        name: "stack_size",
+        kind: r#"a size from "64 KiB" to "1 TiB", or a whole number of bytes"#,
+        doc: "How large the stack of each thread that runs tasks is; it takes memory only where it is used.",
+        write: |settings, value| {
+            let bytes = size(value).filter(|bytes| (64 << 10..=1 << 40).contains(bytes))?;
+            settings.stack_size = bytes.try_into().ok()?;
+            settings.processes.stack_size = settings.stack_size;
+            Some(())
+        },
+        show: |settings| show_size(settings.stack_size as u64),
     },
     Setting {
         name: "errors",

@@ -36,7 +36,9 @@ pub(super) fn start_thread(cluster: &Arc<Cluster>, member: &Arc<Member>) -> io::
     member.activate();
     cluster.dispatch.add_thread();
     let (own_cluster, own_member) = (Arc::clone(cluster), Arc::clone(member));
-    let thread = std::thread::Builder::new().name(format!("{}-{}", cluster.name, member.name));
+    let thread = std::thread::Builder::new()
+        .name(format!("{}-{}", cluster.name, member.name))
+        .stack_size(cluster.made_in.settings().stack_size);
     let started = thread.spawn(move || serve(own_cluster, own_member));
     if started.is_err() {
         member.deactivate();

@@ -197,6 +197,12 @@ impl Run {
         self.settings.num_workers
     }
 
+    /// The size that the stack of a thread that runs tasks should have, in bytes: the setting
+    /// `stack_size`.
+    pub fn stack_size(&self) -> usize {
+        self.settings.stack_size
+    }
+
     /// Whether no further task will start, because of a failure or a cancelled token.
     #[inline]
     pub fn is_stopped(&self) -> bool {

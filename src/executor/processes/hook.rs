@@ -31,8 +31,9 @@
 
 use super::constructors::{Constructor, MainArguments, linked_with, run_constructors};
 use super::lifeline::{Control, LifelineEvent, watch};
+use super::settings::ProcessSettings;
 use super::token::{EXIT_NO_HOOK, EXIT_NOT_STARTED, EXIT_ORPHANED, EXIT_PANICKED, Token, VARIABLE};
-use super::worker::{STACK_BYTES, WorkerStart, worker_main};
+use super::worker::{WorkerStart, worker_main};
 use crate::portable::module::{Access, find};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
@@ -175,8 +176,8 @@ impl OwnModule {
 }
 
 /// A token for a worker of this process.
-pub(super) fn new_token(server: &str, depth: u32, core_dumps: bool) -> Token {
-    Token::new(server, depth, core_dumps, OwnModule::find().id)
+pub(super) fn new_token(server: &str, depth: u32, settings: &ProcessSettings) -> Token {
+    Token::new(server, depth, settings, OwnModule::find().id)
 }
 
 /// Removes the token from the environment, and returns it if it is for this process.
@@ -236,7 +237,7 @@ fn become_worker(token: Token, remaining: Option<MainArguments>) -> ! {
     }
 
     let control = Control::default();
-    let start = WorkerStart { server: token.server, control: control.clone() };
+    let start = WorkerStart { server: token.server, stack_size: token.stack_size, control: control.clone() };
     let (end, thread) = start_worker(start).unwrap_or_else(|error| {
         print_error(&format!("a worker process cannot start a thread: {error}"));
         exit_now(EXIT_NOT_STARTED)
@@ -261,7 +262,7 @@ fn become_worker(token: Token, remaining: Option<MainArguments>) -> ! {
 fn start_worker(start: WorkerStart) -> io::Result<(OwnedFd, JoinHandle<i32>)> {
     let end = eventfd(0, EventfdFlags::CLOEXEC)?;
     let signal = end.try_clone()?;
-    let thread = thread::Builder::new().name("sprang-worker".into()).stack_size(STACK_BYTES).spawn(move || {
+    let thread = thread::Builder::new().name("sprang-worker".into()).stack_size(start.stack_size).spawn(move || {
         let code = catch_unwind(AssertUnwindSafe(|| worker_main(start))).unwrap_or(EXIT_PANICKED);
         // If a task has closed all descriptors, nothing else would wake the main thread.
         if rustix::io::write(&signal, &1_u64.to_ne_bytes()).is_err() {

@@ -78,7 +78,7 @@ pub(super) fn execute(
         });
         worker.wait_until(|| schedule.is_idle());
         pool.remove(&schedule);
-        Helpers::Own.withdraw(Arc::as_ptr(&schedule).addr());
+        Helpers::with_stack(run.stack_size()).withdraw(Arc::as_ptr(&schedule).addr());
         schedule.drop_values();
     });
 }
@@ -129,7 +129,7 @@ impl LocalThreads<'_> {
             });
             num_helpers.fetch_sub(1, Ordering::Relaxed);
         };
-        Helpers::Own.call(usize::MAX, team, help);
+        Helpers::with_stack(self.schedule.run().stack_size()).call(usize::MAX, team, help);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The settings of worker processes.
 
 use super::initializer::Initializer;
+use crate::executor::threads::DEFAULT_STACK_SIZE;
 use crate::portable::codec::Codec;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -62,6 +63,8 @@ pub struct ProcessSettings {
     /// Memory that a worker has allocated counts until the worker has ended. After that, the part
     /// that this process uses counts until it is dropped.
     pub shared_memory_limit: Option<u64>,
+    /// How large the stack of each thread that runs tasks is, in bytes: the setting `stack_size`.
+    pub stack_size: usize,
     /// How many tasks a worker runs at once.
     pub threads_per_worker: NonZeroUsize,
 }
@@ -83,6 +86,7 @@ impl Default for ProcessSettings {
             core_dumps: false,
             cancel_grace: Duration::from_secs(2),
             shared_memory_limit: None,
+            stack_size: DEFAULT_STACK_SIZE,
             threads_per_worker: NonZeroUsize::MIN,
         }
     }

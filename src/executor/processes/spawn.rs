@@ -64,7 +64,7 @@ pub(super) fn spawn(spec: &SpawnSpec<'_>) -> Result<Spawned, String> {
     let settings = spec.settings;
     let fail = |what: &str, error: io::Error| format!("cannot start a worker process: {what}: {error}");
     let (lifeline, theirs) = Lifeline::pair().map_err(|error| fail("socketpair", error))?;
-    let (name, value) = new_token(spec.server, depth() + 1, settings.core_dumps).variable();
+    let (name, value) = new_token(spec.server, depth() + 1, settings).variable();
     let mut command = Command::new("/proc/self/exe");
     command.arg0("sprang-worker").envs(&settings.environment).env(name, value).stdin(theirs);
     if let Some(folder) = &settings.working_directory {

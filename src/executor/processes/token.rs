@@ -1,9 +1,10 @@
 //! The token that marks a process as a worker, and the constants that both sides share.
 //!
-//! Other files of this folder import this one; it imports none of them.
+//! Other files of this folder import this one; of them it imports the settings alone.
 
 #![expect(unsafe_code, reason = "asks the kernel which process made a socket")]
 
+use super::settings::ProcessSettings;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -47,6 +48,8 @@ pub(super) struct Token {
     /// How deep the worker is nested; at least 1.
     pub(super) depth: u32,
     pub(super) core_dumps: bool,
+    /// The size of the stacks of its threads, in bytes.
+    pub(super) stack_size: usize,
     /// The module with the copy of sprang that starts the worker.
     pub(super) module: u64,
     /// The name of the one-shot server that the worker connects to.
@@ -55,19 +58,20 @@ pub(super) struct Token {
 
 impl Token {
     /// A token for a worker of this process.
-    pub(super) fn new(server: &str, depth: u32, core_dumps: bool, module: u64) -> Token {
+    pub(super) fn new(server: &str, depth: u32, settings: &ProcessSettings, module: u64) -> Token {
         let parent = std::process::id().cast_signed();
-        Token { parent, depth, core_dumps, module, server: server.into() }
+        let &ProcessSettings { core_dumps, stack_size, .. } = settings;
+        Token { parent, depth, core_dumps, stack_size, module, server: server.into() }
     }
 
     /// The name and value of the environment variable to set in the worker.
     pub(super) fn variable(&self) -> (&'static str, String) {
-        let Token { parent, depth, core_dumps, module, server } = self;
-        (VARIABLE, format!("{parent}:{depth}:{module:x}:{}:{server}", u8::from(*core_dumps)))
+        let Token { parent, depth, core_dumps, stack_size, module, server } = self;
+        (VARIABLE, format!("{parent}:{depth}:{module:x}:{}:{stack_size}:{server}", u8::from(*core_dumps)))
     }
 
     fn parse(text: &str) -> Option<Token> {
-        let mut parts = text.splitn(5, ':');
+        let mut parts = text.splitn(6, ':');
         let parent = parts.next()?.parse().ok().filter(|&parent| parent > 0)?;
         let depth = parts.next()?.parse().ok().filter(|&depth| depth > 0)?;
         let module = u64::from_str_radix(parts.next()?, 16).ok()?;
@@ -76,7 +80,8 @@ impl Token {
             "1" => true,
             _ => return None,
         };
-        Some(Token { parent, depth, core_dumps, module, server: parts.next()?.into() })
+        let stack_size = parts.next()?.parse().ok()?;
+        Some(Token { parent, depth, core_dumps, stack_size, module, server: parts.next()?.into() })
     }
 
     /// The token in this process's environment: `None` if the variable is not set, `Some(None)` if
@@ -107,16 +112,29 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
-    use super::Token;
+    use super::{ProcessSettings, Token};
 
     #[test]
     fn a_token_crosses() {
-        let token = Token::new("/tmp/a:b", 2, true, 0xa1);
+        let token =
+            Token::new("/tmp/a:b", 2, &ProcessSettings { core_dumps: true, ..ProcessSettings::default() }, 0xa1);
         assert_eq!(Token::parse(&token.variable().1).as_ref(), Some(&token));
         assert_eq!(token.parent, std::process::id().cast_signed());
-        for wrong in
-            ["", ":", "1", "1:1", "1:1:0", "1:1:0:0", "x:1:0:0:s", "-1:1:0:0:s", "1:0:0:0:s", "1:1:g:0:s", "1:1:0:2:s"]
-        {
+        for wrong in [
+            "",
+            ":",
+            "1",
+            "1:1",
+            "1:1:0",
+            "1:1:0:0",
+            "1:1:0:0:1",
+            "x:1:0:0:1:s",
+            "-1:1:0:0:1:s",
+            "1:0:0:0:1:s",
+            "1:1:g:0:1:s",
+            "1:1:0:2:1:s",
+            "1:1:0:0:x:s",
+        ] {
             assert_eq!(Token::parse(wrong), None, "{wrong:?}");
         }
     }

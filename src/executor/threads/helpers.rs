@@ -11,10 +11,14 @@
 use crate::engine::quietly;
 use parking_lot::{Condvar, Mutex};
 use rayon::ThreadPool;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+/// The size of the stack of a thread that runs tasks, in bytes of address space: that of a main
+/// thread on most systems.
+pub(crate) const DEFAULT_STACK_SIZE: usize = 8 << 20;
 
 /// How long a thread stays idle before it exits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,27 +28,38 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Where helpers come from.
 #[derive(Clone)]
 pub(crate) enum Helpers {
-    Own,
+    Own(&'static HelperThreads),
     Pool(Arc<ThreadPool>),
 }
 
 impl Helpers {
+    /// Helper threads of this crate, with stacks of this size in bytes.
+    pub(crate) fn with_stack(stack_size: usize) -> Self {
+        static DEFAULT: HelperThreads = HelperThreads::new(DEFAULT_STACK_SIZE);
+        // Grows with the number of different sizes that the program asks for.
+        static OTHERS: Mutex<BTreeMap<usize, &'static HelperThreads>> = Mutex::new(BTreeMap::new());
+        Helpers::Own(match stack_size {
+            DEFAULT_STACK_SIZE => &DEFAULT,
+            _ => OTHERS.lock().entry(stack_size).or_insert_with(|| Box::leak(Box::new(HelperThreads::new(stack_size)))),
+        })
+    }
+
     /// Runs `job` on a helper thread, of which there are up to `max_threads`. If no thread can be
     /// started, the job may never run.
     pub(crate) fn call(&self, max_threads: usize, team: usize, job: impl FnOnce() + Send + 'static) {
         // A job catches the panics of tasks, but a destructor of the program may panic.
         let job = move || quietly(job);
         match self {
-            Helpers::Own => OWN.call(max_threads, team, Box::new(job)),
+            Helpers::Own(threads) => threads.call(max_threads, team, Box::new(job)),
             Helpers::Pool(pool) => pool.spawn(job),
         }
     }
 
     /// Drops the jobs of a team that no helper has started.
     pub(crate) fn withdraw(&self, team: usize) {
-        if let Helpers::Own = self {
+        if let Helpers::Own(threads) = self {
             // A job that has not run owns nothing of the program, so no destructor of it runs here.
-            OWN.state.lock().jobs.retain(|job| job.0 != team);
+            threads.state.lock().jobs.retain(|job| job.0 != team);
         }
     }
 }
@@ -55,7 +70,8 @@ pub(crate) fn num_cores() -> usize {
     *NUM_CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }
 
-struct HelperThreads {
+pub(crate) struct HelperThreads {
+    stack_size: usize,
     state: Mutex<HelperState>,
     job_added: Condvar,
 }
@@ -67,12 +83,12 @@ struct HelperState {
     num_idle: usize,
 }
 
-static OWN: HelperThreads = HelperThreads {
-    state: Mutex::new(HelperState { jobs: VecDeque::new(), num_threads: 0, num_idle: 0 }),
-    job_added: Condvar::new(),
-};
-
 impl HelperThreads {
+    const fn new(stack_size: usize) -> Self {
+        let state = HelperState { jobs: VecDeque::new(), num_threads: 0, num_idle: 0 };
+        HelperThreads { stack_size, state: Mutex::new(state), job_added: Condvar::new() }
+    }
+
     fn call(&'static self, max_threads: usize, team: usize, job: Job) {
         let mut state = self.state.lock();
         state.jobs.push_back((team, job));
@@ -82,8 +98,8 @@ impl HelperThreads {
         } else if state.num_threads < max_threads {
             state.num_threads += 1;
             drop(state);
-            let started = std::thread::Builder::new().name("sprang-helper".into()).spawn(|| self.serve());
-            if started.is_err() {
+            let thread = std::thread::Builder::new().name("sprang-helper".into()).stack_size(self.stack_size);
+            if thread.spawn(|| self.serve()).is_err() {
                 // The existing threads take the jobs. Without any, the caller runs every task
                 // itself.
                 let mut state = self.state.lock();

@@ -29,7 +29,7 @@ mod worker;
 use super::{Executor, sync};
 use crate::engine::Run;
 use helpers::Helpers;
-pub(crate) use helpers::num_cores;
+pub(crate) use helpers::{DEFAULT_STACK_SIZE, num_cores};
 use rayon::ThreadPool;
 use std::fmt;
 use std::sync::Arc;
@@ -80,10 +80,11 @@ impl ThreadExecutor {
         &SHARED
     }
 
-    fn helpers(&self, num_workers: Option<usize>) -> (Helpers, usize) {
+    fn helpers(&self, run: &Run) -> (Helpers, usize) {
+        let num_workers = self.num_workers.or(run.num_workers().map(usize::from));
         match &self.pool {
             Some(pool) => (Helpers::Pool(Arc::clone(pool)), num_workers.unwrap_or(pool.current_num_threads())),
-            None => (Helpers::Own, num_workers.unwrap_or_else(num_cores)),
+            None => (Helpers::with_stack(run.stack_size()), num_workers.unwrap_or_else(num_cores)),
         }
     }
 }
@@ -97,8 +98,7 @@ impl Executor for ThreadExecutor {
         if !run.claim() {
             return;
         }
-        let wanted = self.num_workers.or(run.num_workers().map(usize::from));
-        let (helpers, num_workers) = self.helpers(wanted);
+        let (helpers, num_workers) = self.helpers(run);
         // More workers than tasks would be idle.
         let num_workers = num_workers.min(run.num_tasks());
         run.enter(|access| {

@@ -417,7 +417,7 @@ fn a_token_that_is_not_meant_for_a_process_is_ignored() {
         std::mem::forget(lifeline);
         StdStdio::from(theirs)
     };
-    let token = || new_token("test:exit 0", 1, false);
+    let token = || new_token("test:exit 0", 1, &captured());
     assert!(!ordinary(&token(), socket()), "all is right, and it is a worker");
     assert!(ordinary(&Token { parent: 1, ..token() }, socket()));
     assert!(ordinary(&Token { parent: token().parent + 1, ..token() }, socket()));
@@ -433,7 +433,7 @@ fn a_worker_whose_parent_went_before_it_started_does_not_run_the_program() {
     // A shell that starts this program and goes: then this process is not the parent, but made the
     // socket.
     let (_lifeline, theirs) = super::super::lifeline::Lifeline::pair().unwrap();
-    let (name, value) = new_token("test:exit 0", 1, false).variable();
+    let (name, value) = new_token("test:exit 0", 1, &captured()).variable();
     let output = Command::new("/bin/sh")
         .args([
             "-c",
@@ -474,7 +474,7 @@ fn without_the_hook_it_takes_init() {
         let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         (output.status.code(), texts.concat())
     };
-    let (name, value) = new_token("test:exit 5", 1, false).variable();
+    let (name, value) = new_token("test:exit 5", 1, &captured()).variable();
     let token = format!("{name}={value}");
 
     let (code, text) = run(false, "");

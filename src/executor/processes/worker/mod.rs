@@ -41,8 +41,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// The stack of a thread that runs tasks, as large as that of a main thread commonly is.
-pub(super) const STACK_BYTES: usize = 8 << 20;
 /// Pending results are sent once this time has passed since results were last sent.
 const FLUSH_AFTER: Duration = Duration::from_millis(1);
 /// Or once they have grown to this size.
@@ -56,6 +54,8 @@ type ProtocolError = Box<dyn Error>;
 pub(super) struct WorkerStart {
     /// The name of the one-shot server that the worker connects to.
     pub(super) server: String,
+    /// The size of the stacks of the threads that run tasks, in bytes.
+    pub(super) stack_size: usize,
     /// Messages of the parent that do not come on the channel.
     pub(super) control: Control,
 }
@@ -96,7 +96,7 @@ fn serve_parent(start: WorkerStart) -> Result<(), ProtocolError> {
     log::install(number, log_level);
     let (from, to) = thread_channel(&setups)?;
     let threads = (1..num_threads)
-        .map(|index| start_thread(Arc::clone(&state), index, thread_channel(&setups)?, ready.clone()))
+        .map(|index| start_thread(Arc::clone(&state), index, start.stack_size, thread_channel(&setups)?, ready.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     drop(setups);
     requests::set_fallback(IpcSender::clone(&to));
@@ -138,10 +138,11 @@ fn thread_channel(setups: &IpcReceiver<Setup>) -> Result<ThreadChannel, Protocol
 fn start_thread(
     state: Arc<WorkerState>,
     index: usize,
+    stack_size: usize,
     (from, to): ThreadChannel,
     ready: Result<(), String>,
 ) -> Result<JoinHandle<()>, ProtocolError> {
-    let builder = thread::Builder::new().name(format!("sprang-worker-{index}")).stack_size(STACK_BYTES);
+    let builder = thread::Builder::new().name(format!("sprang-worker-{index}")).stack_size(stack_size);
     Ok(builder.spawn(move || {
         // The parent sees the end of a process, not the end of a thread.
         let serve = || WorkerThread::new(state, index, from, to).serve(ready);
