@@ -108,6 +108,7 @@ mod tests {
         let given: Vec<(&str, Value)> = vec![
             ("scheduler", "processes".into()),
             ("num_workers", 3.into()),
+            ("stack_size", (1_u64 << 20).into()),
             ("errors", "collect".into()),
             ("on_failure", "keep_inputs".into()),
             ("order", "fast".into()),
