@@ -94,6 +94,8 @@ struct ErrorFields {
     message: String,
     task: Option<Arc<str>>,
     attempts: u32,
+    /// Empty unless there were several attempts.
+    attempt_kinds: Vec<ErrorKind>,
     path: Vec<Arc<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     exit: Option<WorkerExit>,
@@ -138,6 +140,7 @@ impl Error {
                 message: message.into(),
                 task: None,
                 attempts: 0,
+                attempt_kinds: Vec::new(),
                 path: Vec::new(),
                 source: None,
                 exit: None,
@@ -179,6 +182,12 @@ impl Error {
         let inner = self.inner_mut();
         inner.task = Some(task);
         inner.attempts = attempts;
+        self
+    }
+
+    /// How the first of several attempts ended, the last one included if it is among them.
+    pub(crate) fn with_attempt_kinds(mut self, kinds: Vec<ErrorKind>) -> Self {
+        self.inner_mut().attempt_kinds = kinds;
         self
     }
 
@@ -234,6 +243,22 @@ impl Error {
     /// The number of attempts of the failed task.
     pub fn attempts(&self) -> u32 {
         self.inner.attempts
+    }
+
+    /// How the attempts of the failed task ended, in their order: the kind of error of each. The
+    /// first 16 are kept. Empty if there was only one attempt.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{ErrorKind, try_delayed};
+    ///
+    /// let task = try_delayed(|| Err::<u32, _>("no answer"), ()).name("ask").retries(1);
+    /// let error = task.compute().unwrap_err();
+    /// assert_eq!(error.attempt_kinds(), [ErrorKind::Failed, ErrorKind::Failed]);
+    /// assert_eq!(error.to_string(), r#"task "ask" failed: no answer, after 2 attempts"#);
+    /// ```
+    pub fn attempt_kinds(&self) -> &[ErrorKind] {
+        &self.inner.attempt_kinds
     }
 
     /// The names of the tasks through which the failure reached the output, from the failed task to
@@ -320,6 +345,26 @@ impl fmt::Display for Error {
     }
 }
 
+/// `1`, `1 and 2`, `1, 2 and 3`.
+fn listed(numbers: &[String]) -> String {
+    match numbers {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => numbers.concat(),
+    }
+}
+
+/// How an attempt of a task ended.
+fn verb(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Panicked => "panicked",
+        ErrorKind::TimedOut => "timed out",
+        ErrorKind::NotPortable => "is not portable",
+        ErrorKind::WorkerDied => "lost its worker",
+        ErrorKind::MemoryLimit => "used too much memory",
+        _ => "failed",
+    }
+}
+
 /// The first lines of a text as one line.
 fn folded(text: &str) -> Cow<'_, str> {
     const MOST: usize = 4;
@@ -363,21 +408,31 @@ impl Error {
         Ok(())
     }
 
+    /// Which attempts ended in which way, if they did not all end in the same way.
+    fn fmt_attempts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ways: Vec<(&str, Vec<String>)> = Vec::new();
+        for (index, kind) in self.inner.attempt_kinds.iter().enumerate() {
+            let (verb, number) = (verb(*kind), (index + 1).to_string());
+            match ways.iter_mut().find(|(other, _)| *other == verb) {
+                Some((_, numbers)) => numbers.push(number),
+                None => ways.push((verb, vec![number])),
+            }
+        }
+        if ways.len() < 2 {
+            return Ok(());
+        }
+        let ways: Vec<String> = ways.iter().map(|(verb, numbers)| format!("{} {verb}", listed(numbers))).collect();
+        write!(f, " ({})", ways.join("; "))
+    }
+
     fn fmt_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.inner;
         let message = folded(&inner.message);
         let Some(task) = &inner.task else { return f.write_str(&message) };
-        let verb = match inner.kind {
-            ErrorKind::Panicked => "panicked",
-            ErrorKind::TimedOut => "timed out",
-            ErrorKind::NotPortable => "is not portable",
-            ErrorKind::WorkerDied => "lost its worker",
-            ErrorKind::MemoryLimit => "used too much memory",
-            _ => "failed",
-        };
-        write!(f, "task {task:?} {verb}: {message}")?;
+        write!(f, "task {task:?} {}: {message}", verb(inner.kind))?;
         if inner.attempts > 1 {
             write!(f, ", after {} attempts", inner.attempts)?;
+            self.fmt_attempts(f)?;
         }
         if let [_, between @ .., output] = &inner.path[..] {
             write!(f, "; {output:?} needs it")?;
@@ -400,6 +455,9 @@ impl fmt::Debug for Error {
         out.field("kind", &inner.kind).field("message", &inner.message);
         if let Some(task) = &inner.task {
             out.field("task", task).field("attempts", &inner.attempts).field("path", &inner.path);
+        }
+        if !inner.attempt_kinds.is_empty() {
+            out.field("attempt_kinds", &inner.attempt_kinds);
         }
         if let Some(source) = &inner.source {
             out.field("source", source);

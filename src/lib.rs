@@ -45,7 +45,7 @@
 //! - Building graphs: [`delayed`] (its page has the table of argument modes), [`try_delayed`] for
 //!   functions that return a `Result`, [`lit`] and [`local`] for values, [`delayed_local`] for
 //!   functions and values that must stay in this process, and the options of a [`Delayed`]: name,
-//!   retries, timeout, priority, after, pure.
+//!   retries, retry condition and delay ([`Backoff`]), timeout, priority, after, pure.
 //! - Running graphs: [`compute`] for outputs in any shape, [`compute_each`] for a `Result` for each
 //!   output, [`persist`] to keep results, [`prepare`] to run a graph many times, [`CancelToken`] to
 //!   cancel a run.
@@ -138,6 +138,7 @@ pub use executor::threads::ThreadExecutor;
 pub use executor::{Executor, Scheduler};
 pub use graph::Delayed;
 pub use graph::argument::{Argument, Lit, Refs, RefsIter, lit};
+pub use graph::retry::Backoff;
 pub use graph::task::TaskArgs;
 pub use portable::Portable;
 pub use portable::array::SharedArray;

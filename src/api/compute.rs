@@ -15,6 +15,7 @@ use crate::features;
 use crate::graph::Delayed;
 use crate::graph::node::{Task, TaskRef};
 use crate::graph::plan::Plan;
+use crate::graph::retry::Backoff;
 use crate::graph::value::Cell;
 use crate::portable::code::CodeDescriptor;
 use std::any::Any;
@@ -409,6 +410,8 @@ impl<'p> OwnedRun<'p> {
             stack_size: settings.stack_size,
             keep_inputs: matches!(settings.on_failure, OnFailure::KeepInputs),
             stall_timeout: settings.stall_timeout,
+            retries: settings.retries,
+            backoff: Backoff::exponential(settings.retry_delay).max(settings.retry_max_delay),
         };
         let cells = plan.take_cells();
         // SAFETY: `OwnedRun` closes the run before it returns the cells to the plan, and borrows

@@ -1,9 +1,12 @@
 //! The functions that build graphs. Nothing runs here.
 
+use crate::error::Error;
 use crate::graph::Delayed;
 use crate::graph::node::{CallError, Options};
+use crate::graph::retry::{Backoff, RetryIf};
 use crate::graph::task::{Fallible, LocalFallible, LocalPlain, Plain, TaskArgs, value_task};
 use crate::portable::Portable;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Rejects a function that captures state, at compile time.
@@ -194,12 +197,70 @@ impl<T> Delayed<T> {
         self.with_options(|options| options.name = Some(name.into()))
     }
 
-    /// Retries the task up to `retries` times when it fails.
+    /// Retries the task up to `retries` times when it fails: when it returns `Err`, panics or times
+    /// out. [`retry_if`](Delayed::retry_if) says after which failures,
+    /// [`retry_delay`](Delayed::retry_delay) when. The default is the setting `retries`.
     ///
     /// Owned arguments are cloned for every attempt but the last.
     #[track_caller]
     pub fn retries(self, retries: u32) -> Self {
-        self.with_options(|options| options.retries = retries)
+        self.with_options(|options| options.retries = Some(retries))
+    }
+
+    /// Retries the task only after failures for which `condition` returns true, up to as many times
+    /// as [`retries`](Delayed::retries) says.
+    ///
+    /// The condition gets the error of the failed attempt: its [kind](Error::kind), message and
+    /// [attempts](Error::attempts). If the task ran in this process, the source of the error is
+    /// what the function returned; if it ran in a worker process, the source has the texts. The
+    /// condition is called in this process, so it may capture variables, and on a thread that other
+    /// tasks need, so it should not block. If it panics, the task is not tried again. The death of
+    /// a worker process is not asked about: `processes.max_attempts` limits these.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{Error, ErrorKind, try_delayed};
+    /// use std::io;
+    ///
+    /// fn is_passing(error: &Error) -> bool {
+    ///     error.kind() == ErrorKind::TimedOut || error.message().contains("busy")
+    /// }
+    ///
+    /// let load = |path: &str| Err::<String, _>(io::Error::other(format!("{path} is corrupt")));
+    /// let picture = try_delayed(load, ("a.png",)).retries(3).retry_if(is_passing);
+    /// let error = picture.compute().unwrap_err();
+    /// assert_eq!((error.message(), error.attempts()), ("a.png is corrupt", 1));
+    /// ```
+    #[track_caller]
+    pub fn retry_if(self, condition: impl Fn(&Error) -> bool + Send + Sync + 'static) -> Self {
+        let condition = RetryIf(Arc::new(condition));
+        self.with_options(|options| options.retry_if = Some(condition))
+    }
+
+    /// Waits after a failed attempt before the task is tried again: a [`Duration`], or a
+    /// [`Backoff`] that grows.
+    ///
+    /// A task that waits occupies no worker and no thread: other tasks run meanwhile. Where all
+    /// tasks run on one thread, with the scheduler `"sync"`, in a graph that is a single chain, or
+    /// on an [`Executor`](crate::Executor) of the program, the thread waits. The wait ends at once
+    /// when the run is stopped. A task that lost its worker process is tried again without a wait.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{Backoff, try_delayed};
+    /// use std::time::Duration;
+    ///
+    /// let fetch = |host: &str| Ok::<_, std::io::Error>(host.len());
+    /// let len = try_delayed(fetch, ("example.org",))
+    ///     .retries(5)
+    ///     .retry_delay(Backoff::exponential(Duration::from_millis(100)));
+    /// assert_eq!(len.compute()?, 11);
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn retry_delay(self, delay: impl Into<Backoff>) -> Self {
+        let delay = delay.into();
+        self.with_options(|options| options.backoff = Some(delay))
     }
 
     /// Fails an attempt that takes longer than `timeout`.

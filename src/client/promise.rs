@@ -9,9 +9,9 @@
 //! `waiting -> running -> finished | failed | cancelled | lost`. A promise is *settled* in one of
 //! the last four states. A waiting promise is settled directly by a cancellation, by the failure of
 //! an input or by the end of its cluster. A running promise goes back to waiting if its task was
-//! taken and not run. [`restart`](PromiseState::restart) takes a promise that is settled and not
-//! finished back to waiting, for another [`Attempt`]; an earlier attempt that still runs can no
-//! longer settle it.
+//! taken and not run, or has failed and is to be tried again later.
+//! [`restart`](PromiseState::restart) takes a promise that is settled and not finished back to
+//! waiting, for another [`Attempt`]; an earlier attempt that still runs can no longer settle it.
 //!
 //! # What is always true
 //!
@@ -19,7 +19,8 @@
 //!    compare-and-swap that one thread wins.
 //! 2. The value is stored before `state` says `finished`, and never changes from then on.
 //! 3. `missing` counts the inputs that are not settled, plus one while the task is registered with
-//!    them. The thread that lowers it to zero, and no other, submits the task to the queue.
+//!    them or waits for a retry. The thread that lowers it to zero, and no other, submits the task
+//!    to the queue.
 //! 4. Each waiter is notified once, without a lock: a waiter may run any code.
 //! 5. [`settle`] goes through the dependents with a list, not by recursion.
 
@@ -30,7 +31,7 @@ use super::outcome::{CANCELLED, FAILED, FINISHED, RUNNING, WAITING};
 pub(super) use super::outcome::{Outcome, Status};
 use crate::api::config::Snapshot;
 use crate::engine::callback::Watchers;
-use crate::engine::{CancelToken, quietly};
+use crate::engine::{Attempts, CancelToken, quietly};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::crossing::Encoded;
 use crate::graph::name;
@@ -138,6 +139,8 @@ struct Inner {
     waiters: Waiters,
     /// Cancels the running task.
     token: Option<CancelToken>,
+    /// The attempts before the one for which the promise waits.
+    attempts: Option<Box<Attempts>>,
 }
 
 impl fmt::Debug for PromiseState {
@@ -492,6 +495,30 @@ impl PromiseState {
         was_running
     }
 
+    /// Takes a running promise whose task has failed back to waiting, until the task
+    /// [may be tried again](PromiseState::end_wait_for_retry). False if it was settled meanwhile.
+    pub(super) fn wait_for_retry(&self, attempt: Attempt, attempts: Attempts) -> bool {
+        let mut inner = self.inner.lock();
+        let was_running = self.is_under_way(attempt);
+        if was_running {
+            inner.token = None;
+            inner.attempts = Some(Box::new(attempts));
+            // As if an input were missing, so that no thread runs it that waits for it.
+            self.missing.store(1, Ordering::Release);
+            self.set_state(WAITING);
+        }
+        was_running
+    }
+
+    pub(super) fn end_wait_for_retry(&self) {
+        self.missing.store(0, Ordering::Release);
+    }
+
+    /// The attempts that the task had before this one.
+    pub(super) fn attempts(&self) -> Attempts {
+        self.inner.lock().attempts.as_deref().cloned().unwrap_or_default()
+    }
+
     /// Takes a settled promise that has not finished back to waiting; the caller registers it anew.
     /// False for all others.
     pub(super) fn restart(&self) -> bool {
@@ -501,6 +528,7 @@ impl PromiseState {
             return false;
         }
         inner.error = None;
+        inner.attempts = None;
         self.missing.store(1, Ordering::Relaxed);
         let attempt = (self.state.load(Ordering::Relaxed) >> NUM_STATE_BITS).wrapping_add(1);
         self.state.store(attempt << NUM_STATE_BITS | WAITING, Ordering::Release);
@@ -581,6 +609,7 @@ fn settle_one(record: &PromiseState, attempt: Option<Attempt>, outcome: &Outcome
             return None;
         }
         inner.error = outcome.error().cloned();
+        inner.attempts = None;
         waiters = std::mem::take(&mut inner.waiters);
         token = inner.token.take();
         // Dropped without the lock, because this releases its inputs.

@@ -2,11 +2,13 @@
 
 use super::{Client, TaskFuture};
 use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Delayed;
 use crate::graph::node::{CallError, Options};
+use crate::graph::retry::{Backoff, RetryIf};
 use crate::graph::task::TaskArgs;
 use crate::portable::Portable;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Submits tasks with options; made by [`Client::tasks`].
@@ -53,7 +55,20 @@ impl<'c> Tasks<'c> {
 
     /// See [`Delayed::retries`].
     pub fn retries(self, retries: u32) -> Self {
-        self.with(|options| options.retries = retries)
+        self.with(|options| options.retries = Some(retries))
+    }
+
+    /// See [`Delayed::retry_if`]. A task in a worker process runs the tasks that it submits with a
+    /// condition in its own process.
+    pub fn retry_if(self, condition: impl Fn(&Error) -> bool + Send + Sync + 'static) -> Self {
+        let condition = RetryIf(Arc::new(condition));
+        self.with(|options| options.retry_if = Some(condition))
+    }
+
+    /// See [`Delayed::retry_delay`].
+    pub fn retry_delay(self, delay: impl Into<Backoff>) -> Self {
+        let delay = delay.into();
+        self.with(|options| options.backoff = Some(delay))
     }
 
     /// See [`Delayed::timeout`].

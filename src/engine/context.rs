@@ -3,8 +3,10 @@
 
 #![expect(unsafe_code, reason = "a sink reads values of any type from untyped cells")]
 
+use super::retry::Attempts;
 use crate::error::{Error, Result};
 use crate::graph::crossing::Encoded;
+use crate::graph::retry::Backoff;
 use crate::graph::value::Cell;
 use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::Codec;
@@ -29,6 +31,10 @@ pub(crate) struct RunSettings {
     pub(crate) keep_inputs: bool,
     /// The time without a settled task after which the run counts as stalled.
     pub(crate) stall_timeout: Option<Duration>,
+    /// How often a task that does not say so itself is tried again.
+    pub(crate) retries: u32,
+    /// How long such a task waits before that.
+    pub(crate) backoff: Backoff,
 }
 
 /// The configuration that was in force where a run was started, and that is in force in its tasks.
@@ -65,6 +71,17 @@ pub(crate) trait ResultSink: Send + Sync {
 
     /// A task has failed for good.
     fn failed(&self, id: u32, error: &Error);
+
+    /// The attempts that a task had in earlier runs.
+    fn earlier_attempts(&self, _id: u32) -> Attempts {
+        Attempts::default()
+    }
+
+    /// Takes over a task that has failed and is to be tried again after `delay`, in another run.
+    /// False if this run has to do it.
+    fn retry_later(&self, _id: u32, _delay: Duration, _attempts: &Attempts) -> bool {
+        false
+    }
 }
 
 /// Calls functions after a time.

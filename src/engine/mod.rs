@@ -16,6 +16,7 @@ mod gate;
 mod panics;
 mod ready;
 mod replay;
+mod retry;
 mod run;
 pub(crate) mod single;
 mod stall;
@@ -30,6 +31,7 @@ pub(crate) use context::{Deadline, Restore, ResultSink, RunSettings, TaskContext
 pub(crate) use panics::{InRun, describe as describe_panic, in_run, quietly};
 pub use ready::ReadyTask;
 pub(crate) use replay::{EncodedInputs, ReplayInputs};
+pub(crate) use retry::Attempts;
 pub use run::Run;
 pub(crate) use run::{ParallelRef, RunAccess};
 pub(crate) use stall::StallCheck;

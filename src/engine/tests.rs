@@ -10,6 +10,7 @@ use super::{CancelToken, Deadline, Restore, ResultSink, Run, RunAccess, RunSetti
 use crate::error::{Error, ErrorKind};
 use crate::graph::crossing::Encoded;
 use crate::graph::plan::Plan;
+use crate::graph::retry::Backoff;
 use crate::graph::value::Cell;
 use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::Codec;
@@ -422,6 +423,8 @@ fn run_random(seed: u64) {
         stack_size: 8 << 20,
         keep_inputs: random.one_in(4),
         stall_timeout: None,
+        retries: 0,
+        backoff: Backoff::default(),
     };
     let outputs = plan.outputs().iter().copied().collect();
     let sink = random.one_in(3).then(|| Arc::new(TakingSink { outputs, taken: Mutex::default() }));

@@ -22,6 +22,7 @@ pub(crate) mod node;
 mod order;
 pub(crate) mod pages;
 pub(crate) mod plan;
+pub(crate) mod retry;
 pub(crate) mod task;
 pub(crate) mod value;
 

@@ -42,6 +42,7 @@
 
 use super::chunk::{self, ChunkOffset, FreedNodes};
 use super::crossing::{Encoded, TaskCode, ValueCode};
+use super::retry::{Backoff, RetryIf};
 use super::value::Cell;
 use crate::error::Result;
 use crate::portable::code::CodeDescriptor;
@@ -176,7 +177,11 @@ unsafe impl Send for Kind {}
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Options {
     pub(crate) name: Option<Arc<str>>,
-    pub(crate) retries: u32,
+    /// `None`: as the setting `retries` says.
+    pub(crate) retries: Option<u32>,
+    pub(crate) retry_if: Option<RetryIf>,
+    /// `None`: as the settings say.
+    pub(crate) backoff: Option<Backoff>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) priority: i32,
     /// Tasks that must finish before this one starts.
@@ -192,7 +197,7 @@ pub(crate) struct Options {
 impl Options {
     /// Whether the engine has to do more than call the function once.
     pub(crate) fn changes_the_call(&self) -> bool {
-        self.retries > 0 || self.timeout.is_some()
+        self.retries.is_some() || self.retry_if.is_some() || self.backoff.is_some() || self.timeout.is_some()
     }
 
     /// Sets the amount of a resource that the task takes.

@@ -14,6 +14,7 @@ mod endings;
 mod kills;
 mod nested;
 mod random;
+mod retries;
 mod several;
 mod shared;
 mod tasks;

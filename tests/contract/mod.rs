@@ -10,6 +10,7 @@ mod failures;
 pub(crate) mod ledger;
 mod nesting;
 mod outputs;
+mod retries;
 mod stopping;
 mod values;
 pub(crate) mod watchdog;
@@ -79,6 +80,7 @@ fn all() -> Vec<Check> {
         failures::checks(),
         nesting::checks(),
         outputs::checks(),
+        retries::checks(),
         stopping::checks(),
         values::checks(),
     ]

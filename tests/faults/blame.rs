@@ -3,6 +3,7 @@
 use crate::room::*;
 use sprang::{Delayed, ErrorKind, ProcessExecutor, compute_each, compute_with, config, delayed, try_delayed};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn pid(executor: &Arc<ProcessExecutor>) -> u32 {
     delayed(std::process::id, ()).compute_with(Arc::clone(executor)).unwrap()
@@ -178,6 +179,42 @@ fn retries_count_failures_and_attempts_count_deaths() {
         assert_eq!(death("dfdff", 2), (ErrorKind::Failed, 5));
         assert_eq!(death("ddd", 9), (ErrorKind::WorkerDied, 3));
         assert_eq!(death("dfdfd", 2), (ErrorKind::WorkerDied, 5));
+    });
+}
+
+/// Dies, hangs or fails once for each letter of the word.
+fn dies_or_hangs(room: String, word: &'static str) -> Result<u32, String> {
+    let attempt = note_attempt(&room);
+    match word.as_bytes().get(attempt as usize) {
+        Some(b'd') => std::process::abort(),
+        Some(b'h') => loop {
+            std::thread::park();
+        },
+        _ => Err(format!("attempt {attempt}")),
+    }
+}
+
+#[test]
+fn an_error_says_which_attempts_were_deaths_and_which_ran_out_of_time() {
+    faults("an_error_says_which_attempts_were_deaths_and_which_ran_out_of_time", 1, attempts(3), |executor| {
+        let tried = |word: &'static str| {
+            let room = Room::new();
+            let task = try_delayed(dies_or_hangs, (room.name(), word)).name("sweep").retries(1);
+            task.timeout(Duration::from_millis(300)).compute_with(Arc::clone(executor)).unwrap_err()
+        };
+        let error = tried("hdh");
+        assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut, 3));
+        assert_eq!(error.attempt_kinds(), [ErrorKind::TimedOut, ErrorKind::WorkerDied, ErrorKind::TimedOut]);
+        assert_eq!(
+            error.to_string(),
+            "task \"sweep\" timed out: it did not end within 300ms, after 3 attempts (1 and 3 timed out; 2 lost its worker)"
+        );
+        let error = tried("ddhf");
+        assert!(
+            error.to_string().ends_with("after 4 attempts (1 and 2 lost its worker; 3 timed out; 4 failed)"),
+            "{error}"
+        );
+        assert!(tried("hh").to_string().ends_with("within 300ms, after 2 attempts"));
     });
 }
 

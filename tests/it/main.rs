@@ -12,6 +12,7 @@ mod depth;
 mod guests;
 mod oracle;
 mod pool;
+mod retries;
 mod stacks;
 mod subjects;
 mod sync;

@@ -35,6 +35,13 @@ pub struct Settings {
     pub errors: Errors,
     /// Whether the error of a failed task keeps the task's inputs.
     pub on_failure: OnFailure,
+    /// How often a failed task that does not say so itself is tried again.
+    pub retries: u32,
+    /// How long such a task waits before it is tried again for the first time. The wait doubles
+    /// with each failure.
+    pub retry_delay: Duration,
+    /// The longest wait before such a task is tried again.
+    pub retry_max_delay: Duration,
     /// How the order of ready tasks is chosen.
     pub order: Order,
     /// Whether every value is encoded and decoded between tasks, to find values that cannot be sent
@@ -61,6 +68,9 @@ impl Default for Settings {
             stack_size: DEFAULT_STACK_SIZE,
             errors: Errors::Stop,
             on_failure: OnFailure::DropInputs,
+            retries: 0,
+            retry_delay: Duration::ZERO,
+            retry_max_delay: Duration::from_secs(60),
             order: Order::Memory,
             check_portable: false,
             strict_config: false,
@@ -188,6 +198,28 @@ pub(super) static SETTINGS: &[Setting] = &[
             one_of(value, &[OnFailure::DropInputs, OnFailure::KeepInputs]).map(|it| settings.on_failure = it)
         },
         show: |settings| settings.on_failure.to_string(),
+    },
+    Setting {
+        name: "retries",
+        kind: "a whole number",
+        doc: "How often a failed task is tried again, unless the task's own `retries` says so.",
+        write: |settings, value| number(value)?.try_into().ok().map(|it| settings.retries = it),
+        show: |settings| settings.retries.to_string(),
+    },
+    Setting {
+        name: "retry_delay",
+        kind: r#"a duration such as "500ms", or a whole number of seconds"#,
+        doc: "How long a failed task waits before it is tried again, unless the task's own `retry_delay` says so. The wait \
+              doubles with each failure, and is shortened at random by up to a half.",
+        write: |settings, value| duration(value).map(|it| settings.retry_delay = it),
+        show: |settings| show_duration(settings.retry_delay),
+    },
+    Setting {
+        name: "retry_max_delay",
+        kind: r#"a duration such as "1m", or a whole number of seconds"#,
+        doc: "The longest such wait.",
+        write: |settings, value| duration(value).map(|it| settings.retry_max_delay = it),
+        show: |settings| show_duration(settings.retry_max_delay),
     },
     Setting {
         name: "order",
@@ -364,13 +396,16 @@ fn scheduler(value: &Value) -> Option<Scheduler> {
     }
 }
 
+fn number(value: &Value) -> Option<usize> {
+    match &value.0 {
+        Given::Integer(number) => usize::try_from(*number).ok(),
+        Given::Untyped(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
 fn count(value: &Value) -> Option<NonZeroUsize> {
-    let number = match &value.0 {
-        Given::Integer(number) => usize::try_from(*number).ok()?,
-        Given::Untyped(text) => text.parse().ok()?,
-        _ => return None,
-    };
-    NonZeroUsize::new(number)
+    NonZeroUsize::new(number(value)?)
 }
 
 fn truth(value: &Value) -> Option<bool> {

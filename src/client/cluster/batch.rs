@@ -12,18 +12,21 @@ use super::member::{Busy, Member};
 use super::thread::WorkerThread;
 use crate::api::compute::OwnedRun;
 use crate::engine::callback::{Watchers, has_watchers};
-use crate::engine::{CancelToken, ResultSink, describe_panic};
+use crate::engine::{Attempts, CancelToken, ResultSink, describe_panic};
 use crate::error::{Error, ErrorKind};
 use crate::executor::Executor;
 use crate::graph::crossing::Encoded;
 use crate::graph::node::Task;
 use crate::graph::plan::Plan;
 use crate::graph::value::Cell;
+use parking_lot::Mutex;
 use std::any::Any;
+use std::collections::HashSet;
 use std::iter::successors;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// A task that this thread has started, and its promise.
 pub(super) struct Started {
@@ -47,8 +50,16 @@ impl Started {
     }
 }
 
-/// Runs tasks as one run, which collects the errors of `each`. Afterwards each promise is settled
-/// or queued again.
+/// A task that has failed, and is to be tried again.
+struct Retry {
+    promise: Arc<dyn AnyPromise>,
+    attempt: Attempt,
+    due: Instant,
+    attempts: Attempts,
+}
+
+/// Runs tasks as one run, which collects the errors of `each`. Afterwards each promise is settled,
+/// queued again, or waits for a retry.
 ///
 /// All have the same configuration, and the same watchers or none.
 pub(super) fn run_batch(thread: &WorkerThread, started: Vec<Started>, executor: &dyn Executor, each: bool) {
@@ -58,14 +69,18 @@ pub(super) fn run_batch(thread: &WorkerThread, started: Vec<Started>, executor: 
     let _watched = (watchers.is_some() || has_watchers()).then(|| Watchers::enter(watchers, &cluster.info));
     let token = CancelToken::within(Some(slot.token.clone()));
     started.iter().for_each(|Started { promise, attempt, .. }| promise.record().runs_under(&token, *attempt));
-    let run = || token.scope(|| execute(cluster, &started, executor, each));
+    let retries = Arc::default();
+    let run = || token.scope(|| execute(cluster, &started, executor, each, &retries));
     // A value may panic when it is dropped.
     let failure =
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Some(panicked(&started[0].promise, payload)));
-    member.num_done.fetch_add(started.len() as u64, Ordering::Relaxed);
+    let retries = std::mem::take(&mut *retries.lock());
+    member.num_done.fetch_add((started.len() - retries.len()) as u64, Ordering::Relaxed);
+    let to_retry: HashSet<_> = retries.iter().map(|retry| address(&retry.promise)).collect();
     let (mut again, mut of_graph) = (Vec::new(), Vec::new());
     for Started { promise, attempt, .. } in started.iter().rev() {
         match &failure {
+            _ if to_retry.contains(&address(promise)) => {}
             _ if cluster.is_closed() => drop(settle_attempt(promise, *attempt, Outcome::Lost(cluster.closed_error()))),
             Some(error) if !token.is_cancelled() => {
                 settle_attempt(promise, *attempt, Outcome::Failed(error.clone()));
@@ -82,17 +97,32 @@ pub(super) fn run_batch(thread: &WorkerThread, started: Vec<Started>, executor: 
         again.push(Job::Graph(Arc::new(Group { promises: of_graph, missing: 0.into() })));
     }
     cluster.queue_first(again);
+    for Retry { promise, attempt, due, attempts } in retries {
+        if promise.record().wait_for_retry(attempt, attempts) {
+            cluster.queue_at(due, promise);
+        }
+    }
+}
+
+fn address(promise: &Arc<dyn AnyPromise>) -> *const () {
+    Arc::as_ptr(promise).cast()
 }
 
 /// Returns the error that ended the run early, if one did.
-fn execute(cluster: &Cluster, started: &[Started], executor: &dyn Executor, each: bool) -> Option<Error> {
+fn execute(
+    cluster: &Cluster,
+    started: &[Started],
+    executor: &dyn Executor,
+    each: bool,
+    retries: &Arc<Mutex<Vec<Retry>>>,
+) -> Option<Error> {
     let outputs: Vec<_> = started.iter().map(|started| started.task.as_ref()).collect();
     // SAFETY: `started` has handles of the outputs and outlives the plan.
     let plan = match unsafe { Plan::of_unrelated(&outputs) } {
         Ok(plan) => plan,
         Err(error) => return Some(error),
     };
-    let sink: Arc<dyn ResultSink> = Arc::new(PromiseSink::new(started, &plan));
+    let sink: Arc<dyn ResultSink> = Arc::new(PromiseSink::new(started, &plan, retries));
     let snapshot = cluster.snapshot_of(&*started[0].promise).clone();
     OwnedRun::execute_on(executor, &plan, snapshot, each, Some(sink)).map(drop).err()
 }
@@ -108,15 +138,16 @@ struct PromiseSink {
     of_task: Vec<Option<u32>>,
     /// For each promise the one before it of the same task: equal tasks are one task of the plan.
     next: Vec<Option<u32>>,
+    retries: Arc<Mutex<Vec<Retry>>>,
 }
 
 impl PromiseSink {
-    fn new(started: &[Started], plan: &Plan) -> Self {
+    fn new(started: &[Started], plan: &Plan, retries: &Arc<Mutex<Vec<Retry>>>) -> Self {
         let promises = started.iter().map(|started| (Arc::clone(&started.promise), started.attempt)).collect();
         let mut of_task = vec![None; plan.num_tasks()];
         let chain = |(index, &id): (usize, &u32)| of_task[id as usize].replace(index as u32);
         let next = plan.outputs().iter().enumerate().map(chain).collect();
-        PromiseSink { promises, of_task, next }
+        PromiseSink { promises, of_task, next, retries: Arc::clone(retries) }
     }
 
     fn promises(&self, id: u32) -> impl Iterator<Item = &(Arc<dyn AnyPromise>, Attempt)> {
@@ -158,5 +189,25 @@ impl ResultSink for PromiseSink {
         for (promise, attempt) in self.promises(id) {
             settle_attempt(promise, *attempt, Outcome::Failed(error.clone()));
         }
+    }
+
+    fn earlier_attempts(&self, id: u32) -> Attempts {
+        self.promises(id).next().map_or_else(Attempts::default, |(promise, _)| promise.record().attempts())
+    }
+
+    fn retry_later(&self, id: u32, delay: Duration, attempts: &Attempts) -> bool {
+        // Other tasks of a graph may need the value in this run.
+        let is_alone = |(promise, _): &(Arc<dyn AnyPromise>, Attempt)| promise.record().is_alone();
+        let Some(due) = Instant::now().checked_add(delay) else { return false };
+        if !(self.wants(id) && self.promises(id).all(is_alone)) {
+            return false;
+        }
+        self.retries.lock().extend(self.promises(id).map(|(promise, attempt)| Retry {
+            promise: Arc::clone(promise),
+            attempt: *attempt,
+            due,
+            attempts: attempts.clone(),
+        }));
+        true
     }
 }

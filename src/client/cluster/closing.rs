@@ -17,6 +17,7 @@ impl Cluster {
         tokens.iter().for_each(CancelToken::cancel);
         self.shared.close();
         jobs.iter().for_each(|job| self.refuse(job));
+        self.queue_all_waiting();
         self.admission.close();
         let is_own_thread = WorkerThread::current().is_some_and(|thread| thread.is_in(self));
         if !self.dispatch.wait_for_threads(usize::from(is_own_thread), deadline) {

@@ -5,6 +5,7 @@ use super::super::shared::{ClusterService, Table};
 use super::admission::{Admission, WhenFull};
 use super::dispatch::Dispatch;
 use super::member::{Members, WorkerSettings};
+use super::waiting::WaitingPromises;
 use super::{Backend, Cluster};
 use crate::api::config::Snapshot;
 use crate::engine::Run;
@@ -65,6 +66,7 @@ impl Cluster {
                 shared: Table::new(Arc::clone(&name)),
                 dispatch: Dispatch::new(is_of_processes),
                 admission: Admission::new(max_pending),
+                waiting: WaitingPromises::default(),
                 members: Members::new(settings, max_index),
                 name,
                 when_full,

@@ -13,7 +13,7 @@
 //! | to | file |
 //! |---|---|
 //! | make one, and use it | `builder`, `local` |
-//! | queue jobs | `ready_queue`, `dispatch`, `admission`, `owner` |
+//! | queue jobs | `ready_queue`, `dispatch`, `waiting`, `admission`, `owner` |
 //! | run jobs | `worker`, `batch`, `inline`, `backend` |
 //! | know the thread, and let another work while it blocks | `thread`, `place` |
 //! | change the workers | `member`, `scaling`, `autoscaler`, `closing` |
@@ -35,6 +35,7 @@ mod place;
 mod ready_queue;
 mod scaling;
 mod thread;
+mod waiting;
 mod worker;
 
 pub(in crate::client) use backend::Backend;
@@ -63,6 +64,7 @@ use ready_queue::ReadyQueue;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use waiting::WaitingPromises;
 
 /// See the [module](self).
 pub(super) struct Cluster {
@@ -78,6 +80,7 @@ pub(super) struct Cluster {
     info: ClusterInfo,
     dispatch: Dispatch<Member>,
     admission: Admission,
+    waiting: WaitingPromises,
     when_full: WhenFull,
     members: Members,
     shared: Table,

@@ -123,7 +123,10 @@ pub(super) fn run_one(thread: &WorkerThread, promise: &Arc<dyn AnyPromise>) -> b
 
 /// Whether these settings need a run around a task.
 fn needs_run(settings: &Settings) -> bool {
-    settings.check_portable || settings.stall_timeout.is_some() || settings.on_failure == OnFailure::KeepInputs
+    settings.check_portable
+        || settings.stall_timeout.is_some()
+        || settings.on_failure == OnFailure::KeepInputs
+        || settings.retries > 0
 }
 
 /// Calls a task without a run around it.

@@ -4,6 +4,7 @@
 //! their lengths.
 
 use crate::error::{Error, ErrorKind, RemoteError, WorkerExit, texts_of};
+use crate::graph::retry::Backoff;
 use crate::portable::code::CodeRef;
 use serde::{Deserialize, Serialize};
 use std::error::Error as StdError;
@@ -35,7 +36,8 @@ pub(in crate::client) struct Call {
     pub(super) args_len: usize,
     pub(super) inputs: Vec<(CodeRef, usize)>,
     pub(super) name: Option<String>,
-    pub(super) retries: u32,
+    pub(super) retries: Option<u32>,
+    pub(super) backoff: Option<Backoff>,
     pub(super) timeout: Option<Duration>,
     pub(super) priority: i32,
     pub(super) resources: Vec<(String, f64)>,
@@ -67,6 +69,8 @@ pub(super) struct EncodedError {
     message: String,
     task: Option<String>,
     attempts: u32,
+    /// As in `kind`.
+    attempt_kinds: Vec<u8>,
     path: Vec<String>,
     causes: Vec<String>,
     exit: Option<EncodedExit>,
@@ -106,7 +110,8 @@ const KINDS: [ErrorKind; 19] = [
 
 impl EncodedError {
     pub(super) fn new(error: &Error) -> Self {
-        let index = KINDS.iter().position(|kind| *kind == error.kind());
+        let index =
+            |kind: ErrorKind| KINDS.iter().position(|other| *other == kind).map_or(u8::MAX, |index| index as u8);
         let exit = error.exit().map(|exit| EncodedExit {
             signal: exit.signal,
             code: exit.code,
@@ -114,10 +119,11 @@ impl EncodedError {
             stderr_tail: exit.stderr_tail.clone(),
         });
         EncodedError {
-            kind: index.map_or(u8::MAX, |index| index as u8),
+            kind: index(error.kind()),
             message: error.message().into(),
             task: error.task().map(Into::into),
             attempts: error.attempts(),
+            attempt_kinds: error.attempt_kinds().iter().copied().map(index).collect(),
             path: error.path().map(Into::into).collect(),
             causes: error.source().map_or_else(Vec::new, texts_of),
             exit,
@@ -125,8 +131,11 @@ impl EncodedError {
     }
 
     pub(super) fn decode(self) -> Error {
-        let kind = KINDS.get(self.kind as usize).copied().unwrap_or(ErrorKind::Failed);
-        let mut error = Error::new(kind, self.message).with_path(self.path.into_iter().map(Into::into).collect());
+        let kind = |index: u8| KINDS.get(index as usize).copied().unwrap_or(ErrorKind::Failed);
+        let attempt_kinds = self.attempt_kinds.into_iter().map(kind).collect();
+        let mut error = Error::new(kind(self.kind), self.message)
+            .with_attempt_kinds(attempt_kinds)
+            .with_path(self.path.into_iter().map(Into::into).collect());
         if let Some(task) = self.task {
             error = error.with_task(task.into(), self.attempts);
         }
@@ -162,6 +171,7 @@ mod tests {
                 .with_source(Arc::new(cause) as Arc<dyn StdError + Send + Sync>)
                 .with_exit(exit)
                 .with_path(vec!["load".into(), "sum".into()])
+                .with_attempt_kinds(vec![ErrorKind::TimedOut, kind])
                 .with_task("load".into(), 3);
             let bytes = postcard::to_stdvec(&EncodedError::new(&error)).unwrap();
             let decoded = postcard::from_bytes::<EncodedError>(&bytes).unwrap().decode();

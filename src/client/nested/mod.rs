@@ -154,6 +154,10 @@ fn encode_call(task: TaskRef, codec: Codec) -> Option<(Call, Vec<u8>)> {
     let code = task.kind().code?;
     let no_options = Default::default();
     let options = task.options().unwrap_or(&no_options);
+    // A condition may capture anything.
+    if options.retry_if.is_some() {
+        return None;
+    }
     let mut encoder = Encoder::new(codec, None);
     // SAFETY: the function belongs to the task's own kind.
     unsafe { (task.kind().write_args)(task, &mut encoder) }.ok()?;
@@ -190,6 +194,7 @@ fn encode_call(task: TaskRef, codec: Codec) -> Option<(Call, Vec<u8>)> {
         inputs,
         name: options.name.as_deref().map(Into::into),
         retries: options.retries,
+        backoff: options.backoff,
         timeout: options.timeout,
         priority: options.priority,
         resources: options.resources.iter().map(|(name, n)| (name.to_string(), *n)).collect(),

@@ -285,6 +285,7 @@ fn promise_of(
     let options = Options {
         name: call.name.as_deref().map(Into::into),
         retries: call.retries,
+        backoff: call.backoff,
         timeout: call.timeout,
         priority: call.priority,
         resources: call.resources.iter().map(|(name, n)| (name.as_str().into(), *n)).collect(),

@@ -4,9 +4,10 @@ use super::super::cancel::CancelToken;
 use super::super::failure::CallFailure;
 use super::super::panics;
 use super::super::replay::ReplayInputs;
+use super::super::retry::{Attempts, RetryRules};
 use super::super::watch::{Attempt, Watch};
 use super::{FAILURES, RunAccess, STOPPED, with_path};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::graph::node::CallError;
 use crate::primitives::Relaxed;
 use std::any::Any;
@@ -17,7 +18,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 impl RunAccess<'_> {
-    /// Runs a task. False if the run has stopped: then the task's dependents are not announced.
+    /// Runs a task. False if the task's dependents are not to be announced, because the run has
+    /// stopped, or because the task waits for a retry. In the second case the executor learns from
+    /// the function that it gave to [`Run::defer_retries`] when to run the task again.
     ///
     /// Unwinds if the task panics. The caller then calls [`RunAccess::panicked`] for the result.
     ///
@@ -41,7 +44,7 @@ impl RunAccess<'_> {
                 // SAFETY: the task is the caller's, and a call that returns an error releases
                 // nothing.
                 unsafe { self.release_inputs(id) };
-                self.failed(id, CallFailure::Returned(*error), 1, None, false)
+                self.failed_call(id, CallFailure::Returned(*error), None)
             }
         }
     }
@@ -51,7 +54,7 @@ impl RunAccess<'_> {
     pub(crate) fn panicked(&self, id: u32, payload: Box<dyn Any + Send>) -> bool {
         // The call may have released some of the inputs. The others are dropped when the run is
         // closed.
-        self.failed(id, CallFailure::Panicked(payload), 1, None, false)
+        self.failed_call(id, CallFailure::Panicked(payload), None)
     }
 
     /// # Safety
@@ -74,7 +77,7 @@ impl RunAccess<'_> {
             self.skip_after_failure(id) || self.run_attempts(id, Some(&watched))
         }));
         // A user value panicked when it was dropped.
-        outcome.unwrap_or_else(|payload| self.failed(id, CallFailure::Panicked(payload), 1, Some(&watched), false))
+        outcome.unwrap_or_else(|payload| self.failed_call(id, CallFailure::Panicked(payload), Some(&watched)))
     }
 
     /// Whether an input of a task has failed.
@@ -128,18 +131,20 @@ impl RunAccess<'_> {
         }
     }
 
-    /// Calls a task as often as its options allow.
+    /// Calls a task as often as its options and the settings allow. False also if the task waits
+    /// for a retry, and this thread need not wait for it.
     ///
     /// # Safety
     /// As for [`RunAccess::run`], and no input has failed.
     unsafe fn run_attempts(&self, id: u32, watched: Option<&WatchedTask<'_>>) -> bool {
         let task = self.task(id);
-        let (retries, timeout) = task.options().map_or((0, None), |options| (options.retries, options.timeout));
+        let rules = RetryRules::of(&task, &self.run.settings);
+        let timeout = task.options().and_then(|options| options.timeout);
         let keeps_inputs = self.run.settings.keep_inputs;
-        let mut attempt = 0;
+        let mut attempts = self.earlier_attempts(id);
         loop {
-            attempt += 1;
-            let is_last = attempt > retries;
+            let attempt = attempts.num() + 1;
+            let is_last = rules.is_last(&attempts);
             let keep = !is_last || keeps_inputs;
             // SAFETY: the kind is the task's own. Its inputs have finished, its cell is empty and
             // used by no other thread, and calls before the last one release nothing.
@@ -149,7 +154,7 @@ impl RunAccess<'_> {
             }
             let outcome = match timeout {
                 None => Some(catch_unwind(AssertUnwindSafe(call))),
-                Some(timeout) => self.call_within(id, timeout, is_last.then_some(attempt), call),
+                Some(timeout) => self.call_within(id, timeout, is_last.then_some(&attempts), call),
             };
             let ended = watched.map(|_| Instant::now());
             let failure = match outcome {
@@ -170,14 +175,47 @@ impl RunAccess<'_> {
                     Ok(()) => return unsafe { self.finished(id, keep, ended, watched) },
                 },
             };
-            if is_last || self.run.is_stopped() {
-                return self.failed(id, failure, attempt, watched, keeps_inputs);
-            }
+            // A call that unwound may not have released its inputs.
+            let is_holding = keeps_inputs || !keep && matches!(failure, CallFailure::Panicked(_));
+            let error = self.error_of(id, failure, attempt);
+            attempts.failed(error.kind());
+            let next = match attempts.describe(error) {
+                error if self.run.is_stopped() => Err(error),
+                error => rules.next(&attempts, error),
+            };
+            let (delay, error) = match next {
+                Ok(next) => next,
+                Err(error) => {
+                    if keep && !keeps_inputs {
+                        // A value that panics when it is dropped makes the failure no worse.
+                        // SAFETY: the task is the caller's, and its calls have released nothing.
+                        panics::quietly(|| unsafe { self.release_inputs(id) });
+                    }
+                    return self.failed(id, error, watched, is_holding, keeps_inputs);
+                }
+            };
             if let Some(watched) = watched {
-                watched.retried(self, id, ended, self.error_of(id, failure, attempt));
+                watched.retried(self, id, ended, error.clone());
             }
             // SAFETY: the task is the caller's and has not been announced as finished.
             unsafe { self.cell(id).discard(task.kind().drop_value) };
+            if delay.is_zero() {
+                continue;
+            }
+            if self.retry_in_another_run(id, delay, &attempts) {
+                // SAFETY: the task is the caller's, its cell is empty, and its calls have released
+                // nothing.
+                return unsafe { self.hand_over(id) };
+            }
+            match self.run.wait_for_retry(id, delay, attempts) {
+                None => return false,
+                Some(same) => attempts = same,
+            }
+            self.pause(delay);
+            if self.run.is_stopped() {
+                // The run keeps the reason why it was stopped.
+                return false;
+            }
         }
     }
 
@@ -216,12 +254,13 @@ impl RunAccess<'_> {
         &self,
         id: u32,
         timeout: Duration,
-        last_attempt: Option<u32>,
+        last_attempt: Option<&Attempts>,
         call: impl FnOnce() -> Option<Box<CallError>>,
     ) -> Option<std::thread::Result<Option<Box<CallError>>>> {
         let token = CancelToken::within(Some(self.run.token.clone()));
         // Set by the end of the call or by the timeout, whichever comes first.
         let is_settled = Arc::new(AtomicBool::new(false));
+        let last_attempt = last_attempt.cloned();
         let on_timeout = {
             let (token, is_settled, run) = (token.clone(), Arc::clone(&is_settled), Weak::clone(&self.run.this));
             move || {
@@ -230,8 +269,9 @@ impl RunAccess<'_> {
                 }
                 token.cancel();
                 // The run stops now, and does not wait for the task to notice.
-                if let (Some(attempts), Some(run)) = (last_attempt, run.upgrade()) {
-                    run.enter(|access| access.timed_out(id, timeout, attempts));
+                if let (Some(mut attempts), Some(run)) = (last_attempt, run.upgrade()) {
+                    attempts.failed(ErrorKind::TimedOut);
+                    run.enter(|access| access.timed_out(id, timeout, &attempts));
                 }
             }
         };
@@ -308,9 +348,10 @@ impl RunAccess<'_> {
     }
 
     /// The timeout of a task that is still running has passed.
-    fn timed_out(&self, id: u32, timeout: Duration, attempts: u32) {
+    fn timed_out(&self, id: u32, timeout: Duration, attempts: &Attempts) {
         if !self.run.settings.collect_errors {
-            let error = self.error_of(id, CallFailure::TimedOut(timeout), attempts);
+            let error = self.error_of(id, CallFailure::TimedOut(timeout), attempts.num());
+            let error = attempts.describe(error);
             // The task still runs, and keeps its inputs when it ends.
             let keeps_inputs = self.run.settings.keep_inputs;
             self.record_failure(id, if keeps_inputs { error.with_replay(self.keep_inputs(id)) } else { error });
@@ -324,26 +365,30 @@ impl RunAccess<'_> {
         self.run.failures.lock().kept.of(id, make)
     }
 
-    /// Settles a task that has failed for good. False if the run has stopped. `keeps_inputs` says
-    /// that the task has not released its inputs and keeps them for a replay.
+    /// Settles a task whose only call gave no value, and that keeps no inputs.
+    #[cold]
+    fn failed_call(&self, id: u32, failure: CallFailure, watched: Option<&WatchedTask<'_>>) -> bool {
+        // A call that unwound may not have released its inputs.
+        let is_holding = matches!(failure, CallFailure::Panicked(_));
+        self.failed(id, self.error_of(id, failure, 1), watched, is_holding, false)
+    }
+
+    /// Settles a task that has failed for good. False if the run has stopped. `is_holding` says
+    /// that the task may not have released its inputs, `keeps_inputs` that it keeps all for a
+    /// replay.
     #[cold]
     fn failed(
         &self,
         id: u32,
-        failure: CallFailure,
-        attempts: u32,
+        error: Error,
         watched: Option<&WatchedTask<'_>>,
+        is_holding: bool,
         keeps_inputs: bool,
     ) -> bool {
         let ended = watched.map(|_| Instant::now());
-        // A call that unwound may not have released its inputs.
-        let is_holding = keeps_inputs || matches!(failure, CallFailure::Panicked(_));
         // SAFETY: the task is the caller's and has not been announced as finished.
         unsafe { self.replace_by_failure(id) };
-        let mut error = self.error_of(id, failure, attempts);
-        if keeps_inputs {
-            error = error.with_replay(self.keep_inputs(id));
-        }
+        let error = if keeps_inputs { error.with_replay(self.keep_inputs(id)) } else { error };
         if let Some(watched) = watched {
             watched.failed(self, id, ended, error.clone(), is_holding);
         }

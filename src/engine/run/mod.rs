@@ -1,7 +1,7 @@
 //! One execution of one plan.
 //!
 //! All workers of an executor share one [`Run`]. Nothing here spawns a thread. A clock is read only
-//! if callbacks watch the run, and the only wait is for the end of the run.
+//! if callbacks watch the run, and the only waits are for the end of the run and for retries.
 //!
 //! # A task's life
 //!
@@ -40,13 +40,15 @@ mod access;
 mod call;
 mod parallel;
 mod remote;
+mod waiting;
 
 pub(crate) use self::parallel::ParallelRef;
 
 use self::parallel::Parallel;
+use self::waiting::WaitingTasks;
 use super::callback::{CancelRun, Entered, Frame};
 use super::cancel::{CancelListener, CancelToken};
-use super::context::{ResultSink, RunSettings, TaskContext, Timer};
+use super::context::{Deadline, ResultSink, RunSettings, TaskContext, Timer};
 use super::gate::Gate;
 use super::panics::InRun;
 use super::replay::KeptInputs;
@@ -98,6 +100,8 @@ pub struct Run {
     /// The executor accepts or rejects the value of each task that has run.
     defers_values: AtomicBool,
     parallel: OnceLock<Parallel>,
+    /// Present once the executor has called [`Run::defer_retries`].
+    waiting: OnceLock<Box<WaitingTasks>>,
     status: AtomicU32,
     num_unfinished: AtomicUsize,
     failures: Mutex<RunFailures>,
@@ -160,6 +164,7 @@ impl Run {
             || has_outer_token
             || settings.check_portable
             || settings.keep_inputs
+            || settings.retries > 0
             || !plan.special().is_empty();
         debug_assert_eq!(cells.len(), plan.num_tasks());
         Arc::new_cyclic(|this| Run {
@@ -176,6 +181,7 @@ impl Run {
             sink,
             defers_values: AtomicBool::new(false),
             parallel: OnceLock::new(),
+            waiting: OnceLock::new(),
             status: AtomicU32::new(if careful { CAREFUL } else { 0 }),
             failures: Mutex::default(),
             gate: Gate::new(),
@@ -330,6 +336,7 @@ impl Run {
     /// Lets no thread in any more and waits until no thread is inside.
     pub(crate) fn close(&self) {
         self.gate.close();
+        self.drop_waiting_tasks();
         if self.is_quiescent.load(Ordering::Relaxed) {
             return;
         }

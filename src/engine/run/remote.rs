@@ -133,8 +133,11 @@ impl RunAccess<'_> {
     /// the task is not the cause.
     pub(crate) fn remote_retried(&self, id: u32, error: Option<&Error>) {
         if let Some(watch) = self.run.watch.as_ref().filter(|_| !self.run.is_stopped()) {
-            let attempts = 1;
-            let error = error.map(|error| error.clone().with_task(self.plan().name(id), attempts));
+            let with_task = |error: &Error| match error.task() {
+                Some(_) => error.clone(),
+                None => error.clone().with_task(self.plan().name(id), 1),
+            };
+            let error = error.map(with_task);
             watch.in_flight_retried(self.plan(), id, error);
         }
     }

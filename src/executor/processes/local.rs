@@ -59,6 +59,18 @@ pub(super) fn execute(
         {
             return run.stop(local_task_refused(worker, id));
         }
+        let (of_pool, of_schedule) = (Arc::downgrade(pool), Arc::downgrade(&schedule));
+        schedule.set_on_retry(move || {
+            if let (Some(pool), Some(schedule)) = (of_pool.upgrade(), of_schedule.upgrade()) {
+                pool.wake_for(&schedule);
+            }
+        });
+        let of_schedule = Arc::downgrade(&schedule);
+        run.defer_retries(move |id| {
+            if let Some(schedule) = of_schedule.upgrade() {
+                schedule.requeue_local(id);
+            }
+        });
         // A value that a worker reads must be encoded before its task counts as finished.
         run.defer_values();
         pool.add(&schedule);

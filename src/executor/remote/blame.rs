@@ -18,10 +18,10 @@
 )]
 
 use super::batch::Batch;
-use super::schedule::{SUSPECT, Schedule};
+use super::schedule::{SUSPECT, Schedule, Tries};
 use super::settle::settle_unsent;
 use super::stored::StoredInputs;
-use crate::engine::{ReplayInputs, RunAccess};
+use crate::engine::{Attempts, ReplayInputs, RunAccess};
 use crate::error::{Error, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,22 +98,55 @@ pub(crate) fn requeue_lost(
     }
 }
 
+impl Tries {
+    /// Those that a task had in earlier runs.
+    fn of(worker: &RunAccess<'_>, id: u32) -> Self {
+        Tries { attempts: worker.earlier_attempts(id), had_free_try: false }
+    }
+}
+
 impl Schedule {
     /// A task of a batch returned no value. It is retried if its options allow that and
     /// `may_retry`; otherwise it fails.
     pub(crate) fn task_failed(&self, worker: &RunAccess<'_>, id: u32, error: Error, may_retry: bool) {
-        let retries = worker.task(id).options().map_or(0, |options| options.retries);
-        let (num_failures, num_attempts) = {
-            let mut state = self.state.lock();
-            let tries = state.tries.entry(id).or_default();
-            tries.num_failures += 1;
-            (tries.num_failures, tries.num_attempts())
+        let attempts = self.count(worker, id, |tries| tries.attempts.failed(error.kind()));
+        let error = error.with_task(worker.plan().name(id), attempts.num());
+        let next = match attempts.describe(error) {
+            error if may_retry && !worker.is_stopped() => {
+                worker.with_retry_rules(id, |rules| rules.next(&attempts, error))
+            }
+            error => Err(error),
         };
-        if may_retry && num_failures <= retries && !worker.is_stopped() {
-            worker.remote_retried(id, Some(&error));
-            return self.requeue([id]);
+        match next {
+            Err(error) => self.fail(worker, id, error, attempts.num()),
+            Ok((delay, error)) => {
+                worker.remote_retried(id, Some(&error));
+                self.retry_after(worker, id, delay, &attempts);
+            }
         }
-        self.fail(worker, id, error, num_attempts);
+    }
+
+    /// Tries a task of a batch again after this time.
+    fn retry_after(&self, worker: &RunAccess<'_>, id: u32, delay: Duration, attempts: &Attempts) {
+        if delay.is_zero() {
+            self.requeue([id]);
+        } else if worker.retry_in_another_run(id, delay, attempts) {
+            // SAFETY: the task was taken for a batch and neither settled nor requeued, so by rule 2
+            // of the schedule no other thread runs or settles it. It has left no value here.
+            if unsafe { worker.hand_over(id) } {
+                self.settle(worker, [(id, None)]);
+            }
+        } else {
+            self.requeue_after(id, delay);
+        }
+    }
+
+    /// Counts an attempt of a task. Returns all of its attempts.
+    fn count(&self, worker: &RunAccess<'_>, id: u32, count: impl FnOnce(&mut Tries)) -> Attempts {
+        let mut state = self.state.lock();
+        let tries = state.tries.entry(id).or_insert_with(|| Tries::of(worker, id));
+        count(tries);
+        tries.attempts.clone()
     }
 
     /// A worker died while it ran a task or, unless `is_sure`, the task may be the cause of its
@@ -122,30 +155,27 @@ impl Schedule {
         let is_free = {
             let mut state = self.state.lock();
             state.flags[id as usize] |= SUSPECT;
-            let tries = state.tries.entry(id).or_default();
+            let tries = state.tries.entry(id).or_insert_with(|| Tries::of(worker, id));
             !is_sure && !std::mem::replace(&mut tries.had_free_try, true)
         };
         if is_free {
             worker.remote_retried(id, None);
             return self.requeue([id]);
         }
-        let death = death();
-        let (deaths, num_attempts) = {
-            let mut state = self.state.lock();
-            let tries = state.tries.entry(id).or_default();
-            tries.deaths.push(death.cause);
-            (tries.deaths.clone(), tries.num_attempts())
-        };
+        let Death { error, cause } = death();
+        let attempts = self.count(worker, id, |tries| tries.attempts.died(error.kind(), cause));
+        let deaths = attempts.deaths();
         if (deaths.len() as u32) < self.settings.max_attempts && !worker.is_stopped() {
-            worker.remote_retried(id, Some(&death.error));
+            worker.remote_retried(id, Some(&error));
             return self.requeue([id]);
         }
-        let is_killer = deaths.len() > 1 && deaths.iter().all(|cause| *cause == deaths[0]);
+        let is_killer =
+            attempts.num() > 1 && attempts.num_failures() == 0 && deaths.iter().all(|cause| *cause == deaths[0]);
         let error = match is_killer {
-            true => death.error.with_note("every attempt ended like this: the task kills its worker"),
-            false => death.error,
+            true => error.with_note("every attempt ended like this: the task kills its worker"),
+            false => error,
         };
-        self.fail(worker, id, error, num_attempts);
+        self.fail(worker, id, attempts.describe(error), attempts.num());
     }
 
     fn fail(&self, worker: &RunAccess<'_>, id: u32, error: Error, num_attempts: u32) {

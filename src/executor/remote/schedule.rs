@@ -32,8 +32,9 @@
 use super::batch::{Batch, BatchCall, CallState, Source};
 use super::requests::RequestHandler;
 use super::stored::{EncodedValue, StoredValue};
-use crate::engine::{Run, RunAccess};
+use crate::engine::{Attempts, Deadline, Run, RunAccess, Timer};
 use crate::error::{Error, ErrorKind};
+use crate::executor::timer::TimerThread;
 use crate::graph::crossing::{TaskCode, ValueCode};
 use crate::graph::name;
 use crate::portable::code::CodeDescriptor;
@@ -43,8 +44,9 @@ use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 /// How long a batch should keep a worker busy: much longer than a round trip of ten microseconds,
 /// and too short for a person to notice.
@@ -103,23 +105,15 @@ pub(crate) struct ScheduleSettings {
 }
 
 /// How often a task was tried without success.
-#[derive(Default)]
 pub(super) struct Tries {
-    pub(super) num_failures: u32,
-    /// The causes of the deaths of its workers.
-    pub(super) deaths: Vec<String>,
+    pub(super) attempts: Attempts,
     /// The task may have caused the death of a worker, which was not counted.
     pub(super) had_free_try: bool,
 }
 
-impl Tries {
-    pub(super) fn num_attempts(&self) -> u32 {
-        self.num_failures + self.deaths.len() as u32
-    }
-}
-
 /// See the [module](self).
 pub(crate) struct Schedule {
+    this: Weak<Schedule>,
     pub(super) run: Arc<Run>,
     /// Differs between all runs of this process.
     pub(crate) number: u64,
@@ -129,6 +123,8 @@ pub(crate) struct Schedule {
     code_of: Box<[u32]>,
     codes: Vec<&'static CodeDescriptor<TaskCode>>,
     pub(super) num_ready: AtomicUsize,
+    /// Called when tasks that waited for a retry are ready.
+    on_retry: OnceLock<Box<dyn Fn() + Send + Sync>>,
     pub(super) state: Mutex<ScheduleState>,
 }
 
@@ -144,6 +140,8 @@ pub(super) struct ScheduleState {
     /// How long calls of each code take on average; NaN if that is not known yet.
     pub(super) mean_ns: Vec<f64>,
     pub(super) tries: HashMap<u32, Tries>,
+    /// The portable tasks that wait for a retry.
+    waiting: HashMap<u32, Box<dyn Deadline>>,
     /// The worker of each batch under way.
     workers: Vec<Arc<dyn RemoteWorker>>,
     /// How many local tasks run.
@@ -203,7 +201,7 @@ impl Schedule {
                 }
                 // An error can only keep the task's inputs if they are here, as they are for a task
                 // that is retried.
-                if run.keeps_inputs() || options.is_some_and(|options| options.retries > 0) {
+                if run.keeps_inputs() || worker.with_retry_rules(id, |rules| rules.may_retry()) {
                     traits[id as usize] |= RETRIES;
                 }
                 read.iter().for_each(|&input| remote_readers[input as usize] += 1);
@@ -233,11 +231,13 @@ impl Schedule {
             local,
             mean_ns: codes.iter().map(|code| known_mean_ns(code)).collect(),
             tries: HashMap::new(),
+            waiting: HashMap::new(),
             workers: Vec::new(),
             num_local: 0,
             is_stopped: false,
         };
-        Arc::new(Schedule {
+        Arc::new_cyclic(|this| Schedule {
+            this: Weak::clone(this),
             run: Arc::clone(run),
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             settings,
@@ -245,6 +245,7 @@ impl Schedule {
             code_of: code_of.into(),
             codes,
             num_ready,
+            on_retry: OnceLock::new(),
             state: Mutex::new(state),
         })
     }
@@ -535,14 +536,65 @@ impl Schedule {
         self.num_ready.store(state.ready.len(), Ordering::Relaxed);
     }
 
+    // ---- retries ----
+
+    /// Calls `on_retry` whenever tasks that waited for a retry are ready.
+    pub(crate) fn set_on_retry(&self, on_retry: impl Fn() + Send + Sync + 'static) {
+        let _first = self.on_retry.get_or_init(|| Box::new(on_retry));
+    }
+
+    /// Makes a task of a batch that has not run available again, after this time. Until then the
+    /// task occupies no worker.
+    pub(super) fn requeue_after(&self, id: u32, delay: Duration) {
+        let schedule = Weak::clone(&self.this);
+        let due = move || {
+            let Some(schedule) = schedule.upgrade() else { return };
+            let waited = schedule.state.lock().waiting.remove(&id);
+            if waited.is_some() {
+                schedule.requeue([id]);
+                schedule.notify_retry();
+            }
+        };
+        // With the lock, so that the entry is there when the timer calls.
+        let mut state = self.state.lock();
+        if !state.is_stopped {
+            let deadline = TimerThread::shared().start(delay, Box::new(due));
+            state.waiting.insert(id, deadline);
+        }
+    }
+
+    /// Makes a local task that waited for a retry available again.
+    pub(crate) fn requeue_local(&self, id: u32) {
+        let is_stopped = {
+            let mut state = self.state.lock();
+            if !state.is_stopped {
+                state.local.push(Reverse(id));
+            }
+            state.is_stopped
+        };
+        if !is_stopped {
+            self.run.notify();
+        }
+    }
+
+    fn notify_retry(&self) {
+        if let Some(on_retry) = self.on_retry.get() {
+            on_retry();
+        }
+    }
+
     // ---- the end ----
 
     /// Gives out no more tasks.
     pub(crate) fn stop(&self) {
-        let mut state = self.state.lock();
-        state.is_stopped = true;
-        state.ready.clear();
-        self.num_ready.store(0, Ordering::Relaxed);
+        let waiting = {
+            let mut state = self.state.lock();
+            state.is_stopped = true;
+            state.ready.clear();
+            self.num_ready.store(0, Ordering::Relaxed);
+            std::mem::take(&mut state.waiting)
+        };
+        drop(waiting);
     }
 
     /// Whether no worker and no thread of this process has a task of this run.

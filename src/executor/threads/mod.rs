@@ -6,7 +6,8 @@
 //! observer only watches. When the leader advances slowly, or is stuck in one task, the observer
 //! makes the run parallel ([`handover`]). Both then continue as *workers* ([`worker`]), and request
 //! more helpers while there is room ([`active_workers`]). The leader runs a graph that is a single
-//! chain alone, without an observer.
+//! chain alone, without an observer. A run whose tasks may wait for retries is parallel from the
+//! start, because a leader that runs tasks in order would have to wait with them.
 //!
 //! # What is always true
 //!
@@ -102,7 +103,13 @@ impl Executor for ThreadExecutor {
         // More workers than tasks would be idle.
         let num_workers = num_workers.min(run.num_tasks());
         run.enter(|access| {
-            if num_workers <= 1 || access.is_chain() {
+            if access.is_chain() {
+                sync::run_in_order(access);
+            } else if access.may_wait_for_retries() {
+                let team = Team::new(run, num_workers, helpers);
+                team.work_together(run, access);
+                team.withdraw_helpers();
+            } else if num_workers <= 1 {
                 sync::run_in_order(access);
             } else {
                 let team = Team::new(run, num_workers, helpers);

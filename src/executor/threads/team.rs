@@ -14,7 +14,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,9 @@ pub(super) struct Team {
     has_declined: AtomicBool,
     num_requested: AtomicU32,
     num_started: AtomicU32,
+    /// Tasks that waited for a retry and can run again, and their number.
+    due: Mutex<Vec<u32>>,
+    num_due: AtomicUsize,
 }
 
 /// The queues of one worker, from which others may steal. A worker claims a free slot when it
@@ -104,6 +107,8 @@ impl Team {
             has_declined: AtomicBool::new(false),
             num_requested: AtomicU32::new(0),
             num_started: AtomicU32::new(0),
+            due: Mutex::default(),
+            num_due: AtomicUsize::new(0),
         })
     }
 
@@ -170,6 +175,27 @@ impl Team {
         // The observer notifies the dependents of the other counted tasks (handover step 4).
         driver.begin_after(first_counted);
         driver.settle_led(boundary..boundary + 1, boundary);
+        self.drive_to_the_end(access, driver);
+    }
+
+    /// Runs the run to its end as a worker, on the calling thread and with the helpers that join.
+    /// Tasks that wait for a retry occupy no thread.
+    pub(super) fn work_together(self: &Arc<Self>, run: &Run, access: &RunAccess<'_>) {
+        let team = Arc::downgrade(self);
+        run.defer_retries(move |id| {
+            if let Some(team) = team.upgrade() {
+                team.retry(id);
+            }
+        });
+        // Stopping the run wakes this thread, which may sleep until a retry.
+        let _listener = run.stop_on_cancel();
+        access.prepare_parallel(0, SLACK.saturating_mul(self.num_workers as u32));
+        // Helpers find that there is nothing to observe.
+        self.handover.decide(0, 0);
+        self.drive_to_the_end(access, self.driver(access));
+    }
+
+    fn drive_to_the_end(self: &Arc<Self>, access: &RunAccess<'_>, mut driver: Driver<'_>) {
         loop {
             driver.drive();
             if driver.is_over() || !self.sleep(access) {
@@ -181,6 +207,33 @@ impl Team {
             // Workers that still search for tasks find none, and touch nothing else.
             access.close_finished();
         }
+    }
+
+    // ---- retries ----
+
+    /// A task that waited for a retry can run again, on any worker.
+    fn retry(self: &Arc<Self>, id: u32) {
+        {
+            let mut due = self.due.lock();
+            due.push(id);
+            self.num_due.store(due.len(), SeqCst);
+        }
+        if self.active_workers.has_room() {
+            // Not `offer`: all workers may have left, and this task has waited long enough.
+            self.request_helper();
+        }
+    }
+
+    /// Takes a task that can run again.
+    #[inline]
+    pub(super) fn take_due(&self) -> Option<u32> {
+        if self.num_due.load(Relaxed) == 0 {
+            return None;
+        }
+        let mut due = self.due.lock();
+        let task = due.pop();
+        self.num_due.store(due.len(), SeqCst);
+        task
     }
 
     // ---- requesting helpers ----
@@ -414,7 +467,9 @@ impl Team {
     /// Whether a worker could take a task.
     pub(super) fn has_work(&self, access: &RunAccess<'_>) -> bool {
         let is_queued = |slot: &WorkerSlot| slot.stealer.get().is_some_and(|s| !s.is_empty()) || !slot.range.is_empty();
-        self.cursor.load(SeqCst) < access.starts().len() as u64 || self.slots.iter().any(|slot| is_queued(slot))
+        self.num_due.load(SeqCst) > 0
+            || self.cursor.load(SeqCst) < access.starts().len() as u64
+            || self.slots.iter().any(|slot| is_queued(slot))
     }
 }
 

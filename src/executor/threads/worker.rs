@@ -111,8 +111,12 @@ impl<'t> Driver<'t> {
                 // SAFETY: `arrive` returned true for `id`, for the last input and to this worker
                 // alone (rule 1 of `Run`). So its inputs are settled, and no other worker runs it.
                 if !unsafe { self.access.run(id) } {
-                    self.is_over = true;
-                    return;
+                    if self.access.is_stopped() {
+                        self.is_over = true;
+                        return;
+                    }
+                    // It waits for a retry.
+                    break;
                 }
                 match self.settle(id) {
                     Some(next) => id = next,
@@ -158,8 +162,12 @@ impl<'t> Driver<'t> {
                 self.is_over = true;
                 return None;
             }
-            let found =
-                self.deque.pop().or_else(|| self.take_start()).or_else(|| self.steal()).or_else(|| self.claim());
+            let found = self.team.take_due();
+            let found = found
+                .or_else(|| self.deque.pop())
+                .or_else(|| self.take_start())
+                .or_else(|| self.steal())
+                .or_else(|| self.claim());
             if found.is_some() {
                 return found;
             }
