@@ -43,9 +43,10 @@
 //! # Where to look
 //!
 //! - Building graphs: [`delayed`] (its page has the table of argument modes), [`try_delayed`] for
-//!   functions that return a `Result`, [`lit`] and [`local`] for values, [`delayed_local`] for
-//!   functions and values that must stay in this process, and the options of a [`Delayed`]: name,
-//!   retries, retry condition and delay ([`Backoff`]), timeout, priority, after, pure.
+//!   functions that return a `Result`, [`lit`], [`owned`] and [`local`] for values,
+//!   [`delayed_local`] for functions and values that must stay in this process, [`TaskFn`] for
+//!   functions in generic code, and the options of a [`Delayed`]: name, retries, retry condition
+//!   and delay ([`Backoff`]), timeout, priority, after, pure.
 //! - Running graphs: [`compute`] for outputs in any shape, [`compute_each`] for a `Result` for each
 //!   output, [`persist`] to keep results, [`prepare`] to run a graph many times, [`CancelToken`] to
 //!   cancel a run.
@@ -137,9 +138,9 @@ pub use executor::sync::SyncExecutor;
 pub use executor::threads::ThreadExecutor;
 pub use executor::{Executor, Scheduler};
 pub use graph::Delayed;
-pub use graph::argument::{Argument, Lit, Refs, RefsIter, lit};
+pub use graph::argument::{Argument, AsDeref, Lit, Ownable, Owned, Refs, RefsIter, lit, owned};
 pub use graph::retry::Backoff;
-pub use graph::task::TaskArgs;
+pub use graph::task::{TaskArgs, TaskError, TaskFn};
 pub use portable::Portable;
 pub use portable::array::SharedArray;
 

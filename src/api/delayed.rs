@@ -2,38 +2,44 @@
 
 use crate::error::Error;
 use crate::graph::Delayed;
-use crate::graph::node::{CallError, Options};
+use crate::graph::node::Options;
 use crate::graph::retry::{Backoff, RetryIf};
-use crate::graph::task::{Fallible, LocalFallible, LocalPlain, Plain, TaskArgs, value_task};
+use crate::graph::task::{Fallible, LocalFallible, LocalPlain, Plain, Return, TaskArgs, TaskError, value_task};
 use crate::portable::Portable;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Rejects a function that captures state, at compile time.
-struct CapturesNothing<F>(std::marker::PhantomData<F>);
+///
+/// Each function that a program calls makes the check itself, because the compiler reports the
+/// innermost call of a function with the check.
+pub(crate) struct CapturesNothing<F>(std::marker::PhantomData<F>);
 
 impl<F> CapturesNothing<F> {
-    const CHECK: () = assert!(
+    pub(crate) const CHECK: () = assert!(
         size_of::<F>() == 0 && !std::mem::needs_drop::<F>(),
-        "the function given to `delayed` captures variables or is a function pointer, so it cannot be sent to another process; give it \
-         what it needs as arguments, or use `delayed_local`"
+        "the function of this task captures variables or is a function pointer, so it cannot be sent to another process; give it what \
+         it needs as arguments, or keep the task in this process: `delayed_local`, or a client's `submit_local` or `map_local`"
     );
+}
+
+/// Makes a task of a function and its arguments. `ONCE` as for [`TaskArgs::into_task`].
+#[inline(always)]
+pub(crate) fn task<M, F, O, A, const ONCE: bool>(function: F, args: A) -> Delayed<M::Value>
+where
+    M: Return<O> + 'static,
+    A: TaskArgs<F, O>,
+{
+    Delayed::from_task(args.into_task::<M, ONCE>(function).0)
 }
 
 /// Makes a task of a function and its arguments, without running it.
 ///
-/// The argument expressions decide how the function receives the values:
+#[doc = include_str!("../../docs/arguments.md")]
 ///
-/// | argument | the function gets | needs |
-/// |---|---|---|
-/// | `&Delayed<T>` | `&T` | |
-/// | `Delayed<T>` | `T`: moved out of the graph by the last use, else cloned | `T: Clone` |
-/// | `&Vec<Delayed<T>>`, `&[Delayed<T>]` | [`Refs<'_, T>`](crate::Refs) | |
-/// | `Vec`, array, `Option`, tuple of arguments | the same shape of their values | |
-/// | a number, `bool`, `char`, `String`, `&'static str` | the value | |
-/// | [`lit(v)`](crate::lit) for any other value | `&V` | `V: Portable` |
-///
-/// Up to 12 arguments, as a tuple: `()` for none, `(x,)` for one.
+/// Up to 12 arguments, as a tuple: `()` for none, `(x,)` for one. In generic code,
+/// [`TaskFn`](crate::TaskFn) bounds the function, [`Argument`](crate::Argument) an argument, and
+/// [`Portable`] the value.
 ///
 /// The task can run in another process: its function captures nothing (pass arguments instead) and
 /// its value is [`Portable`]. For other functions and values use [`delayed_local`]. `cargo build`
@@ -72,7 +78,7 @@ where
     A: TaskArgs<F, R>,
 {
     const { CapturesNothing::<F>::CHECK };
-    Delayed::from_task(args.into_task::<Plain>(function).0)
+    task::<Plain, F, R, A, false>(function, args)
 }
 
 /// As [`delayed`], for a function that returns a `Result`: dependents get the `T` of `Ok(T)`, and
@@ -101,11 +107,11 @@ where
 pub fn try_delayed<F, T, E, A>(function: F, args: A) -> Delayed<T>
 where
     T: Portable,
-    E: Into<CallError>,
+    E: TaskError,
     A: TaskArgs<F, Result<T, E>>,
 {
     const { CapturesNothing::<F>::CHECK };
-    Delayed::from_task(args.into_task::<Fallible>(function).0)
+    task::<Fallible, F, Result<T, E>, A, false>(function, args)
 }
 
 /// As [`delayed`], for a task that stays in this process: the function may capture, and the value
@@ -128,7 +134,7 @@ where
     R: Send + Sync + 'static,
     A: TaskArgs<F, R>,
 {
-    Delayed::from_task(args.into_task::<LocalPlain>(function).0)
+    task::<LocalPlain, F, R, A, false>(function, args)
 }
 
 /// As [`try_delayed`], for a task that stays in this process.
@@ -136,10 +142,10 @@ where
 pub fn try_delayed_local<F, T, E, A>(function: F, args: A) -> Delayed<T>
 where
     T: Send + Sync + 'static,
-    E: Into<CallError>,
+    E: TaskError,
     A: TaskArgs<F, Result<T, E>>,
 {
-    Delayed::from_task(args.into_task::<LocalFallible>(function).0)
+    task::<LocalFallible, F, Result<T, E>, A, false>(function, args)
 }
 
 /// Puts a value of this process into a graph; tasks that get `&local(value)` borrow it.

@@ -9,11 +9,12 @@ use super::wait::{self, WaitFor};
 use crate::api::collection::{Collection, HandleList, Leaf, Parts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Delayed;
-use crate::graph::argument::{Argument, Cursor, Owned};
+use crate::graph::argument::{Argument, AsDeref, Cursor, Ownable};
 use crate::graph::node::TaskRef;
 use crate::portable::codec::{CodecError, Decoder, Encoder};
 use std::fmt;
 use std::future::{Future, IntoFuture};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -216,6 +217,15 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
     pub fn as_delayed(&self) -> Delayed<T> {
         self.handle.clone()
     }
+
+    /// Lends to a task what the value dereferences to, such as `&[f64]` for a `Vec<f64>`; see
+    /// [`Delayed::as_deref`].
+    pub fn as_deref(&self) -> AsDeref<Delayed<T>>
+    where
+        T: Deref,
+    {
+        self.handle.as_deref()
+    }
 }
 
 impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
@@ -264,11 +274,11 @@ impl<T: Send + Sync + 'static, F: Leaf<T>> Collection<F> for TaskFuture<T> {
 
 /// A future is an argument in the same way as its handle.
 macro_rules! argument_like {
-    ($([$($bound:tt)*] $argument:ty, $as:ty, $convert:expr;)*) => {$(
+    ($([$($generics:tt)*] $argument:ty, $as:ty, $convert:expr;)*) => {$(
         // SAFETY: all functions are those of `$as`, on the same `Stored`, so the contract that
         // `$as` keeps holds here.
         #[expect(unsafe_code, reason = "a future is an argument as its handle is")]
-        unsafe impl<T: $($bound)* Send + Sync + 'static> Argument for $argument {
+        unsafe impl<$($generics)*> Argument for $argument {
             type Out<'a> = <$as as Argument>::Out<'a>;
             type Stored = <$as as Argument>::Stored;
 
@@ -302,14 +312,19 @@ macro_rules! argument_like {
     )*};
 }
 argument_like! {
-    [] &TaskFuture<T>, &'static Delayed<T>, |future| future.handle.clone();
-    [Owned +] TaskFuture<T>, Delayed<T>, |future| future.handle;
-    [] &Vec<TaskFuture<T>>, &'static Vec<Delayed<T>>, |futures| handles(futures);
-    [] &[TaskFuture<T>], &'static [Delayed<T>], |futures| handles(futures);
+    [T: Send + Sync + 'static] &TaskFuture<T>, &'static Delayed<T>, |future| future.handle.clone();
+    [T: Ownable] TaskFuture<T>, Delayed<T>, |future| future.handle;
+    [T: Send + Sync + 'static] &Vec<TaskFuture<T>>, &'static Vec<Delayed<T>>, |futures| handles(futures);
+    [T: Send + Sync + 'static] &[TaskFuture<T>], &'static [Delayed<T>], |futures| handles(futures);
+    [T: Send + Sync + 'static, const N: usize] &[TaskFuture<T>; N], &'static [Delayed<T>; N], |futures| handles(futures);
+    [T: Send + Sync + 'static] &Vec<&TaskFuture<T>>, &'static Vec<Delayed<T>>, |futures| handles(futures.iter().copied());
+    [T: Send + Sync + 'static] &[&TaskFuture<T>], &'static [Delayed<T>], |futures| handles(futures.iter().copied());
+    [T: Send + Sync + 'static, const N: usize] &[&TaskFuture<T>; N], &'static [Delayed<T>; N],
+        |futures| handles(futures.iter().copied());
 }
 
-fn handles<T>(futures: &[TaskFuture<T>]) -> Box<[Delayed<T>]> {
-    futures.iter().map(|future| future.handle.clone()).collect()
+fn handles<'f, T: 'f>(futures: impl IntoIterator<Item = &'f TaskFuture<T>>) -> Box<[Delayed<T>]> {
+    futures.into_iter().map(|future| future.handle.clone()).collect()
 }
 
 /// The promises of outputs that are futures and not settled.

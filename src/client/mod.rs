@@ -43,13 +43,12 @@ use self::cluster::Cluster;
 use crate::api::collection::{Collection, Form, HandleList, Outcomes, Parts, Values};
 use crate::api::compute::{IntoScheduler, compute_in};
 use crate::api::config::{self, Snapshot};
-use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
+use crate::api::delayed::{CapturesNothing, delayed, task};
 use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Scheduler;
 use crate::graph::Delayed;
-use crate::graph::node::CallError;
-use crate::graph::task::TaskArgs;
+use crate::graph::task::{Fallible, LocalFallible, LocalPlain, Plain, TaskArgs, TaskError};
 use crate::portable::Portable;
 use forms::Submission;
 use future::{first_error, unsettled};
@@ -199,7 +198,8 @@ impl Client {
         R: Portable,
         A: TaskArgs<F, R>,
     {
-        self.submit_portable(delayed(function, args))
+        const { CapturesNothing::<F>::CHECK };
+        self.submit_portable(task::<Plain, F, R, A, true>(function, args))
     }
 
     /// As [`submit`](Client::submit), for a function that returns a `Result`: an `Err` fails the
@@ -207,10 +207,11 @@ impl Client {
     pub fn try_submit<F, T, E, A>(&self, function: F, args: A) -> TaskFuture<T>
     where
         T: Portable,
-        E: Into<CallError>,
+        E: TaskError,
         A: TaskArgs<F, Result<T, E>>,
     {
-        self.submit_portable(try_delayed(function, args))
+        const { CapturesNothing::<F>::CHECK };
+        self.submit_portable(task::<Fallible, F, Result<T, E>, A, true>(function, args))
     }
 
     /// As [`submit`](Client::submit), for a task that stays in this process: the function may
@@ -220,17 +221,17 @@ impl Client {
         R: Send + Sync + 'static,
         A: TaskArgs<F, R>,
     {
-        self.compute_one(&delayed_local(function, args))
+        self.compute_one(&task::<LocalPlain, F, R, A, true>(function, args))
     }
 
     /// As [`submit_local`](Client::submit_local), for a function that returns a `Result`.
     pub fn try_submit_local<F, T, E, A>(&self, function: F, args: A) -> TaskFuture<T>
     where
         T: Send + Sync + 'static,
-        E: Into<CallError>,
+        E: TaskError,
         A: TaskArgs<F, Result<T, E>>,
     {
-        self.compute_one(&try_delayed_local(function, args))
+        self.compute_one(&task::<LocalFallible, F, Result<T, E>, A, true>(function, args))
     }
 
     /// As [`submit`](Client::submit), for a function whose value depends on its arguments alone.
@@ -253,6 +254,7 @@ impl Client {
         R: Portable,
         A: TaskArgs<F, R>,
     {
+        const { CapturesNothing::<F>::CHECK };
         self.tasks().pure().submit(function, args)
     }
 
@@ -261,6 +263,10 @@ impl Client {
     ///
     /// An item is any argument that [`delayed`] accepts: a plain value, a future, a handle. For
     /// functions of several arguments see [`map_zipped`](Client::map_zipped).
+    ///
+    /// A function that captures is refused, by `cargo build` and not by `cargo check`. Pass what it
+    /// needs as an argument: `client.map_zipped(|x, base| x + base, xs.map(|x| (x, base)))`. Or use
+    /// [`map_local`](Client::map_local).
     pub fn map<F, R, I>(&self, function: F, items: I) -> Vec<TaskFuture<R>>
     where
         F: Clone,
@@ -268,6 +274,7 @@ impl Client {
         I: IntoIterator,
         (I::Item,): TaskArgs<F, R>,
     {
+        const { CapturesNothing::<F>::CHECK };
         self.tasks().map(function, items)
     }
 
@@ -280,6 +287,7 @@ impl Client {
         I: IntoIterator,
         I::Item: TaskArgs<F, R>,
     {
+        const { CapturesNothing::<F>::CHECK };
         self.tasks().map_zipped(function, args)
     }
 
@@ -289,10 +297,11 @@ impl Client {
     where
         F: Clone,
         T: Portable,
-        E: Into<CallError>,
+        E: TaskError,
         I: IntoIterator,
         (I::Item,): TaskArgs<F, Result<T, E>>,
     {
+        const { CapturesNothing::<F>::CHECK };
         self.tasks().try_map(function, items)
     }
 

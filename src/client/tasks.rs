@@ -1,12 +1,12 @@
 //! Options for one submitted task, or for many.
 
 use super::{Client, TaskFuture};
-use crate::api::delayed::{delayed, delayed_local, try_delayed, try_delayed_local};
+use crate::api::delayed::{CapturesNothing, task};
 use crate::error::{Error, Result};
 use crate::graph::Delayed;
-use crate::graph::node::{CallError, Options};
+use crate::graph::node::Options;
 use crate::graph::retry::{Backoff, RetryIf};
-use crate::graph::task::TaskArgs;
+use crate::graph::task::{Fallible, LocalFallible, LocalPlain, Plain, TaskArgs, TaskError};
 use crate::portable::Portable;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,17 +109,19 @@ impl<'c> Tasks<'c> {
         R: Portable,
         A: TaskArgs<F, R>,
     {
-        self.client.submit_portable(self.apply(delayed(function, args)))
+        const { CapturesNothing::<F>::CHECK };
+        self.client.submit_portable(self.apply(task::<Plain, F, R, A, true>(function, args)))
     }
 
     /// See [`Client::try_submit`].
     pub fn try_submit<F, T, E, A>(&self, function: F, args: A) -> TaskFuture<T>
     where
         T: Portable,
-        E: Into<CallError>,
+        E: TaskError,
         A: TaskArgs<F, Result<T, E>>,
     {
-        self.client.submit_portable(self.apply(try_delayed(function, args)))
+        const { CapturesNothing::<F>::CHECK };
+        self.client.submit_portable(self.apply(task::<Fallible, F, Result<T, E>, A, true>(function, args)))
     }
 
     /// See [`Client::submit_local`].
@@ -128,17 +130,17 @@ impl<'c> Tasks<'c> {
         R: Send + Sync + 'static,
         A: TaskArgs<F, R>,
     {
-        self.client.compute_one(&self.apply(delayed_local(function, args)))
+        self.client.compute_one(&self.apply(task::<LocalPlain, F, R, A, true>(function, args)))
     }
 
     /// See [`Client::try_submit_local`].
     pub fn try_submit_local<F, T, E, A>(&self, function: F, args: A) -> TaskFuture<T>
     where
         T: Send + Sync + 'static,
-        E: Into<CallError>,
+        E: TaskError,
         A: TaskArgs<F, Result<T, E>>,
     {
-        self.client.compute_one(&self.apply(try_delayed_local(function, args)))
+        self.client.compute_one(&self.apply(task::<LocalFallible, F, Result<T, E>, A, true>(function, args)))
     }
 
     /// See [`Client::map`].
@@ -149,6 +151,7 @@ impl<'c> Tasks<'c> {
         I: IntoIterator,
         (I::Item,): TaskArgs<F, R>,
     {
+        const { CapturesNothing::<F>::CHECK };
         self.map_zipped(function, items.into_iter().map(|item| (item,)))
     }
 
@@ -157,10 +160,11 @@ impl<'c> Tasks<'c> {
     where
         F: Clone,
         T: Portable,
-        E: Into<CallError>,
+        E: TaskError,
         I: IntoIterator,
         (I::Item,): TaskArgs<F, Result<T, E>>,
     {
+        const { CapturesNothing::<F>::CHECK };
         items.into_iter().map(|item| self.try_submit(function.clone(), (item,))).collect()
     }
 
@@ -183,6 +187,7 @@ impl<'c> Tasks<'c> {
         I: IntoIterator,
         I::Item: TaskArgs<F, R>,
     {
+        const { CapturesNothing::<F>::CHECK };
         args.into_iter().map(|args| self.submit(function.clone(), args)).collect()
     }
 

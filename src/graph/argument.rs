@@ -1,13 +1,6 @@
 //! How a value reaches a function: the argument expression decides.
 //!
-//! | argument | the function gets | needs |
-//! |---|---|---|
-//! | `&Delayed<T>` | `&T` | |
-//! | `Delayed<T>` | `T`: moved out of the graph at its last use, cloned before | `T: Clone` |
-//! | `&Vec<Delayed<T>>`, `&[Delayed<T>]`, `&[Delayed<T>; N]` | [`Refs<'_, T>`](Refs) | |
-//! | `Vec`, array, `Option` or tuple of arguments | the same shape of each argument's result | |
-//! | a number, `bool`, `char`, `String`, `&'static str` | the value | |
-//! | [`lit(value)`](lit) | `&V` | `V: Portable` |
+//! The page of [`delayed`](crate::delayed) has the table of the modes.
 //!
 //! The task's node stores its arguments as handles and plain values. At run time the plan gives the
 //! ids of the tasks behind the handles, in the order in which [`Argument::visit`] lists them, and a
@@ -28,9 +21,13 @@ use super::node::TaskRef;
 use super::value::Cell;
 use crate::portable::codec::{CodecError, Decoder, Encoder};
 
+mod deref;
+mod owned;
 mod plain;
 mod refs;
 
+pub use deref::AsDeref;
+pub use owned::{Owned, owned};
 pub use plain::{Lit, lit};
 pub use refs::{Refs, RefsIter};
 
@@ -88,8 +85,8 @@ impl<'a> Cursor<'a> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a task",
     label = "not a task argument",
-    note = "a value that is no handle goes in as `lit(value)` (the task borrows it), or as `&local(value)` if it cannot be encoded",
-    note = "pass `&Delayed<T>` (the task borrows `&T`), `Delayed<T>` with `T: Clone` (the task owns a `T`, moved on last use), a reference to a `Vec` of handles, a `Vec`, array, `Option` or tuple of arguments, or a plain number, `bool`, `char` or string"
+    note = "a value that is no handle goes in as `lit(value)` (the function borrows it) or `owned(value)` (the function owns it), or as `&local(value)` if it cannot be encoded",
+    note = "pass `&Delayed<T>` (the function borrows `&T`), `Delayed<T>` with `T: Clone` (it owns a `T`, moved on last use), a reference to a list of handles (it gets `Refs<'_, T>`), a `Vec`, array, `Option` or tuple of arguments, or a plain number, `bool`, `char`, text, path, duration or range"
 )]
 pub unsafe trait Argument {
     /// The type that the function gets.
@@ -99,6 +96,16 @@ pub unsafe trait Argument {
     type Stored: Send + Sync + 'static;
     #[doc(hidden)]
     fn store(self) -> Self::Stored;
+    /// As [`Argument::store`], for a task that no other graph can reach: its values may be moved
+    /// out of the task in its last attempt.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn store_once(self) -> Self::Stored
+    where
+        Self: Sized,
+    {
+        self.store()
+    }
     #[doc(hidden)]
     fn visit(stored: &Self::Stored, inputs: &mut Vec<TaskRef>);
     /// # Safety
@@ -199,20 +206,22 @@ unsafe impl<T: Send + Sync + 'static> Argument for &Delayed<T> {
     }
 }
 
-/// A value that a task can own.
+/// A value that a task can own: it is `Clone + Send + Sync + 'static`. Every type with these bounds
+/// has the trait.
 #[diagnostic::on_unimplemented(
     message = "a task cannot own a `{Self}`, which is not `Clone`",
     label = "an owned argument must be `Clone`, for the case that another task needs it too",
-    note = "pass `&handle`, so that the function borrows the value, or derive `Clone` for its type"
+    note = "pass `&handle`, so that the function borrows the value, or derive `Clone` for its type",
+    note = "in generic code write the bound `T: Clone + Send + Sync + 'static`, or `T: Portable + Clone`"
 )]
-pub trait Owned: Clone {}
+pub trait Ownable: Clone + Send + Sync + 'static {}
 
 // Without this the compiler would report `Clone`, and not the message above.
 #[diagnostic::do_not_recommend]
-impl<T: Clone> Owned for T {}
+impl<T: Clone + Send + Sync + 'static> Ownable for T {}
 
 // SAFETY: `visit`, `fetch` and `release` each walk over the one handle.
-unsafe impl<T: Owned + Send + Sync + 'static> Argument for Delayed<T> {
+unsafe impl<T: Ownable> Argument for Delayed<T> {
     type Out<'a> = T;
     type Stored = Delayed<T>;
 
@@ -246,6 +255,10 @@ unsafe impl<A: Argument> Argument for Vec<A> {
 
     fn store(self) -> Self::Stored {
         self.into_iter().map(A::store).collect()
+    }
+
+    fn store_once(self) -> Self::Stored {
+        self.into_iter().map(A::store_once).collect()
     }
 
     items!();
@@ -282,6 +295,10 @@ unsafe impl<A: Argument, const N: usize> Argument for [A; N] {
         self.map(A::store)
     }
 
+    fn store_once(self) -> Self::Stored {
+        self.map(A::store_once)
+    }
+
     items!();
 
     #[inline]
@@ -313,6 +330,10 @@ unsafe impl<A: Argument> Argument for Option<A> {
 
     fn store(self) -> Self::Stored {
         self.map(A::store)
+    }
+
+    fn store_once(self) -> Self::Stored {
+        self.map(A::store_once)
     }
 
     items!();
@@ -351,6 +372,11 @@ macro_rules! tuple {
             #[inline]
             fn store(self) -> Self::Stored {
                 ($(self.$i.store(),)*)
+            }
+
+            #[inline]
+            fn store_once(self) -> Self::Stored {
+                ($(self.$i.store_once(),)*)
             }
 
             #[inline]

@@ -18,6 +18,68 @@ use std::any::TypeId;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+/// A function of several tasks, in generic code: `Copy + Send + Sync + 'static` under one name. It
+/// says nothing of the signature, so write both: `F: Fn(&T) -> R + TaskFn`.
+///
+/// Every function, and every closure that captures nothing or only such values, has the trait.
+/// [`delayed`](crate::delayed) takes those that capture nothing; it checks that where the generic
+/// function is called with a certain `F`.
+///
+/// # Examples
+/// ```
+/// use sprang::{Delayed, Portable, TaskFn, delayed};
+///
+/// /// Reduces a list by a tree of calls.
+/// fn tree<T, F>(combine: F, mut items: Vec<Delayed<T>>) -> Option<Delayed<T>>
+/// where
+///     T: Portable,
+///     F: Fn(&T, &T) -> T + TaskFn,
+/// {
+///     while items.len() > 1 {
+///         let pair = |pair: &[Delayed<T>]| match pair {
+///             [a, b] => delayed(combine, (a, b)),
+///             one => one[0].clone(),
+///         };
+///         items = items.chunks(2).map(pair).collect();
+///     }
+///     items.pop()
+/// }
+///
+/// let parts: Vec<_> = (0..9).map(|n| delayed(|n: i32| vec![n], (n,))).collect();
+/// let all = tree(|a: &Vec<i32>, b: &Vec<i32>| [&a[..], b].concat(), parts).unwrap();
+/// assert_eq!(all.compute()?, (0..9).collect::<Vec<_>>());
+/// # Ok::<_, sprang::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the function of several tasks",
+    label = "not `Copy + Send + Sync + 'static`",
+    note = "in generic code write the bound `F: Fn(&T) -> R + TaskFn`, with the function's own signature",
+    note = "a closure has the trait if all that it captures has it; give the task what it needs as arguments instead: plain values, `lit(value)`, `owned(value)`, `&local(value)`"
+)]
+pub trait TaskFn: Copy + Send + Sync + 'static {}
+
+// Without this the compiler would report the marker trait that is missing, and not the message
+// above.
+#[diagnostic::do_not_recommend]
+impl<F: Copy + Send + Sync + 'static> TaskFn for F {}
+
+/// An error with which the function of a task can fail: one that `?` converts to
+/// `Box<dyn Error + Send + Sync>`, such as an `io::Error`, a text, an `anyhow::Error`, or a type
+/// that implements [`Error`](std::error::Error) and is `Send + Sync + 'static`.
+///
+/// [`try_delayed`](crate::try_delayed) and its siblings require it.
+#[diagnostic::on_unimplemented(
+    message = "a task cannot fail with `{Self}`",
+    label = "not an error that can go to another thread",
+    note = "use a type that implements `std::error::Error` and is `Send + Sync + 'static`, or `Box<dyn Error + Send + Sync>` in the place of `Box<dyn Error>`; a `String` or a `&'static str` is an error too",
+    note = "with `delayed(f, args)` in the place of `try_delayed`, the `Result` is the value of the task"
+)]
+pub trait TaskError: Into<CallError> {}
+
+// Without this the compiler would report `Into<Box<dyn Error + ..>>`, and not the message above.
+#[diagnostic::do_not_recommend]
+impl<E: Into<CallError>> TaskError for E {}
+
 /// Derives a task's value from the return value of its function.
 pub trait Return<O> {
     /// The type that dependents read.
@@ -63,7 +125,7 @@ impl<T: Send + Sync + 'static> Return<T> for LocalPlain {
     }
 }
 
-impl<T: Portable, E: Into<CallError>> Return<Result<T, E>> for Fallible {
+impl<T: Portable, E: TaskError> Return<Result<T, E>> for Fallible {
     type Value = T;
     const VALUE_CODE: Option<&'static CodeDescriptor<ValueCode>> = Some(Crossing::<T>::CODE);
     #[inline(always)]
@@ -72,7 +134,7 @@ impl<T: Portable, E: Into<CallError>> Return<Result<T, E>> for Fallible {
     }
 }
 
-impl<T: Send + Sync + 'static, E: Into<CallError>> Return<Result<T, E>> for LocalFallible {
+impl<T: Send + Sync + 'static, E: TaskError> Return<Result<T, E>> for LocalFallible {
     type Value = T;
     const VALUE_CODE: Option<&'static CodeDescriptor<ValueCode>> = None;
     #[inline(always)]
@@ -90,8 +152,10 @@ impl<T: Send + Sync + 'static, E: Into<CallError>> Return<Result<T, E>> for Loca
     note = "write `(x,)`, with a comma, for one argument, `()` for none; `(&a, b)` calls `f(&A, B)`"
 )]
 pub trait TaskArgs<F, O> {
+    /// Makes a task. `ONCE` says that no graph but that of one submission will reach it, so that
+    /// its last attempt may take its values.
     #[doc(hidden)]
-    fn into_task<M: Return<O> + 'static>(self, function: F) -> TaskParts;
+    fn into_task<M: Return<O> + 'static, const ONCE: bool>(self, function: F) -> TaskParts;
 }
 
 /// A task without its typed handle.
@@ -234,8 +298,12 @@ macro_rules! task_args {
                 $($A: Argument,)*
             {
                 #[inline]
-                fn into_task<M: Return<O> + 'static>(self, function: F) -> TaskParts {
-                    let body = TaskBody { function, args: ($(self.$i.store(),)*) };
+                fn into_task<M: Return<O> + 'static, const ONCE: bool>(self, function: F) -> TaskParts {
+                    let args = match ONCE {
+                        true => ($(self.$i.store_once(),)*),
+                        false => ($(self.$i.store(),)*),
+                    };
+                    let body = TaskBody { function, args };
                     // SAFETY: `KIND` was made for this type of body.
                     TaskParts(unsafe { Task::new(const { &TaskFns::<F, O, M, $($A,)*>::KIND }, body) })
                 }

@@ -30,27 +30,14 @@ use serde::de::DeserializeOwned;
 /// a graph. [`delayed_local`](crate::delayed_local) does not require it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to another process",
-    label = "not portable: cannot be encoded and decoded",
+    label = "not portable: cannot be encoded and decoded, or not `Send + Sync + 'static`",
     note = "derive serde's `Serialize` and `Deserialize` for the type and those within; in the place of a reference, return an owned value",
     note = "for a function that returns a `Result` use `try_delayed(f, args)`, or a client's `try_submit` and `try_map`: only what is in `Ok` has to be portable",
     note = "for a value that stays in this process use `delayed_local(f, args)`, or a client's `submit_local` and `map_local`; as an argument, `&local(value)`"
 )]
 pub trait Portable: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
-impl<T: Encodable + Send + Sync + 'static> Portable for T {}
-
-/// The part of [`Portable`] that is most often missing, as one trait, so that the compiler has one
-/// message for it.
-///
-/// Its message repeats that of [`Portable`], since the compiler may report either of the two.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be sent to another process",
-    label = "not portable: cannot be encoded and decoded",
-    note = "derive serde's `Serialize` and `Deserialize` for the type and those within; in the place of a reference, return an owned value",
-    note = "for a value that stays in this process use `delayed_local(f, args)`, or a client's `submit_local` and `map_local`; as an argument, `&local(value)`"
-)]
-pub trait Encodable: Serialize + DeserializeOwned {}
-
-// Without this the compiler would report serde's two traits, and not the message above.
+// Without this the compiler would report the one of serde's traits or marker traits that is
+// missing, and not the message above.
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned> Encodable for T {}
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Portable for T {}

@@ -2,9 +2,10 @@
 
 use crate::ledger::Ledger;
 use crate::{of_processes, of_threads, on, on_each, on_threads, wait_until};
+use serde::{Deserialize, Serialize};
 use sprang::{
     Client, Delayed, ErrorKind, Refs, SharedArray, Status, TaskFuture, callback, compute, config, delayed,
-    delayed_local, lit,
+    delayed_local, lit, owned,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -43,6 +44,88 @@ fn futures_are_arguments_of_every_kind() {
         let text = client.submit(|text: &String, n: usize| text.repeat(n), (lit("ab".to_string()), 2_usize));
         assert_eq!(text.result().unwrap(), "abab");
         assert_eq!(x.result().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_list_of_futures_by_reference_is_refs() {
+    on_each("a_list_of_futures_by_reference_is_refs", |client| {
+        let (a, b) = (client.submit(inc, (1_i64,)), client.submit(inc, (2_i64,)));
+        let sum = |list: Refs<'_, i64>| list.iter().sum::<i64>();
+        let (futures, lent) = (vec![a.clone(), b.clone()], vec![&a, &b]);
+        let sums = [
+            client.submit(sum, (&futures,)),
+            client.submit(sum, (&[a.clone(), b.clone()],)),
+            client.submit(sum, (&lent,)),
+            client.submit(sum, (&lent[..],)),
+            client.submit(sum, (&[&a, &b],)),
+            client.submit(|[a, b]: [&i64; 2]| a + b, ([&a, &b],)),
+        ];
+        assert_eq!(client.gather(&sums).unwrap(), [5; 6]);
+        let text = client.submit(|n: usize| "x".repeat(n), (3_usize,));
+        let lens = client.map(str::len, [text.as_deref(), text.as_deref()]);
+        assert_eq!(client.gather(&lens).unwrap(), [3, 3]);
+    });
+}
+
+/// A value that counts its clones in this process.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cloned(u32);
+
+static CLONES: AtomicU32 = AtomicU32::new(0);
+
+impl Clone for Cloned {
+    fn clone(&self) -> Self {
+        CLONES.fetch_add(1, Ordering::SeqCst);
+        Cloned(self.0)
+    }
+}
+
+#[test]
+fn an_owned_value_is_moved_into_a_submitted_task() {
+    on_threads("an_owned_value_is_moved_into_a_submitted_task", |client| {
+        let before = CLONES.load(Ordering::SeqCst);
+        let one = client.submit(|value: Cloned| value.0, (owned(Cloned(1)),));
+        let list = client.submit_local(|list: Vec<Cloned>| list.len(), (vec![owned(Cloned(1)), owned(Cloned(2))],));
+        assert_eq!((one.result().unwrap(), list.result().unwrap()), (1, 2));
+        assert_eq!(CLONES.load(Ordering::SeqCst), before, "no value is cloned");
+
+        let attempts = AtomicU32::new(0);
+        let third = client.tasks().retries(2).try_submit_local(
+            move |value: Cloned| match attempts.fetch_add(1, Ordering::SeqCst) {
+                2 => Ok(value.0),
+                _ => Err("again"),
+            },
+            (owned(Cloned(7)),),
+        );
+        assert_eq!(third.result().unwrap(), 7);
+        assert_eq!(CLONES.load(Ordering::SeqCst), before + 2, "the last of three attempts takes the value");
+    });
+}
+
+#[test]
+fn an_owned_value_reaches_a_submitted_task() {
+    on_each("an_owned_value_reaches_a_submitted_task", |client| {
+        let values = client.map(|list: Vec<u32>| list.iter().sum::<u32>(), (0..5).map(|n| owned(vec![n; 3])));
+        assert_eq!(client.gather(&values).unwrap(), [0, 3, 6, 9, 12]);
+        let handle = delayed(|list: Vec<u32>| list.len(), (owned(vec![1, 2]),));
+        let twice = [client.compute(&handle), client.compute(&handle)];
+        assert_eq!(client.gather(&twice).unwrap(), [2, 2], "a graph can be computed again");
+    });
+}
+
+#[test]
+fn a_task_that_gave_its_owned_value_away_says_so_when_it_is_retried() {
+    on_threads("a_task_that_gave_its_owned_value_away_says_so_when_it_is_retried", |client| {
+        let parse = |text: String| text.parse::<i64>();
+        let future = client.tasks().name("parse").try_submit(parse, (owned("x".to_string()),));
+        assert!(future.error().unwrap().to_string().contains("invalid digit"));
+        assert!(future.retry().unwrap());
+        let error = future.error().unwrap().to_string();
+        assert!(
+            error.contains("\"parse\"") && error.contains("`owned(String)` was moved into an earlier attempt"),
+            "{error}"
+        );
     });
 }
 

@@ -1,12 +1,23 @@
 //! The arguments that reach a function, and the number of calls.
 
 use super::{Check, Subject, Tally, check, check_here};
-use sprang::{Delayed, ErrorKind, Refs, compute, delayed, delayed_local, lit, local, prepare};
+use sprang::{Delayed, ErrorKind, Refs, compute, delayed, delayed_local, lit, local, owned, prepare};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::{Range, RangeFrom, RangeInclusive, RangeTo};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 pub(crate) fn checks() -> Vec<Check> {
     vec![
         check(every_kind_of_argument_passes_the_right_value),
+        check(plain_values_reach_the_function_as_they_are),
+        check(an_owned_value_reaches_every_compute_whole),
+        check(a_function_borrows_what_a_value_dereferences_to),
+        check(a_list_by_reference_is_refs_and_a_list_by_value_keeps_its_shape),
         check(nested_shapes_of_arguments_arrive_in_their_shape),
         check(a_task_takes_twelve_arguments),
         check(a_task_takes_a_hundred_thousand_inputs),
@@ -60,6 +71,104 @@ fn every_kind_of_argument_passes_the_right_value(_: &Subject) {
     assert_eq!(plain.compute().unwrap(), format!("true z -7 {} 0.5 own static", u128::MAX));
     let literal = delayed(|pairs: &Vec<(u8, String)>| pairs.len(), (lit(vec![(1, "one".to_string())]),));
     assert_eq!(literal.compute().unwrap(), 1);
+}
+
+fn plain_values_reach_the_function_as_they_are(_: &Subject) {
+    let path = delayed(|path: PathBuf| path.join("b"), (PathBuf::from("a"),));
+    assert_eq!(path.compute().unwrap(), PathBuf::from("a/b"));
+    let times = delayed(
+        |time: Duration, at: SystemTime| at + time,
+        (Duration::from_secs(2), SystemTime::UNIX_EPOCH + Duration::from_nanos(1)),
+    );
+    assert_eq!(times.compute().unwrap(), SystemTime::UNIX_EPOCH + Duration::new(2, 1));
+    let ranges = delayed(
+        |a: Range<usize>, b: RangeInclusive<i64>, c: RangeFrom<u8>, d: RangeTo<char>| {
+            (a.len(), *b.end(), c.start, d.end)
+        },
+        (3..10_usize, 1..=5_i64, 7_u8.., ..'x'),
+    );
+    assert_eq!(ranges.compute().unwrap(), (7, 5, 7, 'x'));
+    let others = delayed(
+        |n: NonZeroUsize, text: Box<str>, name: OsString, address: SocketAddr, unit: ()| {
+            assert_eq!(unit, ());
+            format!("{n} {text} {} {address}", name.to_string_lossy())
+        },
+        (
+            NonZeroUsize::new(4).unwrap(),
+            Box::<str>::from("text"),
+            OsString::from("name"),
+            SocketAddr::from(([127, 0, 0, 1], 80)),
+            (),
+        ),
+    );
+    assert_eq!(others.compute().unwrap(), "4 text name 127.0.0.1:80");
+    let shapes = delayed(
+        |many: Vec<PathBuf>, some: Option<Duration>, [a, b]: [Range<u8>; 2], (n, text): (u8, String)| {
+            (many.len(), some.unwrap().as_secs(), a.len() + b.len(), n as usize + text.len())
+        },
+        (vec![PathBuf::from("a"); 3], Some(Duration::from_secs(4)), [0..1, 0..2_u8], (5_u8, "ab".to_string())),
+    );
+    assert_eq!(shapes.compute().unwrap(), (3, 4, 3, 7));
+}
+
+fn an_owned_value_reaches_every_compute_whole(_: &Subject) {
+    let counts = BTreeMap::from([("a".to_string(), vec![1, 2]), ("b".to_string(), vec![3])]);
+    let spoil = |mut counts: BTreeMap<String, Vec<i64>>, more: Vec<Option<Vec<u8>>>| {
+        counts.remove("a");
+        (counts, more.into_iter().flatten().map(|more| more.len()).sum::<usize>())
+    };
+    // A function without options, and one that is called more than once.
+    let lists = || vec![Some(owned(vec![1_u8, 2])), None, Some(owned(vec![3]))];
+    let once = delayed(spoil, (owned(counts.clone()), lists()));
+    let often = delayed(spoil, (owned(counts), lists())).name("often").retries(2);
+    let expected = (BTreeMap::from([("b".to_string(), vec![3])]), 3);
+    for _ in 0..2 {
+        assert_eq!(compute((&once, &often)).unwrap(), (expected.clone(), expected.clone()));
+    }
+}
+
+fn a_function_borrows_what_a_value_dereferences_to(_: &Subject) {
+    fn mean(values: &[f64]) -> f64 {
+        values.iter().sum::<f64>() / values.len() as f64
+    }
+    fn len(text: &str, path: &Path) -> usize {
+        text.len() + path.components().count()
+    }
+    let values = delayed(|| vec![1.0, 2.0, 6.0], ());
+    let text = delayed(|| "four".to_string(), ());
+    let path = delayed(|| PathBuf::from("a/b"), ());
+    let both = delayed(len, (text.as_deref(), path.as_deref()));
+    let lit = delayed(len, (lit("ab".to_string()).as_deref(), lit(PathBuf::from("a")).as_deref()));
+    let inferred = delayed(|text, values| (text.len(), values[0]), (text.as_deref(), values.as_deref()));
+    let listed = delayed(
+        |[a, b]: [&[f64]; 2], text: Option<&str>| (a.len() + b.len(), text.map(str::len)),
+        ([values.as_deref(), values.as_deref()], Some(text.as_deref())),
+    );
+    let mean = delayed(mean, (values.as_deref(),));
+    let found = compute((&mean, &both, &lit, &inferred, &listed)).unwrap();
+    assert_eq!(found, (3.0, 6, 3, (4, 1.0), (6, Some(4))));
+}
+
+fn a_list_by_reference_is_refs_and_a_list_by_value_keeps_its_shape(_: &Subject) {
+    let [a, b] = [1_i64, 20].map(|n| delayed(|n: i64| n, (n,)));
+    let sum = |list: Refs<'_, i64>| list.iter().sum::<i64>();
+    let (handles, lent) = (vec![a.clone(), b.clone()], vec![&a, &b]);
+    let by_reference = [
+        delayed(sum, (&handles,)),
+        delayed(sum, (&handles[..],)),
+        delayed(sum, (&[a.clone(), b.clone()],)),
+        delayed(sum, (&lent,)),
+        delayed(sum, (&lent[..],)),
+        delayed(sum, (&[&a, &b],)),
+    ];
+    assert_eq!(compute(&by_reference).unwrap(), [21; 6]);
+    let lists = delayed(
+        |list: Vec<&i64>, [a, b]: [&i64; 2], owned: Vec<i64>, array: [i64; 2]| {
+            list.into_iter().sum::<i64>() + a + b + owned.iter().sum::<i64>() + array[0] + array[1]
+        },
+        (lent.clone(), [&a, &b], handles.clone(), [a.clone(), b.clone()]),
+    );
+    assert_eq!(lists.compute().unwrap(), 84);
 }
 
 fn nested_shapes_of_arguments_arrive_in_their_shape(_: &Subject) {

@@ -10,4 +10,8 @@ fn sorted(values: Delayed<Vec<i64>>) -> Delayed<()> {
     delayed(sort, (values,))
 }
 
+fn sorted_in_place(values: &Delayed<Vec<i64>>) -> Delayed<()> {
+    delayed(sort, (values,))
+}
+
 fn main() {}

@@ -7,7 +7,17 @@ use crate::portable::Portable;
 use crate::portable::codec::{CodecError, Decoder, Encoder};
 use parking_lot::Mutex;
 use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::num::{
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize, NonZeroU8, NonZeroU16, NonZeroU32,
+    NonZeroU64, NonZeroU128, NonZeroUsize,
+};
+use std::ops::{Range, RangeFrom, RangeInclusive, RangeTo};
+use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
 
 /// The methods that walk over the handles of an argument without handles.
 macro_rules! no_handles {
@@ -19,6 +29,7 @@ macro_rules! no_handles {
         unsafe fn release(_: &Self::Stored, _: &mut Cursor<'_>) {}
     };
 }
+pub(super) use no_handles;
 
 // SAFETY: the argument has no handles, so no method walks over any.
 unsafe impl Argument for () {
@@ -43,12 +54,12 @@ unsafe impl Argument for () {
     }
 }
 
-// Without generics the crate itself would compile every codec of these twenty types. With
+// Without generics the crate itself would compile every codec of these forty types. With
 // `#[inline]` a program compiles those of the types that it uses.
 macro_rules! plain {
-    ($($t:ty, $read:path;)*) => {$(
+    ($([$($generics:tt)*] $t:ty, $read:path;)*) => {$(
         // SAFETY: the argument has no handles, so no method walks over any.
-        unsafe impl Argument for $t {
+        unsafe impl<$($generics)*> Argument for $t {
             type Out<'a> = $t;
             type Stored = $t;
 
@@ -83,11 +94,23 @@ macro_rules! plain {
 }
 macro_rules! plain_values {
     ($($t:ty)*) => {
-        plain! { $($t, Decoder::read::<$t>;)* }
+        plain! { $([] $t, Decoder::read::<$t>;)* }
     };
 }
-plain_values! { bool char i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 String }
-plain! { &'static str, read_text; }
+macro_rules! plain_ranges {
+    ($($range:ident)*) => {
+        plain! { $([T: Portable + Clone + Debug] $range<T>, Decoder::read::<$range<T>>;)* }
+    };
+}
+plain_values! {
+    bool char i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64
+    NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128 NonZeroIsize
+    NonZeroU8 NonZeroU16 NonZeroU32 NonZeroU64 NonZeroU128 NonZeroUsize
+    String Box<str> PathBuf OsString Duration SystemTime
+    IpAddr Ipv4Addr Ipv6Addr SocketAddr SocketAddrV4 SocketAddrV6
+}
+plain_ranges! { Range RangeInclusive RangeFrom RangeTo }
+plain! { [] &'static str, read_text; }
 
 /// Decodes a text that lives for the rest of the process, as in the process that wrote it. Equal
 /// texts are stored once.
@@ -108,7 +131,7 @@ fn kept(text: String) -> &'static str {
 }
 
 /// Adds the type that cannot be encoded or decoded to the error.
-fn of_type<V>(problem: CodecError) -> CodecError {
+pub(super) fn of_type<V>(problem: CodecError) -> CodecError {
     CodecError::new(format!("a `{}`: {problem}", std::any::type_name::<V>()))
 }
 
@@ -118,8 +141,10 @@ pub struct Lit<V>(V);
 
 /// Passes any plain value to a task. The function gets `&V`.
 ///
-/// Numbers, `bool`, `char` and strings need no `lit` and reach the function by value. Pass a value
-/// that cannot be encoded as `&`[`local`](crate::local)`(value)`.
+/// Numbers, texts, paths, durations and ranges need no `lit` and reach the function by value. For a
+/// function that takes a `V` use [`owned`](crate::owned); for one that takes `&str`, `&[T]` or
+/// `&Path`, [`lit(value).as_deref()`](Lit::as_deref). Pass a value that cannot be encoded as
+/// `&`[`local`](crate::local)`(value)`.
 ///
 /// # Examples
 /// ```

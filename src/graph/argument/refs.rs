@@ -9,7 +9,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Index;
 
-/// The values of a list of tasks, borrowed. A function gets them for `&Vec<Delayed<T>>`.
+/// The values of a list of tasks, borrowed. A function gets them for a list that is given by
+/// reference: `&Vec<H>`, `&[H]` or `&[H; N]`, where `H` is `Delayed<T>`, `TaskFuture<T>`, or a
+/// reference to one of them.
 ///
 /// # Examples
 /// ```
@@ -145,6 +147,9 @@ impl<T> DoubleEndedIterator for RefsIter<'_, T> {
 impl<T> ExactSizeIterator for RefsIter<'_, T> {}
 
 /// Implements [`Argument`] for one type of borrowed list.
+///
+/// An implementation for lists of any type of handle would be shorter. With it, a list of numbers
+/// fails with two messages, of which one is about `Refs`.
 macro_rules! borrowed_list {
     ($([$($const:tt)*] $list:ty;)*) => {$(
         // SAFETY: `visit`, `fetch` and `release` each walk over all handles of the list, in its
@@ -154,7 +159,7 @@ macro_rules! borrowed_list {
             type Stored = Box<[Delayed<T>]>;
 
             fn store(self) -> Self::Stored {
-                self.to_vec().into()
+                self.iter().map(|handle| Delayed::<T>::clone(handle)).collect()
             }
 
             fn visit(stored: &Self::Stored, inputs: &mut Vec<TaskRef>) {
@@ -192,4 +197,7 @@ borrowed_list! {
     [] &Vec<Delayed<T>>;
     [] &[Delayed<T>];
     [, const N: usize] &[Delayed<T>; N];
+    [] &Vec<&Delayed<T>>;
+    [] &[&Delayed<T>];
+    [, const N: usize] &[&Delayed<T>; N];
 }
