@@ -1,7 +1,7 @@
 //! Clusters: their workers, the number and resources of these, and room for tasks.
 
 use crate::waiting::gated;
-use crate::{TIMEOUT, of_processes, of_threads, on, wait_until};
+use crate::{TIMEOUT, of_processes, of_threads, on, wait_until, watched};
 use sprang::config::ProcessSettings;
 use sprang::{Client, ErrorKind, LocalCluster, Status, WhenFull, WorkerState, delayed, delayed_local};
 use std::sync::Arc;
@@ -134,6 +134,66 @@ fn a_restarted_worker_runs_its_tasks_again() {
 fn send_kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// The deaths and restarts of the first worker.
+fn ends(client: &Client) -> (u64, u64) {
+    let worker = &client.workers()[0];
+    (worker.num_deaths, worker.num_restarts)
+}
+
+#[test]
+fn deaths_and_restarts_of_a_worker_are_counted() {
+    let pid = |client: &Client| client.submit(std::process::id, ()).result().unwrap();
+    let two_threads = || LocalCluster::builder().workers(1).threads_per_worker(2);
+    for (name, builder) in [("one thread", of_processes(1)), ("two threads", two_threads())] {
+        watched(&format!("deaths and restarts, {name}"), || {
+            let client = &Client::owning(builder.build().unwrap());
+            let first = pid(client);
+            assert_eq!(ends(client), (0, 0));
+            // Idle.
+            send_kill(first);
+            wait_until("the death to be counted", || ends(client).0 == 1);
+            let second = pid(client);
+            assert_ne!(second, first);
+            assert_eq!(ends(client), (1, 1));
+            // Busy: the task kills its process the first time.
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let path = file.path().to_str().unwrap().to_owned();
+            let task = |path: String| {
+                if std::path::Path::new(&path).exists() {
+                    std::fs::remove_file(&path).unwrap();
+                    std::process::abort();
+                }
+                std::process::id()
+            };
+            assert_ne!(client.submit(task, (path,)).result().unwrap(), second);
+            assert_eq!(ends(client), (2, 2));
+            // On request.
+            let before = pid(client);
+            assert!(client.cluster().unwrap().restart_worker(0));
+            wait_until("another process", || pid(client) != before);
+            assert_eq!(ends(client), (2, 3));
+        });
+    }
+}
+
+#[test]
+fn a_worker_that_takes_the_place_of_one_that_left_has_no_history() {
+    watched("no history", || {
+        let client = Client::owning(of_processes(2).build().unwrap());
+        let pids = client.run(std::process::id);
+        assert_eq!(pids.len(), 2);
+        send_kill(*pids[1].1.as_ref().unwrap());
+        wait_until("the death to be counted", || client.workers()[1].num_deaths == 1);
+        let cluster = client.cluster().unwrap();
+        cluster.scale(1).unwrap();
+        wait_until("the worker to be gone", || client.workers().len() == 1);
+        cluster.scale(2).unwrap();
+        assert!(client.run(std::process::id).iter().all(|(_, pid)| pid.is_ok()));
+        let counts: Vec<_> = client.workers().iter().map(|it| (it.num_deaths, it.num_restarts)).collect();
+        assert_eq!(counts, [(0, 0), (0, 0)]);
+    });
 }
 
 #[test]

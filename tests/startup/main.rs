@@ -251,3 +251,93 @@ fn signals_of_a_terminal_are_left_to_the_parent() {
         assert_ne!(worker.cast_unsigned(), process::id());
     });
 }
+
+/// Set if the process at the second level computes.
+const INNER: &str = "BOOTSTRAP_TEST_INNER";
+
+/// The processor time of a process and, if `of_children`, of the children that it has waited for,
+/// in hundredths of a second.
+fn processor_time(of_children: bool) -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let first = if of_children { 13 } else { 11 };
+    fields[first..first + 2].iter().map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+/// Works until the process has had 0.3 s of processor time.
+fn work() -> u64 {
+    let mut number = 1_u64;
+    while processor_time(false) < 30 {
+        (0..100_000_u64).for_each(|n| number = std::hint::black_box(number.wrapping_mul(n | 1)));
+    }
+    number
+}
+
+#[test]
+fn a_program_that_waits_for_this_one_sees_the_processor_time_of_its_workers() {
+    const TEST: &str = "a_program_that_waits_for_this_one_sees_the_processor_time_of_its_workers";
+    if is_set(INNER) {
+        // The shared executor is never dropped.
+        let worked = [delayed(work, ()), delayed(work, ())];
+        config::with("num_workers", 2, || sprang::compute_with("processes", &worked).unwrap()).unwrap();
+        return say("worked");
+    }
+    if is_set(ALONE) {
+        assert_eq!(said(alone(TEST, THIS).env(INNER, "1")), "worked");
+        return say(processor_time(true));
+    }
+    watched("processor time", || {
+        let time: u64 = said(&mut alone(TEST, THIS)).parse().unwrap();
+        // One worker may have run both tasks.
+        assert!(time >= 30, "{time}");
+    });
+}
+
+#[test]
+fn a_program_exits_while_a_task_runs() {
+    if is_set(ALONE) {
+        thread::spawn(|| {
+            let hangs = delayed(
+                || {
+                    say("hangs");
+                    loop {
+                        thread::park();
+                    }
+                    #[expect(unreachable_code, reason = "the type of the task")]
+                    0_u32
+                },
+                (),
+            );
+            hangs.compute_with("processes")
+        });
+        let idle = delayed(|| 7, ()).compute_with("processes").unwrap();
+        let idle_other = sprang::ProcessExecutor::new(std::num::NonZeroUsize::MIN);
+        assert_eq!(idle, delayed(|| 7, ()).compute_with(std::sync::Arc::new(idle_other)).unwrap());
+        // In the end of the process the task still runs.
+        thread::sleep(Duration::from_millis(300));
+        process::exit(0);
+    }
+    watched("exit while a task runs", || {
+        assert_eq!(said(&mut alone("a_program_exits_while_a_task_runs", THIS)), "hangs");
+    });
+}
+
+#[test]
+fn a_forked_copy_exits_without_the_threads_of_its_original() {
+    if is_set(ALONE) {
+        assert_eq!(delayed(|| 7, ()).compute_with("processes").unwrap(), 7);
+        // SAFETY: the copy only exits.
+        let copy = unsafe { libc::fork() };
+        if copy == 0 {
+            process::exit(0);
+        }
+        let mut status = 0;
+        // SAFETY: the pointer is to a local value.
+        assert_eq!(unsafe { libc::waitpid(copy, &raw mut status, 0) }, copy);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0);
+        return say(delayed(|| 8, ()).compute_with("processes").unwrap());
+    }
+    watched("a forked copy", || {
+        assert_eq!(said(&mut alone("a_forked_copy_exits_without_the_threads_of_its_original", THIS)), "8");
+    });
+}

@@ -10,6 +10,7 @@
 
 use super::super::promise::Needs;
 use super::dispatch::Taker;
+use crate::executor::processes::WorkerCounts;
 use crate::sorted::SortedMap;
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
@@ -66,10 +67,14 @@ pub struct WorkerInfo {
     pub state: WorkerState,
     /// How many tasks the worker has run.
     pub num_done: u64,
-    /// How often [`restart`](crate::LocalCluster::restart) or the memory limit has replaced the
-    /// worker's process. Processes that died, and those that were restarted on a page of the
-    /// dashboard, are not counted;
-    /// [`WorkerStarted::restarts`](crate::callback::WorkerStarted::restarts) counts all.
+    /// How many of the worker's processes have ended otherwise than on request: they crashed, were
+    /// killed from outside, or were killed for a timeout, the memory limit or a cancelled task that
+    /// did not end.
+    pub num_deaths: u64,
+    /// How many processes have taken the place of an earlier one, after a death, a
+    /// [`restart`](crate::LocalCluster::restart), or between two tasks because of the memory limit
+    /// or [`max_tasks_per_worker`](crate::config::ProcessSettings::max_tasks_per_worker). A new
+    /// process starts when there is a task for it.
     pub num_restarts: u64,
 }
 
@@ -100,7 +105,8 @@ pub(in crate::client) struct Member {
     num_active: AtomicUsize,
     num_busy: AtomicUsize,
     pub(super) num_done: AtomicU64,
-    pub(super) num_restarts: AtomicU64,
+    /// What had happened before to the process with this `index`.
+    pub(super) counts_before: WorkerCounts,
     has_started: AtomicBool,
     pub(super) is_paused: AtomicBool,
     is_leaving: AtomicBool,
@@ -109,7 +115,7 @@ pub(in crate::client) struct Member {
 }
 
 impl Member {
-    fn new(settings: &WorkerSettings, id: u32, index: u32) -> Arc<Self> {
+    fn new(settings: &WorkerSettings, id: u32, index: u32, counts_before: WorkerCounts) -> Arc<Self> {
         let mut total = Resources::new();
         for (name, amount) in &settings.resources {
             total.insert(Arc::clone(name), millionths(*amount));
@@ -122,7 +128,7 @@ impl Member {
             num_active: AtomicUsize::new(0),
             num_busy: AtomicUsize::new(0),
             num_done: AtomicU64::new(0),
-            num_restarts: AtomicU64::new(0),
+            counts_before,
             has_started: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
@@ -251,7 +257,12 @@ impl Members {
     /// until there are as many.
     ///
     /// Blocks while all indices are taken.
-    pub(super) fn add_towards(&self, num_workers: usize, is_closed: impl Fn() -> bool) -> Option<Arc<Member>> {
+    pub(super) fn add_towards(
+        &self,
+        num_workers: usize,
+        counts: impl Fn(u32) -> WorkerCounts,
+        is_closed: impl Fn() -> bool,
+    ) -> Option<Arc<Member>> {
         let mut list = self.list.lock();
         while !is_closed() {
             let staying: Vec<_> = list.members.iter().filter(|member| !member.is_leaving()).collect();
@@ -261,7 +272,7 @@ impl Members {
             }
             let is_free = |index: &u32| list.members.iter().all(|member| member.index != *index);
             if let Some(index) = (0..self.max_index).find(is_free) {
-                let member = Member::new(&self.settings, list.next_id, index);
+                let member = Member::new(&self.settings, list.next_id, index, counts(index));
                 list.next_id += 1;
                 list.members.push(Arc::clone(&member));
                 return Some(member);

@@ -4,6 +4,7 @@ use super::member::{Member, WorkerInfo};
 use super::place::block_in;
 use super::{Cluster, worker};
 use crate::error::{Error, ErrorKind, Result};
+use crate::executor::processes::{WorkerCounts, WorkerEnd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -27,7 +28,8 @@ impl Cluster {
             );
             return Err(Error::new(ErrorKind::NoWorker, message));
         }
-        while let Some(member) = self.members.add_towards(num_workers, || self.is_closed()) {
+        let counts = |index: u32| self.worker_counts(index);
+        while let Some(member) = self.members.add_towards(num_workers, counts, || self.is_closed()) {
             for thread in 0..member.num_threads {
                 if let Err(error) = worker::start_thread(self, &member) {
                     // A worker with fewer threads is better than none.
@@ -55,14 +57,18 @@ impl Cluster {
     /// to a worker of threads.
     pub(super) fn restart(&self, member: &Member) {
         if let Some(executor) = self.backend.processes() {
-            member.num_restarts.fetch_add(1, Ordering::Relaxed);
-            executor.end_worker(member.index, true);
+            executor.end_worker(member.index, WorkerEnd::Kill);
         }
+    }
+
+    fn worker_counts(&self, index: u32) -> WorkerCounts {
+        self.backend.processes().map_or_else(WorkerCounts::default, |executor| executor.worker_counts(index))
     }
 
     pub(in crate::client) fn worker_infos(&self) -> Vec<WorkerInfo> {
         let info = |member: &Arc<Member>| {
             let executor = self.backend.processes();
+            let counts = self.worker_counts(member.index);
             let this_process = || Some(std::process::id());
             WorkerInfo {
                 id: member.id,
@@ -73,7 +79,8 @@ impl Cluster {
                 memory_used: executor.and_then(|executor| executor.worker_memory(member.index)),
                 state: member.state(),
                 num_done: member.num_done.load(Ordering::Relaxed),
-                num_restarts: member.num_restarts.load(Ordering::Relaxed),
+                num_deaths: counts.num_deaths - member.counts_before.num_deaths,
+                num_restarts: counts.num_restarts - member.counts_before.num_restarts,
             }
         };
         self.members.all().iter().map(info).collect()

@@ -19,8 +19,8 @@ use crate::api::config::{OnFailure, Settings};
 use crate::engine::callback::{Watchers, has_watchers};
 use crate::engine::{CancelToken, Run, single};
 use crate::executor::Executor;
-use crate::executor::processes::ProcessExecutor;
 use crate::executor::processes::requests::RequestHandler;
+use crate::executor::processes::{ProcessExecutor, WorkerEnd};
 use crate::executor::sync::SyncExecutor;
 use std::collections::HashSet;
 use std::io;
@@ -57,7 +57,7 @@ fn serve(cluster: Arc<Cluster>, member: Arc<Member>) {
             cluster.queue_first(cluster.dispatch.remove_slot(slot).into_iter().rev());
             WorkerThread::leave();
             if cluster.members.remove_if_ended(member, cluster.is_closed()) {
-                cluster.backend.processes().inspect(|executor| executor.end_worker(member.index, false));
+                cluster.backend.processes().inspect(|executor| executor.end_worker(member.index, WorkerEnd::Leave));
                 cluster.refuse_impossible();
             }
             cluster.dispatch.remove_thread();
@@ -228,8 +228,7 @@ fn limit_memory(cluster: &Cluster, member: &Member, executor: &ProcessExecutor) 
     }
     log::info!("{:?} of {:?} uses {used} of {limit} bytes and is replaced", member.name, cluster.name);
     member.is_paused.store(true, Ordering::Relaxed);
-    member.num_restarts.fetch_add(1, Ordering::Relaxed);
-    executor.end_worker(member.index, false);
+    executor.end_worker(member.index, WorkerEnd::Replace);
     member.is_paused.store(false, Ordering::Relaxed);
 }
 

@@ -387,8 +387,8 @@ impl WorkerHandle {
     /// are tasks to run. Tasks that were running run again; this costs them no attempt. Returns
     /// `false` if the process is gone.
     ///
-    /// The [`restarts`](super::WorkerStarted::restarts) of the new process count this restart. The
-    /// [restarts of the cluster](crate::WorkerInfo::num_restarts) do not.
+    /// The [`restarts`](super::WorkerStarted::restarts) of the new process and those of the
+    /// [cluster's worker](crate::WorkerInfo::num_restarts) count this restart.
     pub fn restart(&self) -> bool {
         self.process.upgrade().is_some_and(|process| process.replace())
     }

@@ -8,16 +8,20 @@
 //! schedules, sends them over a [`link`] and takes back the results. A [`process`] is one worker
 //! process, with its limits and its end; one [`monitor`] thread sleeps until a process ends. Tasks
 //! that cannot leave this process run in [`local`]. In the worker, [`hook`] takes over before
-//! `main`, and [`worker`] runs the calls. Tasks there send requests to this process through
+//! `main`, and [`worker`] runs the calls. [`at_exit`] ends idle workers with this process, and
+//! [`ends`] counts deaths and restarts. Tasks in workers send requests to this process through
 //! [`requests`]. The messages and their order are in [`protocol`].
 
 #[cfg(all(target_os = "linux", not(miri)))]
 mod activity;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod at_exit;
 pub(crate) mod boot;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod clock;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod constructors;
+mod ends;
 #[cfg(all(fuzzing, target_os = "linux"))]
 pub(crate) mod fuzzing;
 #[cfg(all(target_os = "linux", not(miri)))]
@@ -53,6 +57,7 @@ mod unsupported;
 mod worker;
 
 pub(crate) use boot::{is_worker, refusal};
+pub(crate) use ends::{WorkerCounts, WorkerEnd};
 
 use super::Executor;
 use super::sync::SyncExecutor;
@@ -199,10 +204,14 @@ impl ProcessExecutor {
         self.pool.worker_memory(worker)
     }
 
-    /// Ends a worker. With `at_once` it is killed and its tasks run again; without, it ends when
-    /// they are finished. Another worker starts when there are tasks for it.
-    pub(crate) fn end_worker(&self, worker: u32, at_once: bool) {
-        self.pool.end_worker(worker, at_once);
+    /// How often the processes of a worker have died and were replaced.
+    pub(crate) fn worker_counts(&self, worker: u32) -> WorkerCounts {
+        self.pool.worker_counts(worker)
+    }
+
+    /// Ends a worker. Another process starts when there are tasks for it.
+    pub(crate) fn end_worker(&self, worker: u32, how: WorkerEnd) {
+        self.pool.end_worker(worker, how);
     }
 
     /// Ends all workers, for good, and waits for them.

@@ -12,8 +12,11 @@
 //! 2. Exactly one slot for each thread of a worker takes the worker's tasks. A slot that gives its
 //!    worker to a spare slot takes no worker's tasks from then on.
 
-use super::monitor::{MonitoredProcess, private_bytes};
-use super::process::{Channel, KillReason, WorkerProcess, next_origin};
+mod workers;
+
+use super::at_exit;
+use super::ends::EndLog;
+use super::process::{Channel, WorkerProcess, next_origin};
 use super::settings::ProcessSettings;
 use crate::engine::Run;
 use crate::error::{Error, ErrorKind};
@@ -60,6 +63,10 @@ pub(super) struct Pool {
     slots: Box<[SlotState]>,
     /// One for each worker process that there may be, used by the slots of its threads.
     entries: Box<[Mutex<WorkerEntry>]>,
+    /// One for each worker. Spare processes have none of their own.
+    ends: Box<[EndLog]>,
+    /// This process ends, so workers are not kept for the next tasks.
+    keeps_no_workers: AtomicBool,
 }
 
 /// The state of a slot that other threads read.
@@ -169,7 +176,7 @@ impl Pool {
         // most one for each slot.
         let budget = Budget::for_members(shared_memory_limit(&settings), num_entries + num_slots);
         let origin = next_origin();
-        Arc::new(Pool {
+        let pool = Arc::new(Pool {
             serve_slot,
             num_slots,
             memory: Memory::within(origin, budget),
@@ -190,8 +197,12 @@ impl Pool {
                 .map(SlotState::new)
                 .collect(),
             entries: (0..num_entries).map(|_| Mutex::default()).collect(),
+            ends: (0..num_workers.get()).map(|_| EndLog::default()).collect(),
+            keeps_no_workers: AtomicBool::new(false),
             settings,
-        })
+        });
+        at_exit::watch(&pool);
+        pool
     }
 
     pub(super) fn settings(&self) -> &ProcessSettings {
@@ -509,6 +520,7 @@ impl Pool {
         }
         if let Some(process) = entry.process.take() {
             process.retire();
+            self.count_end(&process, false);
             entry.channels.drain(..).flatten().for_each(|_| process.leave());
         }
         let on_end = {
@@ -521,6 +533,7 @@ impl Pool {
         };
         let started = WorkerProcess::start(number as u32, inheritance, &self.settings, self.memory.budget(), on_end);
         let (process, channels) = started.inspect_err(|_| entry.num_failed_starts += 1)?;
+        self.slots[slot].worker().inspect(|&worker| self.ends[worker as usize].started());
         entry.num_failed_starts = 0;
         entry.channels = channels.into_iter().map(Some).collect();
         entry.process = Some(Arc::clone(&process));
@@ -530,9 +543,11 @@ impl Pool {
         Ok((process, thread, channel))
     }
 
-    /// Retires a worker. The channels that no slot has fetched are closed.
-    pub(super) fn disconnect(&self, process: &Arc<WorkerProcess>) {
+    /// Retires a worker, which `is_lost` if it was not this process that ended it. The channels
+    /// that no slot has fetched are closed.
+    pub(super) fn disconnect(&self, process: &Arc<WorkerProcess>, is_lost: bool) {
         process.retire();
+        self.count_end(process, is_lost);
         if self.num_threads() > 1 {
             // The slots of its other threads may sleep.
             self.wake_slots_of(process.number());
@@ -569,43 +584,6 @@ impl Pool {
         }
         self.stop_runs(error);
         None
-    }
-
-    /// The processes of the slots that take the tasks of a worker or, if `also_given_away`, have a
-    /// task of it that waits.
-    fn processes(&self, number: u32, also_given_away: bool) -> impl Iterator<Item = Arc<WorkerProcess>> {
-        let entry_of = move |entry: &usize| {
-            let slots = &self.slots[entry * self.num_threads()..][..self.num_threads()];
-            slots.iter().any(|slot| {
-                slot.worker() == Some(number) || also_given_away && worker(&slot.given_away) == Some(number)
-            })
-        };
-        let process = |entry: usize| {
-            // A slot holds the lock while it starts a worker.
-            let entry = self.entries[entry].try_lock()?;
-            entry.process.as_ref().filter(|process| !process.has_ended()).map(Arc::clone)
-        };
-        (0..self.entries.len()).filter(entry_of).filter_map(process)
-    }
-
-    /// The process id of a worker, if it has been started.
-    pub(super) fn worker_pid(&self, worker: u32) -> Option<u32> {
-        self.processes(worker, false).next().map(|process| process.pid())
-    }
-
-    /// How much private memory a worker uses, in bytes.
-    pub(super) fn worker_memory(&self, worker: u32) -> Option<u64> {
-        private_bytes(self.worker_pid(worker)?)
-    }
-
-    /// Ends a worker; see [`ProcessExecutor::end_worker`](super::ProcessExecutor::end_worker).
-    pub(super) fn end_worker(&self, worker: u32, at_once: bool) {
-        for process in self.processes(worker, true) {
-            match at_once {
-                true => process.kill(KillReason::Replaced),
-                false => self.disconnect(&process),
-            }
-        }
     }
 
     /// Frees memory that is kept for the next tasks, unless a run is present.

@@ -32,7 +32,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a worker may take to end after the last slot has disconnected.
 const GOODBYE_GRACE: Duration = Duration::from_secs(2);
@@ -100,6 +100,8 @@ pub(super) struct WorkerProcess {
     kill_reason: Mutex<Option<KillReason>>,
     has_ended: AtomicBool,
     is_leaving: AtomicBool,
+    /// Its end was counted.
+    is_counted: AtomicBool,
     wake_target: Mutex<WakeTarget>,
     output: Option<Arc<Output>>,
     /// The number of slots that have a channel or may still get one.
@@ -193,6 +195,7 @@ impl WorkerProcess {
             kill_reason: Mutex::new(None),
             has_ended: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
+            is_counted: AtomicBool::new(false),
             wake_target: Mutex::new(WakeTarget::Starting(name)),
             output: output.map(|pipe| Arc::new(Output::new(pipe, number))),
             num_links: AtomicUsize::new(num_threads),
@@ -344,6 +347,17 @@ impl WorkerProcess {
     /// Waits for the end of the process, for no longer than `limit`. Says whether it has ended.
     pub(super) fn ends_within(&self, limit: Duration) -> bool {
         self.process.lock().wait_timeout(limit).is_some()
+    }
+
+    /// As [`ends_within`](WorkerProcess::ends_within), also if another thread waits for the end.
+    pub(super) fn ends_before(&self, deadline: Instant) -> bool {
+        let process = self.process.try_lock_until(deadline);
+        process.is_some_and(|mut process| process.wait_until(Some(deadline)).is_some())
+    }
+
+    /// True for the first caller, which counts the end of the process.
+    pub(super) fn count_once(&self) -> bool {
+        !self.is_counted.swap(true, Ordering::Relaxed)
     }
 
     /// Waits for the end of the process and says how it ended.

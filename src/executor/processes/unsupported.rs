@@ -1,6 +1,7 @@
 //! Stand-ins for platforms without worker processes, where [`boot::refusal`](super::boot::refusal)
 //! refuses every run and no process is a worker.
 
+use super::ends::{WorkerCounts, WorkerEnd};
 use super::settings::ProcessSettings;
 use crate::engine::Run;
 use crate::executor::remote::requests::{RequestError, RequestHandler};
@@ -21,7 +22,11 @@ impl NoPool {
         None
     }
 
-    pub(super) fn end_worker(&self, _worker: u32, _at_once: bool) {}
+    pub(super) fn worker_counts(&self, _worker: u32) -> WorkerCounts {
+        WorkerCounts::default()
+    }
+
+    pub(super) fn end_worker(&self, _worker: u32, _how: WorkerEnd) {}
 
     pub(super) fn close(&self) {}
 

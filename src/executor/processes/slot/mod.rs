@@ -118,7 +118,7 @@ impl Slot {
         let idle_time = self.idle_since.get_or_insert_with(Instant::now).elapsed();
         let idle_timeout = match self.pool.is_spare(self.index) {
             true => Some(SPARE_IDLE),
-            false => self.pool.settings().idle_timeout,
+            false => self.pool.idle_timeout(),
         };
         let until_end = self.connection.as_ref().and(idle_timeout);
         let until_trim = (!self.is_trimmed).then_some(TRIM_AFTER);
@@ -203,7 +203,7 @@ impl Slot {
         if !process.ends_within(EXIT_GRACE) {
             process.kill(KillReason::Breach("it could not be talked to any more".into()));
         }
-        self.pool.disconnect(&process);
+        self.pool.disconnect(&process, true);
         let exchange = connection.requeue_tasks(&self.pool);
         self.leave(&process, exchange);
         // The first slot that looks takes the tasks, perhaps this one.
@@ -216,7 +216,7 @@ impl Slot {
         let Some(connection) = self.connection.take() else { return };
         self.pool.set_busy(self.index, true);
         let process = Arc::clone(connection.process());
-        self.pool.disconnect(&process);
+        self.pool.disconnect(&process, false);
         let exchange = connection.close();
         self.leave(&process, exchange);
     }
