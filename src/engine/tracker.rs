@@ -34,8 +34,8 @@ const COUNT: u32 = REPORTED - 1;
 
 /// The entry in `held` of a task without a value.
 const NOTHING: u64 = u64::MAX;
-/// Set in an entry of `held` if the size is that of the encoding.
-const ENCODED: u64 = 1 << 63;
+/// Set in an entry of `held` if the size includes all that the value owns.
+const WHOLE: u64 = 1 << 63;
 
 /// The memory that a value takes, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,23 +43,24 @@ const ENCODED: u64 = 1 << 63;
 pub struct ValueSize {
     /// The number of bytes.
     pub bytes: u64,
-    /// Whether this is the size of the value's encoding, which includes everything that the value
-    /// owns. Otherwise it is the size of its type: 24 for any vector.
-    pub is_encoded: bool,
+    /// Whether this includes everything that the value owns, because the type can
+    /// [tell](crate::callback::OwnedBytes), or because the value was encoded and this is the size
+    /// of its encoding. Otherwise it is the size of the type: 24 for a vector of any length.
+    pub is_whole: bool,
 }
 
 impl ValueSize {
-    pub(super) fn of(inline: usize, encoded: Option<u64>) -> Self {
-        ValueSize { bytes: encoded.unwrap_or(inline as u64), is_encoded: encoded.is_some() }
+    pub(super) fn of(inline: usize, whole: Option<u64>) -> Self {
+        ValueSize { bytes: whole.unwrap_or(inline as u64), is_whole: whole.is_some() }
     }
 
     /// As one number; [`NOTHING`] stands for `None`.
     pub(crate) fn to_bits(size: Option<Self>) -> u64 {
-        size.map_or(NOTHING, |size| size.bytes.min(ENCODED - 2) | if size.is_encoded { ENCODED } else { 0 })
+        size.map_or(NOTHING, |size| size.bytes.min(WHOLE - 2) | if size.is_whole { WHOLE } else { 0 })
     }
 
     pub(crate) fn from_bits(bits: u64) -> Option<Self> {
-        (bits != NOTHING).then_some(ValueSize { bytes: bits & !ENCODED, is_encoded: bits & ENCODED != 0 })
+        (bits != NOTHING).then_some(ValueSize { bytes: bits & !WHOLE, is_whole: bits & WHOLE != 0 })
     }
 }
 
@@ -190,12 +191,12 @@ mod tests {
 
     #[test]
     fn a_size_survives_the_round_trip_through_bits() {
-        for (bytes, is_encoded) in [(0, false), (24, false), (0, true), (1 << 40, true)] {
-            let size = ValueSize { bytes, is_encoded };
+        for (bytes, is_whole) in [(0, false), (24, false), (0, true), (1 << 40, true)] {
+            let size = ValueSize { bytes, is_whole };
             assert_eq!(ValueSize::from_bits(ValueSize::to_bits(Some(size))), Some(size));
         }
-        let largest = ValueSize { bytes: u64::MAX, is_encoded: true };
-        assert!(ValueSize::from_bits(ValueSize::to_bits(Some(largest))).is_some_and(|size| size.is_encoded));
+        let largest = ValueSize { bytes: u64::MAX, is_whole: true };
+        assert!(ValueSize::from_bits(ValueSize::to_bits(Some(largest))).is_some_and(|size| size.is_whole));
         assert_eq!(ValueSize::from_bits(ValueSize::to_bits(None)), None);
     }
 }

@@ -126,9 +126,10 @@ impl Watch {
         self.outer.of_tasks(self.ids, self.stall.as_ref())
     }
 
-    /// Whether to measure the value of each task that has ended.
-    pub(super) fn measures(&self) -> bool {
-        self.observers.interests.measures
+    /// Whether to find the size of the value of each task that has ended, and whether to measure
+    /// it by its encoding.
+    pub(super) fn sizes(&self) -> (bool, bool) {
+        (self.observers.interests.sizes, self.observers.interests.measures)
     }
 
     /// Derives ready tasks, stored values and released values from the end of a task, which has

@@ -8,12 +8,14 @@
 #![expect(unsafe_code, reason = "typed values in untyped cells")]
 
 use super::node::{ArgumentError, CallError};
+use super::owned;
 use super::value::{Cell, drop_value_of, needs_release};
 use crate::portable::Portable;
 use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::{self, Codec, CodecError, Decoder, Encoder};
 use std::any::{Any, type_name};
 use std::marker::PhantomData;
+use std::mem::needs_drop;
 use std::sync::Arc;
 
 /// Calls a task with encoded arguments.
@@ -91,6 +93,19 @@ pub(crate) trait Encoded: Send + Sync {
 
     /// The concrete value, for the executor that made it.
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+/// The bytes of a value with all that it owns; `None` if its type cannot tell.
+///
+/// # Safety
+/// As [`Cell::peek`].
+pub(super) unsafe fn whole_bytes<T: 'static>(cell: &Cell) -> Option<u64> {
+    if !needs_drop::<T>() {
+        return Some(size_of::<T>() as u64);
+    }
+    let measure = owned::measure_of::<T>()?;
+    // SAFETY: the caller keeps the conditions of `peek` for a `T`.
+    Some((size_of::<T>() + measure(unsafe { cell.peek::<T>() })) as u64)
 }
 
 /// The functions for one type of value.

@@ -20,6 +20,7 @@ pub(crate) mod handle;
 pub(crate) mod name;
 pub(crate) mod node;
 mod order;
+pub(crate) mod owned;
 pub(crate) mod pages;
 pub(crate) mod plan;
 pub(crate) mod retry;

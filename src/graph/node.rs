@@ -100,6 +100,11 @@ pub(crate) struct Kind {
     pub(crate) release_inputs: unsafe fn(TaskRef, &[Cell], *const u32),
     /// The size of the value's type.
     pub(crate) value_bytes: usize,
+    /// The size of a value with all that it owns, if its type can tell.
+    ///
+    /// # Safety
+    /// As [`Cell::peek`].
+    pub(crate) whole_bytes: unsafe fn(&Cell) -> Option<u64>,
     /// Drops a value of the task's type; `None` if the type needs no release.
     ///
     /// # Safety

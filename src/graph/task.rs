@@ -8,7 +8,7 @@
 #![expect(unsafe_code, reason = "the typed functions behind a task's untyped kind")]
 
 use super::argument::{Argument, Cursor};
-use super::crossing::{CallEncodedFn, Crossing, TaskCode, ValueCode};
+use super::crossing::{CallEncodedFn, Crossing, TaskCode, ValueCode, whole_bytes};
 use super::node::{ArgumentError, CallError, Kind, Task, TaskRef, drop_body, layout};
 use super::value::{Cell, drop_value_of, needs_release};
 use crate::portable::Portable;
@@ -191,6 +191,7 @@ macro_rules! task_args {
                     visit_inputs: Self::visit_inputs,
                     release_inputs: Self::release_inputs,
                     value_bytes: size_of::<M::Value>(),
+                    whole_bytes: whole_bytes::<M::Value>,
                     drop_value: if needs_release::<M::Value>() { Some(drop_value_of::<M::Value>) } else { None },
                     clone_value: None,
                     write_args: Self::write_args,
@@ -323,6 +324,7 @@ impl<T: Send + Sync + 'static> ValueOf<T> {
         visit_inputs: |_, _| {},
         release_inputs: |_, _, _| {},
         value_bytes: size_of::<T>(),
+        whole_bytes: |_| None,
         drop_value: None,
         clone_value: None,
         write_args: |_, _| Ok(()),

@@ -665,23 +665,27 @@ fn a_callback_gets_only_the_events_that_it_asked_for(_: &Subject) {
     assert_eq!((count(&entries, is_ready), count(&entries, is_value)), (0, 0));
 }
 
-fn a_value_has_a_size(subject: &Subject) {
+fn a_value_has_a_size(_: &Subject) {
+    /// A type that cannot tell what it owns.
+    struct Opaque(String);
+
     let text = delayed(|| "x".repeat(5_000), ()).name("text");
     let shout = delayed_local(|text: &String| text.to_uppercase(), (&text,)).name("shout");
-    let len = delayed_local(|text: &String| text.len(), (&shout,)).name("len");
+    let opaque = delayed_local(|text: &String| Opaque(text.clone()), (&shout,)).name("opaque");
+    let len = delayed_local(|text: &Opaque| text.0.len(), (&opaque,)).name("len");
     let sizes = |interests| {
         let entries = EventLog::of(interests, || assert_eq!(len.compute().unwrap(), 5_000));
-        ["text", "shout"].map(|name| {
+        ["text", "shout", "opaque"].map(|name| {
             let Logged::Stored(_, stored) = entries[position(&entries, is_stored(name))] else { unreachable!() };
             assert_eq!(entries[position(&entries, is_released(name))], Logged::Released(name.into(), stored));
             stored
         })
     };
-    let [text, shout] = sizes(Interests::new().values());
-    assert_eq!((shout.bytes, shout.is_encoded), (24, false), "a local value is as large as its type");
-    assert_eq!(text.is_encoded, !subject.in_this_process, "what has crossed was encoded");
-    assert!(if text.is_encoded { text.bytes >= 5_000 } else { text.bytes == 24 }, "{text:?}");
-    let [text, shout] = sizes(Interests::new().measured_values());
-    assert!(text.is_encoded && (5_000..5_100).contains(&text.bytes), "{text:?}");
-    assert_eq!((shout.bytes, shout.is_encoded), (24, false));
+    for interests in [Interests::new().values(), Interests::new().measured_values()] {
+        let [text, shout, opaque] = sizes(interests);
+        let is_full = |bytes| (5_000..5_100).contains(&bytes);
+        assert!(text.is_whole && is_full(text.bytes), "{text:?}");
+        assert!(shout.is_whole && is_full(shout.bytes), "a local value whose type can tell: {shout:?}");
+        assert_eq!((opaque.bytes, opaque.is_whole), (24, false), "one that cannot be encoded, and cannot tell");
+    }
 }

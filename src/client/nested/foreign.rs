@@ -88,6 +88,7 @@ impl ForeignCall {
         visit_inputs: Self::visit_inputs,
         release_inputs: Self::release_inputs,
         value_bytes: 0,
+        whole_bytes: |_| None,
         drop_value: None,
         clone_value: None,
         write_args: Self::write_args,

@@ -65,6 +65,11 @@ impl RunProfile {
         steps(&self.lifetimes(), |lifetime| lifetime.bytes)
     }
 
+    /// Whether of some value only the size of the type is known, and not what the value owns.
+    pub(super) fn has_unknown_sizes(&self) -> bool {
+        self.records.iter().any(|record| record.value().is_some_and(|size| !size.is_whole))
+    }
+
     /// The moment at which the values of the run took the most memory, and the values held then.
     /// `None` if no value was held.
     ///

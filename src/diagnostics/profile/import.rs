@@ -129,7 +129,7 @@ impl StoredTask<'_> {
         let micros = |time: Option<Seconds>| {
             time.map_or(u32::MAX, |time| u32::try_from(time.0.as_micros()).unwrap_or(u32::MAX - 1))
         };
-        let size = self.value_bytes.map(|bytes| ValueSize { bytes, is_encoded: self.value_is_encoded });
+        let size = self.value_bytes.map(|bytes| ValueSize { bytes, is_whole: self.value_is_whole });
         Record {
             run: self.run,
             started_ns: self.started_s.0.as_nanos() as u64,

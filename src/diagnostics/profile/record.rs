@@ -74,7 +74,7 @@ impl Record {
     }
 
     pub(super) fn returned_bytes(&self) -> u64 {
-        self.value().filter(|size| self.queued_us != u32::MAX && size.is_encoded).map_or(0, |size| size.bytes)
+        self.value().filter(|size| self.queued_us != u32::MAX && size.is_whole).map_or(0, |size| size.bytes)
     }
 
     pub(super) fn queued(&self) -> Option<Duration> {

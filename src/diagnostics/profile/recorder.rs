@@ -152,8 +152,9 @@ impl Profiler {
     }
 
     /// Whether to [measure](crate::callback::Interests::measured_values) each portable value by the
-    /// length of its encoding. Otherwise, unless a value has come from another process, only the
-    /// size of its type is known: 24 bytes for a vector of any length.
+    /// length of its encoding. Otherwise, unless a value has come from another process, its size is
+    /// known if its type can [tell](crate::callback::OwnedBytes); of any other type only the size
+    /// of the type counts, and the report says so.
     ///
     /// Measuring walks through every value. Call this before the profiler is attached.
     #[must_use]
@@ -297,7 +298,7 @@ impl RecordedRun {
 
 impl Callback for Profiler {
     fn interests(&self) -> Interests {
-        if self.measures { Interests::new().sizes() } else { Interests::new() }
+        if self.measures { Interests::new().measured_sizes() } else { Interests::new().sizes() }
     }
 
     fn on_run_started(&self, event: &RunStarted<'_>) {

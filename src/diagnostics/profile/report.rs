@@ -6,7 +6,6 @@
 
 use super::aspect::Aspect;
 use super::data::{Profile, RunProfile};
-use super::record::Record;
 use super::report_data::MAX_TASKS;
 use crate::diagnostics::picture::Color;
 use crate::diagnostics::units;
@@ -258,7 +257,6 @@ fn peak_section(run: &RunProfile) -> String {
     let Some(peak) = run.peak() else {
         return note("No value was held for another task.");
     };
-    let is_inline = run.records.iter().filter_map(Record::value).any(|size| !size.is_encoded);
     let intro = note(&format!(
         "At {}, {} {}, {} together{}.{}",
         units::duration(peak.at.saturating_sub(run.started)),
@@ -266,9 +264,9 @@ fn peak_section(run: &RunProfile) -> String {
         if peak.num_values == 1 { "value" } else { "values" },
         units::bytes(peak.bytes),
         if run.is_sample { ", counting recorded tasks only" } else { "" },
-        match is_inline {
+        match run.has_unknown_sizes() {
             true =>
-                " For some values only the size of the type is known, for example 24 B for a vector; \
+                " For some values only the size of the type is known, and not what they own; \
                  <code>Profiler::measure_values</code> measures them.",
             false => "",
         }

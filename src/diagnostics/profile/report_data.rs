@@ -205,7 +205,11 @@ impl Profile {
             };
             charts.push(Chart::new(title, "values", "count", true, live));
             let bytes = run.live_bytes().into_iter().map(|(at, bytes)| (micros(at), bytes as f64)).collect();
-            charts.push(Chart::new("Bytes of these values", "values", "bytes", true, bytes));
+            let title = match run.has_unknown_sizes() {
+                true => "Bytes of these values, as far as their types tell; Profiler::measure_values measures all",
+                false => "Bytes of these values",
+            };
+            charts.push(Chart::new(title, "values", "bytes", true, bytes));
         }
         charts
     }

@@ -73,7 +73,7 @@ pub(super) struct StoredTask<'a> {
     #[serde(skip_deserializing)]
     returned_bytes: Option<u64>,
     pub(super) value_bytes: Option<u64>,
-    pub(super) value_is_encoded: bool,
+    pub(super) value_is_whole: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -153,7 +153,7 @@ impl<'a> StoredTask<'a> {
             sent_bytes: task.transferred.map(|(sent, _)| sent),
             returned_bytes: task.transferred.map(|(_, returned)| returned),
             value_bytes: task.value.map(|size| size.bytes),
-            value_is_encoded: task.value.is_some_and(|size| size.is_encoded),
+            value_is_whole: task.value.is_some_and(|size| size.is_whole),
         }
     }
 }

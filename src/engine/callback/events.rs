@@ -72,8 +72,9 @@ impl TaskFinished<'_> {
     /// The size of the value. `None` if the value has no reader, or belongs to the graph.
     ///
     /// It is the size of the value's encoding if the value has come from another process, or a
-    /// callback asks for [measured values](super::Interests::measured_values); otherwise the size
-    /// of its type.
+    /// callback asks for [measured values](super::Interests::measured_values). Otherwise it is the
+    /// size of its type, with the bytes that it owns if the type can [tell](super::OwnedBytes) and
+    /// a callback asks for [values](super::Interests::values).
     pub fn value(&self) -> Option<ValueSize> {
         self.task.value_size(self.encoded_bytes)
     }

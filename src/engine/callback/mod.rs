@@ -57,3 +57,4 @@ pub(crate) use self::info::{Backlog, CancelRun, Replaceable, StartedWorker};
 pub use self::info::{ClusterInfo, Crossing, RunHandle, RunId, RunInfo, TaskInfo, WorkerHandle, WorkerId};
 pub use self::observer::{Callback, Interests};
 pub use super::tracker::ValueSize;
+pub use crate::graph::owned::{OwnedBytes, count_owned_bytes};

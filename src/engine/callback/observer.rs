@@ -135,13 +135,14 @@ pub struct Interests {
     pub(in crate::engine) ready: bool,
     pub(in crate::engine) values: bool,
     pub(in crate::engine) releases: bool,
+    pub(in crate::engine) sizes: bool,
     pub(in crate::engine) measures: bool,
 }
 
 impl Interests {
     /// No extra events.
     pub const fn new() -> Self {
-        Interests { ready: false, values: false, releases: false, measures: false }
+        Interests { ready: false, values: false, releases: false, sizes: false, measures: false }
     }
 
     /// Asks for the event [`on_task_ready`](Callback::on_task_ready).
@@ -152,12 +153,13 @@ impl Interests {
     }
 
     /// Asks for the events [`on_value_stored`](Callback::on_value_stored) and
-    /// [`on_value_released`](Callback::on_value_released). They report the size of the value's
-    /// type, or of its encoding if the value came from another process.
+    /// [`on_value_released`](Callback::on_value_released). They report the bytes of the value and
+    /// of all that it owns if its type can [tell](crate::callback::OwnedBytes), otherwise the size
+    /// of the type; and the size of the encoding if the value came from another process.
     #[must_use]
     pub const fn values(mut self) -> Self {
         self.values = true;
-        self
+        self.sizes()
     }
 
     /// Asks for the events of [`values`](Interests::values), with the encoded
@@ -177,11 +179,18 @@ impl Interests {
         self
     }
 
-    /// Asks for measured sizes, without the events of values.
+    /// Asks for the sizes of values, without the events of values.
     #[must_use]
     pub(crate) const fn sizes(mut self) -> Self {
-        self.measures = true;
+        self.sizes = true;
         self
+    }
+
+    /// Asks for measured sizes, without the events of values.
+    #[must_use]
+    pub(crate) const fn measured_sizes(mut self) -> Self {
+        self.measures = true;
+        self.sizes()
     }
 
     pub(super) fn and(self, other: Interests) -> Interests {
@@ -189,6 +198,7 @@ impl Interests {
             ready: self.ready || other.ready,
             values: self.values || other.values,
             releases: self.releases || other.releases,
+            sizes: self.sizes || other.sizes,
             measures: self.measures || other.measures,
         }
     }

@@ -296,17 +296,28 @@ impl RunAccess<'_> {
         }
     }
 
-    /// The encoded size of the value that a task has just left, if a callback wants it and the
-    /// value can be encoded.
+    /// The size of the value that a task has just left, with all that it owns, if a callback wants
+    /// it and it can be known.
     pub(super) fn measured(&self, watch: &Watch, id: u32) -> Option<u64> {
+        let (is_wanted, measures) = watch.sizes();
+        if !is_wanted {
+            return None;
+        }
         let task = self.task(id);
         let kind = task.kind();
-        let is_wanted = watch.measures() && !kind.is_value && self.plan().num_readers()[id as usize] > 0;
-        let code = kind.value_code.filter(|_| is_wanted)?;
+        if kind.is_value || self.plan().num_readers()[id as usize] == 0 {
+            return None;
+        }
         let (cell, codec) = (self.cell(id), self.run.settings.codec);
-        // SAFETY: the task has left a value of its type in its cell and has not been announced as
-        // finished, so no reader releases it.
-        catch_unwind(AssertUnwindSafe(|| unsafe { (code.item.measure)(cell, codec) })).ok().flatten()
+        let code = kind.value_code.filter(|_| measures);
+        let measure = || {
+            // SAFETY: the task has left a value of its type in its cell and has not been announced
+            // as finished, so no reader releases it.
+            let encoded = code.and_then(|code| unsafe { (code.item.measure)(cell, codec) });
+            // SAFETY: as above.
+            encoded.or_else(|| unsafe { (kind.whole_bytes)(cell) })
+        };
+        catch_unwind(AssertUnwindSafe(measure)).ok().flatten()
     }
 
     /// The error of a task whose call gave no value.
