@@ -115,9 +115,9 @@ pub use api::compute::{IntoScheduler, Prepared, compute, compute_each, compute_w
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
 pub use client::{
-    AsCompleted, Client, ClusterBuilder, DefaultClient, Event, Futures, LocalCluster, Lock, Permit, Persisted, Queue,
-    Semaphore, Status, TaskFuture, Tasks, Variable, WaitFor, WhenFull, WithResults, WorkerInfo, WorkerState,
-    as_completed, wait, wait_timeout,
+    AsCompleted, CancelOnDrop, Client, ClusterBuilder, DefaultClient, Event, Futures, LocalCluster, Lock, Permit,
+    Persisted, Queue, Semaphore, Status, TaskFuture, Tasks, Variable, WaitFor, WhenFull, WithResults, WorkerInfo,
+    WorkerState, as_completed, wait, wait_timeout,
 };
 #[cfg(feature = "dashboard")]
 pub use diagnostics::dashboard;

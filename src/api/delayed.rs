@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::graph::Delayed;
+use crate::graph::name;
 use crate::graph::node::Options;
 use crate::graph::retry::{Backoff, RetryIf};
 use crate::graph::task::{Fallible, LocalFallible, LocalPlain, Plain, Return, TaskArgs, TaskError, value_task};
@@ -187,7 +188,9 @@ impl<T> Delayed<T> {
         match self.task_mut().options_mut() {
             Some(options) => change(options),
             None => panic!(
-                "the options of a task are set where it is made, before its handle is cloned or used as an argument"
+                "the options of task {:?} cannot change any more, because its handle was cloned or used as an argument; set them \
+                 where the task is made, `delayed(function, args).name(..).retries(..)`, and clone the handle afterwards",
+                name::of_task(self.task_ref())
             ),
         }
         self

@@ -173,6 +173,28 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
         settle(&self.promise(), Outcome::Cancelled(error))
     }
 
+    /// Cancels the task when the guard is dropped, as when the request that waits for it is given
+    /// up. Otherwise a task that has started runs to its end.
+    ///
+    /// The guard can be awaited and used as the future. [`keep`](CancelOnDrop::keep) takes the
+    /// future out.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{CancelToken, Client, Status};
+    ///
+    /// let client = Client::threads(1)?;
+    /// let search = || while !CancelToken::current().is_cancelled() { std::thread::yield_now() };
+    /// let guard = client.submit(search, ()).cancel_on_drop();
+    /// let future = guard.clone(); // of the future, not of the guard
+    /// drop(guard);
+    /// assert_eq!(future.status(), Status::Cancelled);
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop(Some(self))
+    }
+
     /// Retries a failed, cancelled or lost task, and its inputs in these states. False in any other
     /// state.
     ///
@@ -247,6 +269,49 @@ impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
             true => Poll::Pending,
             false => Poll::Ready(self.promise.outcome().cloned()),
         }
+    }
+}
+
+/// A future whose task is cancelled when this guard is dropped; made by
+/// [`TaskFuture::cancel_on_drop`].
+#[must_use = "dropping this guard cancels the task: bind it, `let guard = ..`"]
+pub struct CancelOnDrop<T: Send + Sync + 'static>(Option<TaskFuture<T>>);
+
+impl<T: Send + Sync + 'static> CancelOnDrop<T> {
+    /// Takes the future out: the task is not cancelled.
+    pub fn keep(mut self) -> TaskFuture<T> {
+        self.0.take().expect("only `keep` and `drop` take the future")
+    }
+}
+
+impl<T: Send + Sync + 'static> Deref for CancelOnDrop<T> {
+    type Target = TaskFuture<T>;
+
+    fn deref(&self) -> &TaskFuture<T> {
+        self.0.as_ref().expect("only `keep` and `drop` take the future")
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(future) = self.0.take() {
+            future.cancel();
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for CancelOnDrop<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelOnDrop").field(&self.0).finish()
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Future for CancelOnDrop<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let future = self.0.as_mut().expect("only `keep` and `drop` take the future");
+        Pin::new(future).poll(context)
     }
 }
 

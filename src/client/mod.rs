@@ -33,7 +33,7 @@ pub(crate) use any::AnyFuture;
 pub use cluster::{ClusterBuilder, LocalCluster, WhenFull, WorkerInfo, WorkerState};
 pub use completed::{AsCompleted, WithResults, as_completed, wait, wait_timeout};
 pub use forms::{Futures, Persisted};
-pub use future::TaskFuture;
+pub use future::{CancelOnDrop, TaskFuture};
 pub use outcome::Status;
 pub use shared::{Event, Lock, Permit, Queue, Semaphore, Variable};
 pub use tasks::Tasks;

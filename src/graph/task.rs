@@ -183,11 +183,11 @@ macro_rules! task_args {
             {
                 const CODE: &'static CodeDescriptor<TaskCode> = &CodeDescriptor::new(
                     std::any::type_name::<(F, ($($A::Stored,)*), M)>,
-                    TaskCode { function: std::any::type_name::<F>, call: Self::call_encoded as CallEncodedFn, value: M::VALUE_CODE },
+                    TaskCode { function: std::any::type_name::<F>, call: Self::__rust_begin_short_backtrace_encoded as CallEncodedFn, value: M::VALUE_CODE },
                 );
 
                 const KIND: Kind = Kind {
-                    call: Self::call,
+                    call: Self::__rust_begin_short_backtrace,
                     visit_inputs: Self::visit_inputs,
                     release_inputs: Self::release_inputs,
                     value_bytes: size_of::<M::Value>(),
@@ -208,16 +208,19 @@ macro_rules! task_args {
                     has_options: false,
                 };
 
-                unsafe fn call(task: TaskRef, cells: &[Cell], inputs: *const u32, id: u32, keep: bool) -> Option<Box<CallError>> {
+                // The standard library ends a backtrace, unless it is a full one, at functions with
+                // this name. So that of a panic in a task ends before the frames of sprang. As a
+                // name of functions that are called anyway it costs nothing.
+                unsafe fn __rust_begin_short_backtrace(task: TaskRef, cells: &[Cell], inputs: *const u32, id: u32, keep: bool) -> Option<Box<CallError>> {
                     // SAFETY: own task, so the body has this type. The other conditions are passed
                     // on.
-                    unsafe { Self::call_body(task.body(), cells, inputs, id, keep) }
+                    unsafe { Self::__rust_begin_short_backtrace_body(task.body(), cells, inputs, id, keep) }
                 }
 
                 /// # Safety
                 /// As [`CallFn`](super::node::CallFn), for a task with this body.
                 #[inline(always)]
-                unsafe fn call_body(
+                unsafe fn __rust_begin_short_backtrace_body(
                     body: &TaskBody<F, ($($A::Stored,)*)>,
                     cells: &[Cell],
                     inputs: *const u32,
@@ -244,7 +247,7 @@ macro_rules! task_args {
                     None
                 }
 
-                unsafe fn call_encoded(
+                unsafe fn __rust_begin_short_backtrace_encoded(
                     decoder: &mut Decoder<'_>,
                     cells: &[Cell],
                     inputs: *const u32,
@@ -259,7 +262,7 @@ macro_rules! task_args {
                     let function = unsafe { NonNull::<F>::dangling().read() };
                     // SAFETY: the caller keeps the conditions for the inputs, ids and cells of a
                     // task with these arguments.
-                    Ok(unsafe { Self::call_body(&TaskBody { function, args }, cells, inputs, id, false) })
+                    Ok(unsafe { Self::__rust_begin_short_backtrace_body(&TaskBody { function, args }, cells, inputs, id, false) })
                 }
 
                 unsafe fn visit_inputs(task: TaskRef, inputs: &mut Vec<TaskRef>) {

@@ -398,3 +398,26 @@ fn a_client_that_is_dropped_while_tasks_run_leaves_no_future_unsettled() {
         }
     }
 }
+
+#[test]
+fn a_guard_cancels_a_task_that_runs_or_waits_when_it_is_dropped() {
+    on_each("a_guard_cancels_a_task_that_runs_or_waits_when_it_is_dropped", |client| {
+        let search = || {
+            while !CancelToken::current().is_cancelled() {
+                std::thread::yield_now();
+            }
+        };
+        let guard = client.submit(search, ()).cancel_on_drop();
+        let needs = client.submit(|_: &()| 1, (&guard.clone(),));
+        wait_until("it runs", || guard.status() == Status::Running);
+        drop(guard);
+        assert_eq!(needs.error().unwrap().kind(), ErrorKind::Cancelled);
+        let kept = client.submit(|| 3, ()).cancel_on_drop().keep();
+        assert_eq!(kept.result().unwrap(), 3);
+        let done = client.submit(|| 4, ()).cancel_on_drop();
+        assert_eq!(done.result().unwrap(), 4);
+        let future = done.clone();
+        drop(done);
+        assert_eq!(future.status(), Status::Finished);
+    });
+}

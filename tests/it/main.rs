@@ -7,6 +7,7 @@ mod contract;
 #[expect(dead_code, reason = "the rest of the example")]
 mod own_pool;
 
+mod backtrace;
 mod breaking;
 mod depth;
 mod guests;

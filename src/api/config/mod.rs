@@ -129,6 +129,9 @@ pub fn unset(key: &str) -> Result<()> {
 /// Gives a setting a value on this thread, and in the runs started from it, until the guard is
 /// dropped.
 ///
+/// Bind the guard to a name: `let _scope = ..`. With `let _ = ..` it is dropped at once, and
+/// nothing changes. The compiler's lint `let_underscore_drop`, which is off by default, finds that.
+///
 /// # Examples
 /// ```
 /// use sprang::config;
@@ -144,6 +147,7 @@ pub fn unset(key: &str) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no setting `key`, or it does not
 /// accept `value`.
+#[must_use = "the override ends when the guard is dropped: bind it, `let _scope = config::scoped(..)?`"]
 #[track_caller]
 pub fn scoped(key: &str, value: impl Into<Value>) -> Result<Scope> {
     Scope::open("config::scoped", key, value)
