@@ -14,6 +14,10 @@
 //! One failure reaches every dependent, so an [`Error`] is one shared allocation and cheap to
 //! clone.
 
+mod encoded;
+
+pub(crate) use encoded::EncodedError;
+
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
@@ -195,6 +199,17 @@ impl Error {
     pub(crate) fn with_path(mut self, path: Vec<Arc<str>>) -> Self {
         self.inner_mut().path = path;
         self
+    }
+
+    /// With a path that begins with the failed task, as a dependent that takes the error gets it.
+    pub(crate) fn with_own_path(self) -> Self {
+        match (&self.inner.path[..], &self.inner.task) {
+            ([], Some(task)) => {
+                let path = vec![Arc::clone(task)];
+                self.with_path(path)
+            }
+            _ => self,
+        }
     }
 
     /// The same failure in a task of this name that needs the failed one.

@@ -109,9 +109,9 @@ mod primitives;
 mod sorted;
 
 pub use api::collection::{
-    Collection, Form, HandleList, Handles, HandlesOf, Leaf, Listed, Outcomes, Parts, Values, ValuesOf,
+    Collection, Form, HandleList, HandleOutcomes, Handles, HandlesOf, Leaf, Listed, Outcomes, Parts, Values, ValuesOf,
 };
-pub use api::compute::{IntoScheduler, Prepared, compute, compute_each, compute_with, persist, prepare};
+pub use api::compute::{IntoScheduler, Prepared, compute, compute_each, compute_with, persist, persist_each, prepare};
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
 pub use client::{
@@ -138,7 +138,10 @@ pub use executor::sync::SyncExecutor;
 pub use executor::threads::ThreadExecutor;
 pub use executor::{Executor, Scheduler};
 pub use graph::Delayed;
-pub use graph::argument::{Argument, AsDeref, Lit, Ownable, Owned, Refs, RefsIter, lit, owned};
+pub use graph::argument::{
+    Argument, AsDeref, AsOption, AsResult, AsResults, Handle, Lit, Ownable, Owned, Refs, RefsIter, Results,
+    ResultsIter, lit, owned, results,
+};
 pub use graph::retry::Backoff;
 pub use graph::task::{TaskArgs, TaskError, TaskFn};
 pub use portable::Portable;

@@ -36,9 +36,10 @@ use std::slice;
 ///
 /// The parameter is the [`Form`] that the result has: [`compute`](crate::compute()) asks for
 /// [`Values`], [`compute_each`](crate::compute_each) for [`Outcomes`], [`persist`](crate::persist)
-/// for [`Handles`], [`Client::compute`](crate::Client::compute) for [`Futures`](crate::Futures).
-/// Values must be `Clone`, because the same handle may occur twice; only `Client::compute` of a
-/// single handle takes any value, and [`progress_of`](crate::progress_of) any future.
+/// for [`Handles`], [`persist_each`](crate::persist_each) for [`HandleOutcomes`],
+/// [`Client::compute`](crate::Client::compute) for [`Futures`](crate::Futures). Values must be
+/// `Clone`, because the same handle may occur twice; only `Client::compute` of a single handle
+/// takes any value, and [`progress_of`](crate::progress_of) any future.
 ///
 /// # Examples
 /// A type of your own says which handles it has, and how their values become its result:
@@ -100,8 +101,8 @@ pub type ValuesOf<C> = <C as Collection<Values>>::Shape;
 /// The new handles of a collection.
 pub type HandlesOf<C> = <C as Collection<Handles>>::Shape;
 
-/// What takes the place of the handles of a [`Collection`]: [`Values`], [`Outcomes`], [`Handles`]
-/// or [`Futures`](crate::Futures).
+/// What takes the place of the handles of a [`Collection`]: [`Values`], [`Outcomes`], [`Handles`],
+/// [`HandleOutcomes`] or [`Futures`](crate::Futures).
 ///
 /// Only this crate has forms.
 pub trait Form: Sealed + Sized + 'static {
@@ -111,7 +112,7 @@ pub trait Form: Sealed + Sized + 'static {
 
     /// What takes the place of a collection with a finish step: for values the finished value `V`,
     /// for outcomes a `Result` with it, for futures a future of it, and for handles a collection
-    /// `H` of the new handles.
+    /// `H` of the new handles, or a `Result` with that.
     type Finished<V: Clone + Send + Sync + 'static, H>;
 
     /// Rebuilds a collection whose values become one value, such as an array that concatenates its
@@ -292,6 +293,11 @@ pub struct Outcomes;
 #[derive(Debug)]
 pub struct Handles;
 
+/// A `Result` of a handle to the result for each handle: the form that
+/// [`persist_each`](crate::persist_each) asks for.
+#[derive(Debug)]
+pub struct HandleOutcomes;
+
 /// Nothing for each handle: the form of collections that are only listed, whose values need not be
 /// `Clone`.
 #[derive(Debug)]
@@ -300,6 +306,7 @@ pub struct Listed;
 impl Sealed for Values {}
 impl Sealed for Outcomes {}
 impl Sealed for Handles {}
+impl Sealed for HandleOutcomes {}
 impl Sealed for Listed {}
 
 impl Form for Values {
@@ -395,6 +402,38 @@ impl<T: Clone + Send + Sync + 'static> Leaf<T> for Handles {
             task.set_value_code(code);
         }
         Ok(Delayed::from_task(task))
+    }
+}
+
+impl Form for HandleOutcomes {
+    type Item = HandleOutcomes;
+    type Finished<V: Clone + Send + Sync + 'static, H> = Result<H>;
+
+    fn finish<C, V, H>(
+        parts: &mut Parts<'_>,
+        inner: &C,
+        _: impl Fn(ValuesOf<C>) -> V + Send + Sync + 'static,
+        with_handles: impl FnOnce(HandlesOf<C>) -> H,
+    ) -> Result<Result<H>>
+    where
+        C: Collection<Values> + Collection<Handles> + ?Sized,
+        V: Clone + Send + Sync + 'static,
+    {
+        let from = parts.position();
+        let handles = Collection::<Handles>::rebuild(inner, parts);
+        if handles.is_err() {
+            parts.skip_to_end_of(HandleList::of::<Handles>(inner).tasks.len(), from);
+        }
+        Ok(handles.map(with_handles))
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone + Send + Sync + 'static> Leaf<T> for HandleOutcomes {
+    type Of = Result<Delayed<T>>;
+
+    fn take(parts: &mut Parts<'_>, handle: &Delayed<T>) -> Result<Result<Delayed<T>>> {
+        Ok(<Handles as Leaf<T>>::take(parts, handle))
     }
 }
 

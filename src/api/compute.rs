@@ -3,9 +3,11 @@
 
 #![expect(unsafe_code, reason = "it owns runs, and takes typed values from untyped cells")]
 
-use super::collection::{Collection, Form, HandleList, Handles, HandlesOf, Outcomes, Parts, Values, ValuesOf};
+use super::collection::{
+    Collection, Form, HandleList, HandleOutcomes, Handles, HandlesOf, Outcomes, Parts, Values, ValuesOf,
+};
 use super::config::{self, Errors, OnFailure, Order, Settings, Snapshot};
-use crate::engine::{Restore, ResultSink, Run, RunSettings, TaskContext};
+use crate::engine::{Restore, ResultSink, Run, RunSettings, TaskContext, quietly};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::processes::boot::is_worker;
 use crate::executor::timer::TimerThread;
@@ -101,6 +103,30 @@ pub fn compute_each<C: Collection<Outcomes>>(outputs: C) -> Result<C::Shape> {
 /// As [`compute`].
 pub fn persist<C: Collection<Handles>>(outputs: C) -> Result<C::Shape> {
     compute_in(&outputs, config::snapshot, false)
+}
+
+/// As [`persist`], with a `Result` for each output: a handle to its value, or its failure. Tasks
+/// that do not depend on a failed task still run.
+///
+/// # Examples
+/// ```
+/// use sprang::{delayed, persist_each, try_delayed};
+///
+/// let parse = |text: &str| text.parse::<i32>();
+/// let numbers = persist_each(["7", "x", "5"].map(|text| try_delayed(parse, (text,))))?;
+/// let (good, bad): (Vec<_>, Vec<_>) = numbers.into_iter().partition(Result::is_ok);
+/// assert_eq!(bad.len(), 1);
+/// // Parses nothing again.
+/// let good: Vec<_> = good.into_iter().flatten().collect();
+/// let sum = delayed(|good: sprang::Refs<'_, i32>| good.iter().sum::<i32>(), (&good,));
+/// assert_eq!(sum.compute()?, 12);
+/// # Ok::<_, sprang::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`compute_each`].
+pub fn persist_each<C: Collection<HandleOutcomes>>(outputs: C) -> Result<C::Shape> {
+    compute_in(&outputs, config::snapshot, true)
 }
 
 /// Plans the graph of the outputs, for computing it many times.
@@ -288,6 +314,17 @@ impl<C> Prepared<C> {
         C: Collection<Handles>,
     {
         self.rebuild::<Handles>(config::snapshot()?, false)
+    }
+
+    /// Computes the outputs and returns a `Result` with a handle for each.
+    ///
+    /// # Errors
+    /// As the function [`persist_each`].
+    pub fn persist_each(&self) -> Result<C::Shape>
+    where
+        C: Collection<HandleOutcomes>,
+    {
+        self.rebuild::<HandleOutcomes>(config::snapshot()?, true)
     }
 
     fn rebuild<F: Form>(&self, snapshot: Snapshot, each: bool) -> Result<C::Shape>
@@ -491,6 +528,11 @@ impl OwnedRun<'_> {
     fn sweep(&self, num_readers: &HashMap<u32, u32>) -> Option<Box<dyn Any + Send>> {
         let mut panicked = None;
         for ((id, cell), task) in self.cells.iter().enumerate().zip(self.plan.tasks()) {
+            if self.plan.has_tolerant() && !num_readers.contains_key(&(id as u32)) {
+                // An error that panics when it is dropped makes nothing worse.
+                // SAFETY: the run is closed, so no task runs.
+                quietly(|| unsafe { cell.sweep_failure() });
+            }
             if let Some(&num_readers) = num_readers.get(&(id as u32)) {
                 // SAFETY: the run is closed, so no task runs; these tasks have not released the
                 // value, so the cell has it.

@@ -9,7 +9,7 @@ use super::wait::{self, WaitFor};
 use crate::api::collection::{Collection, HandleList, Leaf, Parts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Delayed;
-use crate::graph::argument::{Argument, AsDeref, Cursor, Ownable};
+use crate::graph::argument::{Argument, AsDeref, AsOption, AsResult, Cursor, Handle, Ownable};
 use crate::graph::node::TaskRef;
 use crate::portable::codec::{CodecError, Decoder, Encoder};
 use std::fmt;
@@ -248,6 +248,28 @@ impl<T: Send + Sync + 'static> TaskFuture<T> {
     {
         self.handle.as_deref()
     }
+
+    /// Passes the outcome to a task, which gets `Result<&T, &Error>`; see
+    /// [`Delayed::as_result`]. A future that was cancelled or lost gives its error, too.
+    ///
+    /// # Examples
+    /// ```
+    /// use sprang::{Client, Error};
+    ///
+    /// let client = Client::threads(2)?;
+    /// let port = client.try_submit(|text: &str| text.parse::<u16>(), ("http",));
+    /// let text = |port: Result<&u16, &Error>| port.map_or(0, |port| *port);
+    /// assert_eq!(client.submit(text, (port.as_result(),)).result()?, 0);
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn as_result(&self) -> AsResult<T> {
+        self.handle.as_result()
+    }
+
+    /// As [`as_result`](TaskFuture::as_result), without the error: the task gets `Option<&T>`.
+    pub fn as_option(&self) -> AsOption<T> {
+        self.handle.as_option()
+    }
 }
 
 impl<T: Clone + Send + Sync + 'static> Future for TaskFuture<T> {
@@ -334,6 +356,14 @@ impl<T: Send + Sync + 'static, F: Leaf<T>> Collection<F> for TaskFuture<T> {
 
     fn rebuild(&self, parts: &mut Parts<'_>) -> Result<F::Of> {
         F::take(parts, &self.handle)
+    }
+}
+
+impl<T: Send + Sync + 'static> Handle for TaskFuture<T> {
+    type Value = T;
+
+    fn to_delayed(&self) -> Delayed<T> {
+        self.handle.clone()
     }
 }
 

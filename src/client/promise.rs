@@ -8,8 +8,8 @@
 //!
 //! `waiting -> running -> finished | failed | cancelled | lost`. A promise is *settled* in one of
 //! the last four states. A waiting promise is settled directly by a cancellation, by the failure of
-//! an input or by the end of its cluster. A running promise goes back to waiting if its task was
-//! taken and not run, or has failed and is to be tried again later.
+//! an input whose error it does not take, or by the end of its cluster. A running promise goes back
+//! to waiting if its task was taken and not run, or has failed and is to be tried again later.
 //! [`restart`](PromiseState::restart) takes a promise that is settled and not finished back to
 //! waiting, for another [`Attempt`]; an earlier attempt that still runs can no longer settle it.
 //!
@@ -56,6 +56,9 @@ pub(super) struct Attempt(u32);
 pub(super) enum Waiter {
     /// A task that needs the value.
     Job(Job),
+    /// A task that takes the error in place of the value. The failure fails the outputs of the job
+    /// with these indices: they need the value in another way.
+    TolerantJob(Box<(Job, Vec<u32>)>),
     /// A watcher of several promises, and its index for this one.
     Watcher(Arc<dyn Watcher>, usize),
     Callback(Box<dyn FnOnce() + Send>),
@@ -570,7 +573,8 @@ impl PromiseState {
     }
 }
 
-/// Settles a promise, and its dependents if it has no value. False if it was settled before.
+/// Settles a promise and, if it has no value, its dependents that need one. False if it was settled
+/// before.
 pub(super) fn settle(promise: &Arc<dyn AnyPromise>, outcome: Outcome) -> bool {
     settle_with(promise, None, outcome)
 }
@@ -646,6 +650,8 @@ fn notify(
     ready: &mut Vec<Job>,
     failed: &mut Vec<(Arc<dyn AnyPromise>, Outcome)>,
 ) {
+    let of_output =
+        |promise: &Arc<dyn AnyPromise>| (Arc::clone(promise), outcome.for_dependent(&promise.record().name()));
     for waiter in waiters.first.into_iter().chain(waiters.more) {
         match waiter {
             Waiter::Job(job) if outcome.error().is_none() => {
@@ -653,11 +659,15 @@ fn notify(
                     ready.push(job);
                 }
             }
-            Waiter::Job(job) => {
-                let of_output = |promise: &Arc<dyn AnyPromise>| {
-                    (Arc::clone(promise), outcome.for_dependent(&promise.record().name()))
-                };
-                failed.extend(job.promises().iter().map(of_output));
+            Waiter::Job(job) => failed.extend(job.promises().iter().map(of_output)),
+            Waiter::TolerantJob(waiter) => {
+                let (job, failing) = *waiter;
+                if outcome.error().is_some() {
+                    failed.extend(failing.iter().map(|&index| of_output(&job.promises()[index as usize])));
+                }
+                if job.arrive() {
+                    ready.push(job);
+                }
             }
             Waiter::Watcher(watcher, index) => watcher.on_settled(index, status),
             Waiter::Callback(callback) => {

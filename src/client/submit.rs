@@ -16,7 +16,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Submits a task with its promise. The task runs when its inputs have finished.
+/// Submits a task with its promise. The task runs when its inputs have finished, or have failed if
+/// it takes their errors.
 pub(super) fn submit_one(owner: &dyn Owner, task: TaskRef, promise: Arc<dyn AnyPromise>) {
     if let Err(error) = owner.admit(1) {
         return refuse(&promise, error);
@@ -44,7 +45,27 @@ fn enter_one(task: TaskRef, promise: Arc<dyn AnyPromise>) {
         promise.record().set_in_graph();
         return enter_group(&[task], vec![promise]);
     }
-    enter(&Job::One(promise), inputs.into_iter().filter_map(promise_of));
+    // The tasks that it only runs after are no arguments, and their failures are its own.
+    let tolerated = task.tolerated_inputs().unwrap_or_default();
+    let takes_error = |index: usize| tolerated.get(index).is_some_and(|&takes_error| takes_error);
+    let waiting = |(index, input)| Some((promise_of(input)?, takes_error(index).then(Vec::new)));
+    enter(&Job::One(promise), inputs.into_iter().enumerate().filter_map(waiting));
+}
+
+/// A future that a job waits for. If the job takes its error: the indices of the outputs that fail
+/// with it nevertheless.
+type Awaited = (Arc<dyn AnyPromise>, Option<Vec<u32>>);
+
+/// The futures in a plan.
+fn awaited_by(plan: &Plan) -> Vec<Awaited> {
+    let failing = |id: u32| match plan.is_fatal(id) {
+        false => Some(Vec::new()),
+        true => Some(plan.outputs_failed_by(id)).filter(|failing| failing.len() < plan.outputs().len()),
+    };
+    let awaited = |(id, &task): (u32, &TaskRef)| {
+        promise_of(task).map(|promise| (promise, if plan.has_tolerant() { failing(id) } else { None }))
+    };
+    (0..).zip(plan.tasks()).filter_map(awaited).collect()
 }
 
 /// Submits a graph with the promises of its outputs. It runs when the futures that it uses have
@@ -64,7 +85,7 @@ fn enter_group(tasks: &[TaskRef], promises: Vec<Arc<dyn AnyPromise>>) {
         let is_constrained = |task: &&TaskRef| task.options().is_some_and(|options| options.needs_a_certain_worker());
         match plan.tasks().iter().find(is_constrained) {
             Some(&task) => Err(in_graph(task)),
-            None => Ok(plan.tasks().iter().filter_map(|&task| promise_of(task)).collect()),
+            None => Ok(awaited_by(&plan)),
         }
     });
     match inputs {
@@ -83,14 +104,20 @@ fn in_graph(task: TaskRef) -> Error {
 }
 
 /// Registers a job with its unsettled inputs. Without any, submits it to the queue.
-fn enter(job: &Job, inputs: impl IntoIterator<Item = Arc<dyn AnyPromise>>) {
-    for input in inputs {
+fn enter(job: &Job, inputs: impl IntoIterator<Item = Awaited>) {
+    for (input, failing) in inputs {
         // Before the input can be counted down.
         job.missing().fetch_add(1, Ordering::Relaxed);
-        let Err(_waiter) = input.record().wait_with(Waiter::Job(job.clone())) else { continue };
+        let waiter = match &failing {
+            None => Waiter::Job(job.clone()),
+            Some(failing) => Waiter::TolerantJob(Box::new((job.clone(), failing.clone()))),
+        };
+        let Err(_waiter) = input.record().wait_with(waiter) else { continue };
         job.missing().fetch_sub(1, Ordering::Relaxed);
         if let Some(error) = input.record().error() {
-            for promise in job.promises() {
+            let is_failing = |index: &u32| failing.as_ref().is_none_or(|failing| failing.contains(index));
+            let failed = (0..).zip(job.promises()).filter(|(index, _)| is_failing(index));
+            for (_, promise) in failed {
                 let error = error.clone().needed_by(&promise.record().name());
                 let outcome = match input.record().status() {
                     super::Status::Cancelled => Outcome::Cancelled(error),
@@ -99,7 +126,9 @@ fn enter(job: &Job, inputs: impl IntoIterator<Item = Arc<dyn AnyPromise>>) {
                 };
                 settle(promise, outcome);
             }
-            return;
+            if failing.is_none() {
+                return;
+            }
         }
     }
     if job.arrive()

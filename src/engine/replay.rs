@@ -9,7 +9,8 @@
 //! # What is always true
 //!
 //! 1. A task of a run has one `ReplayInputs`. While that exists, the task has not released its
-//!    inputs. Dropping it, with the last clone of the error, releases them.
+//!    inputs, nor left the failures of those whose errors it takes. Dropping it, with the last
+//!    clone of the error, releases them.
 //! 2. Once cells are handed over, only replays use them. A replay reads the inputs and writes the
 //!    task's own cell. Two replays of one task do not run at the same time.
 //! 3. The readers of a cell that is handed over are the tasks whose inputs are kept. So the last of
@@ -43,8 +44,8 @@ enum InputSource {
     Cells {
         id: u32,
         inputs: Box<[u32]>,
-        /// The inputs to release, and the functions that drop their values.
-        released: Box<[(u32, DropValue)]>,
+        /// The inputs to release, and the functions that drop their values, if they need one.
+        released: Box<[(u32, Option<DropValue>)]>,
         cells: OnceLock<Arc<Vec<Cell>>>,
     },
     Encoded(Box<dyn EncodedInputs>),
@@ -65,9 +66,11 @@ pub(crate) trait EncodedInputs: Send + Sync {
 impl ReplayInputs {
     /// For a task of a run, which does not release its inputs.
     pub(super) fn in_run(plan: &Plan, id: u32, task_context: Arc<dyn TaskContext>) -> Self {
-        let drop_value =
-            |&input: &u32| plan.tasks()[input as usize].kind().drop_value.map(|drop_value| (input, drop_value));
-        let released = plan.read_inputs(id).iter().filter_map(drop_value).collect();
+        // Any input of a task that takes errors may hold one.
+        let must_release = |(_, drop_value): &(u32, Option<DropValue>)| drop_value.is_some() || plan.has_tolerant();
+        let released =
+            plan.read_inputs(id).iter().map(|&input| (input, plan.tasks()[input as usize].kind().drop_value));
+        let released = released.filter(must_release).collect();
         let source = InputSource::Cells { id, inputs: plan.inputs(id).into(), released, cells: OnceLock::new() };
         ReplayInputs {
             task: plan.tasks()[id as usize].to_task(),
@@ -173,10 +176,14 @@ impl Drop for ReplayInputs {
             for &(input, drop_value) in released {
                 // One by one: a value that panics when it is dropped must not keep the others
                 // alive, nor unwind through code that drops an error.
-                // SAFETY: the task has not released its inputs (rule 1). `drop_value` is that of
-                // the input's kind, and is there because the type needs releasing.
-                let dropped =
-                    catch_unwind(AssertUnwindSafe(|| unsafe { cells[input as usize].release_with(drop_value) }));
+                let cell = &cells[input as usize];
+                // SAFETY: the task has not released its inputs (rule 1), nor left their failures.
+                // `drop_value` is that of the input's kind, and is there if the type needs
+                // releasing.
+                let dropped = catch_unwind(AssertUnwindSafe(|| unsafe {
+                    cell.leave_failure();
+                    drop_value.inspect(|drop_value| cell.release_with(*drop_value));
+                }));
                 let _message = dropped.map_err(panics::describe);
             }
         }

@@ -14,7 +14,7 @@
 //! 2. The low bits of `waiting[t]` count the inputs of `t` whose end is not recorded. The thread
 //!    that lowers them to zero, or sends `t` to a worker together with its inputs, sets `REPORTED`;
 //!    the thread that sets it first reports that `t` is ready. No thread reports this after the
-//!    failure of an input.
+//!    failure of an input whose error `t` does not take.
 //! 3. `readers[t]` counts the readers of the value of `t` whose end is not recorded, and the
 //!    outputs. The thread that lowers it to zero, or [closes](ReadyValueTracker::close) the
 //!    tracker, reports the release of the value if `held[t]` has its size. A task that keeps its
@@ -26,7 +26,7 @@
 use crate::graph::plan::Plan;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// An input has failed.
+/// An input has failed whose error the task does not take.
 const INPUT_FAILED: u32 = 1 << 31;
 /// The task was reported as ready.
 const REPORTED: u32 = 1 << 30;
@@ -147,15 +147,20 @@ impl ReadyValueTracker {
             }
         }
         if !self.waiting.is_empty() {
-            let is_good = matches!(ending, TaskEnd::Finished(_));
-            for &dependent in plan.dependents().of(id) {
-                let waiting = &self.waiting[dependent as usize];
-                if !is_good {
-                    waiting.fetch_or(INPUT_FAILED, Relaxed);
-                }
-                let before = waiting.fetch_sub(1, Relaxed);
+            let mut arrive = |dependent: u32| {
+                let before = self.waiting[dependent as usize].fetch_sub(1, Relaxed);
                 if before & COUNT == 1 && before & INPUT_FAILED == 0 && self.becomes_ready(dependent) {
                     report(TrackerEvent::Ready(dependent));
+                }
+            };
+            if matches!(ending, TaskEnd::Finished(_)) {
+                plan.dependents().of(id).iter().for_each(|&dependent| arrive(dependent));
+            } else {
+                for (dependent, takes_error) in plan.dependents_of_failed(id) {
+                    if !takes_error {
+                        self.waiting[dependent as usize].fetch_or(INPUT_FAILED, Relaxed);
+                    }
+                    arrive(dependent);
                 }
             }
         }

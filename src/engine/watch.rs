@@ -138,9 +138,9 @@ impl Watch {
     fn track_end(&self, plan: &Plan, id: u32, now: Option<Instant>, end: impl FnOnce() -> TaskEnd) {
         if let Some(tracker) = &self.tracker {
             let end = end();
-            // A failure stops a run that does not collect errors. Then no further task becomes
-            // ready, and the values go with the run.
-            if self.collects_errors || matches!(end, TaskEnd::Finished(_)) {
+            // A failure that is not tolerated stops a run that does not collect errors. Then no
+            // further task becomes ready, and the values go with the run.
+            if self.collects_errors || matches!(end, TaskEnd::Finished(_)) || !plan.is_fatal(id) {
                 // One time for all of the events, and none without an event.
                 let mut at = now;
                 let report = |event| self.report(plan, event, *at.get_or_insert_with(Instant::now));

@@ -25,11 +25,13 @@ mod deref;
 mod owned;
 mod plain;
 mod refs;
+mod tolerant;
 
 pub use deref::AsDeref;
 pub use owned::{Owned, owned};
 pub use plain::{Lit, lit};
 pub use refs::{Refs, RefsIter};
+pub use tolerant::{AsOption, AsResult, AsResults, Handle, Results, ResultsIter, results};
 
 /// Walks over the inputs of one call.
 #[derive(Debug)]
@@ -81,7 +83,8 @@ impl<'a> Cursor<'a> {
 /// # Safety
 /// `visit`, `fetch` and `release` of one stored argument walk over the same handles in the same
 /// order. `visit` lists the tasks of handles in `Stored`, and `fetch` and `release` treat each
-/// task's value as one of the handle's type.
+/// task's value as one of the handle's type. `tolerates` gives true only for a handle whose task
+/// may have failed when `fetch` is called.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a task",
     label = "not a task argument",
@@ -110,7 +113,8 @@ pub unsafe trait Argument {
     fn visit(stored: &Self::Stored, inputs: &mut Vec<TaskRef>);
     /// # Safety
     /// The cursor points to the inputs of this argument. They have finished with values of their
-    /// handles' types and are not released while the result lives.
+    /// handles' types, or have failed if `tolerates` gives true for them; then their cells have the
+    /// errors. They are not released while the result lives.
     #[doc(hidden)]
     unsafe fn fetch<'a>(stored: &'a Self::Stored, cursor: &mut Cursor<'a>) -> Self::Out<'a>;
     /// # Safety
@@ -129,6 +133,17 @@ pub unsafe trait Argument {
     /// Adds a short text for each plain value, for pictures, and none for a handle.
     #[doc(hidden)]
     fn describe(_: &Self::Stored, _: &mut Vec<String>) {}
+    /// Whether `tolerates` may give true.
+    #[doc(hidden)]
+    const TOLERATES: bool = false;
+    /// Adds for each handle, in the order of `visit`, whether the task takes its error in place of
+    /// its value.
+    #[doc(hidden)]
+    fn tolerates(stored: &Self::Stored, edges: &mut Vec<bool>) {
+        let mut inputs = Vec::new();
+        Self::visit(stored, &mut inputs);
+        edges.extend(inputs.iter().map(|_| Self::TOLERATES));
+    }
 }
 
 /// How many items of a list pictures show.
@@ -175,6 +190,12 @@ macro_rules! items {
             // SAFETY: the cursor points to the inputs of the items, in order, and moves past the
             // inputs of each. The caller's other conditions hold for each item.
             stored.iter().for_each(|item| unsafe { A::release(item, cursor) });
+        }
+
+        const TOLERATES: bool = A::TOLERATES;
+
+        fn tolerates(stored: &Self::Stored, edges: &mut Vec<bool>) {
+            stored.iter().for_each(|item| A::tolerates(item, edges));
         }
     };
 }
@@ -410,6 +431,12 @@ macro_rules! tuple {
 
             fn describe(stored: &Self::Stored, texts: &mut Vec<String>) {
                 $($A::describe(&stored.$i, texts);)*
+            }
+
+            const TOLERATES: bool = $($A::TOLERATES)||*;
+
+            fn tolerates(stored: &Self::Stored, edges: &mut Vec<bool>) {
+                $($A::tolerates(&stored.$i, edges);)*
             }
         }
     };

@@ -33,6 +33,8 @@ pub(super) struct Gathered {
     pub(super) outputs: Vec<u32>,
     /// The tasks that have options.
     pub(super) with_options: Vec<u32>,
+    /// The tasks that take the error of some input in place of its value.
+    pub(super) tolerant: Vec<u32>,
     /// Whether each task but the first needs the one before it.
     pub(super) is_chain: bool,
     /// Whether some value needs a count of its readers, because the last reader drops it.
@@ -217,6 +219,9 @@ impl<N: TaskNumbers> Gatherer<N> {
         graph.tasks.push(task);
         pages::reserve(&mut graph.calls, 1);
         graph.calls.push(task.kind().call);
+        if task.kind().tolerates.is_some() {
+            graph.tolerant.push(id as u32);
+        }
         graph.has_counted |= task.kind().drop_value.is_some();
         pages::reserve(&mut graph.row, 1);
         graph.row.push(graph.inputs.len() as u32);

@@ -25,6 +25,7 @@ pub(crate) mod pages;
 pub(crate) mod plan;
 pub(crate) mod retry;
 pub(crate) mod task;
+mod tolerance;
 pub(crate) mod value;
 
 pub use handle::Delayed;

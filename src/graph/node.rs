@@ -28,8 +28,8 @@
 //! - **Own ids**: `inputs` points to the ids of the task's inputs: one for each task that
 //!   `visit_inputs` lists, in that order. Each of them, and the task's own id, is below
 //!   `cells.len()`.
-//! - **Finished inputs**: the cell of each input holds a value of the input's type, and that input
-//!   was announced as finished.
+//! - **Finished inputs**: the cell of each input holds a value of the input's type or, if the call
+//!   tolerates its failure, a failure with its error. That input was announced as finished.
 //! - **Own cell**: only this caller may write the task's own cell in this run, and the cell is
 //!   empty.
 //! - **One release**: the task has not released its inputs in this run, and releases each of them
@@ -124,6 +124,12 @@ pub(crate) struct Kind {
     /// # Safety
     /// Own task.
     pub(crate) describe_args: unsafe fn(TaskRef, &mut Vec<String>),
+    /// Adds for each input, in the order of `visit_inputs`, whether the call takes its error in
+    /// place of its value; `None` if no input has a handle like that.
+    ///
+    /// # Safety
+    /// Own task.
+    pub(crate) tolerates: Option<unsafe fn(TaskRef, &mut Vec<bool>)>,
     /// Calls the task in another process; `None` for a task that stays in this process.
     pub(crate) code: Option<&'static CodeDescriptor<TaskCode>>,
     /// Sends the value to another process; `None` for a value that stays in this process.
@@ -297,6 +303,17 @@ impl TaskRef {
         // SAFETY: own task: the function comes from the kind of `self`, and the holder of a
         // `TaskRef` keeps the node alive (rule 1).
         self.kind().awaited.map(|awaited| unsafe { awaited(self) })
+    }
+
+    /// For each input, in the order of `visit_inputs`, whether the call takes its error in place of
+    /// its value. `None` if it takes no errors.
+    pub(crate) fn tolerated_inputs(&self) -> Option<Vec<bool>> {
+        let tolerates = self.kind().tolerates?;
+        let mut edges = Vec::new();
+        // SAFETY: own task: the function comes from the kind of `self`, and the holder of a
+        // `TaskRef` keeps the node alive (rule 1).
+        unsafe { tolerates(*self, &mut edges) };
+        Some(edges)
     }
 
     pub(crate) fn options(&self) -> Option<&Options> {

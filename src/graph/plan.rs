@@ -22,6 +22,7 @@ use super::name;
 use super::node::{CallFn, TaskRef};
 use super::order::{Csr, memory_order};
 use super::pages;
+use super::tolerance::{BitSet, Tolerance};
 use super::value::Cell;
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -50,6 +51,8 @@ pub(crate) struct Plan {
     dependents: OnceLock<Dependents>,
     /// Ids, ascending, of the tasks with options that change how they are called.
     special: Vec<u32>,
+    /// Which failures are tolerated; `None` if no task takes the error of an input.
+    tolerance: Option<Box<Tolerance>>,
 }
 
 /// The inverse of the inputs, in compressed rows; each row is ascending.
@@ -100,6 +103,7 @@ impl Plan {
         let (num_readers, has_after) = count_readers(&graph);
         let changes_the_call = |id: &u32| graph.tasks[*id as usize].options().is_some_and(|o| o.changes_the_call());
         let special = graph.with_options.iter().copied().filter(changes_the_call).collect();
+        let tolerance = (!graph.tolerant.is_empty()).then(|| Box::new(Tolerance::of(&graph)));
         let cells = new_cells(&num_readers);
         let Gathered { tasks, calls, row, inputs, outputs: output_ids, is_chain, has_counted, .. } = graph;
         Plan {
@@ -115,6 +119,7 @@ impl Plan {
             spare: Mutex::new(Some((cells, false))),
             dependents: OnceLock::new(),
             special,
+            tolerance,
         }
     }
 
@@ -238,12 +243,64 @@ impl Plan {
         &self.special
     }
 
+    // ---- failures ----
+
+    /// Whether some task takes the error of an input in place of its value.
+    #[inline]
+    pub(crate) fn has_tolerant(&self) -> bool {
+        self.tolerance.is_some()
+    }
+
+    /// Whether the failure of a task fails an output. Otherwise only tasks that take its error, or
+    /// that no output needs apart from these, depend on it.
+    pub(crate) fn is_fatal(&self, id: u32) -> bool {
+        self.tolerance.as_ref().is_none_or(|tolerance| tolerance.is_fatal(id))
+    }
+
+    /// Whether a task takes the error of its `index`-th input in place of its value.
+    pub(crate) fn tolerates(&self, id: u32, index: usize) -> bool {
+        self.tolerance.as_ref().is_some_and(|tolerance| tolerance.has_edge(self.row[id as usize] as usize + index))
+    }
+
+    /// The inputs whose failure is that of the task, in order.
+    pub(crate) fn needed_inputs(&self, id: u32) -> impl Iterator<Item = u32> {
+        let inputs = self.inputs(id).iter().enumerate();
+        inputs.filter(move |&(index, _)| !self.tolerates(id, index)).map(|(_, &input)| input)
+    }
+
+    /// The dependents of a failed task, as in [`Plan::dependents`], each with whether it takes the
+    /// error.
+    pub(crate) fn dependents_of_failed(&self, id: u32) -> impl Iterator<Item = (u32, bool)> {
+        let dependents = self.dependents();
+        let tolerant = self.tolerance.as_ref().map(|tolerance| {
+            let edges = || dependents.tolerant_edges(&self.row, &self.inputs, |edge| tolerance.has_edge(edge));
+            tolerance.dependents.get_or_init(edges)
+        });
+        let first = dependents.row[id as usize] as usize;
+        let ids = (first..).zip(dependents.of(id));
+        ids.map(move |(position, &id)| (id, tolerant.is_some_and(|bits| bits.get(position))))
+    }
+
+    /// The outputs, by index, that the failure of a task fails.
+    ///
+    /// # Complexity
+    /// O(V + E).
+    pub(crate) fn outputs_failed_by(&self, cause: u32) -> Vec<u32> {
+        let mut failed = vec![false; self.num_tasks() - cause as usize];
+        failed[0] = true;
+        let has_failed = |failed: &[bool], id: u32| id >= cause && failed[(id - cause) as usize];
+        for id in cause + 1..self.num_tasks() as u32 {
+            failed[(id - cause) as usize] = self.needed_inputs(id).any(|input| has_failed(&failed, input));
+        }
+        (0..).zip(&self.outputs).filter(|&(_, &id)| has_failed(&failed, id)).map(|(index, _)| index).collect()
+    }
+
     pub(crate) fn name(&self, id: u32) -> Arc<str> {
         name::of_task(self.tasks[id as usize])
     }
 
-    /// The names on the path from a task to an output that needs it, both included. The output is
-    /// the given one, or else the first in rank. The middle of a long path is left out.
+    /// The names on the path from a task to an output that its failure fails, both included. The
+    /// output is the given one, or else the first in rank. The middle of a long path is left out.
     ///
     /// # Complexity
     /// O(V + E); used for error messages.
@@ -251,14 +308,17 @@ impl Plan {
         const ENDS: usize = 8;
         let outputs: HashSet<u32> =
             output.map_or_else(|| self.outputs.iter().copied().collect(), |output| [output].into());
-        // `via[id - from]` is the input through which `from` reaches `id`. Every task of a plan
-        // reaches an output.
+        // `via[id - from]` is the input through which the failure of `from` reaches `id`.
         let mut via = vec![from];
         let mut end = from;
         while via[(end - from) as usize] == u32::MAX || !outputs.contains(&end) {
             end += 1;
-            let reached = |&&input: &&u32| input >= from && via[(input - from) as usize] != u32::MAX;
-            via.push(self.inputs(end).iter().find(reached).copied().unwrap_or(u32::MAX));
+            if end as usize == self.num_tasks() {
+                debug_assert!(!self.is_fatal(from), "the task reaches an output");
+                return vec![self.name(from)];
+            }
+            let reached = |&input: &u32| input >= from && via[(input - from) as usize] != u32::MAX;
+            via.push(self.needed_inputs(end).find(reached).unwrap_or(u32::MAX));
         }
         let mut ids = vec![end];
         let mut id = end;
@@ -301,6 +361,23 @@ impl Dependents {
             }
         }
         Dependents { row: ends, ids }
+    }
+
+    /// For each position in `ids`, whether the edge there `is_tolerant`, which is asked by the
+    /// edge's position in the inputs.
+    #[cold]
+    fn tolerant_edges(&self, row: &[u32], inputs: &[u32], is_tolerant: impl Fn(usize) -> bool) -> BitSet {
+        let mut edges = BitSet::new(self.ids.len());
+        let mut next = self.row.clone();
+        // As in `new`, the dependents of each task come in the order of the inputs.
+        for edge in 0..row.last().map_or(0, |&end| end as usize) {
+            let position = &mut next[inputs[edge] as usize];
+            if is_tolerant(edge) {
+                edges.set(*position as usize);
+            }
+            *position += 1;
+        }
+        edges
     }
 
     /// The dependents of a task, ascending. A dependent that reads the task twice is listed twice.
@@ -365,6 +442,7 @@ fn renumber(graph: &Gathered, sequence: &[u32]) -> Gathered {
     }
     let mut with_options: Vec<u32> = graph.with_options.iter().map(|&id| rank[id as usize]).collect();
     with_options.sort_unstable();
+    let tolerant = graph.tolerant.iter().map(|&id| rank[id as usize]).collect();
     Gathered {
         tasks: permuted(&graph.tasks, sequence),
         calls: permuted(&graph.calls, sequence),
@@ -372,6 +450,7 @@ fn renumber(graph: &Gathered, sequence: &[u32]) -> Gathered {
         inputs,
         outputs: graph.outputs.iter().map(|&id| rank[id as usize]).collect(),
         with_options,
+        tolerant,
         is_chain: graph.is_chain,
         has_counted: graph.has_counted,
     }

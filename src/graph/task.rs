@@ -196,6 +196,7 @@ macro_rules! task_args {
                     clone_value: None,
                     write_args: Self::write_args,
                     describe_args: Self::describe_args,
+                    tolerates: if false $(|| $A::TOLERATES)* { Some(Self::tolerates) } else { None },
                     code: if M::VALUE_CODE.is_some() { Some(Self::CODE) } else { None },
                     value_code: M::VALUE_CODE,
                     drop_body: drop_body::<TaskBody<F, ($($A::Stored,)*)>>,
@@ -230,8 +231,9 @@ macro_rules! task_args {
                     // SAFETY: own ids: the arguments walk over the inputs in the order of
                     // `visit_inputs`, so each cursor points to the inputs of the next argument, and
                     // `id` is below `cells.len()`. Finished inputs: `fetch` reads values of the
-                    // right types, and their borrows end with the function's call. Own cell: `put`
-                    // writes it once. One release: `release` runs only here.
+                    // right types, or errors where the kind says so, and their borrows end with the
+                    // function's call. Own cell: `put` writes it once. One release: `release` runs
+                    // only here.
                     unsafe {
                         let mut cursor = Cursor::new(cells, inputs, keep);
                         $(let $A = $A::fetch(&body.args.$i, &mut cursor);)*
@@ -294,6 +296,12 @@ macro_rules! task_args {
                     let body = unsafe { task.body::<TaskBody<F, ($($A::Stored,)*)>>() };
                     $($A::describe(&body.args.$i, texts);)*
                 }
+
+                unsafe fn tolerates(task: TaskRef, edges: &mut Vec<bool>) {
+                    // SAFETY: own task, so the body has this type.
+                    let body = unsafe { task.body::<TaskBody<F, ($($A::Stored,)*)>>() };
+                    $($A::tolerates(&body.args.$i, edges);)*
+                }
             }
 
             impl<F, O, $($A,)*> TaskArgs<F, O> for ($($A,)*)
@@ -332,6 +340,7 @@ impl<T: Send + Sync + 'static> ValueOf<T> {
         clone_value: None,
         write_args: |_, _| Ok(()),
         describe_args: |_, _| {},
+        tolerates: None,
         code: None,
         value_code: None,
         drop_body: drop_body::<T>,

@@ -18,12 +18,16 @@
 //!    exception is a last output, which copies the bytes out.
 //! 4. An external value belongs to its task's node and outlives the run. It is read or cloned,
 //!    never moved or dropped.
+//! 5. A failed cell holds an error only if some task takes errors in place of values. Such an error
+//!    counts its readers itself, whatever the type of the value: all dependents, and each
+//!    [leaves](Cell::leave_failure) it once. The last of them drops it.
 
 #![expect(
     unsafe_code,
     reason = "typed values in untyped cells; a boxed `dyn Any` per value cost 60 to 110 ns per task"
 )]
 
+use crate::error::Error;
 use crate::primitives::{AcqRel, Acquire, AtomicU32, Relaxed};
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -79,6 +83,18 @@ const EMPTY: u32 = 0;
 const FULL: u32 = 1;
 const EXTERNAL: u32 = 2;
 const FAILED: u32 = 3;
+
+/// What a failed cell holds.
+struct Failure {
+    /// The task whose failure left the cell without a value.
+    cause: u32,
+    /// The readers that have not left the error (rule 5); 0 without an error.
+    readers: Readers,
+    /// Initialized while `readers` is not 0.
+    error: MaybeUninit<Error>,
+}
+
+const _: () = assert!(fits::<Failure>(), "a failure lies inside its cell");
 
 /// Room for the value of one task in one run.
 #[repr(C)]
@@ -163,22 +179,92 @@ impl Cell {
         self.state.store(EXTERNAL, Relaxed);
     }
 
-    /// Marks that the cell will have no value, because task `cause` failed.
+    /// Marks that the cell will have no value, because task `cause` failed. With an error, it is
+    /// kept for `num_readers`, each of which calls [`Cell::leave_failure`].
     ///
     /// # Safety
     /// As [`Cell::put`], and the cell is empty.
-    pub(crate) unsafe fn put_failure(&self, cause: u32) {
-        // SAFETY: a `u32` fits, and no one else accesses the slot yet (rule 1).
-        unsafe { self.slot.get().cast::<u32>().write(cause) };
+    pub(crate) unsafe fn put_failure(&self, cause: u32, error: Option<Error>, num_readers: u32) {
+        // SAFETY: the caller alone uses the cell. A call that unwound may have left a failure.
+        unsafe { self.sweep_failure() };
+        let error = error.filter(|_| num_readers > 0);
+        let readers = Readers::new(if error.is_some() { num_readers } else { 0 });
+        let error = error.map_or_else(MaybeUninit::uninit, MaybeUninit::new);
+        // SAFETY: a failure fits, and no one else accesses the slot yet (rule 1).
+        unsafe { self.slot.get().cast::<Failure>().write(Failure { cause, readers, error }) };
         self.state.store(FAILED, Relaxed);
+    }
+
+    /// What the cell of a failed task holds. The task must have been announced as finished (rule
+    /// 1), or be the caller's.
+    fn failed(&self) -> Option<&Failure> {
+        // SAFETY: a cell in state FAILED holds the failure that `put_failure` wrote. Only its
+        // counter and its error change, by the rules for readers.
+        (self.state.load(Relaxed) == FAILED).then(|| unsafe { &*self.slot.get().cast::<Failure>() })
     }
 
     /// The task whose failure left this cell empty.
     ///
     /// The cell's task must have been announced as finished (rule 1).
     pub(crate) fn failure(&self) -> Option<u32> {
-        // SAFETY: a cell in state FAILED holds the `u32` that `put_failure` wrote.
-        (self.state.load(Relaxed) == FAILED).then(|| unsafe { self.slot.get().cast::<u32>().read() })
+        self.failed().map(|failure| failure.cause)
+    }
+
+    /// Borrows the value, or the error of a task that has failed.
+    ///
+    /// # Safety
+    /// As [`Cell::peek`], but the cell may hold a failure with an error instead of a `T`. The
+    /// caller is a reader that has not left the failure, and does not use the error after it has.
+    #[inline]
+    pub(crate) unsafe fn outcome<T>(&self) -> Result<&T, &Error> {
+        if self.state.load(Relaxed) != FAILED {
+            // SAFETY: the cell has not failed, so it holds a `T`, as the caller states.
+            return Ok(unsafe { self.peek() });
+        }
+        // SAFETY: the caller is a reader that has not left the failure.
+        Err(unsafe { self.error() }.expect("a failure that is read has an error"))
+    }
+
+    /// The error that a failed cell keeps for its readers.
+    ///
+    /// # Safety
+    /// The cell's task was announced as finished. If it has failed, the caller is a reader that has
+    /// not left the failure, and does not use the error after it has.
+    pub(crate) unsafe fn error(&self) -> Option<&Error> {
+        let failure = self.failed()?;
+        // SAFETY: while a reader is left, the error is there (rule 5). The caller is one, unless
+        // there was no error from the start.
+        (!failure.readers.is_none()).then(|| unsafe { failure.error.assume_init_ref() })
+    }
+
+    /// One reader does not need the failure any more, if the cell has failed. The last drops the
+    /// error.
+    ///
+    /// # Safety
+    /// The cell's task was announced as finished. If it has failed, the caller is a reader that has
+    /// not left the failure before.
+    pub(crate) unsafe fn leave_failure(&self) {
+        if let Some(failure) = self.failed()
+            && !failure.readers.is_none()
+            && failure.readers.leave()
+        {
+            // SAFETY: `leave` made the caller the owner of the error (rule 5).
+            drop(unsafe { failure.error.assume_init_read() });
+        }
+    }
+
+    /// Drops the error of a failed cell, if a reader has not left it.
+    ///
+    /// # Safety
+    /// No task of the run is running or will run.
+    pub(crate) unsafe fn sweep_failure(&self) {
+        if let Some(failure) = self.failed()
+            && !failure.readers.is_none()
+        {
+            failure.readers.clear();
+            // SAFETY: the error is there, because a reader was left, and none will read it.
+            drop(unsafe { failure.error.assume_init_read() });
+        }
     }
 
     fn is_external(&self) -> bool {
@@ -318,13 +404,16 @@ impl Cell {
         }
     }
 
-    /// Sets the number of readers that have not yet released the value.
+    /// Sets the number of readers that have not yet released the value, or left the failure.
     ///
     /// # Safety
     /// No task of the run is running or will run, the cell's value was not taken, and `count`
-    /// readers will release it.
+    /// readers, which is not 0, will release it.
     pub(crate) unsafe fn set_readers(&self, count: u32) {
         self.readers.0.store(count, Relaxed);
+        if let Some(failure) = self.failed().filter(|failure| !failure.readers.is_none()) {
+            failure.readers.0.store(count, Relaxed);
+        }
     }
 
     /// Drops the value if there is one that was not taken.

@@ -18,6 +18,7 @@ mod retries;
 mod several;
 mod shared;
 mod tasks;
+mod tolerance;
 mod waiting;
 
 use sprang::{Client, ClusterBuilder, LocalCluster};

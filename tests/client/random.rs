@@ -1,7 +1,7 @@
 //! Many random tasks, with failures and kills, compared with the expected values.
 
 use crate::{of_processes, of_threads, on};
-use sprang::{Client, ErrorKind, TaskFuture};
+use sprang::{Client, Error, ErrorKind, TaskFuture};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -22,18 +22,37 @@ fn combine(a: &u64, b: &u64, salt: u64) -> Result<u64, String> {
     if value.is_multiple_of(23) { Err(format!("unlucky {value}")) } else { Ok(value) }
 }
 
-/// Tasks that each need two earlier ones, with the expected value or message of the first failure.
+/// As [`combine`], with the length of the message in place of a missing `b`.
+fn combine_or_error(a: &u64, b: Result<&u64, &Error>, salt: u64) -> Result<u64, String> {
+    let b = b.map_or_else(|error| error.message().len() as u64, |b| *b);
+    combine(a, &b, salt)
+}
+
+/// Tasks that each need two earlier ones, or the error of the second, with the expected value or
+/// message of the first failure.
 fn grow(client: &Client, seed: u64, num_tasks: u64) -> Vec<(TaskFuture<u64>, Result<u64, String>)> {
     let mut random = Random(seed);
-    let mut tasks = vec![(client.submit(|| 1_u64, ()), Ok(1)), (client.submit(|| 2_u64, ()), Ok(2))];
+    let mut tasks: Vec<(TaskFuture<u64>, Result<u64, String>)> =
+        vec![(client.submit(|| 1_u64, ()), Ok(1)), (client.submit(|| 2_u64, ()), Ok(2))];
     for salt in 0..num_tasks {
-        let [a, b] = [0; 2].map(|_| {
+        let [a, b]: [(TaskFuture<u64>, Result<u64, String>); 2] = [0; 2].map(|_| {
             // Mostly recent ones.
             let back = 1 + random.below(tasks.len() as u64).min(random.below(20));
             tasks[tasks.len() - back as usize].clone()
         });
-        let future = client.try_submit(combine, (&a.0, &b.0, salt));
+        let takes_error = random.below(3) == 0;
+        let future = match takes_error {
+            true => client.try_submit(combine_or_error, (&a.0, b.0.as_result(), salt)),
+            false => client.try_submit(combine, (&a.0, &b.0, salt)),
+        };
         let expected = match (a.1, b.1) {
+            // Either of two failures came first, and this one reads which.
+            (_, Err(message)) if takes_error && message.is_empty() => match future.result() {
+                Ok(value) => Ok(value),
+                Err(error) => Err(error.message().to_owned()),
+            },
+            (Ok(a), Err(message)) if takes_error => combine(&a, &(message.len() as u64), salt),
+            (Err(message), _) if takes_error => Err(message),
             (Ok(a), Ok(b)) => combine(&a, &b, salt),
             (Err(_), Err(_)) => Err(String::new()),
             (Err(message), _) | (_, Err(message)) => Err(message),

@@ -12,6 +12,7 @@ mod nesting;
 mod outputs;
 mod retries;
 mod stopping;
+mod tolerance;
 mod values;
 pub(crate) mod watchdog;
 
@@ -82,6 +83,7 @@ fn all() -> Vec<Check> {
         outputs::checks(),
         retries::checks(),
         stopping::checks(),
+        tolerance::checks(),
         values::checks(),
     ]
     .into_iter()

@@ -3,7 +3,9 @@
 use crate::contract::ledger::{Counted, DropBehavior, Ledger};
 use crate::contract::watchdog::{watched, watched_with_stack};
 use crate::subjects;
-use sprang::{Delayed, ErrorKind, Scheduler, compute_each, compute_with, delayed, delayed_local, local, try_delayed};
+use sprang::{
+    Delayed, Error, ErrorKind, Scheduler, compute_each, compute_with, delayed, delayed_local, local, try_delayed,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const DEEP: u64 = 2_000_000;
@@ -36,6 +38,39 @@ fn a_chain_of_nested_options_needs_no_deep_stack() {
         }
         for scheduler in schedulers() {
             assert_eq!(chain.compute_with(scheduler).unwrap(), DEEP / 2);
+        }
+    });
+}
+
+#[test]
+fn a_chain_of_a_million_tasks_that_take_errors_needs_no_deep_stack() {
+    watched_with_stack("a deep tolerant chain", SMALL_STACK, || {
+        let step = |before: Result<&u64, &Error>, i: u64| {
+            let before = before.copied().unwrap_or_else(|error| error.message().parse().unwrap());
+            if i.is_multiple_of(100) { Err((before + 1).to_string()) } else { Ok(before + 1) }
+        };
+        let mut chain = delayed(|| 0_u64, ());
+        for i in 1..DEEP / 2 {
+            chain = try_delayed(step, (chain.as_result(), i));
+        }
+        for scheduler in schedulers() {
+            assert_eq!(chain.compute_with(scheduler).unwrap(), DEEP / 2 - 1);
+        }
+    });
+}
+
+#[test]
+fn an_error_taken_far_below_its_failure_is_short() {
+    watched_with_stack("a deep taken failure", SMALL_STACK, || {
+        let mut chain = try_delayed(|| Err::<u64, _>("bad"), ()).name("root");
+        for _ in 0..200_000 {
+            chain = delayed(|n: &u64| n + 1, (&chain,));
+        }
+        let text = |outcome: Result<&u64, &Error>| outcome.unwrap_err().to_string();
+        let text = delayed(text, (chain.as_result(),));
+        for scheduler in schedulers() {
+            let text = text.compute_with(scheduler).unwrap();
+            assert!(text.starts_with(r#"task "root" failed: bad; "#) && text.len() < 1000, "{text}");
         }
     });
 }

@@ -9,7 +9,9 @@ use crate::contract::watchdog::{watched, watched_with_stack};
 use crate::subjects;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use sprang::{CancelToken, Delayed, Error, ErrorKind, Refs, compute, compute_each, try_delayed_local};
+use sprang::{
+    CancelToken, Delayed, Error, ErrorKind, Refs, Results, compute, compute_each, results, try_delayed_local,
+};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread;
@@ -46,13 +48,15 @@ struct Spec {
     pair: Option<(usize, usize)>,
     borrowed_list: Vec<usize>,
     owned_list: Vec<usize>,
+    /// The tasks whose errors it takes in place of values.
+    tolerated: Vec<usize>,
     after: Vec<usize>,
     work: Duration,
     fate: Fate,
 }
 
 impl Spec {
-    /// All inputs, in the order of the arguments.
+    /// All inputs that it needs, in the order of the arguments.
     fn inputs(&self) -> impl Iterator<Item = usize> {
         let pair = self.pair.iter().flat_map(|&(a, b)| [a, b]);
         let lists = self.borrowed_list.iter().chain(&self.owned_list).copied();
@@ -105,6 +109,7 @@ fn random_task(random: &mut Random, i: usize, reach: usize, work_us: u64, troubl
         pair,
         borrowed_list: inputs(3, 4),
         owned_list: inputs(4, 4),
+        tolerated: inputs(3, 4),
         after: inputs(5, 2),
         work: Duration::ZERO,
         fate: Fate::Returns,
@@ -125,18 +130,26 @@ fn mix(sum: i64, value: i64) -> i64 {
     sum.wrapping_mul(0x0100_0000_01b3).wrapping_add(value).rotate_left(7)
 }
 
-/// The value of a task, or the task whose failure it fails with: the failure of its first input
-/// without a value.
+/// The value of a task, or the task whose failure it fails with: the failure of the first input
+/// that it needs and that has no value.
 fn evaluate(graph: &[Spec], i: usize, memo: &mut [Option<Result<i64, usize>>]) -> Result<i64, usize> {
     if memo[i].is_none() {
         let spec = &graph[i];
         let values: Vec<_> = spec.inputs().map(|input| evaluate(graph, input, memo)).collect();
         let order: Vec<_> = spec.after.iter().map(|&before| evaluate(graph, before, memo)).collect();
         let sum = values.iter().try_fold(spec.number, |sum, value| value.map(|value| mix(sum, value)));
+        let tolerated: Vec<_> = spec.tolerated.iter().map(|&input| evaluate(graph, input, memo)).collect();
+        let sum =
+            sum.map(|sum| tolerated.iter().fold(sum, |sum, outcome| mix(sum, outcome.unwrap_or_else(of_failure))));
         let sum = order.iter().fold(sum, |sum, before| sum.and_then(|sum| before.map(|_| sum)));
         memo[i] = Some(sum.and_then(|sum| if fails(spec.fate) { Err(i) } else { Ok(sum) }));
     }
     memo[i].unwrap()
+}
+
+/// What a task that takes an error makes of it.
+fn of_failure(cause: usize) -> i64 {
+    !(cause as i64)
 }
 
 fn fails(fate: Fate) -> bool {
@@ -231,23 +244,31 @@ fn task<V: Value>(built: &Built<V>, i: usize, spec: &Spec) -> Delayed<V> {
     // argument.
     let mut made = match spec {
         Spec { borrowed: None, owned: None, pair: None, borrowed_list, owned_list, .. }
-            if borrowed_list.is_empty() && owned_list.is_empty() =>
+            if borrowed_list.is_empty() && owned_list.is_empty() && spec.tolerated.is_empty() =>
         {
             try_delayed_local(call, (number,))
         }
         Spec { borrowed: Some(a), owned: Some(b), pair: None, borrowed_list, owned_list, .. }
-            if borrowed_list.is_empty() && owned_list.is_empty() =>
+            if borrowed_list.is_empty() && owned_list.is_empty() && spec.tolerated.is_empty() =>
         {
             let function = move |a: &V, b: V| call(mix(mix(number, a.get()), b.get()));
             try_delayed_local(function, (&built.tasks[*a], get(b)))
         }
         _ => {
-            let function =
-                move |number: i64, a: Option<&V>, b: Option<V>, c: Option<(&V, V)>, d: Refs<'_, V>, e: Vec<V>| {
-                    let pair = c.iter().flat_map(|(x, y)| [*x, y]);
-                    let values = a.into_iter().chain(&b).chain(pair).chain(d.iter()).chain(&e);
-                    call(values.fold(number, |sum, value| mix(sum, value.get())))
-                };
+            type Pair<'a, V> = Option<(&'a V, V)>;
+            let function = move |number: i64,
+                                 a: Option<&V>,
+                                 b: Option<V>,
+                                 c: Pair<'_, V>,
+                                 d: Refs<'_, V>,
+                                 e: Vec<V>,
+                                 f: Results<'_, V>| {
+                let pair = c.iter().flat_map(|(x, y)| [*x, y]);
+                let values = a.into_iter().chain(&b).chain(pair).chain(d.iter()).chain(&e);
+                let sum = values.fold(number, |sum, value| mix(sum, value.get()));
+                let cause = |error: &Error| of_failure(error.task().unwrap().parse().unwrap());
+                call(f.iter().fold(sum, |sum, outcome| mix(sum, outcome.map_or_else(cause, V::get))))
+            };
             let borrowed_list: Vec<_> = spec.borrowed_list.iter().map(get).collect();
             let owned_list: Vec<_> = spec.owned_list.iter().map(get).collect();
             let arguments = (
@@ -257,6 +278,7 @@ fn task<V: Value>(built: &Built<V>, i: usize, spec: &Spec) -> Delayed<V> {
                 spec.pair.map(|(i, j)| (&built.tasks[i], built.tasks[j].clone())),
                 &borrowed_list,
                 owned_list,
+                results(spec.tolerated.iter().map(|&i| &built.tasks[i])),
             );
             try_delayed_local(function, arguments)
         }
@@ -313,8 +335,9 @@ impl<'a> Expected<'a> {
         self.memo[task] == Some(Err(task)) && error.kind() == kind
     }
 
+    /// Whether an output fails.
     fn has_failures(&self) -> bool {
-        self.memo.iter().flatten().any(Result::is_err)
+        self.outputs.iter().any(|&output| matches!(self.memo[output], Some(Err(_))))
     }
 
     /// Whether a task that cancels the token is certain to be called.

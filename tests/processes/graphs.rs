@@ -5,7 +5,7 @@ use crate::watchdog::watched;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde::{Deserialize, Serialize};
-use sprang::{Delayed, Refs, Scheduler, compute_each, config, delayed, try_delayed};
+use sprang::{Delayed, Error, Refs, Results, Scheduler, compute_each, config, delayed, results, try_delayed};
 use std::sync::Arc;
 
 #[test]
@@ -42,6 +42,8 @@ struct Spec {
     owned: Option<Index>,
     borrowed_list: Vec<Index>,
     owned_list: Vec<Index>,
+    /// Its errors are taken in place of its values.
+    tolerated: Vec<Index>,
     after: Option<Index>,
 }
 
@@ -66,9 +68,10 @@ prop_compose! {
         owned in any::<Option<Index>>(),
         borrowed_list in prop::collection::vec(any::<Index>(), 0..4),
         owned_list in prop::collection::vec(any::<Index>(), 0..3),
+        tolerated in prop::collection::vec(any::<Index>(), 0..3),
         after in any::<Option<Index>>(),
     ) -> Spec {
-        Spec { number, size, fate, borrowed, owned, borrowed_list, owned_list, after }
+        Spec { number, size, fate, borrowed, owned, borrowed_list, owned_list, tolerated, after }
     }
 }
 
@@ -79,14 +82,18 @@ fn mix(sum: i64, value: &Blob) -> i64 {
     sum.wrapping_mul(0x0100_0000_01b3).wrapping_add(value.number).rotate_left(7) ^ value.ballast.len() as i64
 }
 
+/// What a task that takes an error makes of it.
+fn mix_failure(sum: i64, cause: usize) -> i64 {
+    sum.rotate_left(3) ^ cause as i64
+}
+
 fn step(
-    number: i64,
-    size: usize,
-    fate: u8,
+    (number, size, fate): (i64, usize, u8),
     borrowed: Option<&Blob>,
     owned: Option<Blob>,
     borrowed_list: Refs<'_, Blob>,
     owned_list: Vec<Blob>,
+    tolerated: Results<'_, Blob>,
 ) -> Result<Blob, String> {
     match fate {
         ERRS => return Err("errs".to_owned()),
@@ -94,7 +101,12 @@ fn step(
         _ => {}
     }
     let values = borrowed.into_iter().chain(&owned).chain(borrowed_list.iter()).chain(&owned_list);
-    Ok(Blob { number: values.fold(number, mix), ballast: "b".repeat(size) })
+    let cause = |error: &Error| error.task().unwrap().parse().unwrap();
+    let number = tolerated.iter().fold(values.fold(number, mix), |sum, outcome| match outcome {
+        Ok(value) => mix(sum, value),
+        Err(error) => mix_failure(sum, cause(error)),
+    });
+    Ok(Blob { number, ballast: "b".repeat(size) })
 }
 
 fn build(graph: &[Spec]) -> Vec<Delayed<Blob>> {
@@ -104,12 +116,16 @@ fn build(graph: &[Spec]) -> Vec<Delayed<Blob>> {
         let task = if i == 0 {
             let none: [Delayed<Blob>; 0] = [];
             let (borrowed, owned) = (None::<&Delayed<Blob>>, None::<Delayed<Blob>>);
-            try_delayed(step, (spec.number, spec.size, spec.fate, borrowed, owned, &none, Vec::<Delayed<Blob>>::new()))
+            let lists = (&none, Vec::<Delayed<Blob>>::new(), results(&none));
+            try_delayed(step, ((spec.number, spec.size, spec.fate), borrowed, owned, lists.0, lists.1, lists.2))
         } else {
             let borrowed_list: Vec<_> = spec.borrowed_list.iter().map(get).collect();
             let owned_list: Vec<_> = spec.owned_list.iter().map(get).collect();
             let (borrowed, owned) = (spec.borrowed.as_ref().map(get), spec.owned.as_ref().map(get));
-            let arguments = (spec.number, spec.size, spec.fate, borrowed.as_ref(), owned, &borrowed_list, owned_list);
+            let tolerated = results(spec.tolerated.iter().map(get));
+            let borrowed = borrowed.as_ref();
+            let own = (spec.number, spec.size, spec.fate);
+            let arguments = (own, borrowed, owned, &borrowed_list, owned_list, tolerated);
             let task = try_delayed(step, arguments);
             match &spec.after {
                 Some(before) => task.after(&get(before)),
@@ -121,8 +137,8 @@ fn build(graph: &[Spec]) -> Vec<Delayed<Blob>> {
     tasks
 }
 
-/// The value of a task, or the task that caused its failure: the cause of its first input without a
-/// value.
+/// The value of a task, or the task that caused its failure: the cause of the first input that it
+/// needs and that has no value.
 fn evaluate(graph: &[Spec], i: usize, memo: &mut [Option<Result<Blob, usize>>]) -> Result<Blob, usize> {
     if memo[i].is_none() {
         let spec = &graph[i];
@@ -133,6 +149,14 @@ fn evaluate(graph: &[Spec], i: usize, memo: &mut [Option<Result<Blob, usize>>]) 
             before = spec.after.as_ref().map(|before| evaluate(graph, before.index(i), memo));
         }
         let sum = inputs.into_iter().try_fold(spec.number, |sum, value| value.map(|value| mix(sum, &value)));
+        let tolerated = if i > 0 { &spec.tolerated[..] } else { &[] };
+        let tolerated: Vec<_> = tolerated.iter().map(|input| evaluate(graph, input.index(i), memo)).collect();
+        let sum = sum.map(|sum| {
+            tolerated.iter().fold(sum, |sum, outcome| match outcome {
+                Ok(value) => mix(sum, value),
+                Err(cause) => mix_failure(sum, *cause),
+            })
+        });
         let sum = sum.and_then(|sum| before.transpose().map(|_| sum));
         let value = sum.map(|number| Blob { number, ballast: "b".repeat(spec.size) });
         memo[i] = Some(value.and_then(|value| if spec.fate >= ERRS { Err(i) } else { Ok(value) }));

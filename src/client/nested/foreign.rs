@@ -73,6 +73,31 @@ impl Received {
     }
 }
 
+/// An input that has failed in the submitting process. The task that reads it takes the error.
+pub(super) struct FailedInput(pub(super) Error);
+
+impl FailedInput {
+    /// The kind of a value that is never there; see [`Received::KIND`].
+    const KIND: Kind = Kind { call: Self::call, value_bytes: 0, type_id: TypeId::of::<Self>, ..ValueOf::<Self>::LOCAL };
+
+    unsafe fn call(task: TaskRef, _: &[Cell], _: *const u32, _: u32, _: bool) -> Option<Box<CallError>> {
+        // SAFETY: own task: by rule 2 of `node` its body is the one that this kind was made for.
+        let FailedInput(error) = unsafe { task.body::<Self>() };
+        Some(Box::new(Box::new(error.clone())))
+    }
+
+    /// The task that fails with this error in place of a value with this code.
+    pub(super) fn into_task(self, code: &'static CodeDescriptor<ValueCode>) -> Task {
+        // SAFETY: the functions of the kind expect this body. It never has a value.
+        let mut task = unsafe { Task::new_alone(const { &Self::KIND }, self) };
+        task.change_kind(|kind| {
+            kind.value_code = Some(code);
+            kind.drop_value = code.item.drop_value;
+        });
+        task
+    }
+}
+
 /// A call from another process, with encoded arguments.
 pub(super) struct ForeignCall {
     pub(super) code: &'static CodeDescriptor<TaskCode>,
@@ -80,6 +105,8 @@ pub(super) struct ForeignCall {
     pub(super) args: Box<[u8]>,
     /// The inputs in the order in which the call reads them.
     pub(super) inputs: Vec<Task>,
+    /// For each input, whether it has failed and the call takes its error.
+    pub(super) takes_error: Vec<bool>,
 }
 
 impl ForeignCall {
@@ -93,6 +120,7 @@ impl ForeignCall {
         clone_value: None,
         write_args: Self::write_args,
         describe_args: |_, _| {},
+        tolerates: None,
         code: None,
         value_code: None,
         drop_body: drop_body::<ForeignCall>,
@@ -128,6 +156,11 @@ impl ForeignCall {
         inputs.extend(unsafe { task.body::<ForeignCall>() }.inputs.iter().map(Task::as_ref));
     }
 
+    unsafe fn tolerates(task: TaskRef, edges: &mut Vec<bool>) {
+        // SAFETY: own task: by rule 2 of `node` its body is the one that this kind was made for.
+        edges.extend_from_slice(&unsafe { task.body::<ForeignCall>() }.takes_error);
+    }
+
     unsafe fn release_inputs(task: TaskRef, cells: &[Cell], inputs: *const u32) {
         // SAFETY: own task: by rule 2 of `node` its body is the one that this kind was made for.
         let call = unsafe { task.body::<ForeignCall>() };
@@ -151,6 +184,7 @@ impl ForeignCall {
     /// sender sends.
     pub(super) fn into_task(self, options: Options) -> Option<(Task, &'static CodeDescriptor<ValueCode>)> {
         let (code, value) = (self.code, self.code.item.value?);
+        let takes_errors = self.takes_error.contains(&true);
         // SAFETY: the functions of the kind expect this body. The changed fields call the function
         // of the code in another process, and treat values of its type.
         let mut task = unsafe { Task::new_alone(const { &Self::KIND }, self) };
@@ -159,6 +193,7 @@ impl ForeignCall {
             kind.value_code = Some(value);
             kind.drop_value = value.item.drop_value;
             kind.type_name = code.item.function;
+            kind.tolerates = takes_errors.then_some(Self::tolerates);
         });
         *task.options_mut()? = options;
         Some((task, value))

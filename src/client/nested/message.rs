@@ -3,12 +3,10 @@
 //! Encoded arguments and values follow the message, one piece after the other. The message has
 //! their lengths.
 
-use crate::error::{Error, ErrorKind, RemoteError, WorkerExit, texts_of};
+use crate::error::EncodedError;
 use crate::graph::retry::Backoff;
 use crate::portable::code::CodeRef;
 use serde::{Deserialize, Serialize};
-use std::error::Error as StdError;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// From a task. `task` is its number, which no other task of the process ever has.
@@ -34,7 +32,7 @@ pub(in crate::client) enum Request {
 pub(in crate::client) struct Call {
     pub(super) code: CodeRef,
     pub(super) args_len: usize,
-    pub(super) inputs: Vec<(CodeRef, usize)>,
+    pub(super) inputs: Vec<(CodeRef, NestedInput)>,
     pub(super) name: Option<String>,
     pub(super) retries: Option<u32>,
     pub(super) backoff: Option<Backoff>,
@@ -42,6 +40,15 @@ pub(in crate::client) struct Call {
     pub(super) priority: i32,
     pub(super) resources: Vec<(String, f64)>,
     pub(super) workers: Vec<String>,
+}
+
+/// An input of a nested task.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum NestedInput {
+    /// The length of the value.
+    Value(usize),
+    /// It has failed, and the task takes the error.
+    Failed(Box<EncodedError>),
 }
 
 /// The outcomes that were not sent yet. The values follow the message.
@@ -62,120 +69,9 @@ pub(super) enum TaskOutcome {
     Lost(EncodedError),
 }
 
-/// An encoded [`Error`]. Its sources become texts.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct EncodedError {
-    kind: u8,
-    message: String,
-    task: Option<String>,
-    attempts: u32,
-    /// As in `kind`.
-    attempt_kinds: Vec<u8>,
-    path: Vec<String>,
-    causes: Vec<String>,
-    exit: Option<EncodedExit>,
-}
-
-/// An encoded [`WorkerExit`].
-#[derive(Debug, Serialize, Deserialize)]
-struct EncodedExit {
-    signal: Option<i32>,
-    code: Option<i32>,
-    max_rss_bytes: Option<u64>,
-    stderr_tail: String,
-}
-
-/// An error kind is encoded as its index here.
-const KINDS: [ErrorKind; 19] = [
-    ErrorKind::Panicked,
-    ErrorKind::Failed,
-    ErrorKind::TimedOut,
-    ErrorKind::Cancelled,
-    ErrorKind::Config,
-    ErrorKind::DuplicateName,
-    ErrorKind::NotPortable,
-    ErrorKind::NotCloneable,
-    ErrorKind::TooLarge,
-    ErrorKind::Executor,
-    ErrorKind::WorkerDied,
-    ErrorKind::MemoryLimit,
-    ErrorKind::NoWorker,
-    ErrorKind::Closed,
-    ErrorKind::Full,
-    ErrorKind::NotShared,
-    ErrorKind::NotSaved,
-    ErrorKind::NotLoaded,
-    ErrorKind::NotKept,
-];
-
-impl EncodedError {
-    pub(super) fn new(error: &Error) -> Self {
-        let index =
-            |kind: ErrorKind| KINDS.iter().position(|other| *other == kind).map_or(u8::MAX, |index| index as u8);
-        let exit = error.exit().map(|exit| EncodedExit {
-            signal: exit.signal,
-            code: exit.code,
-            max_rss_bytes: exit.max_rss_bytes,
-            stderr_tail: exit.stderr_tail.clone(),
-        });
-        EncodedError {
-            kind: index(error.kind()),
-            message: error.message().into(),
-            task: error.task().map(Into::into),
-            attempts: error.attempts(),
-            attempt_kinds: error.attempt_kinds().iter().copied().map(index).collect(),
-            path: error.path().map(Into::into).collect(),
-            causes: error.source().map_or_else(Vec::new, texts_of),
-            exit,
-        }
-    }
-
-    pub(super) fn decode(self) -> Error {
-        let kind = |index: u8| KINDS.get(index as usize).copied().unwrap_or(ErrorKind::Failed);
-        let attempt_kinds = self.attempt_kinds.into_iter().map(kind).collect();
-        let mut error = Error::new(kind(self.kind), self.message)
-            .with_attempt_kinds(attempt_kinds)
-            .with_path(self.path.into_iter().map(Into::into).collect());
-        if let Some(task) = self.task {
-            error = error.with_task(task.into(), self.attempts);
-        }
-        if let Some(cause) = RemoteError::new(self.causes) {
-            error = error.with_source(Arc::new(cause) as Arc<dyn StdError + Send + Sync>);
-        }
-        match self.exit {
-            None => error,
-            Some(EncodedExit { signal, code, max_rss_bytes, stderr_tail }) => {
-                error.with_exit(WorkerExit { signal, code, max_rss_bytes, stderr_tail })
-            }
-        }
-    }
-}
-
 /// Splits a piece of this length off the front; `None` if the bytes are too short.
 pub(super) fn take_piece<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let (piece, after) = rest.split_at_checked(len)?;
     *rest = after;
     Some(piece)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_survives_encoding() {
-        for kind in KINDS {
-            let exit = WorkerExit { signal: Some(9), stderr_tail: "tail".into(), ..WorkerExit::default() };
-            let cause = RemoteError::new(vec!["outer".into(), "inner".into()]).unwrap();
-            let error = Error::new(kind, "outer")
-                .with_source(Arc::new(cause) as Arc<dyn StdError + Send + Sync>)
-                .with_exit(exit)
-                .with_path(vec!["load".into(), "sum".into()])
-                .with_attempt_kinds(vec![ErrorKind::TimedOut, kind])
-                .with_task("load".into(), 3);
-            let bytes = postcard::to_stdvec(&EncodedError::new(&error)).unwrap();
-            let decoded = postcard::from_bytes::<EncodedError>(&bytes).unwrap().decode();
-            assert_eq!(format!("{error:#?}"), format!("{decoded:#?}"));
-        }
-    }
 }

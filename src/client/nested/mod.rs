@@ -30,7 +30,7 @@ use super::shared::encode_nested;
 use super::submit::inputs_of;
 use crate::api::config::Snapshot;
 use crate::engine::CancelToken;
-use crate::error::{Error, ErrorKind};
+use crate::error::{EncodedError, Error, ErrorKind};
 use crate::executor::processes::requests;
 use crate::graph::crossing::ValueCode;
 use crate::graph::node::TaskRef;
@@ -38,7 +38,7 @@ use crate::graph::value::Cell;
 use crate::portable::code::{CodeDescriptor, CodeRef};
 use crate::portable::codec::{Codec, Encoder};
 use foreign::Received;
-use message::{Call, Response, TaskOutcome, take_piece};
+use message::{Call, NestedInput, Response, TaskOutcome, take_piece};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -165,8 +165,10 @@ fn encode_call(task: TaskRef, codec: Codec) -> Option<(Call, Vec<u8>)> {
     let args_len = pieces.len();
     let inputs = inputs_of(task);
     let num_arguments = inputs.len() - options.after.len();
-    let inputs = inputs[..num_arguments].iter().map(|input| {
+    let tolerated = task.tolerated_inputs().unwrap_or_default();
+    let inputs = inputs[..num_arguments].iter().enumerate().map(|(index, input)| {
         let code = input.kind().value_code?;
+        let reference = CodeRef::to(code).ok()?;
         let bytes = match input.awaited().and_then(|awaited| awaited.encoded()) {
             Some(encoded) => encoded.to_bytes().ok()?,
             None => {
@@ -174,8 +176,10 @@ fn encode_call(task: TaskRef, codec: Codec) -> Option<(Call, Vec<u8>)> {
                 // SAFETY: the job is ready, so the input is a value or a settled future. Such a
                 // task has no inputs, so the null pointer is not read, and it puts its value into
                 // cell 0, which exists. The task holds the input for longer than the cell lives.
-                if unsafe { (input.kind().call)(*input, &cell, std::ptr::null(), 0, true) }.is_some() {
-                    return None;
+                let failed = unsafe { (input.kind().call)(*input, &cell, std::ptr::null(), 0, true) };
+                if let Some(error) = failed {
+                    let error = error.downcast::<Error>().ok().filter(|_| tolerated.get(index) == Some(&true))?;
+                    return Some((reference, NestedInput::Failed(Box::new(EncodedError::new(&error.with_own_path())))));
                 }
                 let mut encoder = Encoder::new(codec, None);
                 // SAFETY: the call has filled the cell with a value of the input's type, which the
@@ -185,7 +189,7 @@ fn encode_call(task: TaskRef, codec: Codec) -> Option<(Call, Vec<u8>)> {
             }
         };
         pieces.extend_from_slice(&bytes);
-        Some((CodeRef::to(code).ok()?, bytes.len()))
+        Some((reference, NestedInput::Value(bytes.len())))
     });
     let inputs = inputs.collect::<Option<Vec<_>>>()?;
     let call = Call {

@@ -12,11 +12,11 @@
 use super::super::cluster::Cluster;
 use super::super::job::{Job, Owner};
 use super::super::promise::{AnyPromise, Outcome, Status, Waiter, Watcher, settle};
-use super::foreign::{ForeignCall, ForeignPromise, Received};
-use super::message::{Call, EncodedError, Request, Response, TaskOutcome, take_piece};
+use super::foreign::{FailedInput, ForeignCall, ForeignPromise, Received};
+use super::message::{Call, NestedInput, Request, Response, TaskOutcome, take_piece};
 use crate::api::config::Snapshot;
 use crate::engine::describe_panic;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{EncodedError, Error, ErrorKind, Result};
 use crate::executor::processes::requests::Reply;
 use crate::graph::crossing::{TaskCode, ValueCode};
 use crate::graph::node::Options;
@@ -277,10 +277,17 @@ fn promise_of(
     let codec = cluster.codec();
     let args = take_piece(&mut rest, call.args_len).ok_or_else(short)?.into();
     let mut inputs = Vec::with_capacity(call.inputs.len());
-    for (code, len) in &call.inputs {
+    let mut takes_error = Vec::with_capacity(call.inputs.len());
+    for (code, input) in call.inputs {
         let code = code.resolve::<ValueCode>().map_err(unknown)?;
-        let bytes = take_piece(&mut rest, *len).ok_or_else(short)?.into();
-        inputs.push(Received { code, codec, bytes }.into_task());
+        takes_error.push(matches!(input, NestedInput::Failed(_)));
+        inputs.push(match input {
+            NestedInput::Value(len) => {
+                let bytes = take_piece(&mut rest, len).ok_or_else(short)?.into();
+                Received { code, codec, bytes }.into_task()
+            }
+            NestedInput::Failed(error) => FailedInput(error.decode()).into_task(code),
+        });
     }
     let options = Options {
         name: call.name.as_deref().map(Into::into),
@@ -292,7 +299,7 @@ fn promise_of(
         workers: call.workers.iter().map(|name| name.as_str().into()).collect(),
         ..Options::default()
     };
-    let task = ForeignCall { code, codec, args, inputs }.into_task(options);
+    let task = ForeignCall { code, codec, args, inputs, takes_error }.into_task(options);
     let (task, value) = task.ok_or_else(|| not_portable("its value stays in its process".into()))?;
     Ok(Arc::new(ForeignPromise::new(Arc::<Cluster>::clone(cluster), task, value, codec, snapshot)))
 }

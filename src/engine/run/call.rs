@@ -90,7 +90,44 @@ impl RunAccess<'_> {
         if self.run.status.load(Relaxed) & FAILURES == 0 {
             return None;
         }
-        self.plan().inputs(id).iter().find_map(|&input| self.cell(input).failure())
+        self.plan().needed_inputs(id).find_map(|input| self.cell(input).failure())
+    }
+
+    /// A failed input of a task that does not take its error.
+    fn needed_error(&self, id: u32) -> Option<&Error> {
+        // SAFETY: the inputs of the task, which is the caller's, have been announced, and the task
+        // has not left their failures.
+        self.plan().needed_inputs(id).find_map(|input| unsafe { self.cell(input).error() })
+    }
+
+    /// The error of an input that has failed, for a task that takes it.
+    ///
+    /// # Safety
+    /// The caller holds a task that reads the input and has not left its failure. The input was
+    /// announced, or no other thread has it.
+    pub(crate) unsafe fn input_error(&self, input: u32) -> Option<Error> {
+        if self.run.status.load(Relaxed) & FAILURES == 0 {
+            return None;
+        }
+        // SAFETY: the caller's contract is the same.
+        unsafe { self.cell(input).error() }.cloned()
+    }
+
+    /// Leaves the failures of a task's inputs, for a plan with tasks that take errors.
+    ///
+    /// # Safety
+    /// The task is the caller's, its inputs have finished or failed, and it has not left their
+    /// failures.
+    pub(super) unsafe fn leave_failures(&self, id: u32) {
+        if !self.plan().has_tolerant() || self.run.status.load(Relaxed) & FAILURES == 0 {
+            return;
+        }
+        for &input in self.plan().inputs(id) {
+            // An error that panics when it is dropped makes nothing worse.
+            // SAFETY: the input was announced, and the task is one of its readers and leaves it
+            // once.
+            panics::quietly(|| unsafe { self.cell(input).leave_failure() });
+        }
     }
 
     /// Settles a task without calling it if one of its inputs has failed. Returns whether that is
@@ -100,16 +137,19 @@ impl RunAccess<'_> {
     /// As for [`RunAccess::run`].
     pub(crate) unsafe fn skip_after_failure(&self, id: u32) -> bool {
         let Some(cause) = self.failed_input(id) else { return false };
+        let error = self.needed_error(id).map(|error| error.clone().needed_by(&self.plan().name(id)));
         // SAFETY: the task is ready and will not be called, so no other thread uses its cell, which
         // is empty.
-        unsafe { self.cell(id).put_failure(cause) };
+        unsafe { self.put_failure(id, cause, error) };
         // A value that panics when it is dropped makes the failure no worse.
         // SAFETY: the task is the caller's and was not called, so its inputs are not released.
         panics::quietly(|| unsafe { self.release_inputs(id) });
+        // SAFETY: the task is the caller's and has not left the failures of its inputs.
+        unsafe { self.leave_failures(id) };
         if let Some(watch) = &self.run.watch {
             watch.task_skipped(self.plan(), id, cause);
         }
-        if let Some(sink) = &self.run.sink {
+        if let Some(sink) = self.run.sink.as_ref().filter(|sink| sink.wants(id)) {
             sink.failed(id, &self.run.failure(self.plan(), cause, id));
         }
         true
@@ -235,6 +275,8 @@ impl RunAccess<'_> {
             // SAFETY: the caller's contract says that the inputs are not released.
             unsafe { self.release_inputs(id) };
         }
+        // SAFETY: the task is the caller's and has not left the failures of its inputs.
+        unsafe { self.leave_failures(id) };
         // A task that saw a cancelled token may have returned half a result.
         self.check_token();
         if let (Some(watched), Some(ended)) = (watched, ended) {
@@ -324,7 +366,7 @@ impl RunAccess<'_> {
     fn error_of(&self, id: u32, failure: CallFailure, attempts: u32) -> Error {
         match failure {
             // The error of an awaited value already has the name of the task that failed.
-            CallFailure::Returned(cause) if self.task(id).is_awaited() && cause.is::<Error>() => {
+            CallFailure::Returned(cause) if self.task(id).kind().is_value && cause.is::<Error>() => {
                 *cause.downcast::<Error>().expect("its type was just checked")
             }
             failure => failure.into_error().with_task(self.plan().name(id), attempts),
@@ -335,13 +377,30 @@ impl RunAccess<'_> {
     ///
     /// # Safety
     /// The task is the caller's, and has not been announced as finished.
-    pub(super) unsafe fn replace_by_failure(&self, id: u32) {
+    pub(super) unsafe fn replace_by_failure(&self, id: u32, error: &Error) {
         let (cell, drop_value) = (self.cell(id), self.task(id).kind().drop_value);
         // A value that panics when it is dropped makes the failure no worse.
         // SAFETY: the task was not announced, so no other thread uses its cell.
         panics::quietly(|| unsafe { cell.discard(drop_value) });
+        let error = self.plan().has_tolerant().then(|| error.clone().with_own_path());
         // SAFETY: as above, and the cell is empty now.
-        unsafe { cell.put_failure(id) };
+        unsafe { self.put_failure(id, id, error) };
+    }
+
+    /// Leaves a failure in the cell of a task, and the error for its dependents.
+    ///
+    /// # Safety
+    /// The task is the caller's and has not been announced as finished, and its cell is empty.
+    unsafe fn put_failure(&self, id: u32, cause: u32, error: Option<Error>) {
+        // Those that only come after it too: the error is theirs.
+        let num_readers = error.as_ref().map_or(0, |_| self.plan().dependents().of(id).len() as u32);
+        // SAFETY: the caller's contract is the same, and each dependent leaves the failure once.
+        unsafe { self.cell(id).put_failure(cause, error, num_readers) };
+    }
+
+    /// Whether the failure of a task does not stop the run.
+    fn goes_on_after(&self, id: u32) -> bool {
+        self.run.settings.collect_errors || !self.plan().is_fatal(id)
     }
 
     /// Reports a failure to the sink and the run. False if the run has stopped.
@@ -349,18 +408,21 @@ impl RunAccess<'_> {
         if let Some(sink) = &self.run.sink {
             sink.failed(id, &error);
         }
-        if self.run.settings.collect_errors {
-            let _before = self.run.failures.lock().by_task.insert(id, error);
-            self.run.status.fetch_or(FAILURES, Ordering::SeqCst);
-        } else {
+        if !self.goes_on_after(id) {
             self.run.stop(with_path(error, self.plan(), id, None));
+            return false;
         }
+        // The error of a failure that is not fatal is only read from the cell.
+        if self.plan().is_fatal(id) {
+            let _before = self.run.failures.lock().by_task.insert(id, error);
+        }
+        self.run.status.fetch_or(FAILURES, Ordering::SeqCst);
         !self.run.is_stopped()
     }
 
     /// The timeout of a task that is still running has passed.
     fn timed_out(&self, id: u32, timeout: Duration, attempts: &Attempts) {
-        if !self.run.settings.collect_errors {
+        if !self.goes_on_after(id) {
             let error = self.error_of(id, CallFailure::TimedOut(timeout), attempts.num());
             let error = attempts.describe(error);
             // The task still runs, and keeps its inputs when it ends.
@@ -397,9 +459,17 @@ impl RunAccess<'_> {
         keeps_inputs: bool,
     ) -> bool {
         let ended = watched.map(|_| Instant::now());
+        let error = match keeps_inputs {
+            true => error.with_replay(self.keep_inputs(id)),
+            false => {
+                // SAFETY: the task is the caller's, has ended, and has not left the failures of its
+                // inputs.
+                unsafe { self.leave_failures(id) };
+                error
+            }
+        };
         // SAFETY: the task is the caller's and has not been announced as finished.
-        unsafe { self.replace_by_failure(id) };
-        let error = if keeps_inputs { error.with_replay(self.keep_inputs(id)) } else { error };
+        unsafe { self.replace_by_failure(id, &error) };
         if let Some(watched) = watched {
             watched.failed(self, id, ended, error.clone(), is_holding);
         }

@@ -7,12 +7,14 @@
 //!
 //! `waiting -> ready -> running -> finished -> released`. A task is `failed` when its call panics,
 //! returns `Err` or times out, and no retry is left. A dependent of a failed task is not called: it
-//! fails with the same cause. `released` means that the value is gone because no reader is left.
+//! fails with the same cause, unless it takes the error in place of the value. `released` means
+//! that the value is gone because no reader is left.
 //!
 //! # A run's life
 //!
 //! A run is *running* until every task has finished or failed, or until it is *stopped*: by a
-//! cancelled token, or by the first failure unless errors are collected. A stopped run starts no
+//! cancelled token, or by the first failure unless errors are collected. A failure that only tasks
+//! that take errors depend on never stops it ([`Plan::is_fatal`]). A stopped run starts no
 //! task. Its running tasks end in their own time, and their values are dropped. Then the run is
 //! *closed*: no thread is inside, and the values that are left are dropped.
 //!
@@ -70,7 +72,7 @@ use std::sync::{Arc, OnceLock, Weak};
 /// Tasks need care before or after the call: options, a token from outside, the check that values
 /// are portable, callbacks, a sink.
 const CAREFUL: u32 = 1;
-/// A task has failed and errors are collected, so inputs may be missing.
+/// A task has failed and the run goes on, so inputs may be missing.
 const FAILURES: u32 = 2;
 /// No further task may start.
 const STOPPED: u32 = 4;
@@ -124,6 +126,7 @@ unsafe impl Sync for Run {}
 struct RunFailures {
     /// The reason why the run was stopped.
     stop: Option<Error>,
+    /// The errors that outputs may report.
     by_task: HashMap<u32, Error>,
     kept: KeptInputs,
 }
@@ -438,9 +441,9 @@ impl CancelRun for Run {
 /// The failure of the task `cause` as `output`, or the first output that needs it, reports it.
 fn with_path(error: Error, plan: &Plan, cause: u32, output: Option<u32>) -> Error {
     let path = plan.path_to_output(cause, output);
-    match plan.tasks()[cause as usize].awaited() {
+    match plan.tasks()[cause as usize].kind().is_value {
         // The task that failed belongs to another run, and the error has the path from there.
-        Some(_) => path[1..].iter().fold(error, Error::needed_by),
-        None => error.with_path(path),
+        true => path[1..].iter().fold(error, Error::needed_by),
+        false => error.with_path(path),
     }
 }

@@ -34,9 +34,12 @@ impl RunAccess<'_> {
         // A value that panics when it is dropped makes the failure no worse.
         // SAFETY: the task is ready and was not called here, so it has not released its inputs.
         panics::quietly(|| unsafe { self.release_inputs(id) });
+        // SAFETY: as above: it has not left the failures of its inputs either.
+        unsafe { self.leave_failures(id) };
+        let error = error.with_task(self.plan().name(id), attempts);
         // SAFETY: the task is ready and settled only here, so no other thread uses its cell.
-        unsafe { self.cell(id).put_failure(id) };
-        self.report_failure(id, error, attempts)
+        unsafe { self.replace_by_failure(id, &error) };
+        self.report_failure(id, error)
     }
 
     /// Accepts the [deferred](super::Run::defer_values) value of a task, which has `encoded_bytes`
@@ -59,13 +62,13 @@ impl RunAccess<'_> {
     /// # Safety
     /// [`RunAccess::run`] was called for the task, and its dependents have not been announced.
     pub(crate) unsafe fn reject_value(&self, id: u32, error: Error) -> bool {
+        let error = error.with_task(self.plan().name(id), 1);
         // SAFETY: the caller has run the task, and has not announced it as finished.
-        unsafe { self.replace_by_failure(id) };
-        self.report_failure(id, error, 1)
+        unsafe { self.replace_by_failure(id, &error) };
+        self.report_failure(id, error)
     }
 
-    fn report_failure(&self, id: u32, error: Error, attempts: u32) -> bool {
-        let error = error.with_task(self.plan().name(id), attempts);
+    fn report_failure(&self, id: u32, error: Error) -> bool {
         if let Some(watch) = &self.run.watch {
             watch.in_flight_failed(self.plan(), id, error.clone());
         }
@@ -81,6 +84,8 @@ impl RunAccess<'_> {
     /// # Safety
     /// As for [`RunAccess::release_inputs`].
     pub(crate) unsafe fn release_remote_inputs(&self, id: u32) -> Result<(), bool> {
+        // SAFETY: the task is the caller's and has not left the failures of its inputs.
+        unsafe { self.leave_failures(id) };
         // SAFETY: the caller's contract is the same.
         catch_unwind(AssertUnwindSafe(|| unsafe { self.release_inputs(id) })).map_err(|payload| {
             let error = Error::new(ErrorKind::Panicked, panics::describe(payload));

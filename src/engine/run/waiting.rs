@@ -107,8 +107,11 @@ impl RunAccess<'_> {
         // A value that panics when it is dropped makes the failure no worse.
         // SAFETY: the caller's contract is the same.
         panics::quietly(|| unsafe { self.release_inputs(id) });
+        // SAFETY: as above: it has not left the failures of its inputs either.
+        unsafe { self.leave_failures(id) };
+        // No task of this run reads the value, so none takes an error.
         // SAFETY: the task is the caller's, and its cell is empty.
-        unsafe { self.cell(id).put_failure(id) };
+        unsafe { self.cell(id).put_failure(id, None, 0) };
         !self.run.is_stopped()
     }
 

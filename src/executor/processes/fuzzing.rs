@@ -45,7 +45,9 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
     let encoding =
         |bytes| Encoding { bytes, regions: vec![RegionRef { id: 1 << 32, len: 10 }, RegionRef { id: 2, len: 3 }] };
     let inputs = vec![
-        CallInput::Earlier(7),
+        CallInput::Earlier { index: 7, takes_error: false },
+        CallInput::Earlier { index: 7, takes_error: true },
+        CallInput::Failed(b"error"),
         CallInput::Kept(8),
         CallInput::Value { code: 2, keep: 5, value: encoding(b"value") },
     ];

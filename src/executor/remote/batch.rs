@@ -2,6 +2,7 @@
 
 use super::schedule::Schedule;
 use super::stored::StoredValue;
+use crate::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,9 +50,14 @@ pub(crate) enum CallState {
 /// Where the value of an input is.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// The call of the batch with this index makes it.
-    Earlier(u32),
+    /// The call of the batch with this index makes it. If that fails, the call may take the error.
+    Earlier {
+        index: u32,
+        takes_error: bool,
+    },
     Stored(Arc<StoredValue>),
+    /// Nowhere: its task has failed, and the call takes the error.
+    Failed(Error),
 }
 
 impl Batch {
@@ -74,7 +80,7 @@ impl Batch {
     pub(crate) fn choose_sent_values(&mut self) {
         let mut inside = vec![0; self.calls.len()];
         for source in &self.sources {
-            if let Source::Earlier(index) = source {
+            if let Source::Earlier { index, .. } = source {
                 inside[*index as usize] += 1;
             }
         }
@@ -93,7 +99,7 @@ impl Batch {
                 continue;
             }
             for source in self.sources_of(later) {
-                if let Source::Earlier(earlier) = source {
+                if let Source::Earlier { index: earlier, .. } = source {
                     let earlier = *earlier as usize;
                     is_rest[earlier] |= self.calls[earlier].state == CallState::ValueUnsent;
                 }

@@ -196,13 +196,20 @@ impl Schedule {
         let inputs = worker.plan().read_inputs(id);
         let values: Option<Vec<_>> = {
             let state = self.state.lock();
-            inputs.iter().map(|&input| state.values[input as usize].clone()).collect()
+            let of_input = |&input: &u32| match &state.values[input as usize] {
+                Some(value) => Some(Ok(Arc::clone(value))),
+                // SAFETY: the task is the caller's, and has not left the failures of its inputs,
+                // which are settled.
+                None => unsafe { worker.input_error(input) }.map(Err),
+            };
+            inputs.iter().map(of_input).collect()
         };
         // By rule 3 of the schedule the values are stored, because the task shares no batch with
         // its inputs.
         let Some(values) = values else { return error };
         let task = worker.task(id).to_task();
-        let inputs = Box::new(StoredInputs(values.iter().map(|value| value.encoded.clone()).collect()));
+        let copies = values.into_iter().map(|value| value.map(|value| value.encoded.clone()));
+        let inputs = Box::new(StoredInputs(copies.collect()));
         error.with_replay(Arc::new(ReplayInputs::encoded(task, inputs, self.run.task_context())))
     }
 }

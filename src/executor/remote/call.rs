@@ -12,9 +12,11 @@
 //! A value is its encoding and references to the regions that the encoding refers to. The
 //! executor's protocol sends the regions themselves.
 
+use crate::error::{EncodedError, Error, ErrorKind, RemoteError};
 use crate::portable::exchange::RegionRef;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::sync::Arc;
 
 /// Bytes that serde treats as a byte string, not as a list of numbers.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,12 +68,14 @@ pub(crate) struct Call<'a> {
 /// Where a call finds the value of an input.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CallInput<'a> {
-    /// The value of an earlier call of the batch.
-    Earlier(u32),
+    /// The value of an earlier call of the batch. If that fails, the call may take the error.
+    Earlier { index: u32, takes_error: bool },
     /// A kept value.
     Kept(u64),
     /// An encoded value. The worker keeps it under the key `keep`, unless that is 0.
     Value { code: u32, keep: u64, value: Encoding<'a> },
+    /// The error of a task that has failed, as [`encode_error`] encodes it.
+    Failed(&'a [u8]),
 }
 
 /// How one call ended.
@@ -88,6 +92,35 @@ pub(crate) enum CallOutcome<'a> {
     LacksInput(u32, String),
     /// An input of the call comes from an earlier call that gave no value.
     Skipped,
+}
+
+impl CallOutcome<'_> {
+    /// The error of a call that has failed, without the name of its task. `None` for a call with a
+    /// value or without an outcome of its own.
+    pub(crate) fn error(&self) -> Option<Error> {
+        match self {
+            CallOutcome::Returned(texts) => {
+                let error = Error::new(ErrorKind::Failed, texts.first().cloned().unwrap_or_default());
+                Some(match RemoteError::new(texts.clone()) {
+                    Some(source) => error.with_source(Arc::new(source) as Arc<dyn std::error::Error + Send + Sync>),
+                    None => error,
+                })
+            }
+            CallOutcome::Panicked(message) => Some(Error::new(ErrorKind::Panicked, message.as_str())),
+            CallOutcome::NotPortable(message) => Some(Error::new(ErrorKind::NotPortable, message.as_str())),
+            CallOutcome::Value(_) | CallOutcome::LacksInput(..) | CallOutcome::Skipped => None,
+        }
+    }
+}
+
+/// The bytes of an error, for a call that takes it.
+pub(crate) fn encode_error(error: &Error) -> Vec<u8> {
+    postcard::to_stdvec(&EncodedError::new(error)).expect("every error can be encoded")
+}
+
+/// The error that [`encode_error`] has encoded.
+pub(crate) fn decode_error(bytes: &[u8]) -> Result<Error, Malformed> {
+    postcard::from_bytes::<EncodedError>(bytes).map(EncodedError::decode).map_err(|_| Malformed)
 }
 
 /// When a call started, on the clock that both sides share, and how long it ran. Both are 0 if it
@@ -181,8 +214,8 @@ impl CallWriter {
 
     pub(crate) fn input(&mut self, input: &CallInput<'_>) {
         match input {
-            CallInput::Earlier(index) => {
-                self.u8(0);
+            CallInput::Earlier { index, takes_error } => {
+                self.u8(if *takes_error { 3 } else { 0 });
                 self.u32(*index);
             }
             CallInput::Kept(key) => {
@@ -194,6 +227,10 @@ impl CallWriter {
                 self.u32(*code);
                 self.u64(*keep);
                 self.encoding(value);
+            }
+            CallInput::Failed(error) => {
+                self.u8(4);
+                self.bytes(error);
             }
         }
     }
@@ -322,9 +359,10 @@ impl<'a> CallReader<'a> {
 
     fn input(&mut self) -> Result<CallInput<'a>, Malformed> {
         match self.u8()? {
-            0 => Ok(CallInput::Earlier(self.u32()?)),
+            tag @ (0 | 3) => Ok(CallInput::Earlier { index: self.u32()?, takes_error: tag == 3 }),
             1 => Ok(CallInput::Kept(self.u64()?)),
             2 => Ok(CallInput::Value { code: self.u32()?, keep: self.u64()?, value: self.encoding()? }),
+            4 => Ok(CallInput::Failed(self.sized()?)),
             _ => Err(Malformed),
         }
     }
@@ -359,7 +397,9 @@ mod tests {
 
     fn call(index: u32) -> Call<'static> {
         let inputs = vec![
-            CallInput::Earlier(index),
+            CallInput::Earlier { index, takes_error: false },
+            CallInput::Earlier { index, takes_error: true },
+            CallInput::Failed(b"error"),
             CallInput::Kept(8),
             CallInput::Value { code: 2, keep: 5, value: value(b"value", &[1, 2]) },
         ];

@@ -19,7 +19,8 @@
 //!    batch of its inputs.
 //! 2. A task is in at most one batch, which it leaves when it is settled or requeued. A requeued
 //!    task becomes ready again by rule 1.
-//! 3. Every input of a task in a batch has a stored value or comes earlier in the same batch. So a
+//! 3. Every input of a task in a batch has a stored value, has failed with an error that the task
+//!    takes, or comes earlier in the same batch. So a
 //!    task with retries, which may be requeued while its worker lives, shares no batch with an
 //!    unsettled input or with a dependent: the values of such a batch may be gone when the task is
 //!    retried.
@@ -433,16 +434,21 @@ impl Schedule {
             sends_value: true,
             state: CallState::Pending,
         });
-        for &input in worker.plan().read_inputs(id) {
+        for (position, &input) in worker.plan().read_inputs(id).iter().enumerate() {
             batch.sources.push(match &state.values[input as usize] {
                 Some(value) => Source::Stored(Arc::clone(value)),
-                // It is not settled, so by rule 3 it is in this batch.
-                None => {
-                    let index = state.batch_index[input as usize];
-                    let earlier = batch.calls.get(index as usize).map(|call| call.id);
-                    assert_eq!(earlier, Some(input), "an input has a value");
-                    Source::Earlier(index)
-                }
+                // SAFETY: by rule 2 the task is not settled, so it has not left the failures of its
+                // inputs. Those are settled, or in this batch (rule 3) and not sent.
+                None => match unsafe { worker.input_error(input) } {
+                    Some(error) => Source::Failed(error),
+                    // It is not settled, so by rule 3 it is in this batch.
+                    None => {
+                        let index = state.batch_index[input as usize];
+                        let earlier = batch.calls.get(index as usize).map(|call| call.id);
+                        assert_eq!(earlier, Some(input), "an input has a value");
+                        Source::Earlier { index, takes_error: worker.plan().tolerates(id, position) }
+                    }
+                },
             });
         }
     }
@@ -462,8 +468,8 @@ impl Schedule {
             if *count == state.pending[dependent as usize]
                 && self.traits[dependent as usize] & (LOCAL | HAS_AFTER | TIMED | RETRIES) == 0
                 && state.flags[dependent as usize] & (SENT | SETTLED | SUSPECT) == 0
-                // A failed input is settled and has no value. The task fails once its other inputs
-                // are settled, too.
+                // A failed input is settled and has no value. A task that needs it fails once its
+                // other inputs are settled, too.
                 && !worker.has_failed_input(dependent)
             {
                 extension.push(Reverse(dependent));

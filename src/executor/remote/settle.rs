@@ -18,7 +18,7 @@ use super::call::{CallOutcome, CallResult, Encoding, KEEP_MIN_BYTES, Ran};
 use super::schedule::{INPUTS_SETTLED, SENT, SETTLED, Schedule, ScheduleState};
 use super::stored::{KeptValues, StoredValue, encoded_size};
 use crate::engine::{RunAccess, describe_panic};
-use crate::error::{Error, ErrorKind, RemoteError};
+use crate::error::{Error, ErrorKind};
 use crate::graph::crossing::{Encoded, ValueCode};
 use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::{CodecError, Decoder};
@@ -180,14 +180,17 @@ pub(crate) fn take_results(
             }
             CallOutcome::Skipped => {
                 worker.remote_retried(id, None);
-                skipped.push(id);
+                // SAFETY: by rule 2 only this thread settles the task, and its inputs are held for
+                // it. They are settled or in this batch, where no other thread uses their cells.
+                match unsafe { worker.skip_after_failure(id) } {
+                    true => settled.push((id, None)),
+                    false => skipped.push(id),
+                }
             }
-            CallOutcome::Returned(texts) => schedule.task_failed(worker, id, returned_error(texts), true),
-            CallOutcome::Panicked(message) => {
-                schedule.task_failed(worker, id, Error::new(ErrorKind::Panicked, message), true);
-            }
-            CallOutcome::NotPortable(message) => {
-                schedule.task_failed(worker, id, Error::new(ErrorKind::NotPortable, message), false);
+            outcome @ (CallOutcome::Returned(_) | CallOutcome::Panicked(_) | CallOutcome::NotPortable(_)) => {
+                let may_retry = !matches!(outcome, CallOutcome::NotPortable(_));
+                let error = outcome.error().expect("these outcomes have an error");
+                schedule.task_failed(worker, id, error, may_retry);
             }
             CallOutcome::LacksInput(input, problem) => {
                 let plan = worker.plan();
@@ -291,14 +294,5 @@ pub(super) fn settle_unsent(worker: &RunAccess<'_>, batch: &mut Batch) {
             worker.remote_retried(call.id, None);
             schedule.requeue([call.id]);
         }
-    }
-}
-
-/// The error that a task returned elsewhere: its text and those of its sources.
-fn returned_error(texts: Vec<String>) -> Error {
-    let error = Error::new(ErrorKind::Failed, texts.first().cloned().unwrap_or_default());
-    match RemoteError::new(texts) {
-        Some(source) => error.with_source(Arc::new(source) as Arc<dyn std::error::Error + Send + Sync>),
-        None => error,
     }
 }

@@ -9,6 +9,7 @@
 
 use super::values::{CallCells, OwnedCell};
 use crate::engine::EncodedInputs;
+use crate::error::Error;
 use crate::graph::crossing::{Encoded, ValueCode};
 use crate::graph::value::Cell;
 use crate::portable::code::CodeDescriptor;
@@ -199,16 +200,22 @@ impl KeptValues {
     }
 }
 
-/// The encoded inputs of a task that failed elsewhere, for a replay in this process.
+/// The encoded inputs of a task that failed elsewhere, for a replay in this process, and the errors
+/// of inputs that had failed.
 ///
 /// They are copies. So the workers that keep these values may drop them with the run.
-pub(super) struct StoredInputs(pub(super) Vec<EncodedValue>);
+pub(super) struct StoredInputs(pub(super) Vec<Result<EncodedValue, Error>>);
 
 impl EncodedInputs for StoredInputs {
     fn with_cells(&self, body: &mut dyn FnMut(&[Cell])) -> Result<(), String> {
         let mut cells = CallCells::new(self.0.len());
-        for EncodedValue { codec, bytes, regions, code } in &self.0 {
-            cells.push(OwnedCell::decode(code, *codec, bytes, regions)?);
+        for input in &self.0 {
+            match input {
+                Ok(EncodedValue { codec, bytes, regions, code }) => {
+                    cells.push(OwnedCell::decode(code, *codec, bytes, regions)?);
+                }
+                Err(error) => cells.push_failure(error.clone()),
+            }
         }
         cells.push_value_cell();
         body(cells.as_slice());

@@ -2,14 +2,15 @@
 //!
 //! # What is always true
 //!
-//! 1. A cell here is empty or has a value of the type of the code beside it, and belongs to no run.
-//!    Only its owner takes the value.
+//! 1. A cell here is empty or has a value of the type of the code beside it, or an error if there
+//!    is no code, and belongs to no run. Only its owner takes the value.
 //! 2. A cell that shows another cell's value is dropped before that cell, or before its value is
 //!    taken.
 
 #![expect(unsafe_code, reason = "cells without a type, whose values the code of their types handles")]
 
 use crate::engine::{describe_panic, quietly};
+use crate::error::Error;
 use crate::graph::crossing::ValueCode;
 use crate::graph::value::Cell;
 use crate::portable::code::CodeDescriptor;
@@ -90,7 +91,8 @@ impl Drop for OwnedCell {
 /// with them.
 pub(crate) struct CallCells {
     cells: Vec<Cell>,
-    codes: Vec<CellCode>,
+    /// `None` for an input that has failed.
+    codes: Vec<Option<CellCode>>,
 }
 
 impl CallCells {
@@ -100,7 +102,16 @@ impl CallCells {
 
     pub(crate) fn push(&mut self, mut cell: OwnedCell) {
         self.cells.push(std::mem::replace(&mut cell.cell, Cell::new(0)));
-        self.codes.push(cell.code);
+        self.codes.push(Some(cell.code));
+    }
+
+    /// Adds an input that has failed, for a call that takes its error.
+    pub(crate) fn push_failure(&mut self, error: Error) {
+        let cell = Cell::new(1);
+        // SAFETY: the cell is new and empty.
+        unsafe { cell.put_failure(0, Some(error), 1) };
+        self.cells.push(cell);
+        self.codes.push(None);
     }
 
     /// Adds the empty cell for the value, after those of the inputs.
@@ -124,7 +135,13 @@ impl CallCells {
 
 impl Drop for CallCells {
     fn drop(&mut self) {
-        self.cells.iter().zip(&self.codes).for_each(|(cell, code)| drop_value(cell, code));
+        for (cell, code) in self.cells.iter().zip(&self.codes) {
+            match code {
+                Some(code) => drop_value(cell, code),
+                // SAFETY: the owner of the cell is dropped, so nobody reads the error any more.
+                None => quietly(|| unsafe { cell.sweep_failure() }),
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::executor::processes::process::{Channel, KillReason, WorkerProcess};
 use crate::executor::processes::protocol::{CallBatch, Code, Payload, ResourceUpdate, ToParent, ToWorker};
 use crate::executor::remote::batch::{Batch, Source};
 use crate::executor::remote::call::{
-    ByteString, CallInput, CallOutcome, CallReader, CallWriter, KEEP_MIN_BYTES, Malformed,
+    ByteString, CallInput, CallOutcome, CallReader, CallWriter, KEEP_MIN_BYTES, Malformed, encode_error,
 };
 use crate::executor::remote::schedule::RemoteWorker;
 use crate::executor::remote::settle::{check_results, take_results};
@@ -288,7 +288,7 @@ impl Connection {
         let mut value_codes = Vec::with_capacity(sources.len());
         for source in sources {
             value_codes.push(match source {
-                Source::Earlier(_) => 0,
+                Source::Earlier { .. } | Source::Failed(_) => 0,
                 Source::Stored(value) => self.code(value.encoded.code, &mut message.codes, Code::Value)?,
             });
         }
@@ -300,7 +300,12 @@ impl Connection {
         let mut num_bytes = 0;
         for (source, code) in sources.iter().zip(value_codes) {
             match source {
-                Source::Earlier(earlier) => writer.input(&CallInput::Earlier(*earlier)),
+                &Source::Earlier { index, takes_error } => writer.input(&CallInput::Earlier { index, takes_error }),
+                Source::Failed(error) => {
+                    let error = encode_error(error);
+                    num_bytes += error.len();
+                    writer.input(&CallInput::Failed(&error));
+                }
                 Source::Stored(value) if value.is_kept_by(self.process.kept()) => {
                     writer.input(&CallInput::Kept(value.key))
                 }

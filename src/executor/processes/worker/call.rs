@@ -11,10 +11,11 @@ use super::super::activity::Phase;
 use super::super::clock;
 use super::{ProtocolError, WorkerThread, has_forked, log};
 use crate::engine::{describe_panic, quietly};
-use crate::error::texts_of;
-use crate::executor::remote::call::{Call, CallInput, CallOutcome, CallResult, KEEP_MIN_BYTES, Ran};
+use crate::error::{Error, texts_of};
+use crate::executor::remote::call::{Call, CallInput, CallOutcome, CallResult, KEEP_MIN_BYTES, Ran, decode_error};
 use crate::executor::remote::values::{CallCells, CellCode, OwnedCell, cannot_encode};
 use crate::graph::crossing::TaskCode;
+use crate::graph::name;
 use crate::portable::code::CodeDescriptor;
 use crate::portable::codec::{CodecError, Decoder};
 use crate::portable::region::Region;
@@ -32,6 +33,8 @@ pub(super) enum ResolvedCode {
 pub(super) enum BatchValue {
     /// The call gave no value, or no later call reads it.
     Nothing,
+    /// The call failed, or needs the value of one that has. Later calls may take the error.
+    Failed(Error),
     Owned(OwnedValue),
     Kept(KeptValue),
 }
@@ -48,11 +51,25 @@ pub(super) struct OwnedValue {
 /// decodes it, or finds out why it cannot be decoded.
 pub(super) type KeptValue = Arc<OnceLock<Result<OwnedCell, String>>>;
 
+/// An input of a call.
+enum InputCell {
+    Value(OwnedCell),
+    /// It has failed, and the call takes the error.
+    Failed(Error),
+    /// The call that should have made the value gave none. The error is given if that has failed.
+    Missing(Option<Error>),
+}
+
 /// Why a call gave no value, and when it ran.
-type CallFailure = (Ran, CallOutcome<'static>);
+struct CallFailure {
+    ran: Ran,
+    outcome: CallOutcome<'static>,
+    /// The error of the input because of which the call was skipped.
+    needed: Option<Error>,
+}
 
 fn not_run(outcome: CallOutcome<'static>) -> CallFailure {
-    (Ran::default(), outcome)
+    CallFailure { ran: Ran::default(), outcome, needed: None }
 }
 
 impl WorkerThread {
@@ -122,11 +139,24 @@ impl WorkerThread {
         Ok(match value {
             Ok(_) if num_uses == 0 => BatchValue::Nothing,
             Ok(value) => value,
-            Err((ran, outcome)) => {
+            Err(CallFailure { ran, outcome, needed }) => {
+                // As the parent makes it of the outcome: a task in a batch with its dependents is
+                // not retried.
+                let name = || call.name.map_or_else(|| self.function_name(call), Into::into);
+                let failed = || outcome.error().map(|error| error.with_task(name(), 1).with_own_path());
+                let error = (num_uses > 0).then(|| needed.map(|error| error.needed_by(&name())).or_else(failed));
                 self.write_result(index, ran, outcome);
-                BatchValue::Nothing
+                error.flatten().map_or(BatchValue::Nothing, BatchValue::Failed)
             }
         })
+    }
+
+    /// The name of a task without a name of its own.
+    fn function_name(&self, call: &Call<'_>) -> Arc<str> {
+        match self.codes.get(call.code as usize) {
+            Some(Ok(ResolvedCode::Task(task))) => name::of_function((task.item.function)()).into(),
+            _ => "unknown".into(),
+        }
     }
 
     fn write_result(&self, index: u32, ran: Ran, outcome: CallOutcome<'_>) {
@@ -162,8 +192,11 @@ impl WorkerThread {
         let mut cells = CallCells::new(call.inputs.len());
         for (position, (input, regions)) in (0..).zip(call.inputs.iter().zip(regions)) {
             match self.input(input, regions, index, values, &mut borrowed) {
-                Ok(Some(cell)) => cells.push(cell),
-                Ok(None) => return Err(not_run(CallOutcome::Skipped)),
+                Ok(InputCell::Value(cell)) => cells.push(cell),
+                Ok(InputCell::Failed(error)) => cells.push_failure(error),
+                Ok(InputCell::Missing(needed)) => {
+                    return Err(CallFailure { needed, ..not_run(CallOutcome::Skipped) });
+                }
                 Err(problem) => return Err(not_run(CallOutcome::LacksInput(position, problem))),
             }
         }
@@ -187,12 +220,14 @@ impl WorkerThread {
                     vec![format!("an error that cannot be displayed: {}", describe_panic(payload))]
                 });
                 quietly(|| drop(error));
-                Err((ran, CallOutcome::Returned(texts)))
+                Err(CallFailure { ran, outcome: CallOutcome::Returned(texts), needed: None })
             }
             Ok(Err((argument, error))) => {
                 Err(not_run(CallOutcome::NotPortable(format!("cannot decode argument {}: {error}", argument + 1))))
             }
-            Err(payload) => Err((ran, CallOutcome::Panicked(describe_panic(payload)))),
+            Err(payload) => {
+                Err(CallFailure { ran, outcome: CallOutcome::Panicked(describe_panic(payload)), needed: None })
+            }
         }
     }
 
@@ -234,8 +269,7 @@ impl WorkerThread {
         regions.into_iter().map(own).collect()
     }
 
-    /// A cell with the value of an input; `None` if the call that should have made the value gave
-    /// none.
+    /// A cell with the value of an input, or what there is in its place.
     fn input(
         &self,
         input: &CallInput<'_>,
@@ -243,29 +277,31 @@ impl WorkerThread {
         index: u32,
         values: &mut [BatchValue],
         borrowed: &mut Vec<KeptValue>,
-    ) -> Result<Option<OwnedCell>, String> {
+    ) -> Result<InputCell, String> {
         match *input {
-            CallInput::Earlier(earlier) if earlier >= index => Err("it comes from a later call".into()),
-            CallInput::Earlier(earlier) => match &mut values[earlier as usize] {
-                BatchValue::Nothing => Ok(None),
+            CallInput::Earlier { index: earlier, .. } if earlier >= index => Err("it comes from a later call".into()),
+            CallInput::Earlier { index: earlier, takes_error } => match &mut values[earlier as usize] {
+                BatchValue::Nothing => Ok(InputCell::Missing(None)),
+                BatchValue::Failed(error) if takes_error => Ok(InputCell::Failed(error.clone())),
+                BatchValue::Failed(error) => Ok(InputCell::Missing(Some(error.clone()))),
                 BatchValue::Owned(value) => {
                     value.num_uses -= 1;
                     // The last use gets the value itself, unless another argument of this call
                     // shows it.
                     if value.num_uses == 0 && value.last_shown != Some(index) {
-                        return Ok(Some(value.cell.take()));
+                        return Ok(InputCell::Value(value.cell.take()));
                     }
                     value.last_shown = Some(index);
                     // SAFETY: the value is taken only above, at its last use. That is no other
                     // argument of this call: those see `last_shown`. So the shown cell is dropped
                     // before.
-                    Ok(Some(unsafe { value.cell.show() }))
+                    Ok(InputCell::Value(unsafe { value.cell.show() }))
                 }
-                BatchValue::Kept(kept) => borrow(Arc::clone(kept), borrowed).map(Some),
+                BatchValue::Kept(kept) => borrow(Arc::clone(kept), borrowed).map(InputCell::Value),
             },
             CallInput::Kept(key) => {
                 let kept = self.state.kept.lock().get(&key).cloned();
-                borrow(kept.ok_or(NOT_KEPT)?, borrowed).map(Some)
+                borrow(kept.ok_or(NOT_KEPT)?, borrowed).map(InputCell::Value)
             }
             CallInput::Value { code, keep, ref value } => {
                 let code = match self.codes.get(code as usize) {
@@ -275,13 +311,14 @@ impl WorkerThread {
                 };
                 let decode = || OwnedCell::decode(code, self.state.codec, value.bytes, regions);
                 if keep == 0 {
-                    return decode().map(Some);
+                    return decode().map(InputCell::Value);
                 }
                 // If several threads are sent the same value, one of them decodes it.
                 let kept = Arc::clone(self.state.kept.lock().entry(keep).or_default());
                 kept.get_or_init(decode);
-                borrow(kept, borrowed).map(Some)
+                borrow(kept, borrowed).map(InputCell::Value)
             }
+            CallInput::Failed(error) => decode_error(error).map(InputCell::Failed).map_err(|error| error.to_string()),
         }
     }
 }

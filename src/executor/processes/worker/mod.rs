@@ -343,7 +343,7 @@ impl WorkerThread {
     fn run_calls(&mut self, calls: &[Call<'_>]) -> Result<(), ProtocolError> {
         let mut uses = vec![0_u32; calls.len()];
         for input in calls.iter().flat_map(|call| &call.inputs) {
-            if let CallInput::Earlier(index) = input {
+            if let CallInput::Earlier { index, .. } = input {
                 *uses.get_mut(*index as usize).ok_or("an input comes from a call that is not there")? += 1;
             }
         }
