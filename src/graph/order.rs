@@ -48,8 +48,6 @@
 //! side branch is judged by the values that it releases and not by where it ends; the order
 //! respects a user's priorities.
 
-use crate::sorted::sort_numbers;
-
 /// A graph as predecessor lists in compressed sparse rows: task `v` reads `pred[row[v]..row[v +
 /// 1]]`.
 ///
@@ -173,7 +171,7 @@ fn by_priority(graph: &Csr<'_>, sequence: Option<Vec<u32>>) -> Option<Vec<u32>> 
         }
     }
     let mut sequence = sequence.unwrap_or_else(|| (0..graph.num_tasks() as u32).collect());
-    sort_numbers(&mut sequence, &mut |a, b| urgency[b as usize].cmp(&urgency[a as usize]));
+    sequence.sort_by_key(|&task| std::cmp::Reverse(urgency[task as usize]));
     Some(sequence)
 }
 
@@ -368,7 +366,7 @@ impl<'a> Walk<'a> {
     /// of the ids is no worse.
     fn run(mut self) -> Option<Vec<u32>> {
         let mut outputs = self.graph.outputs.to_vec();
-        sort_numbers(&mut outputs, &mut |a, b| self.need[b as usize].cmp(&self.need[a as usize]));
+        outputs.sort_by_key(|&output| std::cmp::Reverse(self.need[output as usize]));
         let mut stack = Vec::new();
         for output in outputs {
             stack.push(output);
