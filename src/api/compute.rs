@@ -447,6 +447,8 @@ impl<'p> OwnedRun<'p> {
             stack_size: settings.stack_size,
             keep_inputs: matches!(settings.on_failure, OnFailure::KeepInputs),
             stall_timeout: settings.stall_timeout,
+            // A run with a sink belongs to several submitters.
+            run_timeout: settings.run_timeout.filter(|_| sink.is_none()),
             retries: settings.retries,
             backoff: Backoff::exponential(settings.retry_delay).max(settings.retry_max_delay),
         };
@@ -457,8 +459,9 @@ impl<'p> OwnedRun<'p> {
         let owned = OwnedRun { run, plan, cells, num_taken: StdCell::new(0) };
         owned.run.report_start(plan, executor.name());
         let watchdog = Watchdog::of(&owned.run);
+        let timeout = owned.run.start_timeout();
         executor.execute(&owned.run);
-        drop(watchdog);
+        drop((watchdog, timeout));
         owned.run.close();
         if owned.run.stop_reason().is_none() && !owned.run.is_finished() {
             let message = format!(

@@ -31,6 +31,8 @@ pub(crate) struct RunSettings {
     pub(crate) keep_inputs: bool,
     /// The time without a settled task after which the run counts as stalled.
     pub(crate) stall_timeout: Option<Duration>,
+    /// The time after which the run is stopped.
+    pub(crate) run_timeout: Option<Duration>,
     /// How often a task that does not say so itself is tried again.
     pub(crate) retries: u32,
     /// How long such a task waits before that.

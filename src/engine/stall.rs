@@ -115,9 +115,16 @@ impl Stall {
         if !state.is_reported {
             return None;
         }
-        let mut running: Vec<_> = state.running.iter().map(|(&id, &running)| (id, running)).collect();
+        let (since, num_settled) = (state.last_settled, state.num_settled);
+        drop(state);
+        Some(Standstill { since, num_settled, running: self.running() })
+    }
+
+    /// The tasks that run, in the order of their start.
+    pub(super) fn running(&self) -> Vec<(u32, StartedTask)> {
+        let mut running: Vec<_> = self.state.lock().running.iter().map(|(&id, &task)| (id, task)).collect();
         sort_items(&mut running, |a, b| (a.1.started, a.0).cmp(&(b.1.started, b.0)));
-        Some(Standstill { since: state.last_settled, num_settled: state.num_settled, running })
+        running
     }
 
     fn task_settled(&self, task: TaskInfo<'_>) {

@@ -423,6 +423,7 @@ fn run_random(seed: u64) {
         stack_size: 8 << 20,
         keep_inputs: random.one_in(4),
         stall_timeout: None,
+        run_timeout: None,
         retries: 0,
         backoff: Backoff::default(),
     };

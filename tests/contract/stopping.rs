@@ -33,6 +33,7 @@ pub(crate) fn checks() -> Vec<Check> {
         check(a_late_task_that_fails_is_reported_as_timed_out),
         check(a_timeout_stops_the_run),
         check(a_collected_timeout_fails_only_its_dependents),
+        check(a_run_that_takes_too_long_is_stopped_and_names_its_running_tasks),
         check(a_timeout_applies_to_each_attempt),
         check(a_timeout_of_one_task_does_not_cancel_another),
     ]
@@ -348,6 +349,21 @@ fn a_collected_timeout_fails_only_its_dependents(_: &Subject) {
     let error = next.unwrap_err();
     assert_eq!((error.kind(), error.task()), (ErrorKind::TimedOut, Some("slow")));
     assert!(beside.into_iter().zip(0..).all(|(value, i)| value.unwrap() == i));
+}
+
+fn a_run_that_takes_too_long_is_stopped_and_names_its_running_tasks(_: &Subject) {
+    let slow = delayed(wait_for_the_end, ()).name("slow");
+    let calls = Tally::default();
+    let counter = calls.clone();
+    let later = delayed_local(move |_: &()| counter.count(), (&slow,));
+    let error = sprang::config::with("run_timeout", SHORT, || later.compute()).unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.task()), (ErrorKind::TimedOut, None));
+    let begin = format!("the run did not end within {SHORT:?}, its \"run_timeout\"");
+    // On a busy machine the time may be up before the task has started.
+    assert!(error.message() == begin || error.message() == format!("{begin}; running: \"slow\""), "{error}");
+    assert_eq!(calls.get(), 0);
+    let quick = sprang::config::with("run_timeout", Duration::from_secs(3600), || delayed(|| 1, ()).compute());
+    assert_eq!(quick.unwrap().unwrap(), 1);
 }
 
 fn a_timeout_applies_to_each_attempt(_: &Subject) {

@@ -56,6 +56,8 @@ pub struct Settings {
     /// [`on_run_stalled`](crate::callback::Callback::on_run_stalled) is called and a warning is
     /// logged; `None` for never.
     pub stall_timeout: Option<Duration>,
+    /// How long a compute may take as a whole before it is stopped; `None` for as long as it takes.
+    pub run_timeout: Option<Duration>,
     /// The settings of worker processes.
     pub processes: ProcessSettings,
 }
@@ -76,6 +78,7 @@ impl Default for Settings {
             strict_config: false,
             dashboard: None,
             stall_timeout: None,
+            run_timeout: None,
             processes: ProcessSettings::default(),
         }
     }
@@ -258,6 +261,17 @@ pub(super) static SETTINGS: &[Setting] = &[
             timeout.is_none_or(|it| !it.is_zero()).then(|| settings.stall_timeout = timeout)
         },
         show: |settings| settings.stall_timeout.map_or("never".to_owned(), show_duration),
+    },
+    Setting {
+        name: "run_timeout",
+        kind: r#"a duration above 0, such as "30s", a whole number of seconds, or "never""#,
+        doc: "How long a compute may take as a whole before it is stopped with an error that lists its running tasks. Not for \
+              tasks that are submitted to a client, which have timeouts of their own.",
+        write: |settings, value| {
+            let timeout = or("never", value, duration)?;
+            timeout.is_none_or(|it| !it.is_zero()).then(|| settings.run_timeout = timeout)
+        },
+        show: |settings| settings.run_timeout.map_or("never".to_owned(), show_duration),
     },
     Setting {
         name: "processes.max_attempts",

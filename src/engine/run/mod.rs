@@ -67,6 +67,7 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 // Bits of `Run::status`. While none is set, a worker takes the short path for every task.
 /// Tasks need care before or after the call: options, a token from outside, the check that values
@@ -161,7 +162,9 @@ impl Run {
     ) -> Arc<Run> {
         let outer = CancelToken::in_force();
         let has_outer_token = outer.is_some();
-        let watch = Watch::of_this_thread(plan, settings.collect_errors, settings.stall_timeout);
+        // The error of a run that takes too long names the running tasks.
+        let stall_timeout = settings.stall_timeout.or(settings.run_timeout.map(|_| Duration::MAX));
+        let watch = Watch::of_this_thread(plan, settings.collect_errors, stall_timeout);
         let careful = watch.is_some()
             || sink.is_some()
             || has_outer_token
@@ -383,6 +386,35 @@ impl Run {
                 watch.run_stalled(access.plan(), self.is_stopped());
             }
         });
+    }
+
+    /// Stops the run when its time is up, until the deadline is dropped. `None` if it has no limit.
+    pub(crate) fn start_timeout(&self) -> Option<Box<dyn Deadline>> {
+        let limit = self.settings.run_timeout?;
+        let run = Weak::<Run>::clone(&self.this);
+        let time_out = move || {
+            if let Some(run) = run.upgrade() {
+                run.enter(|access| run.time_out(access.plan(), limit));
+            }
+        };
+        Some(self.timer.start(limit, Box::new(time_out)))
+    }
+
+    fn time_out(&self, plan: &Plan, limit: Duration) {
+        const MOST: usize = 8;
+        if self.is_finished() || self.is_stopped() {
+            return;
+        }
+        let running = self.stall().map_or_else(Vec::new, Stall::running);
+        let names: Vec<String> = running.iter().take(MOST).map(|&(id, _)| format!("{:?}", plan.name(id))).collect();
+        let mut message = format!("the run did not end within {limit:?}, its \"run_timeout\"");
+        if !names.is_empty() {
+            message += &format!("; running: {}", names.join(", "));
+        }
+        if running.len() > MOST {
+            message += &format!(" and {} more", running.len() - MOST);
+        }
+        self.stop(Error::new(ErrorKind::TimedOut, message));
     }
 
     // ---- for the owner of a closed run ----
