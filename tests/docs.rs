@@ -52,7 +52,9 @@ fn destinations_of(page: &str) -> Vec<String> {
 /// those that docs.rs uses.
 fn file_of(to: &str) -> Option<String> {
     let guide = to.strip_prefix("https://docs.rs/sprang/latest/sprang/guide/");
-    let guide = guide.map(|rest| format!("docs/{}.md", rest.trim_end_matches("/index.html")));
+    let guide = guide
+        .map(|rest| rest.split_once('#').map_or(rest, |(page, _)| page))
+        .map(|rest| format!("docs/{}.md", rest.trim_end_matches("/index.html")));
     guide.or_else(|| to.strip_prefix("https://docs.rs/crate/sprang/latest/source/").map(str::to_owned))
 }
 
