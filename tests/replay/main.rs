@@ -310,10 +310,9 @@ fn a_future_that_has_failed_can_be_replayed_at_once() {
     let kinds = [("threads", false), ("processes", true)];
     for (kind, processes) in kinds.into_iter().filter(|(_, processes)| !processes || cfg!(target_os = "linux")) {
         watched(kind, || {
-            let keeping = keeping("sync");
             let cluster =
                 LocalCluster::builder().workers(2).threads_per_worker(1).processes(processes).build().unwrap();
-            drop(keeping);
+            let _keeping = keeping("sync");
             let client = Client::new(&cluster);
             for round in 0..50_usize {
                 let numbers = client.submit(numbers, (round,));
