@@ -114,10 +114,11 @@ pub use api::collection::{
 pub use api::compute::{IntoScheduler, Prepared, compute, compute_each, compute_with, persist, persist_each, prepare};
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
+pub use api::reduce::reduce;
 pub use client::{
     AsCompleted, CancelOnDrop, Client, ClusterBuilder, DefaultClient, Event, Futures, LocalCluster, Lock, Permit,
-    Persisted, Queue, Semaphore, Status, TaskFuture, Tasks, Variable, WaitFor, WhenFull, WithResults, WorkerInfo,
-    WorkerState, as_completed, wait, wait_timeout,
+    Persisted, Queue, Semaphore, Status, TaskFuture, Tasks, Variable, WaitFor, WhenFull, Windowed, WindowedAsCompleted,
+    WithResults, WorkerInfo, WorkerState, as_completed, wait, wait_timeout, windowed,
 };
 #[cfg(feature = "dashboard")]
 pub use diagnostics::dashboard;

@@ -5,3 +5,4 @@ pub mod config;
 pub(crate) mod collection;
 pub(crate) mod compute;
 pub(crate) mod delayed;
+pub(crate) mod reduce;

@@ -115,6 +115,11 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
         self.num_left += 1;
     }
 
+    /// Cancels the futures that were not returned yet.
+    pub(super) fn cancel_all(&self) {
+        self.futures.iter().flatten().for_each(|future| _ = future.cancel());
+    }
+
     /// The number of futures that were not returned yet.
     pub fn num_left(&self) -> usize {
         self.num_left

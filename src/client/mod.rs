@@ -27,6 +27,7 @@ mod spin;
 mod submit;
 mod tasks;
 mod wait;
+mod window;
 
 #[cfg(feature = "progress")]
 pub(crate) use any::AnyFuture;
@@ -38,6 +39,7 @@ pub use outcome::Status;
 pub use shared::{Event, Lock, Permit, Queue, Semaphore, Variable};
 pub use tasks::Tasks;
 pub use wait::WaitFor;
+pub use window::{Windowed, WindowedAsCompleted, windowed};
 
 use self::cluster::Cluster;
 use crate::api::collection::{Collection, Form, HandleList, Outcomes, Parts, Values};

@@ -2,6 +2,7 @@
 
 use super::{Client, TaskFuture};
 use crate::api::delayed::{CapturesNothing, task};
+use crate::api::reduce::merge_in_pairs;
 use crate::error::{Error, Result};
 use crate::graph::Delayed;
 use crate::graph::node::Options;
@@ -179,6 +180,31 @@ impl<'c> Tasks<'c> {
         items.into_iter().map(|item| self.submit_local(function.clone(), (item,))).collect()
     }
 
+    /// See [`Client::try_map_local`].
+    pub fn try_map_local<F, T, E, I>(&self, function: F, items: I) -> Vec<TaskFuture<T>>
+    where
+        F: Clone,
+        T: Send + Sync + 'static,
+        E: TaskError,
+        I: IntoIterator,
+        (I::Item,): TaskArgs<F, Result<T, E>>,
+    {
+        items.into_iter().map(|item| self.try_submit_local(function.clone(), (item,))).collect()
+    }
+
+    /// See [`Client::try_map_zipped`].
+    pub fn try_map_zipped<F, T, E, I>(&self, function: F, args: I) -> Vec<TaskFuture<T>>
+    where
+        F: Clone,
+        T: Portable,
+        E: TaskError,
+        I: IntoIterator,
+        I::Item: TaskArgs<F, Result<T, E>>,
+    {
+        const { CapturesNothing::<F>::CHECK };
+        args.into_iter().map(|args| self.try_submit(function.clone(), args)).collect()
+    }
+
     /// See [`Client::map_zipped`].
     pub fn map_zipped<F, R, I>(&self, function: F, args: I) -> Vec<TaskFuture<R>>
     where
@@ -197,5 +223,69 @@ impl<'c> Tasks<'c> {
             Some(given) => task.with_options(|options| options.clone_from(given)),
         };
         if self.is_pure { task.pure() } else { task }
+    }
+}
+
+/// More forms of [`Client::map`].
+impl Client {
+    /// As [`try_map`](Client::try_map), for tasks that stay in this process; see
+    /// [`submit_local`](Client::submit_local).
+    pub fn try_map_local<F, T, E, I>(&self, function: F, items: I) -> Vec<TaskFuture<T>>
+    where
+        F: Clone,
+        T: Send + Sync + 'static,
+        E: TaskError,
+        I: IntoIterator,
+        (I::Item,): TaskArgs<F, Result<T, E>>,
+    {
+        self.tasks().try_map_local(function, items)
+    }
+
+    /// As [`map_zipped`](Client::map_zipped), for a function that returns a `Result`: an `Err`
+    /// fails the future of the tuple.
+    ///
+    /// # Examples
+    /// ```
+    /// let client = sprang::Client::threads(2)?;
+    /// let divide = |x: u32, by: u32| x.checked_div(by).ok_or("division by zero");
+    /// let quotients = client.try_map_zipped(divide, [(6_u32, 3_u32), (1, 0)]);
+    /// assert_eq!(quotients[0].result()?, 2);
+    /// assert_eq!(quotients[1].error().unwrap().message(), "division by zero");
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn try_map_zipped<F, T, E, I>(&self, function: F, args: I) -> Vec<TaskFuture<T>>
+    where
+        F: Clone,
+        T: Portable,
+        E: TaskError,
+        I: IntoIterator,
+        I::Item: TaskArgs<F, Result<T, E>>,
+    {
+        const { CapturesNothing::<F>::CHECK };
+        self.tasks().try_map_zipped(function, args)
+    }
+
+    /// Merges the values of futures in a tree: neighbours in pairs, then the results in pairs,
+    /// until one value is left. `None` if there are no futures.
+    ///
+    /// Each task is submitted at once, and runs when its two inputs have finished. For the handles
+    /// of a graph see [`reduce`](crate::reduce).
+    ///
+    /// # Examples
+    /// ```
+    /// let client = sprang::Client::threads(2)?;
+    /// let squares = client.map(|x: u64| x * x, 1..=100_u64);
+    /// let sum = client.reduce(|a: u64, b: u64| a + b, squares).expect("there are some");
+    /// assert_eq!(sum.result()?, 338_350);
+    /// # Ok::<_, sprang::Error>(())
+    /// ```
+    pub fn reduce<F, T>(&self, function: F, futures: impl IntoIterator<Item = TaskFuture<T>>) -> Option<TaskFuture<T>>
+    where
+        F: Clone,
+        T: Portable,
+        (TaskFuture<T>, TaskFuture<T>): TaskArgs<F, T>,
+    {
+        const { CapturesNothing::<F>::CHECK };
+        merge_in_pairs(futures, |left, right| self.submit(function.clone(), (left, right)))
     }
 }

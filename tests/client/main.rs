@@ -20,6 +20,7 @@ mod shared;
 mod tasks;
 mod tolerance;
 mod waiting;
+mod windows;
 
 use sprang::{Client, ClusterBuilder, LocalCluster};
 use std::time::{Duration, Instant};

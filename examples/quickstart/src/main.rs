@@ -22,7 +22,7 @@ mod live;
 mod memory;
 
 use serde::{Deserialize, Serialize};
-use sprang::{Delayed, Portable, Scheduler, config, delayed, prepare, try_delayed};
+use sprang::{Delayed, Scheduler, config, delayed, prepare, reduce, try_delayed};
 use std::collections::HashMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -131,32 +131,16 @@ fn summarize(size: Size, num_words: u64, num_distinct: usize, longest: String, t
 fn summary_of(paths: &[String]) -> Delayed<Summary> {
     // A reading task has the name of its file, so that an error names the file.
     let texts: Vec<_> = paths.iter().map(|path| try_delayed(read, (path.clone(),)).name(path)).collect();
-    let size = tree(add_sizes, texts.iter().map(|text| delayed(measure, (text,))).collect());
-    let counts = tree(merge_counts, texts.iter().map(|text| delayed(count, (text,))).collect());
+    let size =
+        reduce(add_sizes, texts.iter().map(|text| delayed(measure, (text,)))).expect("there is at least one file");
+    let counts =
+        reduce(merge_counts, texts.iter().map(|text| delayed(count, (text,)))).expect("there is at least one file");
 
     let num_words = delayed(num_words, (&counts,));
     let distinct = delayed(distinct, (&counts,));
     let longest = delayed(longest, (&counts,));
     let top = delayed(top, (&counts, 10_usize));
     delayed(summarize, (size, num_words, distinct, longest, top))
-}
-
-/// Merges pairs of neighbours until one value is left.
-fn tree<T: Portable + Clone>(
-    merge: impl Fn(T, T) -> T + Copy + Send + Sync + 'static,
-    mut level: Vec<Delayed<T>>,
-) -> Delayed<T> {
-    while level.len() > 1 {
-        let mut parts = level.into_iter();
-        level = Vec::new();
-        while let Some(left) = parts.next() {
-            level.push(match parts.next() {
-                Some(right) => delayed(merge, (left, right)),
-                None => left,
-            });
-        }
-    }
-    level.pop().expect("there is at least one file")
 }
 
 struct Measurement {
