@@ -3,7 +3,7 @@
 use super::panics::quietly;
 use parking_lot::Mutex;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -43,7 +43,8 @@ struct TokenState {
     cancelled: AtomicBool,
     outer: Option<CancelToken>,
     /// The registered listeners, by the address of each. Empty once the token is cancelled.
-    listeners: Mutex<HashMap<usize, Arc<Listener>>>,
+    /// Not a `HashMap`: each task of a client makes a token, and an empty one of these costs nothing.
+    listeners: Mutex<BTreeMap<usize, Arc<Listener>>>,
 }
 
 /// A listener's function. The call takes it, so that it is called once.

@@ -28,9 +28,9 @@ fn combine_or_error(a: &u64, b: Result<&u64, &Error>, salt: u64) -> Result<u64, 
     combine(a, &b, salt)
 }
 
-/// Tasks that each need two earlier ones, or the error of the second, with the expected value or
-/// message of the first failure.
-fn grow(client: &Client, seed: u64, num_tasks: u64) -> Vec<(TaskFuture<u64>, Result<u64, String>)> {
+/// Tasks that each need two earlier ones, or with `take_errors` perhaps the error of the second,
+/// with the expected value or message of the first failure.
+fn grow(client: &Client, seed: u64, num_tasks: u64, take_errors: bool) -> Vec<(TaskFuture<u64>, Result<u64, String>)> {
     let mut random = Random(seed);
     let mut tasks: Vec<(TaskFuture<u64>, Result<u64, String>)> =
         vec![(client.submit(|| 1_u64, ()), Ok(1)), (client.submit(|| 2_u64, ()), Ok(2))];
@@ -40,7 +40,7 @@ fn grow(client: &Client, seed: u64, num_tasks: u64) -> Vec<(TaskFuture<u64>, Res
             let back = 1 + random.below(tasks.len() as u64).min(random.below(20));
             tasks[tasks.len() - back as usize].clone()
         });
-        let takes_error = random.below(3) == 0;
+        let takes_error = take_errors && random.below(3) == 0;
         let future = match takes_error {
             true => client.try_submit(combine_or_error, (&a.0, b.0.as_result(), salt)),
             false => client.try_submit(combine, (&a.0, &b.0, salt)),
@@ -80,11 +80,11 @@ fn check(tasks: &[(TaskFuture<u64>, Result<u64, String>)]) {
 fn random_growing_graphs_have_the_expected_values() {
     for seed in 1..=20 {
         for num_threads in [1, 2, 3] {
-            on(&format!("seed {seed}"), of_threads(num_threads), |client| check(&grow(client, seed, 300)));
+            on(&format!("seed {seed}"), of_threads(num_threads), |client| check(&grow(client, seed, 300, true)));
         }
     }
     for seed in 1..=3 {
-        on(&format!("seed {seed}"), of_processes(2), |client| check(&grow(client, seed, 300)));
+        on(&format!("seed {seed}"), of_processes(2), |client| check(&grow(client, seed, 300, true)));
     }
 }
 
@@ -92,7 +92,8 @@ fn random_growing_graphs_have_the_expected_values() {
 fn random_cancellation_leaves_no_future_unsettled() {
     for seed in 1..=20 {
         on(&format!("seed {seed}"), of_threads(2), |client| {
-            let tasks = grow(client, seed, 300);
+            // Without tasks that take errors, whose values depend on what was cancelled in time.
+            let tasks = grow(client, seed, 300, false);
             let mut random = Random(seed + 1000);
             for _ in 0..50 {
                 tasks[random.below(300) as usize].0.cancel();
