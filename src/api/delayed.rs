@@ -249,10 +249,11 @@ impl<T> Delayed<T> {
     /// Waits after a failed attempt before the task is tried again: a [`Duration`], or a
     /// [`Backoff`] that grows.
     ///
-    /// A task that waits occupies no worker and no thread: other tasks run meanwhile. Where all
-    /// tasks run on one thread, with the scheduler `"sync"`, in a graph that is a single chain, or
-    /// on an [`Executor`](crate::Executor) of the program, the thread waits. The wait ends at once
-    /// when the run is stopped. A task that lost its worker process is tried again without a wait.
+    /// Other tasks run while a task waits: it occupies no worker process, and no thread but the one
+    /// that waits for its run. Where all tasks run on one thread, with the scheduler `"sync"`, in a
+    /// graph that is a single chain, or on an [`Executor`](crate::Executor) of the program, that
+    /// thread waits. The wait ends at once when the run is stopped. A task that lost its worker
+    /// process is tried again without a wait.
     ///
     /// # Examples
     /// ```

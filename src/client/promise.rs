@@ -19,8 +19,8 @@
 //!    compare-and-swap that one thread wins.
 //! 2. The value is stored before `state` says `finished`, and never changes from then on.
 //! 3. `missing` counts the inputs that are not settled, plus one while the task is registered with
-//!    them or waits for a retry. The thread that lowers it to zero, and no other, submits the task
-//!    to the queue.
+//!    them or waits for a retry. The thread that lowers it to zero or ends the wait, and no other,
+//!    submits the task to the queue.
 //! 4. Each waiter is notified once, without a lock: a waiter may run any code.
 //! 5. [`settle`] goes through the dependents with a list, not by recursion.
 
@@ -513,8 +513,14 @@ impl PromiseState {
         was_running
     }
 
-    pub(super) fn end_wait_for_retry(&self) {
-        self.missing.store(0, Ordering::Release);
+    /// Ends the wait for a retry. False if it is over: the promise was settled, perhaps restarted.
+    pub(super) fn end_wait_for_retry(&self) -> bool {
+        let inner = self.inner.lock();
+        let waits = inner.attempts.is_some() && self.status() == Status::Pending;
+        if waits {
+            self.missing.store(0, Ordering::Release);
+        }
+        waits
     }
 
     /// The attempts that the task had before this one.

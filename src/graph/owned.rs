@@ -13,8 +13,9 @@ use std::sync::LazyLock;
 /// A type that knows how many bytes its values own beside those of the type itself.
 ///
 /// Callbacks and profiles report these bytes: see [`ValueSize`](crate::callback::ValueSize). They
-/// know numbers, strings, [`SharedArray`], with the feature `ndarray` that crate's arrays, and
-/// vectors of numbers, strings, and vectors of numbers. [`count_owned_bytes`] adds a type.
+/// know numbers, strings, [`SharedArray`], vectors of numbers, of strings, and of vectors of
+/// numbers, and with the feature `ndarray` its `Array1` to `Array3` and `ArrayD` of numbers.
+/// [`count_owned_bytes`] adds a type.
 ///
 /// # Examples
 /// ```

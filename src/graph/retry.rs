@@ -67,6 +67,10 @@ impl Backoff {
 
     /// The longest wait after this many failures: the time without jitter.
     pub fn longest(&self, num_failures: u32) -> Duration {
+        if self.first.is_zero() {
+            // Zero times a factor that has become infinite is not a number.
+            return Duration::ZERO;
+        }
         let exponent = i32::try_from(num_failures.saturating_sub(1)).unwrap_or(i32::MAX);
         let seconds = self.first.as_secs_f64() * self.factor.powi(exponent);
         // Too long for a `Duration`.
@@ -81,7 +85,9 @@ impl Backoff {
         }
         // Each `RandomState` has other keys.
         let random = RandomState::new().hash_one(num_failures) as f64 / u64::MAX as f64;
-        longest.mul_f64(1.0 - self.jitter * random)
+        // A `Backoff` that was decoded may have any jitter.
+        let share = 1.0 - (self.jitter * random).clamp(0.0, 1.0);
+        Duration::try_from_secs_f64(longest.as_secs_f64() * share).map_or(longest, |delay| delay.min(longest))
     }
 
     /// Whether some wait is longer than nothing.
@@ -124,6 +130,20 @@ mod tests {
         let waits: Vec<Duration> = (0..200).map(|_| backoff.delay(2)).collect();
         assert!(waits.iter().all(|wait| (second * 3 / 2..=second * 2).contains(wait)));
         assert!(waits.iter().any(|wait| *wait != waits[0]));
+    }
+
+    #[test]
+    fn no_number_of_failures_makes_a_wait_of_no_delay() {
+        let backoff = Backoff::exponential(Duration::ZERO);
+        assert_eq!([1, 1_024, 1_025, u32::MAX].map(|num_failures| backoff.delay(num_failures)), [Duration::ZERO; 4]);
+    }
+
+    #[test]
+    fn a_decoded_jitter_that_is_out_of_range_does_no_harm() {
+        for jitter in [f64::NAN, -1.0, 1e-17, 7.0, f64::INFINITY] {
+            let backoff = Backoff { jitter, ..Backoff::constant(Duration::MAX) };
+            assert!((0..50).all(|_| backoff.delay(1) <= backoff.longest(1)));
+        }
     }
 
     #[test]

@@ -123,3 +123,23 @@ fn closing_a_cluster_loses_the_tasks_that_wait() {
     assert_eq!(future.error().unwrap().kind(), ErrorKind::Closed);
     assert_eq!(cluster.num_pending(), 0);
 }
+
+#[test]
+fn a_task_that_was_cancelled_while_it_waited_can_be_started_again() {
+    on("a_task_that_was_cancelled_while_it_waited", of_threads(2), |client| {
+        let (sender, failures) = mpsc::channel();
+        let calls = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let flaky = move || match calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => Err("not yet"),
+            _ => Ok(7),
+        };
+        let task = try_delayed_local(flaky, ());
+        let future = client.compute(&task.retries(9).retry_if(move |_| sender.send(()).is_ok()).retry_delay(LONG));
+        failures.recv_timeout(TIMEOUT).unwrap();
+        wait_until("it waits", || future.status() == Status::Pending);
+        assert!(future.cancel());
+        assert!(future.retry().unwrap());
+        assert_eq!(future.result().unwrap(), 7);
+        // The client closes now, and its list still has the first wait.
+    });
+}

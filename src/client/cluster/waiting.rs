@@ -2,8 +2,9 @@
 //!
 //! # What is always true
 //!
-//! A promise of the list waits, and no thread runs its task. Whoever takes it off the list, the
-//! timer or the end of the cluster, queues or settles it.
+//! A promise of the list waits, and no thread runs its task, or it was settled meanwhile, perhaps
+//! restarted; then it is kept until its time comes, and left alone. The timer or the end of the
+//! cluster takes it off the list, and queues it if it waits.
 
 use super::super::job::Job;
 use super::super::promise::AnyPromise;
@@ -45,8 +46,7 @@ impl Cluster {
 
     fn queue_waiting(&self, identity: u64) {
         let waited = self.waiting.0.lock().remove(&identity);
-        if let Some((promise, _deadline)) = waited {
-            promise.record().end_wait_for_retry();
+        if let Some((promise, _deadline)) = waited.filter(|(promise, _)| promise.record().end_wait_for_retry()) {
             self.queue_first([Job::One(promise)]);
         }
     }
@@ -55,8 +55,9 @@ impl Cluster {
     pub(super) fn queue_all_waiting(&self) {
         let waited = std::mem::take(&mut *self.waiting.0.lock());
         for (promise, _deadline) in waited.into_values() {
-            promise.record().end_wait_for_retry();
-            self.queue_first([Job::One(promise)]);
+            if promise.record().end_wait_for_retry() {
+                self.queue_first([Job::One(promise)]);
+            }
         }
     }
 }

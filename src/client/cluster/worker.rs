@@ -209,8 +209,9 @@ fn start_process(cluster: &Cluster, own_worker: &Pinned<'_>) {
     let nothing = crate::delayed(|| (), ()).name("start a worker");
     let _watched = has_watchers().then(|| Watchers::enter_start(&cluster.info));
     let started = nothing.with_plan(|plan| {
-        let run = OwnedRun::execute_on(own_worker, plan, cluster.snapshot.clone(), false, None);
-        run.map(drop)
+        // That limit is for computes of the program.
+        let snapshot = cluster.snapshot.overriding("run_timeout", "never")?;
+        OwnedRun::execute_on(own_worker, plan, snapshot, false, None).map(drop)
     });
     if let Err(error) = started.and_then(|started| started) {
         // The first task that is sent to the worker fails with the same error.

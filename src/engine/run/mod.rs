@@ -352,6 +352,8 @@ impl Run {
                 self.on_end.wait(&mut ended);
             }
         }
+        // A thread that was inside may have added one.
+        self.drop_waiting_tasks();
         let task_context = self.task_context.lock().take();
         drop(task_context);
     }

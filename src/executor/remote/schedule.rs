@@ -20,10 +20,9 @@
 //! 2. A task is in at most one batch, which it leaves when it is settled or requeued. A requeued
 //!    task becomes ready again by rule 1.
 //! 3. Every input of a task in a batch has a stored value, has failed with an error that the task
-//!    takes, or comes earlier in the same batch. So a
-//!    task with retries, which may be requeued while its worker lives, shares no batch with an
-//!    unsettled input or with a dependent: the values of such a batch may be gone when the task is
-//!    retried.
+//!    takes, or comes earlier in the same batch. So a task with retries, which may be requeued
+//!    while its worker lives, shares no batch with an unsettled input or with a dependent: the
+//!    values of such a batch may be gone when the task is retried.
 //! 4. `remote_readers[t]` counts the arguments of unsettled portable tasks that read the value of
 //!    `t`. At 0 the stored value is dropped.
 //! 5. The lock is not held while user code runs, nor while the run is notified.
