@@ -43,7 +43,8 @@ struct TokenState {
     cancelled: AtomicBool,
     outer: Option<CancelToken>,
     /// The registered listeners, by the address of each. Empty once the token is cancelled.
-    /// Not a `HashMap`: each task of a client makes a token, and an empty one of these costs nothing.
+    ///
+    /// Not a `HashMap`: each task of a client makes a token, and an empty tree costs nothing.
     listeners: Mutex<BTreeMap<usize, Arc<Listener>>>,
 }
 
