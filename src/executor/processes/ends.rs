@@ -24,7 +24,6 @@ pub(crate) struct WorkerCounts {
 
 /// See the [module](self). Relaxed: the numbers order nothing.
 #[derive(Debug, Default)]
-#[cfg_attr(not(all(target_os = "linux", not(miri))), expect(dead_code, reason = "there are no processes"))]
 pub(super) struct EndLog {
     num_deaths: AtomicU64,
     num_restarts: AtomicU64,
