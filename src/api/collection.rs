@@ -247,15 +247,17 @@ impl<'p> Parts<'p> {
         unsafe { run.take_output(index, Some(T::clone)) }
     }
 
-    /// Leaves out the rest of `count` parts, after a failure among them.
-    fn skip_to_end_of(&mut self, count: usize, from: usize) {
-        if let Source::Run { next, .. } = &mut self.0 {
-            *next = from + count;
+    /// Rebuilds a collection. After a failure its other parts are left out, so that the next part is
+    /// the one behind the collection.
+    fn rebuild<F: Form, C: Collection<F> + ?Sized>(&mut self, inner: &C) -> Result<C::Shape> {
+        let from = if let Source::Run { next, .. } = &self.0 { *next } else { 0 };
+        let rebuilt = inner.rebuild(self);
+        if rebuilt.is_err()
+            && let Source::Run { next, .. } = &mut self.0
+        {
+            *next = from + HandleList::of::<F>(inner).tasks.len();
         }
-    }
-
-    fn position(&self) -> usize {
-        if let Source::Run { next, .. } = &self.0 { *next } else { 0 }
+        rebuilt
     }
 }
 
@@ -351,12 +353,7 @@ impl Form for Outcomes {
         C: Collection<Outcomes> + Collection<Values> + Collection<Handles> + ?Sized,
         V: Clone + Send + Sync + 'static,
     {
-        let from = parts.position();
-        let values = Collection::<Values>::rebuild(inner, parts);
-        if values.is_err() {
-            parts.skip_to_end_of(HandleList::of::<Values>(inner).tasks.len(), from);
-        }
-        Ok(values.map(finish))
+        Ok(parts.rebuild::<Values, C>(inner).map(finish))
     }
 }
 
@@ -419,12 +416,7 @@ impl Form for HandleOutcomes {
         C: Collection<Values> + Collection<Handles> + ?Sized,
         V: Clone + Send + Sync + 'static,
     {
-        let from = parts.position();
-        let handles = Collection::<Handles>::rebuild(inner, parts);
-        if handles.is_err() {
-            parts.skip_to_end_of(HandleList::of::<Handles>(inner).tasks.len(), from);
-        }
-        Ok(handles.map(with_handles))
+        Ok(parts.rebuild::<Handles, C>(inner).map(with_handles))
     }
 }
 
