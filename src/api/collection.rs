@@ -247,8 +247,8 @@ impl<'p> Parts<'p> {
         unsafe { run.take_output(index, Some(T::clone)) }
     }
 
-    /// Rebuilds a collection. After a failure its other parts are left out, so that the next part is
-    /// the one behind the collection.
+    /// Rebuilds a collection. After a failure its other parts are left out, so that the next part
+    /// is the one behind the collection.
     fn rebuild<F: Form, C: Collection<F> + ?Sized>(&mut self, inner: &C) -> Result<C::Shape> {
         let from = if let Source::Run { next, .. } = &self.0 { *next } else { 0 };
         let rebuilt = inner.rebuild(self);

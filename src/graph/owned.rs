@@ -50,7 +50,7 @@ pub trait OwnedBytes {
 
 fn sum<'a, T: OwnedBytes + 'a>(items: impl IntoIterator<Item = &'a T>) -> usize {
     let mut sum = 0;
-    // What has no destructor owns nothing.
+    // A type without a destructor owns nothing.
     if std::mem::needs_drop::<T>() {
         for item in items {
             sum += item.owned_bytes();

@@ -84,7 +84,7 @@ const FULL: u32 = 1;
 const EXTERNAL: u32 = 2;
 const FAILED: u32 = 3;
 
-/// What a failed cell holds.
+/// The content of a failed cell.
 struct Failure {
     /// The task whose failure left the cell without a value.
     cause: u32,
@@ -195,8 +195,8 @@ impl Cell {
         self.state.store(FAILED, Relaxed);
     }
 
-    /// What the cell of a failed task holds. The task must have been announced as finished (rule
-    /// 1), or be the caller's.
+    /// The failure in the cell of a failed task. The task must have been announced as finished
+    /// (rule 1), or be the caller's.
     fn failed(&self) -> Option<&Failure> {
         // SAFETY: a cell in state FAILED holds the failure that `put_failure` wrote. Only its
         // counter and its error change, by the rules for readers.

@@ -147,7 +147,7 @@ fn evaluate(graph: &[Spec], i: usize, memo: &mut [Option<Result<i64, usize>>]) -
     memo[i].unwrap()
 }
 
-/// What a task that takes an error makes of it.
+/// The number that a task makes of an error that it takes.
 fn of_failure(cause: usize) -> i64 {
     !(cause as i64)
 }

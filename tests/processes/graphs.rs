@@ -82,7 +82,7 @@ fn mix(sum: i64, value: &Blob) -> i64 {
     sum.wrapping_mul(0x0100_0000_01b3).wrapping_add(value.number).rotate_left(7) ^ value.ballast.len() as i64
 }
 
-/// What a task that takes an error makes of it.
+/// The number that a task makes of an error that it takes.
 fn mix_failure(sum: i64, cause: usize) -> i64 {
     sum.rotate_left(3) ^ cause as i64
 }

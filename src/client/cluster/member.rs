@@ -105,7 +105,7 @@ pub(in crate::client) struct Member {
     num_active: AtomicUsize,
     num_busy: AtomicUsize,
     pub(super) num_done: AtomicU64,
-    /// What had happened before to the process with this `index`.
+    /// The deaths and restarts before this member, of the processes with its `index`.
     pub(super) counts_before: WorkerCounts,
     has_started: AtomicBool,
     pub(super) is_paused: AtomicBool,

@@ -392,7 +392,7 @@ impl RunAccess<'_> {
     /// # Safety
     /// The task is the caller's and has not been announced as finished, and its cell is empty.
     unsafe fn put_failure(&self, id: u32, cause: u32, error: Option<Error>) {
-        // Those that only come after it too: the error is theirs.
+        // Dependents that only run after the task count too: they fail with its error.
         let num_readers = error.as_ref().map_or(0, |_| self.plan().dependents().of(id).len() as u32);
         // SAFETY: the caller's contract is the same, and each dependent leaves the failure once.
         unsafe { self.cell(id).put_failure(cause, error, num_readers) };

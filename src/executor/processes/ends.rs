@@ -13,7 +13,7 @@ pub(crate) enum WorkerEnd {
     Leave,
 }
 
-/// What has happened to the processes of a worker.
+/// The deaths and restarts of the processes of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WorkerCounts {
     /// How many of them have ended otherwise than on request.

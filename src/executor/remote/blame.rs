@@ -99,7 +99,7 @@ pub(crate) fn requeue_lost(
 }
 
 impl Tries {
-    /// Those that a task had in earlier runs.
+    /// The attempts that the task had in earlier runs.
     fn of(worker: &RunAccess<'_>, id: u32) -> Self {
         Tries { attempts: worker.earlier_attempts(id), had_free_try: false }
     }

@@ -437,7 +437,7 @@ impl Schedule {
             batch.sources.push(match &state.values[input as usize] {
                 Some(value) => Source::Stored(Arc::clone(value)),
                 // SAFETY: by rule 2 the task is not settled, so it has not left the failures of its
-                // inputs. Those are settled, or in this batch (rule 3) and not sent.
+                // inputs. Its inputs are settled, or in this batch (rule 3) and not sent.
                 None => match unsafe { worker.input_error(input) } {
                     Some(error) => Source::Failed(error),
                     // It is not settled, so by rule 3 it is in this batch.
