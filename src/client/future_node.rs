@@ -44,7 +44,6 @@ impl<T: Send + Sync + 'static> Awaited for FutureNode<T> {
     fn with_source(&self, visit: &mut dyn FnMut(&dyn Any)) {
         let promise: Arc<dyn AnyPromise> = Arc::<Promise<T>>::clone(&self.0);
         visit(&promise);
-        visit(&self.0);
     }
 }
 
@@ -137,16 +136,13 @@ fn future_node_of<T: Send + Sync + 'static>(
 
 /// The promise behind a task, if the task is a future's.
 pub(super) fn promise_of(task: TaskRef) -> Option<Arc<dyn AnyPromise>> {
-    source_of(task)
+    let mut found = None;
+    task.awaited()?.with_source(&mut |source| found = source.downcast_ref().cloned());
+    found
 }
 
 /// As [`promise_of`], with the type of its value.
 pub(super) fn typed_promise_of<T: Send + Sync + 'static>(task: TaskRef) -> Option<Arc<Promise<T>>> {
-    source_of(task)
-}
-
-fn source_of<S: Clone + 'static>(task: TaskRef) -> Option<S> {
-    let mut found = None;
-    task.awaited()?.with_source(&mut |source| found = found.take().or_else(|| source.downcast_ref::<S>().cloned()));
-    found
+    let promise: Arc<dyn Any + Send + Sync> = promise_of(task)?;
+    promise.downcast().ok()
 }

@@ -38,7 +38,7 @@ use crate::graph::name;
 use crate::graph::node::{Task, TaskRef};
 use crate::graph::value::Cell;
 use parking_lot::Mutex;
-use std::any::type_name;
+use std::any::{Any, type_name};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -163,7 +163,7 @@ pub(super) struct Promise<T> {
 }
 
 /// A promise whose type of value is not known.
-pub(super) trait AnyPromise: Send + Sync {
+pub(super) trait AnyPromise: Any + Send + Sync {
     fn record(&self) -> &PromiseState;
 
     /// Takes the value out of a task's cell, and stores it if the attempt is still the current one.

@@ -42,11 +42,13 @@ pub struct CancelToken(Arc<TokenState>);
 struct TokenState {
     cancelled: AtomicBool,
     outer: Option<CancelToken>,
-    /// The registered listeners, by the address of each. Empty once the token is cancelled.
-    ///
-    /// Not a `HashMap`: each task of a client makes a token, and an empty tree costs nothing.
-    listeners: Mutex<BTreeMap<usize, Arc<Listener>>>,
+    /// The registered listeners. `None` until there is one, and once the token is cancelled: each
+    /// task of a client makes a token, and few of them get a listener.
+    listeners: Mutex<Option<Box<Listeners>>>,
 }
+
+/// Listeners by the address of each.
+type Listeners = BTreeMap<usize, Arc<Listener>>;
 
 /// A listener's function. The call takes it, so that it is called once.
 type Listener = Mutex<Option<Box<dyn FnOnce() + Send>>>;
@@ -81,8 +83,8 @@ impl CancelToken {
         self.0.cancelled.store(true, Release);
         // The flag is set before the lock is taken. So a listener that is registered later sees it,
         // and one that was registered before is in the map.
-        let listeners = std::mem::take(&mut *self.0.listeners.lock());
-        listeners.values().for_each(|listener| call(listener));
+        let listeners = self.0.listeners.lock().take();
+        listeners.iter().flat_map(|listeners| listeners.values()).for_each(|listener| call(listener));
     }
 
     /// Whether the token is cancelled. The token of a task is also cancelled with the token that
@@ -128,6 +130,7 @@ impl CancelToken {
                 call(&listener);
                 break;
             }
+            let listeners = listeners.get_or_insert_default();
             listeners.insert(Arc::as_ptr(&listener) as usize, Arc::clone(&listener));
         }
         CancelListener { token: self.clone(), listener }
@@ -198,7 +201,7 @@ impl Drop for CancelListener {
     fn drop(&mut self) {
         let address = Arc::as_ptr(&self.listener) as usize;
         for token in self.token.chain() {
-            let _removed = token.0.listeners.lock().remove(&address);
+            let _removed = token.0.listeners.lock().as_mut().and_then(|listeners| listeners.remove(&address));
         }
         // A token that is being cancelled may have taken the listener and not called it yet. The
         // function is dropped without a lock: it may hold something that has its own `Drop`.
@@ -227,7 +230,7 @@ mod tests {
     }
 
     fn num_listeners(token: &CancelToken) -> usize {
-        token.chain().map(|token| token.0.listeners.lock().len()).sum()
+        token.chain().map(|token| token.0.listeners.lock().as_ref().map_or(0, |listeners| listeners.len())).sum()
     }
 
     #[test]

@@ -224,16 +224,24 @@ impl<W: Taker> Dispatch<W> {
 
     /// Notifies up to `num_wanted` idle threads, and wakes them without the lock.
     fn wake(&self, mut state: MutexGuard<'_, DispatchState<W>>, num_wanted: usize) {
-        let first = state.idle.len().saturating_sub(num_wanted);
-        let woken = state.idle.split_off(first);
-        if woken.is_empty() {
+        if num_wanted == 0 {
             return;
         }
-        woken.iter().for_each(|wakeup| wakeup.is_notified.store(true, Ordering::Relaxed));
-        state.notified.extend(woken.iter().map(Arc::clone));
+        let Some(last) = state.idle.pop() else { return };
+        // Usually one is wanted, and no list is made.
+        let others = match num_wanted {
+            1 => Vec::new(),
+            _ => {
+                let first = state.idle.len().saturating_sub(num_wanted - 1);
+                state.idle.split_off(first)
+            }
+        };
+        let woken = || others.iter().chain([&last]);
+        woken().for_each(|wakeup| wakeup.is_notified.store(true, Ordering::Relaxed));
+        state.notified.extend(woken().map(Arc::clone));
         self.num_notified.store(state.notified.len(), Ordering::Relaxed);
         drop(state);
-        for wakeup in woken {
+        for wakeup in woken() {
             wakeup.condvar.notify_one();
         }
     }

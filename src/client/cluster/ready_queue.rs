@@ -3,7 +3,7 @@
 use super::super::job::Job;
 use super::super::promise::{AnyPromise, Needs};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// How many jobs a thread takes at once.
@@ -33,7 +33,7 @@ pub(super) struct ReadyQueue {
     len: usize,
     /// The mean duration of each function's tasks, measured where a task runs in another process or
     /// on a thread that was woken for it.
-    mean_ns: HashMap<usize, f64>,
+    mean_ns: BTreeMap<usize, f64>,
 }
 
 impl ReadyQueue {

@@ -214,8 +214,8 @@ pub(crate) struct Watchers(List);
 impl Watchers {
     /// The scoped callbacks of this thread; `None` if there are none.
     pub(crate) fn of_this_thread() -> Option<Self> {
-        let scoped = Frame::current().scoped;
-        (!scoped.is_empty()).then_some(Watchers(scoped))
+        let watchers = |scoped: &List| (!scoped.is_empty()).then(|| Watchers(scoped.clone()));
+        FRAME.try_with(|frame| watchers(&frame.borrow().scoped)).ok().flatten()
     }
 
     /// Until the guard is dropped, the callbacks, if any, watch the runs of futures that this
