@@ -45,11 +45,12 @@
 //! - Building graphs: [`delayed`] (its page has the table of argument modes), [`try_delayed`] for
 //!   functions that return a `Result`, [`lit`], [`owned`] and [`local`] for values,
 //!   [`delayed_local`] for functions and values that must stay in this process, [`TaskFn`] for
-//!   functions in generic code, and the options of a [`Delayed`]: name, retries, retry condition
-//!   and delay ([`Backoff`]), timeout, priority, after, pure.
-//! - Running graphs: [`compute`] for outputs in any shape, [`compute_each`] for a `Result` for each
-//!   output, [`persist`] to keep results, [`prepare`] to run a graph many times, [`CancelToken`] to
-//!   cancel a run.
+//!   functions in generic code ([`argument`] has the types behind the arguments), and the options
+//!   of a [`Delayed`]: name, retries, retry condition and delay ([`Backoff`]), timeout, priority,
+//!   after, pure.
+//! - Running graphs: [`compute`] for outputs in any shape ([`collection`] helps to write a
+//!   [`Collection`] of your own), [`compute_each`] for a `Result` for each output, [`persist`] to
+//!   keep results, [`prepare`] to run a graph many times, [`CancelToken`] to cancel a run.
 //! - Futures: a [`Client`] accepts tasks one by one and returns a [`TaskFuture`] for each;
 //!   [`LocalCluster`] owns the workers; [`as_completed`] and [`wait`](fn@wait) wait for several
 //!   futures; tasks share an [`Event`], [`Lock`], [`Semaphore`], [`Queue`] or [`Variable`] by name.
@@ -108,17 +109,15 @@ mod portable;
 mod primitives;
 mod sorted;
 
-pub use api::collection::{
-    Collection, Form, HandleList, HandleOutcomes, Handles, HandlesOf, Leaf, Listed, Outcomes, Parts, Values, ValuesOf,
-};
+pub use api::collection::Collection;
 pub use api::compute::{IntoScheduler, Prepared, compute, compute_each, compute_with, persist, persist_each, prepare};
 pub use api::config;
 pub use api::delayed::{delayed, delayed_local, local, try_delayed, try_delayed_local};
 pub use api::reduce::reduce;
 pub use client::{
-    AsCompleted, CancelOnDrop, Client, ClusterBuilder, DefaultClient, Event, Futures, LocalCluster, Lock, Permit,
-    Persisted, Queue, Semaphore, Status, TaskFuture, Tasks, Variable, WaitFor, WhenFull, Windowed, WindowedAsCompleted,
-    WithResults, WorkerInfo, WorkerState, as_completed, wait, wait_timeout, windowed,
+    AsCompleted, CancelOnDrop, Client, ClusterBuilder, DefaultClient, Event, LocalCluster, Lock, Permit, Queue,
+    Semaphore, Status, TaskFuture, Tasks, Variable, WaitFor, WhenFull, Windowed, WindowedAsCompleted, WithResults,
+    WorkerInfo, WorkerState, as_completed, wait, wait_timeout, windowed,
 };
 #[cfg(feature = "dashboard")]
 pub use diagnostics::dashboard;
@@ -139,14 +138,32 @@ pub use executor::sync::SyncExecutor;
 pub use executor::threads::ThreadExecutor;
 pub use executor::{Executor, Scheduler};
 pub use graph::Delayed;
-pub use graph::argument::{
-    Argument, AsDeref, AsOption, AsResult, AsResults, Handle, Lit, Ownable, Owned, Refs, RefsIter, Results,
-    ResultsIter, lit, owned, results,
-};
+pub use graph::argument::{Ownable, Refs, Results, lit, owned, results};
 pub use graph::retry::Backoff;
 pub use graph::task::{TaskArgs, TaskError, TaskFn};
 pub use portable::Portable;
 pub use portable::array::SharedArray;
+
+/// The types and traits behind the arguments of [`delayed`].
+///
+/// Programs seldom name them: [`lit`], [`owned`], [`results`] and the methods of [`Delayed`] make
+/// their values. They are here for signatures of generic functions.
+pub mod argument {
+    pub use crate::graph::argument::{
+        Argument, AsDeref, AsOption, AsResult, AsResults, Handle, Lit, Owned, RefsIter, ResultsIter,
+    };
+}
+
+/// The forms in which a [`Collection`] is rebuilt, and what an implementation of it needs.
+///
+/// Programs that pass handles to [`compute`], [`persist`] or a [`Client`] seldom name them. They
+/// are here for collections of your own, and for signatures of generic functions.
+pub mod collection {
+    pub use crate::api::collection::{
+        Form, HandleList, HandleOutcomes, Handles, HandlesOf, Leaf, Listed, Outcomes, Parts, Values, ValuesOf,
+    };
+    pub use crate::client::{Futures, Persisted};
+}
 
 /// Doc tests compile and run the programs of the README.
 #[cfg(doctest)]

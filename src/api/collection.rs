@@ -37,14 +37,15 @@ use std::slice;
 /// The parameter is the [`Form`] that the result has: [`compute`](crate::compute()) asks for
 /// [`Values`], [`compute_each`](crate::compute_each) for [`Outcomes`], [`persist`](crate::persist)
 /// for [`Handles`], [`persist_each`](crate::persist_each) for [`HandleOutcomes`],
-/// [`Client::compute`](crate::Client::compute) for [`Futures`](crate::Futures). Values must be
-/// `Clone`, because the same handle may occur twice; only `Client::compute` of a single handle
-/// takes any value, and [`progress_of`](crate::progress_of) any future.
+/// [`Client::compute`](crate::Client::compute) for [`Futures`](crate::collection::Futures). Values
+/// must be `Clone`, because the same handle may occur twice; only `Client::compute` of a single
+/// handle takes any value, and [`progress_of`](crate::progress_of) any future.
 ///
 /// # Examples
 /// A type of your own says which handles it has, and how their values become its result:
 /// ```
-/// use sprang::{Collection, Delayed, Form, HandleList, Parts, Result, compute, delayed, persist};
+/// use sprang::collection::{Form, HandleList, Parts};
+/// use sprang::{Collection, Delayed, Result, compute, delayed, persist};
 ///
 /// /// Numbers in blocks; computed, they are one vector.
 /// struct Blocks(Vec<Delayed<Vec<f64>>>);
@@ -102,7 +103,7 @@ pub type ValuesOf<C> = <C as Collection<Values>>::Shape;
 pub type HandlesOf<C> = <C as Collection<Handles>>::Shape;
 
 /// What takes the place of the handles of a [`Collection`]: [`Values`], [`Outcomes`], [`Handles`],
-/// [`HandleOutcomes`] or [`Futures`](crate::Futures).
+/// [`HandleOutcomes`] or [`Futures`](crate::collection::Futures).
 ///
 /// Only this crate has forms.
 pub trait Form: Sealed + Sized + 'static {

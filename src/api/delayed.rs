@@ -39,8 +39,8 @@ where
 #[doc = include_str!("../../docs/arguments.md")]
 ///
 /// Up to 12 arguments, as a tuple: `()` for none, `(x,)` for one. In generic code,
-/// [`TaskFn`](crate::TaskFn) bounds the function, [`Argument`](crate::Argument) an argument, and
-/// [`Portable`] the value.
+/// [`TaskFn`](crate::TaskFn) bounds the function, [`Argument`](crate::argument::Argument) an
+/// argument, and [`Portable`] the value.
 ///
 /// The task can run in another process: its function captures nothing (pass arguments instead) and
 /// its value is [`Portable`]. For other functions and values use [`delayed_local`]. `cargo build`

@@ -1,9 +1,10 @@
 //! Types of a program's own that are computed as a whole.
 
 use crate::{on_each, on_threads};
+use sprang::collection::{Form, HandleList, Parts};
 use sprang::{
-    Collection, Delayed, ErrorKind, Form, HandleList, Parts, Result, TaskFuture, compute, compute_each, compute_with,
-    delayed, delayed_local, persist, prepare, try_delayed,
+    Collection, Delayed, ErrorKind, Result, TaskFuture, compute, compute_each, compute_with, delayed, delayed_local,
+    persist, prepare, try_delayed,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

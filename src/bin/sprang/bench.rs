@@ -125,13 +125,19 @@ fn increment(x: i64) -> i64 {
     x + 1
 }
 
-fn median<O: sprang::Collection<sprang::Values>>(num_rounds: usize, graph: &Prepared<O>) -> sprang::Result<f64> {
+fn median<O: sprang::Collection<sprang::collection::Values>>(
+    num_rounds: usize,
+    graph: &Prepared<O>,
+) -> sprang::Result<f64> {
     Ok(middle(times(num_rounds, graph)?))
 }
 
 /// The seconds of each of `num_rounds` runs, after a first run that may start workers and does not
 /// count.
-fn times<O: sprang::Collection<sprang::Values>>(num_rounds: usize, graph: &Prepared<O>) -> sprang::Result<Vec<f64>> {
+fn times<O: sprang::Collection<sprang::collection::Values>>(
+    num_rounds: usize,
+    graph: &Prepared<O>,
+) -> sprang::Result<Vec<f64>> {
     graph.compute()?;
     let mut times = Vec::with_capacity(num_rounds);
     for _ in 0..num_rounds {
