@@ -3,8 +3,9 @@
 
 use super::future::TaskFuture;
 use super::future_node::{cloneable_future_node, future_node, typed_promise_of};
+use super::job::Owner;
 use super::promise::AnyPromise;
-use super::{Client, submit};
+use super::{Client, limit, submit};
 use crate::api::collection::{Collection, Form, HandleList, Handles, HandlesOf, Leaf, Parts, Sealed, Values, ValuesOf};
 use crate::api::config::Snapshot;
 use crate::api::delayed::try_delayed_local;
@@ -41,6 +42,8 @@ pub(super) struct Submission {
     /// The outputs of one graph, and their promises.
     tasks: Vec<Task>,
     promises: Vec<Arc<dyn AnyPromise>>,
+    /// The promises of tasks that were submitted alone.
+    alone: Vec<Arc<dyn AnyPromise>>,
     /// Tasks that finish collections. They wait for the graph, so they are submitted after it.
     finishing: Vec<(Task, Arc<dyn AnyPromise>)>,
     /// How many collections with a finish step are being rebuilt, one inside the other.
@@ -64,16 +67,22 @@ impl Submission {
             snapshot,
             tasks: Vec::new(),
             promises: Vec::new(),
+            alone: Vec::new(),
             finishing: Vec::new(),
             depth: 0,
             replaced: Vec::new(),
         };
         let shape = outputs.rebuild(&mut Parts::of_client(&mut submission)).expect("futures are made without errors");
-        let Submission { tasks, promises, finishing, .. } = submission;
+        let Submission { snapshot, tasks, promises, alone, finishing, .. } = submission;
         if let Some(error) = mistake {
             let finishing = finishing.iter().map(|(_, promise)| promise);
             promises.iter().chain(finishing).for_each(|promise| submit::refuse(promise, error.clone()));
             return shape;
+        }
+        if let Some(limit) = snapshot.as_ref().unwrap_or(client.core.snapshot()).settings().run_timeout {
+            let finishing = finishing.iter().map(|(_, promise)| promise);
+            let all: Vec<_> = promises.iter().chain(&alone).chain(finishing).map(Arc::clone).collect();
+            limit::start(limit, &all);
         }
         if !tasks.is_empty() {
             let tasks: Vec<_> = tasks.iter().map(Task::as_ref).collect();
@@ -201,7 +210,11 @@ impl<T: Send + Sync + 'static> Leaf<T> for Futures {
 
     fn take(parts: &mut Parts<'_>, handle: &Delayed<T>) -> Result<TaskFuture<T>> {
         let submission = parts.client::<Submission>();
-        let future = known_future(handle).unwrap_or_else(|| submission.client.compute_one(handle));
+        let future = known_future(handle).unwrap_or_else(|| {
+            let future = submission.client.compute_one(handle);
+            submission.alone.push(future.promise());
+            future
+        });
         submission.note(handle, &future.as_delayed());
         Ok(future)
     }

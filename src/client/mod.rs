@@ -19,6 +19,7 @@ mod forms;
 mod future;
 mod future_node;
 mod job;
+mod limit;
 mod nested;
 mod outcome;
 mod promise;
@@ -329,6 +330,9 @@ impl Client {
     ///
     /// A handle is a `&Delayed<T>`; a collection is a handle, a tuple, vector, slice, array, option
     /// or map of collections, or a type of your own.
+    ///
+    /// If the setting `run_timeout` is in force here, the futures that have no value so long after
+    /// this call fail with [`TimedOut`](crate::ErrorKind::TimedOut).
     ///
     /// # Examples
     /// ```

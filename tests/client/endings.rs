@@ -2,7 +2,7 @@
 
 use crate::waiting::gated;
 use crate::{TIMEOUT, of_processes, of_threads, on, on_each, on_threads, wait_until};
-use sprang::{CancelToken, Client, ErrorKind, Status, WhenFull, compute, delayed, delayed_local, try_delayed};
+use sprang::{CancelToken, Client, ErrorKind, Status, WhenFull, compute, config, delayed, delayed_local, try_delayed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -287,7 +287,7 @@ fn a_retry_without_room_changes_nothing() {
         let shaky = client.try_submit_local(shaky, ());
         let last = client.submit_local(|x: &i64| x + 1, (&shaky,));
         assert!(last.error().is_some());
-        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let (go, gone) = std::sync::mpsc::channel();
         let gone = std::sync::Mutex::new(gone);
         let waits = client.submit_local(move || gone.lock().unwrap().recv().unwrap(), ());
         let more = client.submit_local(|| (), ());
@@ -419,5 +419,37 @@ fn a_guard_cancels_a_task_that_runs_or_waits_when_it_is_dropped() {
         let future = done.clone();
         drop(done);
         assert_eq!(future.status(), Status::Finished);
+    });
+}
+
+fn until_cancelled() -> u32 {
+    let token = CancelToken::current();
+    let (sender, inbox) = std::sync::mpsc::channel::<()>();
+    let _listener = token.on_cancel(move || drop(sender));
+    let _disconnected = inbox.recv();
+    7
+}
+
+#[test]
+fn a_graph_that_takes_longer_than_its_run_timeout_fails_with_all_that_is_left() {
+    on_each("a_graph_that_takes_longer", |client| {
+        let quick = delayed(|| 1, ());
+        let slow = delayed(until_cancelled, ()).name("slow");
+        let next = delayed(|slow: &u32, quick: &i32| i64::from(*slow) + i64::from(*quick), (&slow, &quick));
+        let alone = delayed(until_cancelled, ());
+        let limited = || (client.compute((&slow, &next)), client.compute(&alone), client.persist(&next));
+        let ((slow, next), alone, kept) =
+            config::with("run_timeout", Duration::from_millis(50), limited).expect("it is a duration");
+        let errors = [slow.error(), next.error(), alone.error(), kept.compute().err()].map(Option::unwrap);
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+            assert!(error.message().contains("within 50ms of its submission, its \"run_timeout\""), "{error}");
+        }
+        // The workers are free again, and the limit was that of those graphs.
+        let graph = delayed(|x: &i32| x + 1, (&quick,));
+        assert_eq!(client.compute(&graph).result().unwrap(), 2);
+        let long = config::with("run_timeout", Duration::from_secs(3600), || client.compute((&graph, &quick)));
+        let (graph, quick) = long.unwrap();
+        assert_eq!((graph.result().unwrap(), quick.result().unwrap()), (2, 1));
     });
 }

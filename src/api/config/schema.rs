@@ -265,8 +265,9 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "run_timeout",
         kind: r#"a duration above 0, such as "30s", a whole number of seconds, or "never""#,
-        doc: "How long a compute may take as a whole before it is stopped with an error that lists its running tasks. Not for \
-              tasks that are submitted to a client, which have timeouts of their own.",
+        doc: "How long a compute may take as a whole before it is stopped with an error that lists its running tasks. For a \
+              graph that a client computes, the time counts from its submission. Not for single tasks that are submitted \
+              to a client, which have timeouts of their own.",
         write: |settings, value| {
             let timeout = or("never", value, duration)?;
             timeout.is_none_or(|it| !it.is_zero()).then(|| settings.run_timeout = timeout)
