@@ -3,7 +3,8 @@
 use crate::waiting::gated;
 use crate::{TIMEOUT, of_processes, of_threads, on, wait_until, watched};
 use sprang::config::ProcessSettings;
-use sprang::{Client, ErrorKind, LocalCluster, Status, WhenFull, WorkerState, delayed, delayed_local};
+use sprang::{Client, ErrorKind, LocalCluster, ProcessExecutor, Status, WhenFull, WorkerState, delayed, delayed_local};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -398,4 +399,35 @@ fn a_client_returns_its_own_cluster() {
     client.cluster().unwrap().scale(3).unwrap();
     assert_eq!(client.workers().len(), 3);
     assert!(Client::new(client.cluster().unwrap()).cluster().is_none());
+}
+
+#[test]
+fn sizes_that_no_system_allows_are_refused() {
+    let builder = LocalCluster::builder;
+    let builders = [
+        builder().workers(usize::MAX),
+        builder().workers(usize::MAX).processes(false),
+        builder().workers(1).threads_per_worker(usize::MAX),
+        builder().workers(1).threads_per_worker(1 << 32).processes(false),
+        builder().workers(2).threads_per_worker(usize::MAX / 2 + 1),
+        builder().workers(1).max_workers(usize::MAX),
+    ];
+    for builder in builders {
+        let error = builder.clone().build().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoWorker, "{builder:?}: {error}");
+        assert!(error.message().contains("together at most 1048576 threads are allowed"), "{error}");
+    }
+    let task = delayed(|| 1, ());
+    for num_workers in [usize::MAX, 1 << 21] {
+        let executor = ProcessExecutor::new(num_workers.try_into().unwrap());
+        let error = task.compute_with(executor).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoWorker, "{error}");
+    }
+    let mut settings = ProcessSettings::default();
+    settings.threads_per_worker = NonZeroUsize::MAX;
+    let executor = ProcessExecutor::with_settings(2.try_into().unwrap(), settings);
+    assert_eq!(task.compute_with(executor).unwrap_err().kind(), ErrorKind::NoWorker);
+    // A limit that is no limit.
+    let cluster = builder().workers(2).memory_limit(u64::MAX).build().unwrap();
+    assert!(cluster.to_string().contains("processes=2"), "{cluster}");
 }

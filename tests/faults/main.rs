@@ -16,6 +16,7 @@ mod garbage;
 mod hang;
 mod kill;
 mod parent;
+mod programs;
 mod room;
 mod shortage;
 mod start;

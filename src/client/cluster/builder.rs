@@ -7,7 +7,7 @@ use super::{Backend, Cluster};
 use crate::api::compute::serve_dashboard;
 use crate::api::config::{self, ProcessSettings, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
-use crate::executor::processes::{ProcessExecutor, refusal};
+use crate::executor::processes::{MAX_THREADS, ProcessExecutor, check_size, refusal};
 use crate::executor::threads::{ThreadExecutor, num_cores};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -158,8 +158,8 @@ impl ClusterBuilder {
     /// Starts the workers, without waiting until they are ready.
     ///
     /// # Errors
-    /// [`NoWorker`](ErrorKind::NoWorker) if this system cannot have workers of this kind or a
-    /// thread cannot be started; an error in the [configuration](crate::config).
+    /// [`NoWorker`](ErrorKind::NoWorker) if this system cannot have workers of this kind, or not so
+    /// many, or a thread cannot be started; an error in the [configuration](crate::config).
     pub fn build(self) -> Result<LocalCluster> {
         let mut snapshot = config::snapshot()?;
         if let Some(address) = &self.dashboard {
@@ -173,7 +173,13 @@ impl ClusterBuilder {
             return Err(Error::new(ErrorKind::NoWorker, refusal));
         }
         let (num_workers, threads_per_worker) = self.size(&snapshot);
-        let max_workers = self.max_workers.unwrap_or(4 * num_cores().max(num_workers)).max(num_workers).max(1);
+        check_size(num_workers, threads_per_worker.get())?;
+        let room =
+            || (4 * num_cores().max(num_workers)).min((MAX_THREADS / threads_per_worker).saturating_sub(MAX_SPARES));
+        let max_workers = self.max_workers.unwrap_or_else(room).max(num_workers).max(1);
+        if self.has_processes {
+            check_size(max_workers.saturating_add(MAX_SPARES), threads_per_worker.get())?;
+        }
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let name = self.name.unwrap_or_else(|| format!("cluster-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let mut settings = self.settings.unwrap_or_else(|| snapshot.settings().processes.clone());

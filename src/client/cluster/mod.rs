@@ -120,7 +120,7 @@ impl fmt::Display for Cluster {
         let workers = if self.backend.processes().is_some() { "processes" } else { "workers" };
         write!(f, "{workers}={num_workers}, threads={num_threads}")?;
         if let Some(limit) = self.members.settings.memory_limit {
-            write!(f, ", memory={}", bytesize::ByteSize(limit * num_workers as u64))?;
+            write!(f, ", memory={}", bytesize::ByteSize(limit.saturating_mul(num_workers as u64)))?;
         }
         Ok(())
     }

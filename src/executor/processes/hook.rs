@@ -8,7 +8,8 @@
 //!   `SIGHUP`), with a handler that does nothing: the parent decides about them. It does not ignore
 //!   them, because programs that a task starts would inherit that. It ignores `SIGPIPE`, as every
 //!   Rust program does.
-//! - Its standard input is empty.
+//! - Its standard input is empty, and it has no other descriptors of the program: a port or a lock
+//!   that the program closes is free, and a pipe ends.
 //! - It writes no core dump, unless the settings ask for one. With gigabytes of memory, a core dump
 //!   takes seconds, and the retry of the task would wait for it.
 //! - If memory runs out, the kernel kills it before its parent.
@@ -227,6 +228,10 @@ fn become_worker(token: Token, remaining: Option<MainArguments>) -> ! {
         print_error(&format!("a worker process cannot take over its lifeline: {error}"));
         exit_now(EXIT_NOT_STARTED)
     });
+    // Where `init` makes the worker, constructors have run that may have opened some for it.
+    if remaining.is_some() {
+        close_inherited(&lifeline);
+    }
     set_signals();
     set_limits(token.core_dumps);
     // Otherwise the process has the name of the link, `exe`.
@@ -285,6 +290,30 @@ fn take_stdin() -> io::Result<OwnedFd> {
     debug_assert_ne!(empty.as_raw_fd(), 0);
     rustix::stdio::dup2_stdin(empty)?;
     Ok(lifeline)
+}
+
+/// Closes the descriptors that the program had open, and not for itself alone, when it started this
+/// worker: all but the standard ones and the lifeline.
+fn close_inherited(lifeline: &OwnedFd) {
+    let lifeline = lifeline.as_raw_fd();
+    let close_range = |first: c_int, last: c_int| {
+        // By number: the C library may be older than the call, and the kernel may not have it.
+        // SAFETY: no code of this process owns a descriptor in these ranges: only the loader and
+        // constructors of libraries have run before (rule 1), and neither keeps one open. The
+        // lifeline is in no range.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        first > last || result == 0
+    };
+    if close_range(3, lifeline - 1) && close_range(lifeline + 1, c_int::MAX) {
+        return;
+    }
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
+    let numbers: Vec<c_int> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|&number| number > 2 && number != lifeline) {
+        // SAFETY: as above. The descriptor of the folder is in the list too; it is closed already,
+        // and no other thread has opened one with its number.
+        unsafe { libc::close(number) };
+    }
 }
 
 fn set_signals() {

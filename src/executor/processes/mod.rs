@@ -63,7 +63,7 @@ use super::Executor;
 use super::sync::SyncExecutor;
 use super::threads::num_cores;
 use crate::engine::Run;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::portable::codec::Codec;
 #[cfg(all(target_os = "linux", not(miri)))]
 use local::execute;
@@ -86,6 +86,25 @@ fn new_pool(settings: ProcessSettings, num_workers: NonZeroUsize, num_spares: us
 #[cfg(all(target_os = "linux", not(miri)))]
 fn memory_limit(settings: &ProcessSettings) -> Option<u64> {
     Some(pool::shared_memory_limit(settings))
+}
+
+/// The largest number of threads that the workers of an executor may have together. Linux can have
+/// 4 million processes and threads at most.
+pub(crate) const MAX_THREADS: usize = 1 << 20;
+
+/// Refuses sizes that no system allows, before anything is made for each thread.
+///
+/// # Errors
+/// [`NoWorker`](ErrorKind::NoWorker), with the numbers.
+pub(crate) fn check_size(num_workers: usize, num_threads: usize) -> Result<()> {
+    if num_workers.checked_mul(num_threads).is_some_and(|num_threads| num_threads <= MAX_THREADS) {
+        return Ok(());
+    }
+    let message = format!(
+        "{num_workers} workers with {num_threads} threads each are more than this system can start; together at most \
+         {MAX_THREADS} threads are allowed"
+    );
+    Err(Error::new(ErrorKind::NoWorker, message))
 }
 
 /// How much shared memory values may take under these settings, in bytes. `None` on platforms
@@ -122,6 +141,8 @@ pub struct ProcessExecutor {
     pool: Arc<Pool>,
     num_workers: NonZeroUsize,
     settings: ProcessSettings,
+    /// Why it cannot start workers: it would have too many.
+    size: Result<()>,
 }
 
 impl fmt::Debug for ProcessExecutor {
@@ -136,6 +157,9 @@ impl fmt::Debug for ProcessExecutor {
 
 impl ProcessExecutor {
     /// Makes an executor with this many workers and the default settings.
+    ///
+    /// Workers with more than 1,048,576 threads in all are refused when a run starts, with an error
+    /// of kind [`NoWorker`](ErrorKind::NoWorker).
     pub fn new(num_workers: NonZeroUsize) -> Self {
         ProcessExecutor::with_settings(num_workers, ProcessSettings::default())
     }
@@ -149,7 +173,17 @@ impl ProcessExecutor {
     /// processes. A spare process takes over for a worker whose task waits for an
     /// [answer](requests).
     pub(crate) fn with_spares(num_workers: NonZeroUsize, settings: ProcessSettings, num_spares: usize) -> Self {
-        ProcessExecutor { pool: new_pool(settings.clone(), num_workers, num_spares), num_workers, settings }
+        let num_threads = settings.threads_per_worker;
+        let size = check_size(num_workers.get().saturating_add(num_spares), num_threads.get());
+        let pool = match &size {
+            Ok(()) => new_pool(settings.clone(), num_workers, num_spares),
+            // It is never used.
+            Err(_) => {
+                let settings = ProcessSettings { threads_per_worker: NonZeroUsize::MIN, ..settings.clone() };
+                new_pool(settings, NonZeroUsize::MIN, 0)
+            }
+        };
+        ProcessExecutor { pool, num_workers, settings, size }
     }
 
     /// The executor that all runs with these settings share.
@@ -184,6 +218,9 @@ impl ProcessExecutor {
         }
         if let Some(refusal) = refusal() {
             return run.stop(Error::new(ErrorKind::NoWorker, refusal));
+        }
+        if let Err(error) = &self.size {
+            return run.stop(error.clone());
         }
         let num_workers = if worker.is_some() { 1 } else { self.num_workers.get() };
         execute(&self.pool, run, num_workers, worker, handler);

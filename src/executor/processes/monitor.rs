@@ -4,7 +4,7 @@
 use crate::engine::quietly;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, ioctl_fionread, read, write};
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
@@ -233,21 +233,21 @@ impl Output {
         !self.state.lock().is_closed
     }
 
-    /// Reads once. The pipe has bytes, or is at its end; false at its end.
-    fn read_some(&self) -> bool {
+    /// Reads once. The pipe has bytes, or is at its end. Returns the number of bytes.
+    fn read_some(&self) -> usize {
         let mut buffer = [0; 4096];
-        let len = match read(&self.pipe, &mut buffer) {
-            Ok(len) => len,
-            Err(Errno::INTR | Errno::AGAIN) => return true,
-            Err(_) => 0,
+        let len = loop {
+            match read(&self.pipe, &mut buffer) {
+                Ok(len) => break len,
+                Err(Errno::INTR) => {}
+                Err(_) => break 0,
+            }
         };
         let mut state = self.state.lock();
         if len == 0 {
-            state.is_closed = true;
-            let line = std::mem::take(&mut state.line);
             drop(state);
-            self.log(&line);
-            return false;
+            self.close();
+            return 0;
         }
         let bytes = &buffer[..len];
         state.tail.extend(bytes);
@@ -262,22 +262,27 @@ impl Output {
         };
         drop(state);
         lines.split(|&byte| byte == b'\n').for_each(|line| self.log(line));
-        true
+        len
     }
 
-    /// Reads what the pipe has, without waiting for more.
+    /// Reads what the pipe has now, and no more: a program that the worker has started may have the
+    /// pipe open too, and write to it without end.
     fn drain(&self) {
-        while self.is_open() {
-            let mut fds = [PollFd::new(&self.pipe, PollFlags::IN)];
-            let nothing = Timespec { tv_sec: 0, tv_nsec: 0 };
-            match poll(&mut fds, Some(&nothing)) {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
-            }
-            if !self.read_some() {
-                return;
-            }
+        let mut num_left = ioctl_fionread(&self.pipe).unwrap_or(0);
+        while num_left > 0 && self.is_open() {
+            num_left = num_left.saturating_sub(self.read_some() as u64);
         }
+        self.close();
+    }
+
+    /// Reads no more, and logs a last line without an end.
+    fn close(&self) {
+        let line = {
+            let mut state = self.state.lock();
+            state.is_closed = true;
+            std::mem::take(&mut state.line)
+        };
+        self.log(&line);
     }
 
     fn log(&self, line: &[u8]) {
