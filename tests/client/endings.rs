@@ -1,10 +1,10 @@
 //! Futures that do not finish: failures, cancellations, closed clusters.
 
 use crate::waiting::gated;
-use crate::{TIMEOUT, of_processes, of_threads, on, on_each, on_threads, wait_until};
+use crate::{TIMEOUT, of_processes, of_threads, on, on_each, on_threads, wait_until, watched};
 use sprang::{CancelToken, Client, ErrorKind, Status, WhenFull, compute, config, delayed, delayed_local, try_delayed};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -451,5 +451,43 @@ fn a_graph_that_takes_longer_than_its_run_timeout_fails_with_all_that_is_left() 
         let long = config::with("run_timeout", Duration::from_secs(3600), || client.compute((&graph, &quick)));
         let (graph, quick) = long.unwrap();
         assert_eq!((graph.result().unwrap(), quick.result().unwrap()), (2, 1));
+    });
+}
+
+struct Warnings(Mutex<Vec<String>>);
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() == log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
+
+#[test]
+fn a_dropped_cluster_waits_for_its_close_timeout_and_names_the_tasks_that_go_on() {
+    watched("a_dropped_cluster_waits_for_its_close_timeout", || {
+        log::set_logger(&WARNINGS).expect("no other test of this program sets one");
+        log::set_max_level(log::LevelFilter::Warn);
+        let cluster = || of_threads(1).name("that goes on").build();
+        let cluster = config::with("close_timeout", Duration::from_millis(20), cluster).unwrap().unwrap();
+        let client = Client::new(&cluster);
+        let (go, future) = gated(&client, 7);
+        wait_until("it runs", || future.status() == Status::Running);
+        drop(cluster);
+        assert!(!future.is_done());
+        let named =
+            |warning: &String| warning.contains("\"that goes on\"") && warning.ends_with("tokens: closure in gated");
+        assert!(WARNINGS.0.lock().unwrap().iter().any(named), "{:?}", WARNINGS.0.lock().unwrap());
+        go.send(()).unwrap();
+        assert_eq!(future.error().unwrap().kind(), ErrorKind::Closed);
     });
 }

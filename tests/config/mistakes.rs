@@ -28,7 +28,7 @@ refused_files! {
     an_unknown_key_that_is_near_to_none_is_refused_with_all_that_are_known:
         "frobnicate = 4"
         => "@:1: unknown setting \"frobnicate\"; known are \"scheduler\", \"num_workers\", \"stack_size\", \"errors\", \"on_failure\", \"retries\", \"retry_delay\", \"retry_max_delay\", \"order\", \
-            \"check_portable\", \"strict_config\", \"dashboard\", \"stall_timeout\", \"run_timeout\", \"processes.max_attempts\", \"processes.start_timeout\", \"processes.idle_timeout\", \
+            \"check_portable\", \"strict_config\", \"dashboard\", \"stall_timeout\", \"run_timeout\", \"close_timeout\", \"processes.max_attempts\", \"processes.start_timeout\", \"processes.idle_timeout\", \
             \"processes.memory_limit\", \"processes.max_tasks_per_worker\", \"processes.stdio\", \"processes.environment\", \
             \"processes.working_directory\", \"processes.initializer\", \"processes.local_tasks\", \"processes.codec\", \
             \"processes.core_dumps\", \"processes.cancel_grace\", \"processes.shared_memory_limit\", \

@@ -120,6 +120,7 @@ mod tests {
             ("dashboard", "[::1]:8787".into()),
             ("stall_timeout", Duration::from_millis(1500).into()),
             ("run_timeout", Duration::from_millis(2500).into()),
+            ("close_timeout", Duration::from_millis(700).into()),
             ("processes.max_attempts", 7.into()),
             ("processes.start_timeout", Duration::new(3, 141_592_653).into()),
             ("processes.idle_timeout", "never".into()),

@@ -58,6 +58,9 @@ pub struct Settings {
     pub stall_timeout: Option<Duration>,
     /// How long a compute may take as a whole before it is stopped; `None` for as long as it takes.
     pub run_timeout: Option<Duration>,
+    /// How long a dropped [`LocalCluster`](crate::LocalCluster) waits for the tasks that still run
+    /// on its threads.
+    pub close_timeout: Duration,
     /// The settings of worker processes.
     pub processes: ProcessSettings,
 }
@@ -79,6 +82,7 @@ impl Default for Settings {
             dashboard: None,
             stall_timeout: None,
             run_timeout: None,
+            close_timeout: Duration::from_secs(2),
             processes: ProcessSettings::default(),
         }
     }
@@ -273,6 +277,13 @@ pub(super) static SETTINGS: &[Setting] = &[
             timeout.is_none_or(|it| !it.is_zero()).then(|| settings.run_timeout = timeout)
         },
         show: |settings| settings.run_timeout.map_or("never".to_owned(), show_duration),
+    },
+    Setting {
+        name: "close_timeout",
+        kind: r#"a duration such as "2s", or a whole number of seconds"#,
+        doc: "How long a cluster that is dropped waits for tasks that do not check their tokens.",
+        write: |settings, value| duration(value).map(|it| settings.close_timeout = it),
+        show: |settings| show_duration(settings.close_timeout),
     },
     Setting {
         name: "processes.max_attempts",

@@ -65,6 +65,8 @@ struct Retry {
 pub(super) fn run_batch(thread: &WorkerThread, started: Vec<Started>, executor: &dyn Executor, each: bool) {
     let WorkerThread { cluster, member, slot } = thread;
     let _busy = Busy::new(member);
+    // Usually they are of one function.
+    let _running = slot.running.set(started[0].task.as_ref().kind().type_name);
     let watchers = started[0].promise.record().watchers();
     let _watched = (watchers.is_some() || has_watchers()).then(|| Watchers::enter(watchers, &cluster.info));
     let token = CancelToken::within(Some(slot.token.clone()));

@@ -3,9 +3,16 @@
 use super::Cluster;
 use super::thread::WorkerThread;
 use crate::engine::CancelToken;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Cluster {
+    /// How long a cluster that is dropped waits for its running tasks. Worker processes are killed
+    /// after a time of their own, which is not shortened.
+    pub(super) fn close_timeout(&self) -> Duration {
+        let grace = self.backend.processes().map_or(Duration::ZERO, |executor| executor.cancel_grace());
+        self.snapshot.settings().close_timeout.saturating_add(grace)
+    }
+
     /// Takes no more tasks, cancels those that run, and blocks until they have ended or the
     /// deadline passes.
     ///

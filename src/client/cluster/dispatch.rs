@@ -20,6 +20,7 @@ use super::super::job::Job;
 use super::super::promise::{AnyPromise, Needs};
 use super::super::spin::spin_until;
 use super::ready_queue::{BatchLimit, ReadyQueue};
+use super::running::RunningFunction;
 use crate::engine::CancelToken;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -50,6 +51,7 @@ pub(in crate::client) struct ThreadSlot {
     pub(super) token: CancelToken,
     /// The thread was woken for its local queue and has run nothing since.
     pub(super) has_slept: AtomicBool,
+    pub(super) running: RunningFunction,
 }
 
 /// Where a thread sleeps.
@@ -326,6 +328,11 @@ impl<W: Taker> Dispatch<W> {
         let tokens = state.slots.iter().map(|slot| slot.token.clone()).collect();
         self.wake(state, usize::MAX);
         (jobs, tokens)
+    }
+
+    /// The names of the functions that run now.
+    pub(super) fn running(&self) -> Vec<String> {
+        self.state.lock().slots.iter().filter_map(|slot| slot.running.name()).collect()
     }
 
     /// Blocks until no more than `num_left` threads are left. False if the deadline passes before.

@@ -13,15 +13,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a dropped cluster waits for running tasks that do not check their tokens.
-const DROP_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The workers of a [`Client`](crate::Client) on this machine: worker processes, or threads of this
 /// process.
 ///
-/// The workers live until the cluster is closed; dropping it closes it. Their number may change
-/// while tasks run: see [`scale`](LocalCluster::scale) and [`adapt`](LocalCluster::adapt). This
-/// process keeps the values that worker processes compute, so no value is lost with a worker.
+/// The workers live until the cluster is closed; dropping it closes it, and waits at most the
+/// setting `close_timeout` for tasks that do not check their tokens. The number of workers may
+/// change while tasks run: see [`scale`](LocalCluster::scale) and [`adapt`](LocalCluster::adapt).
+/// This process keeps the values that worker processes compute, so no value is lost with a worker.
 ///
 /// # Examples
 /// ```
@@ -158,8 +156,14 @@ impl LocalCluster {
 
 impl Drop for LocalCluster {
     fn drop(&mut self) {
-        if !self.close(Some(DROP_TIMEOUT)) {
-            log::warn!("tasks of the cluster {:?} go on although it was dropped", self.cluster.name);
+        let timeout = self.cluster.close_timeout();
+        if !self.close(Some(timeout)) {
+            let running = self.cluster.dispatch.running();
+            log::warn!(
+                "the cluster {:?} was dropped, and tasks go on that do not check their tokens: {}",
+                self.cluster.name,
+                running.join(", ")
+            );
         }
     }
 }

@@ -33,6 +33,7 @@ mod member;
 mod owner;
 mod place;
 mod ready_queue;
+mod running;
 mod scaling;
 mod thread;
 mod waiting;

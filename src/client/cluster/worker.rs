@@ -137,6 +137,7 @@ fn run_single(thread: &WorkerThread, started: Started) {
     let token = CancelToken::within(Some(slot.token.clone()));
     promise.record().runs_under(&token, attempt);
     let task = task.as_ref();
+    let _running = slot.running.set(task.kind().type_name);
     let inputs = inputs_of(task);
     // The tasks that it only runs after are no arguments of it.
     let num_arguments = inputs.len() - task.options().map_or(0, |options| options.after.len());

@@ -75,6 +75,7 @@ use settings::ProcessSettings;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 #[cfg(not(all(target_os = "linux", not(miri))))]
 use unsupported::{NoPool as Pool, execute, new_pool, shared_memory_limit as memory_limit};
 
@@ -224,6 +225,11 @@ impl ProcessExecutor {
         }
         let num_workers = if worker.is_some() { 1 } else { self.num_workers.get() };
         execute(&self.pool, run, num_workers, worker, handler);
+    }
+
+    /// How long running tasks may go on after they were cancelled.
+    pub(crate) fn cancel_grace(&self) -> Duration {
+        self.settings.cancel_grace
     }
 
     /// How it encodes values.
