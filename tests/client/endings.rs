@@ -1,10 +1,10 @@
 //! Futures that do not finish: failures, cancellations, closed clusters.
 
 use crate::waiting::gated;
-use crate::{TIMEOUT, of_processes, of_threads, on, on_each, on_threads, wait_until, watched};
+use crate::{TIMEOUT, of_processes, of_threads, on, on_each, on_threads, wait_until, warnings, watched};
 use sprang::{CancelToken, Client, ErrorKind, Status, WhenFull, compute, config, delayed, delayed_local, try_delayed};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -287,7 +287,7 @@ fn a_retry_without_room_changes_nothing() {
         let shaky = client.try_submit_local(shaky, ());
         let last = client.submit_local(|x: &i64| x + 1, (&shaky,));
         assert!(last.error().is_some());
-        let (go, gone) = std::sync::mpsc::channel();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
         let gone = std::sync::Mutex::new(gone);
         let waits = client.submit_local(move || gone.lock().unwrap().recv().unwrap(), ());
         let more = client.submit_local(|| (), ());
@@ -454,29 +454,10 @@ fn a_graph_that_takes_longer_than_its_run_timeout_fails_with_all_that_is_left() 
     });
 }
 
-struct Warnings(Mutex<Vec<String>>);
-
-impl log::Log for Warnings {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() == log::Level::Warn
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            self.0.lock().unwrap().push(record.args().to_string());
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
-
 #[test]
 fn a_dropped_cluster_waits_for_its_close_timeout_and_names_the_tasks_that_go_on() {
     watched("a_dropped_cluster_waits_for_its_close_timeout", || {
-        log::set_logger(&WARNINGS).expect("no other test of this program sets one");
-        log::set_max_level(log::LevelFilter::Warn);
+        warnings::keep();
         let cluster = || of_threads(1).name("that goes on").build();
         let cluster = config::with("close_timeout", Duration::from_millis(20), cluster).unwrap().unwrap();
         let client = Client::new(&cluster);
@@ -486,7 +467,7 @@ fn a_dropped_cluster_waits_for_its_close_timeout_and_names_the_tasks_that_go_on(
         assert!(!future.is_done());
         let named =
             |warning: &String| warning.contains("\"that goes on\"") && warning.ends_with("tokens: closure in gated");
-        assert!(WARNINGS.0.lock().unwrap().iter().any(named), "{:?}", WARNINGS.0.lock().unwrap());
+        assert!(warnings::all().iter().any(named), "{:?}", warnings::all());
         go.send(()).unwrap();
         assert_eq!(future.error().unwrap().kind(), ErrorKind::Closed);
     });

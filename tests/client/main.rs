@@ -3,6 +3,8 @@
 #[path = "../contract/ledger.rs"]
 #[allow(dead_code, reason = "not all that the contract of executors needs is needed here")]
 mod ledger;
+#[path = "../contract/warnings.rs"]
+mod warnings;
 #[path = "../contract/watchdog.rs"]
 #[allow(dead_code, reason = "as above")]
 mod watchdog;

@@ -4,17 +4,18 @@
 //! Each task waits until a stall in which it runs was reported, so no test depends on a duration. A
 //! busy machine may cause further stalls.
 
+#[path = "../contract/warnings.rs"]
+mod warnings;
 #[path = "../contract/watchdog.rs"]
 #[allow(dead_code, reason = "shared with the contract")]
 mod watchdog;
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
 use sprang::callback::{self, Callback, RunFinished, RunStalled};
 use sprang::{Delayed, Refs, ThreadExecutor, compute_with, config, delayed, delayed_local, try_delayed_local};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex, Once};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use watchdog::watched;
@@ -355,34 +356,11 @@ fn a_run_ends_after_its_reports() {
     });
 }
 
-/// Keeps the warnings of this program.
-struct Warnings(Mutex<Vec<String>>);
-
-impl Log for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= Level::Warn
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            self.0.lock().unwrap().push(record.args().to_string());
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
-
 #[test]
 fn a_stall_is_a_warning_in_the_log_without_any_callback() {
-    static LOGGER: Once = Once::new();
-    LOGGER.call_once(|| {
-        log::set_logger(&WARNINGS).unwrap();
-        log::set_max_level(LevelFilter::Warn);
-    });
+    warnings::keep();
     watched("a_stall_is_a_warning", || {
-        let is_logged = || WARNINGS.0.lock().unwrap().iter().any(|text| text.contains("\"logged\" on thread "));
+        let is_logged = || warnings::all().iter().any(|text| text.contains("\"logged\" on thread "));
         let task = move || {
             while !is_logged() {
                 thread::sleep(Duration::from_millis(1));
