@@ -210,8 +210,9 @@ impl<T: Send + Sync + 'static> Leaf<T> for Futures {
 
     fn take(parts: &mut Parts<'_>, handle: &Delayed<T>) -> Result<TaskFuture<T>> {
         let submission = parts.client::<Submission>();
-        let future = known_future(handle).unwrap_or_else(|| {
-            let future = submission.client.compute_one(handle);
+        let known = known_future(handle).or_else(|| submission.client.known(handle));
+        let future = known.unwrap_or_else(|| {
+            let future = submission.client.compute_new(handle);
             submission.alone.push(future.promise());
             future
         });

@@ -550,9 +550,11 @@ impl Client {
     }
 
     fn compute_one<T: Send + Sync + 'static>(&self, task: &Delayed<T>) -> TaskFuture<T> {
-        if let Some(known) = self.known(task) {
-            return known;
-        }
+        self.known(task).unwrap_or_else(|| self.compute_new(task))
+    }
+
+    /// As [`compute_one`](Client::compute_one), for a task that is not [`known`](Client::known).
+    fn compute_new<T: Send + Sync + 'static>(&self, task: &Delayed<T>) -> TaskFuture<T> {
         let (snapshot, mistake) = self.snapshot_here();
         let future = self.promise_for(task, None, snapshot);
         self.remember(task, &future);

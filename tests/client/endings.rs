@@ -472,3 +472,17 @@ fn a_dropped_cluster_waits_for_its_close_timeout_and_names_the_tasks_that_go_on(
         assert_eq!(future.error().unwrap().kind(), ErrorKind::Closed);
     });
 }
+
+#[test]
+fn a_pure_task_that_was_submitted_without_a_limit_gets_none_from_a_later_graph() {
+    on_threads("a_pure_task_that_was_submitted_without_a_limit", |client| {
+        let pure = || delayed(until_cancelled, ()).pure();
+        let first = client.compute(&pure());
+        let limited = || (client.compute(&pure()), client.compute(&delayed(until_cancelled, ())));
+        let (same, other) = config::with("run_timeout", Duration::from_millis(20), limited).unwrap();
+        assert_eq!(other.error().unwrap().kind(), ErrorKind::TimedOut);
+        assert!(!first.is_done() && !same.is_done());
+        assert!(first.cancel());
+        assert_eq!(same.error().unwrap().kind(), ErrorKind::Cancelled);
+    });
+}
