@@ -298,11 +298,9 @@ fn close_inherited(lifeline: &OwnedFd) {
     let lifeline = lifeline.as_raw_fd();
     let close_range = |first: c_int, last: c_int| {
         // By number: the C library may be older than the call, and the kernel may not have it.
-        // SAFETY: no code of this process owns a descriptor in these ranges: only the loader and
-        // constructors of libraries have run before (rule 1), and neither keeps one open. The
-        // lifeline is in no range.
-        let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-        first > last || result == 0
+        // SAFETY: no Rust code of this process owns a descriptor in these ranges: only the loader
+        // and constructors of libraries have run before (rule 1), and the lifeline is in no range.
+        first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0
     };
     if close_range(3, lifeline - 1) && close_range(lifeline + 1, c_int::MAX) {
         return;
