@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -19,7 +21,20 @@ pub(crate) struct Browser {
     /// The only origin that the page may load from.
     home: String,
     complaints: Vec<String>,
+    /// Updates that pages have received.
+    num_updates: u64,
+    /// Answers of the browser, for the watchdog.
+    steps: Arc<AtomicU64>,
     _profile: tempfile::TempDir,
+}
+
+/// See [`Browser::load`].
+pub(crate) struct Load {
+    /// Processor time of the thread that runs the scripts of the page.
+    pub(crate) busy: Duration,
+    /// Nodes of the document.
+    pub(crate) num_nodes: u64,
+    pub(crate) num_updates: u64,
 }
 
 fn program() -> PathBuf {
@@ -30,8 +45,8 @@ fn program() -> PathBuf {
 }
 
 impl Browser {
-    /// Starts a browser that may load only URLs below `home`.
-    pub(crate) fn start(home: &str) -> Browser {
+    /// Starts a browser that may load only URLs below `home`, and counts its answers in `steps`.
+    pub(crate) fn start(home: &str, steps: &Arc<AtomicU64>) -> Browser {
         let profile = tempfile::tempdir().unwrap();
         // The protocol is on the descriptors 3 and 4.
         let mut child = Command::new("sh")
@@ -55,11 +70,15 @@ impl Browser {
             last: 0,
             home: home.to_owned(),
             complaints: Vec::new(),
+            num_updates: 0,
+            steps: Arc::clone(steps),
             _profile: profile,
         };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }))["targetId"].clone();
         let attached = browser.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
         browser.session = attached["sessionId"].as_str().unwrap().to_owned();
+        // Processor time, which other load on the machine does not change.
+        browser.call("Performance.enable", json!({ "timeDomain": "threadTicks" }));
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.call(&format!("{domain}.enable"), json!({}));
         }
@@ -80,6 +99,7 @@ impl Browser {
             self.from.read_until(0, &mut text).unwrap();
             assert_eq!(text.pop(), Some(0), "the browser has ended");
             let message: Value = serde_json::from_slice(&text).unwrap();
+            self.steps.fetch_add(1, Relaxed);
             if message["id"] == self.last {
                 assert!(message["error"].is_null(), "{method}: {}", message["error"]);
                 return message["result"].clone();
@@ -103,6 +123,7 @@ impl Browser {
                 let entry = &parameters["entry"];
                 self.complaints.push(format!("{} at {}", entry["text"], entry["url"]));
             }
+            "Network.eventSourceMessageReceived" => self.num_updates += 1,
             "Network.requestWillBeSent" => {
                 let url = parameters["request"]["url"].as_str().unwrap_or_default();
                 if !url.starts_with(&self.home) && url != "about:blank" {
@@ -110,6 +131,20 @@ impl Browser {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What the pages have cost so far.
+    pub(crate) fn load(&mut self) -> Load {
+        let metrics = self.call("Performance.getMetrics", json!({}))["metrics"].clone();
+        let metric = |name: &str| {
+            let found = metrics.as_array().unwrap().iter().find(|metric| metric["name"] == name);
+            found.unwrap()["value"].as_f64().unwrap()
+        };
+        Load {
+            busy: Duration::from_secs_f64(metric("TaskDuration")),
+            num_nodes: metric("Nodes") as u64,
+            num_updates: self.num_updates,
         }
     }
 
@@ -149,16 +184,14 @@ impl Browser {
         result["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true, and returns how long that took.
-    pub(crate) fn wait_for(&mut self, expression: &str) -> Duration {
+    /// Waits until an expression is true.
+    pub(crate) fn wait_for(&mut self, expression: &str) {
         let start = Instant::now();
         while self.run(&format!("Boolean({expression})")) != true {
-            // During navigation a page has no document for a moment. The watchdog ends an endless
-            // wait.
+            // During navigation a page has no document for a moment.
             std::thread::sleep(Duration::from_millis(10));
             assert!(start.elapsed() < Duration::from_secs(60), "never so: {expression}\n{:?}", self.complaints);
         }
-        start.elapsed()
     }
 
     /// The text of the first element that matches.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -21,6 +22,17 @@ pub(crate) fn watched_with_stack<R: Send>(
     stack_bytes: Option<usize>,
     body: impl FnOnce() -> R + Send,
 ) -> R {
+    watched_by_steps(what, stack_bytes, &AtomicU64::new(0), body)
+}
+
+/// As [`watched_with_stack`], for a body that takes many steps and counts them: it aborts once there
+/// has been no step for a minute.
+pub(crate) fn watched_by_steps<R: Send>(
+    what: &str,
+    stack_bytes: Option<usize>,
+    steps: &AtomicU64,
+    body: impl FnOnce() -> R + Send,
+) -> R {
     let (sender, receiver) = mpsc::sync_channel::<Result<R, Box<dyn Any + Send>>>(1);
     let outcome = thread::scope(|scope| {
         let mut thread = thread::Builder::new().name(what.into());
@@ -30,10 +42,14 @@ pub(crate) fn watched_with_stack<R: Send>(
         thread
             .spawn_scoped(scope, move || sender.send(catch_unwind(AssertUnwindSafe(body))))
             .expect("a thread can be started");
-        match receiver.recv_timeout(PATIENCE) {
-            Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Timeout) => give_up(what),
-            Err(RecvTimeoutError::Disconnected) => unreachable!("the thread sends its outcome"),
+        loop {
+            let seen = steps.load(Relaxed);
+            match receiver.recv_timeout(PATIENCE) {
+                Ok(outcome) => return outcome,
+                Err(RecvTimeoutError::Timeout) if steps.load(Relaxed) != seen => {}
+                Err(RecvTimeoutError::Timeout) => give_up(what),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the thread sends its outcome"),
+            }
         }
     });
     outcome.unwrap_or_else(|payload| resume_unwind(payload))
