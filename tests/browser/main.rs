@@ -504,6 +504,35 @@ fn a_million_tasks_leave_the_page_responsive() {
 
 #[test]
 #[ignore = "needs Chromium: scripts/check-dashboard"]
+fn names_and_messages_with_markup_are_shown_as_text() {
+    with_browser("names_and_messages_with_markup_are_shown_as_text", |_, browser| {
+        let markup = "<img src=/x onerror=window.isRun=1><script>window.isRun=1</script>\u{202e}\u{1}";
+        let fails = |text: String| Err::<(), _>(text);
+        let failing = try_delayed(fails, (markup.to_owned(),)).name(markup);
+        assert!(compute_each(&failing).unwrap().is_err());
+        for (page, place) in [
+            ("#status", "#progress"),
+            ("#graph", "#graph-drawing"),
+            ("#tasks", "#tasks-table"),
+            ("#runs", "#runs-table"),
+            ("#log", "#log-table"),
+        ] {
+            browser.open(page);
+            browser.wait_for(&format!("document.querySelector('{place}').textContent.includes('<img src=/x')"));
+            assert_eq!(
+                browser.run("document.querySelectorAll('img:not([src*=icon]), main script').length"),
+                0,
+                "{page}"
+            );
+            assert_eq!(browser.run("window.isRun ?? 0"), 0, "{page}");
+            let width = browser.run("document.documentElement.scrollWidth");
+            assert!(width.as_u64().unwrap() <= 1600, "{page} is {width} wide");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: scripts/check-dashboard"]
 fn the_example_fills_the_pages() {
     in_turn("the_example_fills_the_pages", |steps| {
         let of_tests = std::env::current_exe().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! A dashboard sees all runs of the process, so the tests take turns.
 
+mod attack;
 mod client;
 #[path = "../contract/watchdog.rs"]
 mod watchdog;
