@@ -34,8 +34,8 @@ fn with_browser(what: &str, body: impl FnOnce(&Dashboard, &mut Browser) + Send) 
     });
 }
 
-/// Calls `body` while no other test runs. The watchdog looks at the count that `body` gets: on a busy
-/// machine a test may take long, if the browser goes on answering.
+/// Calls `body` while no other test runs. The watchdog looks at the count that `body` gets: on a
+/// busy machine a test may take long, if the browser goes on answering.
 fn in_turn(what: &str, body: impl FnOnce(&Arc<AtomicU64>) + Send) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -25,8 +25,8 @@ pub(crate) fn watched_with_stack<R: Send>(
     watched_by_steps(what, stack_bytes, &AtomicU64::new(0), body)
 }
 
-/// As [`watched_with_stack`], for a body that takes many steps and counts them: it aborts once there
-/// has been no step for a minute.
+/// As [`watched_with_stack`], for a body that takes many steps and counts them: it aborts once
+/// there has been no step for a minute.
 pub(crate) fn watched_by_steps<R: Send>(
     what: &str,
     stack_bytes: Option<usize>,
