@@ -56,8 +56,8 @@ fn combined(seed: u64, inputs: Refs<'_, Vec<u64>>) -> Vec<u64> {
     value(seed, inputs.iter().fold(0_u64, |sum, input| sum.wrapping_mul(31).wrapping_add(folded(input))))
 }
 
-/// As [`combined`]. The first time in this folder it writes down its process, and waits for a moment
-/// to be killed.
+/// As [`combined`]. The first time in this folder it writes down its process, and waits for a
+/// moment to be killed.
 fn exposed(seed: u64, inputs: Refs<'_, Vec<u64>>, folder: String) -> Vec<u64> {
     let path = format!("{folder}/{seed}");
     let draft = format!("{path}-{}", std::process::id());
