@@ -5,7 +5,7 @@ use super::future::TaskFuture;
 use super::future_node::{cloneable_future_node, future_node, typed_promise_of};
 use super::job::Owner;
 use super::promise::AnyPromise;
-use super::{Client, limit, submit};
+use super::{Client, PureKey, limit, submit};
 use crate::api::collection::{Collection, Form, HandleList, Handles, HandlesOf, Leaf, Parts, Sealed, Values, ValuesOf};
 use crate::api::config::Snapshot;
 use crate::api::delayed::try_delayed_local;
@@ -210,11 +210,13 @@ impl<T: Send + Sync + 'static> Leaf<T> for Futures {
 
     fn take(parts: &mut Parts<'_>, handle: &Delayed<T>) -> Result<TaskFuture<T>> {
         let submission = parts.client::<Submission>();
-        let known = known_future(handle).or_else(|| submission.client.known(handle));
-        let future = known.unwrap_or_else(|| {
-            let future = submission.client.compute_new(handle);
-            submission.alone.push(future.promise());
-            future
+        let future = known_future(handle).unwrap_or_else(|| {
+            let key = PureKey::of(handle);
+            submission.client.known(key.as_ref(), handle).unwrap_or_else(|| {
+                let future = submission.client.compute_new(key, handle);
+                submission.alone.push(future.promise());
+                future
+            })
         });
         submission.note(handle, &future.as_delayed());
         Ok(future)

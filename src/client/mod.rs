@@ -51,6 +51,7 @@ use crate::engine::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Scheduler;
 use crate::graph::Delayed;
+use crate::graph::node::TaskRef;
 use crate::graph::task::{Fallible, LocalFallible, LocalPlain, Plain, TaskArgs, TaskError};
 use crate::portable::Portable;
 use forms::Submission;
@@ -524,14 +525,15 @@ impl Client {
     }
 
     fn submit_portable<T: Portable>(&self, task: Delayed<T>) -> TaskFuture<T> {
-        if let Some(known) = self.known(&task) {
+        let key = PureKey::of(&task);
+        if let Some(known) = self.known(key.as_ref(), &task) {
             return known;
         }
         let (snapshot, mistake) = self.snapshot_here();
         let owner = Arc::<Cluster>::clone(&self.core);
         let promise = Arc::new(Promise::new(owner, Some(task.task_ref().to_task()), None, snapshot));
         let future = TaskFuture::new(portable_future_node(Arc::clone(&promise)), promise);
-        self.remember(&task, &future);
+        self.remember(key, &future);
         self.begin(&task, &future, mistake);
         future
     }
@@ -550,14 +552,15 @@ impl Client {
     }
 
     fn compute_one<T: Send + Sync + 'static>(&self, task: &Delayed<T>) -> TaskFuture<T> {
-        self.known(task).unwrap_or_else(|| self.compute_new(task))
+        let key = PureKey::of(task);
+        self.known(key.as_ref(), task).unwrap_or_else(|| self.compute_new(key, task))
     }
 
     /// As [`compute_one`](Client::compute_one), for a task that is not [`known`](Client::known).
-    fn compute_new<T: Send + Sync + 'static>(&self, task: &Delayed<T>) -> TaskFuture<T> {
+    fn compute_new<T: Send + Sync + 'static>(&self, key: Option<PureKey>, task: &Delayed<T>) -> TaskFuture<T> {
         let (snapshot, mistake) = self.snapshot_here();
         let future = self.promise_for(task, None, snapshot);
-        self.remember(task, &future);
+        self.remember(key, &future);
         self.begin(task, &future, mistake);
         future
     }
@@ -577,17 +580,17 @@ impl Client {
 
     // ---- calls of pure functions ----
 
-    fn known<T: Send + Sync + 'static>(&self, task: &Delayed<T>) -> Option<TaskFuture<T>> {
-        let key = PureKey::of(task)?;
-        let promise = self.pure.lock().by_key.get(&key)?.upgrade()?;
+    /// The future of an earlier call with this key.
+    fn known<T: Send + Sync + 'static>(&self, key: Option<&PureKey>, task: &Delayed<T>) -> Option<TaskFuture<T>> {
+        let promise = self.pure.lock().by_key.get(key?)?.upgrade()?;
         let promise = promise.downcast::<Promise<T>>().ok()?;
         let is_of_use = !promise.record().is_settled() || promise.record().status() == Status::Finished;
         let handle = future_node(Arc::clone(&promise), task.task_ref().kind().value_code);
         is_of_use.then(|| TaskFuture::new(handle, promise))
     }
 
-    fn remember<T: Send + Sync + 'static>(&self, task: &Delayed<T>, future: &TaskFuture<T>) {
-        if let Some(key) = PureKey::of(task) {
+    fn remember<T: Send + Sync + 'static>(&self, key: Option<PureKey>, future: &TaskFuture<T>) {
+        if let Some(key) = key {
             let promise: Arc<dyn Any + Send + Sync> = Arc::<Promise<T>>::clone(future.typed());
             self.pure.lock().insert(key, Arc::downgrade(&promise));
         }
@@ -610,9 +613,15 @@ struct PureKey {
 }
 
 impl PureKey {
+    /// The key of a task, if it is pure.
+    #[inline]
     fn of<T>(task: &Delayed<T>) -> Option<PureKey> {
         let task = task.task_ref();
-        let arguments = task.options()?.pure.clone()?;
+        let arguments = task.options()?.pure.as_ref()?;
+        PureKey::of_call(task, arguments.clone())
+    }
+
+    fn of_call(task: TaskRef, arguments: Box<[u8]>) -> Option<PureKey> {
         let inputs = submit::inputs_of(task);
         // Inputs that are not futures cannot be compared, so such a call has no key.
         let inputs = inputs.into_iter().map(|input| Some(promise_of(input)?.record().identity()));

@@ -30,7 +30,9 @@ pub(super) fn inputs_of(task: TaskRef) -> Vec<TaskRef> {
     let mut inputs = Vec::new();
     // SAFETY: the kind is the task's own, so `visit_inputs` is right for its node.
     unsafe { (task.kind().visit_inputs)(task, &mut inputs) };
-    inputs.extend(task.options().into_iter().flat_map(|options| options.after.iter().map(Task::as_ref)));
+    if let Some(options) = task.options() {
+        inputs.extend(options.after.iter().map(Task::as_ref));
+    }
     inputs
 }
 

@@ -25,8 +25,9 @@ impl BatchLimit {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct ReadyQueue {
-    /// First in, first out among jobs of equal priority. The queue of priority 0 stays when it is
-    /// empty, so that it is not allocated anew for each task.
+    /// The jobs of priority 0, which most have, first in, first out.
+    usual: VecDeque<Job>,
+    /// The other jobs, first in, first out among those of equal priority. No queue is empty.
     by_priority: BTreeMap<Reverse<i32>, VecDeque<Job>>,
     /// Jobs with [`Needs`], which not every worker can run.
     constrained: Vec<Job>,
@@ -49,7 +50,7 @@ impl ReadyQueue {
         self.len += 1;
         match job.needs() {
             Some(_) => self.constrained.push(job),
-            None => self.by_priority.entry(Reverse(job.priority())).or_default().push_back(job),
+            None => self.of_priority(job.priority()).push_back(job),
         }
     }
 
@@ -58,15 +59,30 @@ impl ReadyQueue {
         self.len += 1;
         match job.needs() {
             Some(_) => self.constrained.insert(0, job),
-            None => self.by_priority.entry(Reverse(job.priority())).or_default().push_front(job),
+            None => self.of_priority(job.priority()).push_front(job),
         }
+    }
+
+    fn of_priority(&mut self, priority: i32) -> &mut VecDeque<Job> {
+        match priority {
+            0 => &mut self.usual,
+            _ => self.by_priority.entry(Reverse(priority)).or_default(),
+        }
+    }
+
+    /// All queues but that of the constrained jobs, in the order in which they are taken.
+    fn queues(&self) -> impl Iterator<Item = &VecDeque<Job>> {
+        let high = self.by_priority.range(..Reverse(0)).map(|(_, jobs)| jobs);
+        high.chain([&self.usual]).chain(self.by_priority.range(Reverse(0)..).map(|(_, jobs)| jobs))
     }
 
     /// Takes all jobs.
     pub(super) fn drain(&mut self) -> Vec<Job> {
         self.len = 0;
-        let jobs = std::mem::take(&mut self.by_priority).into_values().flatten();
-        jobs.chain(self.constrained.drain(..)).collect()
+        let mut by_priority = std::mem::take(&mut self.by_priority);
+        let low = by_priority.split_off(&Reverse(0));
+        let high = by_priority.into_values().flatten();
+        high.chain(self.usual.drain(..)).chain(low.into_values().flatten()).chain(self.constrained.drain(..)).collect()
     }
 
     /// Takes the constrained jobs that are not `is_possible`.
@@ -110,21 +126,31 @@ impl ReadyQueue {
     }
 
     fn pop(&mut self) -> Option<Job> {
-        let (&priority, jobs) = self.by_priority.iter_mut().find(|(_, jobs)| !jobs.is_empty())?;
-        let job = jobs.pop_front();
-        if jobs.is_empty() && priority != Reverse(0) {
-            self.by_priority.remove(&priority);
-        }
+        let job = match self.by_priority.first_entry() {
+            Some(first) if *first.key() < Reverse(0) || self.usual.is_empty() => {
+                let mut first = first;
+                let job = first.get_mut().pop_front();
+                if first.get().is_empty() {
+                    first.remove();
+                }
+                job
+            }
+            _ => self.usual.pop_front(),
+        }?;
         self.len -= 1;
-        job
+        Some(job)
     }
 
     /// Takes the job of this promise out, if it is the last of its priority.
     pub(super) fn remove_last(&mut self, promise: &Arc<dyn AnyPromise>) {
-        let Some(jobs) = self.by_priority.get_mut(&Reverse(promise.record().priority())) else { return };
+        let priority = promise.record().priority();
+        let jobs = self.of_priority(priority);
         if matches!(jobs.back(), Some(Job::One(last)) if Arc::ptr_eq(last, promise)) {
             jobs.pop_back();
             self.len -= 1;
+        }
+        if self.by_priority.get(&Reverse(priority)).is_some_and(VecDeque::is_empty) {
+            self.by_priority.remove(&Reverse(priority));
         }
     }
 
@@ -147,7 +173,7 @@ impl ReadyQueue {
     /// The time that all jobs are expected to take, with `unknown_ns` for each of unknown duration.
     pub(super) fn total_ns(&self, unknown_ns: f64) -> f64 {
         // A sample, as there may be millions.
-        let jobs = self.by_priority.values().flat_map(|jobs| jobs.iter().take(100)).chain(&self.constrained);
+        let jobs = self.queues().flat_map(|jobs| jobs.iter().take(100)).chain(&self.constrained);
         let times: Vec<f64> = jobs.map(|job| self.expected_ns(job).unwrap_or(unknown_ns)).collect();
         times.iter().sum::<f64>() / times.len().max(1) as f64 * self.len as f64
     }
