@@ -304,7 +304,6 @@ fn kill_1000_random() {
             })
         });
         say(&format!("measured: {NUM_KILLS} kills in {num_runs} runs took {:.1?}", begin.elapsed()));
-        assert!(begin.elapsed() < Duration::from_secs(40));
         assert!(children().is_empty());
         // The monitor closes its handle a moment later.
         let is_as_before = || count_files() <= files && count_maps() <= maps && shared() <= shm;
@@ -317,6 +316,11 @@ fn kill_faster_than_spawn() {
     alone(|| {
         let room = Room::new();
         let (tasks, expected) = work();
+        // Threads and files that stay for the rest of the process.
+        faults("before", 2, attempts(1), |executor| {
+            pid(executor);
+        });
+        let files = count_files();
         faults("kill_faster_than_spawn", 2, with_note_of_start(&room, 5), |executor| {
             let is_over = AtomicBool::new(false);
             let (num_right, num_wrong) = thread::scope(|scope| {
@@ -352,6 +356,7 @@ fn kill_faster_than_spawn() {
             assert_eq!(compute_with(Arc::clone(executor), tasks.clone()).unwrap(), expected);
         });
         assert!(children().is_empty());
+        wait_until(&format!("{files} files"), || count_files() <= files);
     });
 }
 

@@ -42,6 +42,8 @@ mod process;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod protocol;
 pub(crate) mod requests;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod server;
 pub(crate) mod settings;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod signals;

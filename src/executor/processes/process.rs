@@ -8,6 +8,7 @@ use super::lifeline::Lifeline;
 use super::link::{ChannelError, prepare, receive, send};
 use super::monitor::{self, MonitoredProcess, Output};
 use super::protocol::{Hello, Setup, ToParent, ToWorker};
+use super::server::{SocketFile, abandon, server};
 use super::settings::ProcessSettings;
 use super::signals::with_signals_blocked;
 use super::spawn::{ChildProcess, Exit, Killer, SpawnSpec, Spawned, spawn};
@@ -23,13 +24,10 @@ use crate::portable::budget::{Budget, BudgetHandle, Member};
 use crate::portable::code::CodeRef;
 use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
 use parking_lot::Mutex;
-use rustix::fs::{Access, access};
 use std::fmt;
-use std::fs;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -130,8 +128,8 @@ enum SessionState {
 
 /// How to wake the slots when the worker has ended.
 enum WakeTarget {
-    /// A slot waits at the one-shot server with this name. A message in place of the worker's wakes
-    /// it.
+    /// A slot waits at the one-shot server with this name. A connection in place of the worker's
+    /// wakes it.
     Starting(String),
     /// The slots wait for messages on these channels.
     Serving(Vec<IpcSender<ToParent>>),
@@ -226,7 +224,7 @@ impl WorkerProcess {
         let text = |error: &dyn fmt::Display| NotReady::Because(error.to_string());
         let accepted = with_signals_blocked(|| catch_unwind(AssertUnwindSafe(|| server.accept())));
         // Without a message the worker is about to end, or must be killed.
-        let Ok(Ok((_server, Hello::Worker { version, executable, setup }))) = accepted else {
+        let Ok(Ok((_server, Hello { version, executable, setup }))) = accepted else {
             return Err(NotReady::Ended);
         };
         if version != VERSION {
@@ -575,58 +573,4 @@ impl MonitoredProcess for WorkerProcess {
 pub(super) fn next_origin() -> u32 {
     static ORIGIN: AtomicU32 = AtomicU32::new(0);
     ORIGIN.fetch_add(1, Ordering::Relaxed)
-}
-
-/// The socket of a one-shot server: a file in a folder of its own. The server removes both, unless
-/// there is no file descriptor left to open the folder.
-struct SocketFile(String);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let path = Path::new(&self.0);
-        let _ = fs::remove_file(path);
-        let _ = path.parent().map(fs::remove_dir);
-    }
-}
-
-/// A server for the worker's first message, and its name.
-fn server() -> Result<(IpcOneShotServer<Hello>, String), String> {
-    // The rest of the path is `/.tmp123456/socket`, and an address holds 107 bytes. ipc-channel
-    // cuts off a longer path.
-    const FOLDER_MAX: usize = 107 - 18;
-    let folder = std::env::temp_dir();
-    let fail = |why: &dyn fmt::Display| {
-        Err(format!(
-            "there is no socket for it in the folder for temporary files, {}: {why}; see TMPDIR",
-            folder.display()
-        ))
-    };
-    if folder.as_os_str().len() > FOLDER_MAX {
-        return fail(&format!("its path has more than {FOLDER_MAX} bytes"));
-    }
-    // ipc-channel would panic and print a message to the standard error.
-    if let Err(error) = access(&folder, Access::WRITE_OK | Access::EXEC_OK) {
-        return fail(&error);
-    }
-    // A server takes two file descriptors. If there are none left, ipc-channel leaves the folder
-    // that it has made.
-    drop(ipc::channel::<()>().map_err(|error| format!("there is no socket for it: {error}"))?);
-    match catch_unwind(IpcOneShotServer::new) {
-        Ok(Ok(server)) => Ok(server),
-        Ok(Err(error)) => fail(&error),
-        Err(_) => fail(&"ipc-channel panicked"),
-    }
-}
-
-/// Wakes the slot that waits at a server, because no worker will connect. False if the caller has
-/// to try again.
-fn abandon(server: &str) -> bool {
-    // The file is gone once no slot waits any more.
-    if !Path::new(server).exists() {
-        return true;
-    }
-    match IpcSender::connect(server.to_owned()) {
-        Ok(to) => send(&to, Hello::Abandoned).is_ok(),
-        Err(_) => false,
-    }
 }

@@ -59,12 +59,13 @@ use crate::portable::region::{SegmentHandle, file_size_limit};
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
 
-/// The first message of a worker. The parent sends it in the worker's place if the worker will not
-/// come.
+/// The first message of a worker.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Hello {
-    Worker { version: String, executable: (u64, u64), setup: IpcSender<Setup> },
-    Abandoned,
+pub(super) struct Hello {
+    pub(super) version: String,
+    /// The device and the number of the file.
+    pub(super) executable: (u64, u64),
+    pub(super) setup: IpcSender<Setup>,
 }
 
 /// The data that a worker needs before its first call: once for the worker, and then once for each

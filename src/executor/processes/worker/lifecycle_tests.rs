@@ -103,14 +103,10 @@ pub(super) fn work(start: WorkerStart) -> i32 {
 pub(super) fn disguise(hello: Hello) -> Hello {
     #[expect(clippy::disallowed_methods, reason = "set by a test")]
     let disguise = std::env::var("SPRANG_TEST_DISGUISE").unwrap_or_default();
-    match (hello, disguise.as_str()) {
-        (Hello::Worker { executable, setup, .. }, "version") => {
-            Hello::Worker { version: "0.0.1".into(), executable, setup }
-        }
-        (Hello::Worker { version, executable: (device, file), setup }, "executable") => {
-            Hello::Worker { version, executable: (device, file + 1), setup }
-        }
-        (hello, _) => hello,
+    match disguise.as_str() {
+        "version" => Hello { version: "0.0.1".into(), ..hello },
+        "executable" => Hello { executable: (hello.executable.0, hello.executable.1 + 1), ..hello },
+        _ => hello,
     }
 }
 

@@ -109,7 +109,7 @@ fn connect(server: String) -> Result<IpcReceiver<Setup>, ProtocolError> {
     prepare()?;
     let hello = IpcSender::connect(server)?;
     let (sender, setups) = ipc::channel()?;
-    let message = Hello::Worker { version: VERSION.into(), executable: exe_id()?, setup: sender };
+    let message = Hello { version: VERSION.into(), executable: exe_id()?, setup: sender };
     #[cfg(test)]
     let message = lifecycle_tests::disguise(message);
     send(&hello, message)?;
