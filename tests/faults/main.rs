@@ -17,6 +17,7 @@ mod hang;
 mod kill;
 mod parent;
 mod programs;
+mod rights;
 mod room;
 mod shortage;
 mod start;

@@ -2,6 +2,7 @@
 //!
 //! # How a worker differs from an ordinary process
 //!
+//! - It has no more rights than the thread that computes; see [`rights`](super::rights).
 //! - It dies with the thread that started it (`PDEATHSIG`). If the kernel misses that, it ends when
 //!   its lifeline is cut.
 //! - It catches the signals that a terminal sends to a whole process group (`SIGINT`, `SIGQUIT`,
@@ -32,6 +33,7 @@
 
 use super::constructors::{Constructor, MainArguments, linked_with, run_constructors};
 use super::lifeline::{Control, LifelineEvent, watch};
+use super::rights::Rights;
 use super::settings::ProcessSettings;
 use super::token::{EXIT_NO_HOOK, EXIT_NOT_STARTED, EXIT_ORPHANED, EXIT_PANICKED, Token, VARIABLE};
 use super::worker::{WorkerStart, worker_main};
@@ -177,8 +179,8 @@ impl OwnModule {
 }
 
 /// A token for a worker of this process.
-pub(super) fn new_token(server: &str, depth: u32, settings: &ProcessSettings) -> Token {
-    Token::new(server, depth, settings, OwnModule::find().id)
+pub(super) fn new_token(server: &str, depth: u32, settings: &ProcessSettings, rights: &Rights) -> Token {
+    Token::new(server, depth, settings, rights, OwnModule::find().id)
 }
 
 /// Removes the token from the environment, and returns it if it is for this process.
@@ -219,6 +221,11 @@ fn c_environment() -> *const *const c_char {
 fn become_worker(token: Token, remaining: Option<MainArguments>) -> ! {
     let parent = Pid::from_raw(token.parent);
     let is_orphan = || getppid() != parent;
+    // Before the next call, whose effect a change of the user undoes.
+    token.rights.take_over().unwrap_or_else(|error| {
+        print_error(&format!("a worker process cannot give up the rights that its parent does not have: {error}"));
+        exit_now(EXIT_NOT_STARTED)
+    });
     // In this order: a parent that dies before the first call is noticed by the second.
     let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     if bound.is_err() || is_orphan() {
@@ -247,15 +254,17 @@ fn become_worker(token: Token, remaining: Option<MainArguments>) -> ! {
         print_error(&format!("a worker process cannot start a thread: {error}"));
         exit_now(EXIT_NOT_STARTED)
     });
-    if watch(&lifeline, &end, &control) == LifelineEvent::Cut {
-        if is_orphan() {
-            exit_now(EXIT_ORPHANED);
+    match watch(&lifeline, &end, &control) {
+        LifelineEvent::ThreadEnded => {}
+        LifelineEvent::Killed => {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
         }
+        LifelineEvent::Cut if is_orphan() => exit_now(EXIT_ORPHANED),
         // The parent lives and has dropped this worker, which may be about to end by itself.
-        thread::spawn(|| {
+        LifelineEvent::Cut => drop(thread::spawn(|| {
             thread::sleep(ORPHAN_GRACE);
             exit_now(EXIT_ORPHANED)
-        });
+        })),
     }
     let code = thread.join().unwrap_or(EXIT_PANICKED);
     // Not `_exit`: at an exit, tools that measure coverage or time write their files.

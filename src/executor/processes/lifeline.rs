@@ -4,6 +4,7 @@
 //! task runs, the worker does not read its channel. So urgent messages, a kind and a number each,
 //! come on the lifeline. The worker's main thread sleeps until something happens on it.
 
+use super::token::KILL;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -100,6 +101,8 @@ pub(super) enum LifelineEvent {
     ThreadEnded,
     /// The other end of the lifeline was closed.
     Cut,
+    /// The worker is to kill itself.
+    Killed,
 }
 
 /// Forwards messages from the lifeline until `end` can be read or the lifeline is cut.
@@ -114,28 +117,30 @@ pub(super) fn watch(lifeline: &OwnedFd, end: &OwnedFd, control: &Control) -> Lif
         if !fds[1].revents().is_empty() {
             return LifelineEvent::ThreadEnded;
         }
-        if !fds[0].revents().is_empty() && read_all(lifeline, control).is_err() {
-            return LifelineEvent::Cut;
+        if !fds[0].revents().is_empty()
+            && let Err(end) = read_all(lifeline, control)
+        {
+            return end;
         }
     }
 }
 
-/// The lifeline is cut.
-struct Cut;
-
-/// Forwards the messages that have arrived.
-fn read_all(lifeline: &OwnedFd, control: &Control) -> Result<(), Cut> {
+/// Forwards the messages that have arrived. The error is the end that they bring.
+fn read_all(lifeline: &OwnedFd, control: &Control) -> Result<(), LifelineEvent> {
     loop {
         let mut message = [0; MESSAGE_BYTES];
         match recv(lifeline.as_fd(), &mut message, RecvFlags::DONTWAIT) {
             Ok((MESSAGE_BYTES, _)) => {
                 let [kind, number @ ..] = message;
+                if kind == KILL {
+                    return Err(LifelineEvent::Killed);
+                }
                 control.on_message(kind, u64::from_le_bytes(number));
             }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return Ok(()),
             // The end, or a message that no parent of this version sends.
-            Ok(_) | Err(_) => return Err(Cut),
+            Ok(_) | Err(_) => return Err(LifelineEvent::Cut),
         }
     }
 }

@@ -43,6 +43,8 @@ mod process;
 mod protocol;
 pub(crate) mod requests;
 #[cfg(all(target_os = "linux", not(miri)))]
+mod rights;
+#[cfg(all(target_os = "linux", not(miri)))]
 mod server;
 pub(crate) mod settings;
 #[cfg(all(target_os = "linux", not(miri)))]

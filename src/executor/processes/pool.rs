@@ -17,11 +17,12 @@ mod workers;
 use super::at_exit;
 use super::ends::EndLog;
 use super::process::{Channel, WorkerProcess, next_origin};
+use super::rights::KnownRights;
 use super::settings::ProcessSettings;
 use crate::engine::Run;
 use crate::error::{Error, ErrorKind};
 use crate::executor::remote::batch::Batch;
-use crate::executor::remote::schedule::Schedule;
+use crate::executor::remote::schedule::{Inheritance, Schedule};
 use crate::graph::crossing::TaskCode;
 use crate::portable::budget::Budget;
 use crate::portable::code::CodeDescriptor;
@@ -65,6 +66,7 @@ pub(super) struct Pool {
     entries: Box<[Mutex<WorkerEntry>]>,
     /// One for each worker. Spare processes have none of their own.
     ends: Box<[EndLog]>,
+    rights: KnownRights,
     /// This process ends, so workers are not kept for the next tasks.
     keeps_no_workers: AtomicBool,
 }
@@ -198,6 +200,7 @@ impl Pool {
                 .collect(),
             entries: (0..num_entries).map(|_| Mutex::default()).collect(),
             ends: (0..num_workers.get()).map(|_| EndLog::default()).collect(),
+            rights: KnownRights::default(),
             keeps_no_workers: AtomicBool::new(false),
             settings,
         });
@@ -228,9 +231,10 @@ impl Pool {
         self.means.lock().get(&std::ptr::from_ref(code).addr()).copied().unwrap_or(f64::NAN)
     }
 
-    /// A number for the state that workers inherit from this process when they start: its
-    /// environment and its working directory, as far as the settings do not name others.
-    pub(super) fn inheritance(&self, run: &Run) -> u64 {
+    /// Numbers for the state that workers inherit when they start: the environment and the working
+    /// directory of this process, as far as the settings do not name others, and the rights of this
+    /// thread.
+    pub(super) fn inheritance(&self, run: &Run) -> Inheritance {
         let settings = &self.settings;
         let is_overridden = |name: &OsStr| name.to_str().is_some_and(|name| settings.environment.contains_key(name));
         let environment = run.task_context().environment(&is_overridden);
@@ -240,7 +244,7 @@ impl Pool {
         };
         let mut hasher = DefaultHasher::new();
         (environment, folder).hash(&mut hasher);
-        hasher.finish()
+        Inheritance { state: hasher.finish(), rights: self.rights.number_here() }
     }
 
     // ---- runs ----
@@ -464,7 +468,7 @@ impl Pool {
         slot: usize,
         num_under_way: usize,
         busy_ns: Option<f64>,
-        inheritance: Option<u64>,
+        inheritance: Option<Inheritance>,
     ) -> Option<Batch> {
         let worker = self.slots[slot].worker()?;
         let schedules: Vec<Arc<Schedule>> = {
@@ -506,7 +510,7 @@ impl Pool {
     pub(super) fn connect(
         self: &Arc<Self>,
         slot: usize,
-        inheritance: u64,
+        inheritance: Inheritance,
     ) -> Result<(Arc<WorkerProcess>, usize, Channel), Error> {
         let (number, thread) = (slot / self.num_threads(), slot % self.num_threads());
         let mut entry = self.entries[number].lock();
@@ -531,7 +535,8 @@ impl Pool {
                 }
             })
         };
-        let started = WorkerProcess::start(number as u32, inheritance, &self.settings, self.memory.budget(), on_end);
+        let (rights, budget) = (self.rights.get(inheritance.rights), self.memory.budget());
+        let started = WorkerProcess::start(number as u32, inheritance, &rights, &self.settings, budget, on_end);
         let (process, channels) = started.inspect_err(|_| entry.num_failed_starts += 1)?;
         self.slots[slot].worker().inspect(|&worker| self.ends[worker as usize].started());
         entry.num_failed_starts = 0;

@@ -8,6 +8,7 @@ use super::lifeline::Lifeline;
 use super::link::{ChannelError, prepare, receive, send};
 use super::monitor::{self, MonitoredProcess, Output};
 use super::protocol::{Hello, Setup, ToParent, ToWorker};
+use super::rights::Rights;
 use super::server::{SocketFile, abandon, server};
 use super::settings::ProcessSettings;
 use super::signals::with_signals_blocked;
@@ -17,7 +18,7 @@ use crate::engine::Timer;
 use crate::engine::callback::Replaceable;
 use crate::error::{Error, ErrorKind, WorkerExit};
 use crate::executor::remote::requests::{RequestHandler, Session};
-use crate::executor::remote::schedule::RemoteWorker;
+use crate::executor::remote::schedule::{Inheritance, RemoteWorker};
 use crate::executor::remote::stored::KeptValues;
 use crate::executor::timer::TimerThread;
 use crate::portable::budget::{Budget, BudgetHandle, Member};
@@ -85,13 +86,13 @@ pub(super) struct Channel {
 pub(super) struct WorkerProcess {
     number: u32,
     /// See [`Pool::inheritance`](super::pool::Pool::inheritance).
-    inheritance: u64,
+    inheritance: Inheritance,
     pid: u32,
     memory_limit: Option<u64>,
     max_tasks: Option<u64>,
     process: Mutex<ChildProcess>,
     killer: Killer,
-    lifeline: Lifeline,
+    lifeline: Arc<Lifeline>,
     /// Its part of the shared memory budget, until the process has ended.
     member: Mutex<Option<Member>>,
     activity: Activity,
@@ -165,7 +166,8 @@ impl WorkerProcess {
     /// Starts a worker and waits until it is ready. It dies with the calling thread.
     pub(super) fn start(
         number: u32,
-        inheritance: u64,
+        inheritance: Inheritance,
+        rights: &Rights,
         settings: &ProcessSettings,
         budget: &Budget,
         on_end: OnEnd,
@@ -174,7 +176,7 @@ impl WorkerProcess {
         prepare().map_err(|error| fail(&format!("no channel for it: {error}")))?;
         let (server, name) = server().map_err(|problem| fail(&problem))?;
         let _socket = SocketFile(name.clone());
-        let spawned = spawn(&SpawnSpec { server: &name, settings });
+        let spawned = spawn(&SpawnSpec { server: &name, settings, rights });
         let Spawned { process, lifeline, output } = spawned.map_err(|error| Error::new(ErrorKind::NoWorker, error))?;
         let num_threads = settings.threads_per_worker.get();
         let (activity, memory) = Activity::new(num_threads).ok_or_else(|| fail("there is no shared memory"))?;
@@ -303,7 +305,7 @@ impl WorkerProcess {
         self.number
     }
 
-    pub(super) fn inheritance(&self) -> u64 {
+    pub(super) fn inheritance(&self) -> Inheritance {
         self.inheritance
     }
 

@@ -17,8 +17,9 @@
 use super::boot::{depth, refusal};
 use super::hook::new_token;
 use super::lifeline::Lifeline;
+use super::rights::Rights;
 use super::settings::{ProcessSettings, Stdio};
-use super::token::{EXIT_BROKEN, EXIT_NO_HOOK, EXIT_NOT_STARTED, EXIT_ORPHANED};
+use super::token::{EXIT_BROKEN, EXIT_NO_HOOK, EXIT_NOT_STARTED, EXIT_ORPHANED, KILL};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
@@ -30,7 +31,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio as StdStdio};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// A worker to start.
@@ -41,13 +42,15 @@ pub(super) struct SpawnSpec<'a> {
     /// [`spawn`] uses the environment, working directory, standard output and error, and core
     /// dumps.
     pub(super) settings: &'a ProcessSettings,
+    /// The worker has no others.
+    pub(super) rights: &'a Rights,
 }
 
 /// A worker that was started and has not sent a message yet.
 #[derive(Debug)]
 pub(super) struct Spawned {
     pub(super) process: ChildProcess,
-    pub(super) lifeline: Lifeline,
+    pub(super) lifeline: Arc<Lifeline>,
     /// Its standard output and error, if they are captured. The stream ends when the last process
     /// that has inherited it ends.
     pub(super) output: Option<OwnedFd>,
@@ -64,7 +67,7 @@ pub(super) fn spawn(spec: &SpawnSpec<'_>) -> Result<Spawned, String> {
     let settings = spec.settings;
     let fail = |what: &str, error: io::Error| format!("cannot start a worker process: {what}: {error}");
     let (lifeline, theirs) = Lifeline::pair().map_err(|error| fail("socketpair", error))?;
-    let (name, value) = new_token(spec.server, depth() + 1, settings).variable();
+    let (name, value) = new_token(spec.server, depth() + 1, settings, spec.rights).variable();
     let mut command = Command::new("/proc/self/exe");
     command.arg0("sprang-worker").envs(&settings.environment).env(name, value).stdin(theirs);
     if let Some(folder) = &settings.working_directory {
@@ -88,7 +91,8 @@ pub(super) fn spawn(spec: &SpawnSpec<'_>) -> Result<Spawned, String> {
     })?;
     // The command has the worker's end of the lifeline, which only the worker may keep open.
     drop(command);
-    let process = ChildProcess::adopt(child).map_err(|error| fail("pidfd_open", error))?;
+    let lifeline = Arc::new(lifeline);
+    let process = ChildProcess::adopt(child, &lifeline).map_err(|error| fail("pidfd_open", error))?;
     Ok(Spawned { process, lifeline, output })
 }
 
@@ -96,17 +100,20 @@ pub(super) fn spawn(spec: &SpawnSpec<'_>) -> Result<Spawned, String> {
 #[derive(Debug)]
 pub(super) struct ChildProcess {
     pid: Pid,
-    pidfd: Arc<OwnedFd>,
+    killer: Killer,
     exit: Option<Exit>,
     /// The largest resident size of this process when the worker was started, in bytes.
     parent_rss_max: u64,
 }
 
 impl ChildProcess {
-    fn adopt(mut child: std::process::Child) -> io::Result<ChildProcess> {
+    fn adopt(mut child: std::process::Child, lifeline: &Arc<Lifeline>) -> io::Result<ChildProcess> {
         let pid = Pid::from_child(&child);
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(ChildProcess { pid, pidfd: Arc::new(pidfd), exit: None, parent_rss_max: own_rss_max() }),
+            Ok(pidfd) => {
+                let killer = Killer { pidfd: Arc::new(pidfd), lifeline: Arc::downgrade(lifeline) };
+                Ok(ChildProcess { pid, killer, exit: None, parent_rss_max: own_rss_max() })
+            }
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -123,17 +130,17 @@ impl ChildProcess {
     /// Can be read once the process has ended.
     #[cfg(test)]
     pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.killer.pidfd.as_fd()
     }
 
     /// A handle with which other threads can kill the process.
     pub(super) fn killer(&self) -> Killer {
-        Killer { pidfd: Arc::clone(&self.pidfd) }
+        self.killer.clone()
     }
 
     /// Kills the process, if it still runs, and does not wait.
     pub(super) fn kill(&self) {
-        kill(&self.pidfd);
+        self.killer.kill();
     }
 
     /// Waits until the process ends. Further calls return the same.
@@ -155,7 +162,7 @@ impl ChildProcess {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let limit = left.map(|left| Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
-            match poll(&mut [PollFd::new(&*self.pidfd, PollFlags::IN)], limit.as_ref()) {
+            match poll(&mut [PollFd::new(&*self.killer.pidfd, PollFlags::IN)], limit.as_ref()) {
                 Ok(0) => return None,
                 Err(Errno::INTR) => {}
                 Ok(_) | Err(_) => break,
@@ -170,7 +177,7 @@ impl ChildProcess {
         // Checked by its descriptor first: until the process is waited for, its id refers to no
         // other process.
         let own = loop {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+            match waitid(WaitId::PidFd(self.killer.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Ok(None) | Err(Errno::INTR) => {}
                 // Kernels before 5.4 have descriptors of processes and cannot wait for them.
                 Ok(Some(_)) | Err(Errno::INVAL) => break true,
@@ -207,6 +214,8 @@ impl Drop for ChildProcess {
 #[derive(Clone, Debug)]
 pub(super) struct Killer {
     pidfd: Arc<OwnedFd>,
+    /// The owner of the lifeline outlives the process.
+    lifeline: Weak<Lifeline>,
 }
 
 impl Killer {
@@ -216,13 +225,14 @@ impl Killer {
 
     /// Kills the process, if it still runs.
     pub(super) fn kill(&self) {
-        kill(&self.pidfd);
+        // Usually an error means that the process has ended. Otherwise this process has given up
+        // the right to kill it, or a filter of system calls forbids that: the worker kills itself.
+        if let Err(Errno::PERM | Errno::ACCESS | Errno::NOSYS) = pidfd_send_signal(&self.pidfd, Signal::KILL)
+            && let Some(lifeline) = self.lifeline.upgrade()
+        {
+            let _ = lifeline.send(KILL, 0);
+        }
     }
-}
-
-fn kill(pidfd: &OwnedFd) {
-    // It fails only if the process has ended.
-    let _ = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
 fn own_rss_max() -> u64 {

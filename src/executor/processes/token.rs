@@ -4,6 +4,7 @@
 
 #![expect(unsafe_code, reason = "asks the kernel which process made a socket")]
 
+use super::rights::Rights;
 use super::settings::ProcessSettings;
 use std::fs;
 use std::io;
@@ -17,6 +18,9 @@ pub(super) const VARIABLE: &str = "SPRANG_WORKER";
 
 /// The message on the lifeline that cancels the run with the number beside it.
 pub(super) const CANCEL: u8 = 1;
+/// The message on the lifeline with which a worker kills itself: its parent has given up the right
+/// to kill it.
+pub(super) const KILL: u8 = 2;
 
 // Exit statuses of workers. Programs seldom use 112 to 115.
 
@@ -52,26 +56,28 @@ pub(super) struct Token {
     pub(super) stack_size: usize,
     /// The module with the copy of sprang that starts the worker.
     pub(super) module: u64,
+    /// The worker has no others.
+    pub(super) rights: Rights,
     /// The name of the one-shot server that the worker connects to.
     pub(super) server: String,
 }
 
 impl Token {
     /// A token for a worker of this process.
-    pub(super) fn new(server: &str, depth: u32, settings: &ProcessSettings, module: u64) -> Token {
+    pub(super) fn new(server: &str, depth: u32, settings: &ProcessSettings, rights: &Rights, module: u64) -> Token {
         let parent = std::process::id().cast_signed();
         let &ProcessSettings { core_dumps, stack_size, .. } = settings;
-        Token { parent, depth, core_dumps, stack_size, module, server: server.into() }
+        Token { parent, depth, core_dumps, stack_size, module, rights: rights.clone(), server: server.into() }
     }
 
     /// The name and value of the environment variable to set in the worker.
     pub(super) fn variable(&self) -> (&'static str, String) {
-        let Token { parent, depth, core_dumps, stack_size, module, server } = self;
-        (VARIABLE, format!("{parent}:{depth}:{module:x}:{}:{stack_size}:{server}", u8::from(*core_dumps)))
+        let Token { parent, depth, core_dumps, stack_size, module, rights, server } = self;
+        (VARIABLE, format!("{parent}:{depth}:{module:x}:{}:{stack_size}:{rights}:{server}", u8::from(*core_dumps)))
     }
 
     fn parse(text: &str) -> Option<Token> {
-        let mut parts = text.splitn(6, ':');
+        let mut parts = text.splitn(7, ':');
         let parent = parts.next()?.parse().ok().filter(|&parent| parent > 0)?;
         let depth = parts.next()?.parse().ok().filter(|&depth| depth > 0)?;
         let module = u64::from_str_radix(parts.next()?, 16).ok()?;
@@ -81,7 +87,8 @@ impl Token {
             _ => return None,
         };
         let stack_size = parts.next()?.parse().ok()?;
-        Some(Token { parent, depth, core_dumps, stack_size, module, server: parts.next()?.into() })
+        let rights = Rights::parse(parts.next()?)?;
+        Some(Token { parent, depth, core_dumps, stack_size, module, rights, server: parts.next()?.into() })
     }
 
     /// The token in this process's environment: `None` if the variable is not set, `Some(None)` if
@@ -112,12 +119,12 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
-    use super::{ProcessSettings, Token};
+    use super::{ProcessSettings, Rights, Token};
 
     #[test]
     fn a_token_crosses() {
-        let token =
-            Token::new("/tmp/a:b", 2, &ProcessSettings { core_dumps: true, ..ProcessSettings::default() }, 0xa1);
+        let settings = ProcessSettings { core_dumps: true, ..ProcessSettings::default() };
+        let token = Token::new("/tmp/a:b", 2, &settings, &Rights::of_this_thread(), 0xa1);
         assert_eq!(Token::parse(&token.variable().1).as_ref(), Some(&token));
         assert_eq!(token.parent, std::process::id().cast_signed());
         for wrong in [
@@ -128,12 +135,14 @@ mod tests {
             "1:1:0",
             "1:1:0:0",
             "1:1:0:0:1",
-            "x:1:0:0:1:s",
-            "-1:1:0:0:1:s",
-            "1:0:0:0:1:s",
-            "1:1:g:0:1:s",
-            "1:1:0:2:1:s",
-            "1:1:0:0:x:s",
+            "1:1:0:0:1:s",
+            "x:1:0:0:1:0,0,0,0,0,0:s",
+            "-1:1:0:0:1:0,0,0,0,0,0:s",
+            "1:0:0:0:1:0,0,0,0,0,0:s",
+            "1:1:g:0:1:0,0,0,0,0,0:s",
+            "1:1:0:2:1:0,0,0,0,0,0:s",
+            "1:1:0:0:x:0,0,0,0,0,0:s",
+            "1:1:0:0:1:0,0,0,0,0:s",
         ] {
             assert_eq!(Token::parse(wrong), None, "{wrong:?}");
         }

@@ -86,6 +86,15 @@ pub(crate) trait RemoteWorker: Send + Sync {
     fn kill_cancelled(&self);
 }
 
+/// Numbers for what workers must have inherited from this process, as it is when the run starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inheritance {
+    /// A hash of state such as the environment.
+    pub(crate) state: u64,
+    /// The number that the executor has given to the rights of the thread that computes.
+    pub(crate) rights: u32,
+}
+
 /// The facts about its executor that a schedule needs.
 pub(crate) struct ScheduleSettings {
     /// How many slots may take the run's tasks.
@@ -95,9 +104,7 @@ pub(crate) struct ScheduleSettings {
     pub(crate) codec: Codec,
     /// The executor's memory; see [`StoredValue::origin`].
     pub(crate) origin: u32,
-    /// A number for the state, such as the environment, that workers must have inherited from this
-    /// process.
-    pub(crate) inheritance: u64,
+    pub(crate) inheritance: Inheritance,
     /// The only worker that may run the tasks. `None`: any worker.
     pub(crate) pin: Option<u32>,
     /// Answers the requests of the run's tasks.
@@ -671,7 +678,7 @@ mod tests {
                 max_attempts: 3,
                 codec: Codec::Fast,
                 origin: 0,
-                inheritance: 0,
+                inheritance: Inheritance::default(),
                 pin: None,
                 handler: None,
             };

@@ -8,6 +8,7 @@
 use super::super::boot::{depth, hook_ran, init, is_worker, refusal};
 use super::super::hook::{HOOK_RAN, new_token};
 use super::super::protocol::Hello;
+use super::super::rights::Rights;
 use super::super::settings::{ProcessSettings, Stdio};
 use super::super::spawn::{Exit, ExitCause, SpawnSpec, Spawned, spawn};
 use super::super::token::{EXIT_NO_HOOK, EXIT_ORPHANED, Token, exe_id};
@@ -78,7 +79,7 @@ pub(super) fn work(start: WorkerStart) -> i32 {
         }
         "nested" => {
             let settings = ProcessSettings::default();
-            let spec = SpawnSpec { server: "test:nested", settings: &settings };
+            let spec = SpawnSpec { server: "test:nested", settings: &settings, rights: &Rights::of_this_thread() };
             match spawn(&spec) {
                 Ok(mut nested) => nested.process.wait().code().unwrap() + 10,
                 Err(refusal) => {
@@ -90,7 +91,9 @@ pub(super) fn work(start: WorkerStart) -> i32 {
         "child_of_child" => {
             // The grandchild is asked to hang, and this process to die.
             let settings = ProcessSettings::default();
-            let nested = spawn(&SpawnSpec { server: "test:hang", settings: &settings }).unwrap();
+            let nested =
+                spawn(&SpawnSpec { server: "test:hang", settings: &settings, rights: &Rights::of_this_thread() })
+                    .unwrap();
             say(&nested.process.pid().to_string());
             std::mem::forget(nested);
             std::process::abort()
@@ -195,7 +198,7 @@ fn an_ordinary_program() {
 }
 
 fn start(body: &str, settings: &ProcessSettings) -> Spawned {
-    spawn(&SpawnSpec { server: &format!("test:{body}"), settings }).unwrap()
+    spawn(&SpawnSpec { server: &format!("test:{body}"), settings, rights: &Rights::of_this_thread() }).unwrap()
 }
 
 fn captured() -> ProcessSettings {
@@ -413,7 +416,7 @@ fn a_token_that_is_not_meant_for_a_process_is_ignored() {
         std::mem::forget(lifeline);
         StdStdio::from(theirs)
     };
-    let token = || new_token("test:exit 0", 1, &captured());
+    let token = || new_token("test:exit 0", 1, &captured(), &Rights::of_this_thread());
     assert!(!ordinary(&token(), socket()), "all is right, and it is a worker");
     assert!(ordinary(&Token { parent: 1, ..token() }, socket()));
     assert!(ordinary(&Token { parent: token().parent + 1, ..token() }, socket()));
@@ -429,7 +432,7 @@ fn a_worker_whose_parent_went_before_it_started_does_not_run_the_program() {
     // A shell that starts this program and goes: then this process is not the parent, but made the
     // socket.
     let (_lifeline, theirs) = super::super::lifeline::Lifeline::pair().unwrap();
-    let (name, value) = new_token("test:exit 0", 1, &captured()).variable();
+    let (name, value) = new_token("test:exit 0", 1, &captured(), &Rights::of_this_thread()).variable();
     let output = Command::new("/bin/sh")
         .args([
             "-c",
@@ -470,7 +473,7 @@ fn without_the_hook_it_takes_init() {
         let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         (output.status.code(), texts.concat())
     };
-    let (name, value) = new_token("test:exit 5", 1, &captured()).variable();
+    let (name, value) = new_token("test:exit 5", 1, &captured(), &Rights::of_this_thread()).variable();
     let token = format!("{name}={value}");
 
     let (code, text) = run(false, "");
@@ -507,7 +510,8 @@ fn a_worker_of_another_version_or_executable_is_refused() {
 #[test]
 fn a_folder_that_is_not_there_is_named() {
     let settings = ProcessSettings { working_directory: Some("/not/there".into()), ..captured() };
-    let error = spawn(&SpawnSpec { server: "test:exit 0", settings: &settings }).unwrap_err();
+    let error = spawn(&SpawnSpec { server: "test:exit 0", settings: &settings, rights: &Rights::of_this_thread() })
+        .unwrap_err();
     assert!(error.starts_with("cannot start a worker process: working_directory \"/not/there\": "), "{error}");
 }
 
