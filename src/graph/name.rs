@@ -14,11 +14,27 @@ pub(crate) fn of_task(task: TaskRef) -> Arc<str> {
 
 /// The last part of a function's path; a closure is named after the function that contains it.
 pub(crate) fn of_function(type_name: &str) -> String {
-    // `a::b::f::<a::T>`: the generic arguments have paths of their own and say little.
-    let path = type_name.split('<').next().unwrap_or(type_name).trim_end_matches("::");
-    let mut parts = path.rsplit("::").filter(|part| *part != "{{closure}}");
-    let name = parts.next().unwrap_or(path);
+    let path = without_brackets(type_name);
+    let mut parts = path.rsplit("::").filter(|part| !part.is_empty() && *part != "{{closure}}");
+    let name = parts.next().unwrap_or(&path);
     if path.ends_with("{{closure}}") { format!("closure in {name}") } else { name.to_owned() }
+}
+
+/// A path without what stands in angle brackets, which has paths of its own and says little:
+/// `a::f::<a::T>`, `a::<impl a::S>::f`.
+fn without_brackets(path: &str) -> String {
+    let (mut depth, mut last) = (0_usize, ' ');
+    let mut kept = String::with_capacity(path.len());
+    for char in path.chars() {
+        match char {
+            '<' => depth += 1,
+            '>' if last != '-' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => kept.push(char),
+            _ => {}
+        }
+        last = char;
+    }
+    kept
 }
 
 /// A type's name without the paths in it.
@@ -74,11 +90,15 @@ mod tests {
         assert_eq!(of_function("inc"), "inc");
         assert_eq!(of_function("app::scale::<alloc::vec::Vec<f64>>"), "scale");
         assert_eq!(of_function("app::scale<f64>"), "scale");
+        assert_eq!(of_function("app::<impl app::Grid<fn(f64) -> f64>>::scale"), "scale");
+        assert_eq!(of_function("<app::Grid as app::Scale<f64>>::scale"), "scale");
     }
 
     #[test]
     fn a_closure_is_named_after_the_function_that_contains_it() {
         assert_eq!(of_function("app::load::{{closure}}"), "closure in load");
         assert_eq!(of_function("app::load::{{closure}}::{{closure}}"), "closure in load");
+        assert_eq!(of_function("app::<impl app::Grid<T>>::load::{{closure}}"), "closure in load");
+        assert_eq!(of_function("app::load<app::read::{{closure}}>::{{closure}}"), "closure in load");
     }
 }
