@@ -6,6 +6,11 @@ pub mod futures {
 }
 
 #[cfg(any(not(doctest), target_os = "linux"))]
+pub mod collections {
+    #![doc = include_str!("../docs/collections.md")]
+}
+
+#[cfg(any(not(doctest), target_os = "linux"))]
 pub mod from_dask {
     #![doc = include_str!("../docs/from_dask.md")]
 }

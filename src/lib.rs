@@ -48,6 +48,8 @@
 //!   functions in generic code ([`argument`] has the types behind the arguments), and the options
 //!   of a [`Delayed`]: name, retries, retry condition and delay ([`Backoff`]), timeout, priority,
 //!   after, pure.
+//! - Lists in partitions: [`Bag`], whose stages are those of iterators, and [`bag::read_text`] for
+//!   the lines of files; [`guide::collections`].
 //! - Running graphs: [`compute`] for outputs in any shape ([`collection`] helps to write a
 //!   [`Collection`] of your own), [`compute_each`] for a `Result` for each output, [`persist`] to
 //!   keep results, [`prepare`] to run a graph many times, [`CancelToken`] to cancel a run.
@@ -95,6 +97,7 @@ mod arity;
 
 mod api;
 mod client;
+mod collections;
 mod diagnostics;
 mod engine;
 mod error;
@@ -119,6 +122,7 @@ pub use client::{
     Semaphore, Status, TaskFuture, Tasks, Variable, WaitFor, WhenFull, Windowed, WindowedAsCompleted, WithResults,
     WorkerInfo, WorkerState, as_completed, wait, wait_timeout, windowed,
 };
+pub use collections::bag::{self, Bag};
 #[cfg(feature = "dashboard")]
 pub use diagnostics::dashboard;
 pub use diagnostics::picture;

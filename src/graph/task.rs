@@ -365,6 +365,10 @@ impl<T: Clone + Send + Sync + 'static> ValueOf<T> {
     const CLONEABLE: Kind = Kind { clone_value: Some(<T as Clone>::clone as fn(&T) -> T as *const ()), ..Self::LOCAL };
 }
 
+impl<T: Portable + Clone> ValueOf<T> {
+    const PORTABLE: Kind = Kind { value_code: Some(Crossing::<T>::CODE), ..Self::CLONEABLE };
+}
+
 /// A task that has its value already.
 pub(crate) fn value_task<T: Send + Sync + 'static>(value: T) -> Task {
     // SAFETY: the kind was made for a body of type `T`.
@@ -375,6 +379,13 @@ pub(crate) fn value_task<T: Send + Sync + 'static>(value: T) -> Task {
 pub(crate) fn cloneable_value_task<T: Clone + Send + Sync + 'static>(value: T) -> Task {
     // SAFETY: the kind was made for a body of type `T`.
     unsafe { Task::new_alone(const { &ValueOf::<T>::CLONEABLE }, value) }
+}
+
+/// A task that has its value already, can be an output, and whose value can be sent to another
+/// process.
+pub(crate) fn portable_value_task<T: Portable + Clone>(value: T) -> Task {
+    // SAFETY: the kind was made for a body of type `T`.
+    unsafe { Task::new_alone(const { &ValueOf::<T>::PORTABLE }, value) }
 }
 
 /// A short text for each of the task's plain arguments.

@@ -9,8 +9,19 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// The modules of `src`, from the ground up. A module imports from those before it.
-const MODULES: &[&str] =
-    &["error", "primitives", "sorted", "portable", "graph", "engine", "executor", "api", "client", "diagnostics"];
+const MODULES: &[&str] = &[
+    "error",
+    "primitives",
+    "sorted",
+    "portable",
+    "graph",
+    "engine",
+    "executor",
+    "api",
+    "client",
+    "collections",
+    "diagnostics",
+];
 
 const COMMENT_COLUMNS: usize = 100;
 const MARKDOWN_COLUMNS: usize = 120;
