@@ -108,6 +108,7 @@ mod features;
 pub mod fuzzing;
 mod graph;
 pub mod guide;
+mod per_process;
 mod portable;
 mod primitives;
 mod sorted;

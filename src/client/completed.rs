@@ -5,7 +5,7 @@ use super::future::TaskFuture;
 use super::nested;
 use super::promise::{Waiter, Watcher};
 use super::spin::deadline_after;
-use super::wait::{self, Arrivals, WaitFor};
+use super::wait::{self, Arrivals, WaitFor, lose_if_forked};
 use crate::error::Result;
 use std::collections::VecDeque;
 use std::fmt;
@@ -106,6 +106,7 @@ impl<T: Send + Sync + 'static> AsCompleted<T> {
     pub fn add(&mut self, future: TaskFuture<T>) {
         let index = self.num_gone + self.futures.len();
         let watcher: Arc<dyn Watcher> = Arc::<Arrivals>::clone(&self.arrivals);
+        lose_if_forked(&future.promise());
         if let Err(Waiter::Watcher(watcher, index)) =
             future.promise().record().wait_with(Waiter::Watcher(watcher, index))
         {

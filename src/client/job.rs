@@ -2,7 +2,7 @@
 
 use super::promise::{AnyPromise, Needs};
 use crate::api::config::Snapshot;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -52,6 +52,10 @@ pub(super) trait Owner: Send + Sync {
     /// Does nothing unless the task is known to be short and a worker's thread was notified for it
     /// but is not awake.
     fn run_inline(&self, promise: &Arc<dyn AnyPromise>);
+
+    /// The error of promises that are not settled and never will be: this process was forked from
+    /// the one with the threads of the cluster.
+    fn lost_by_fork(&self) -> Option<Error>;
 
     /// Blocks until the promise is settled. False if the calling task was cancelled before.
     fn wait_for(&self, promise: Arc<dyn AnyPromise>) -> bool;

@@ -4,6 +4,7 @@ use super::promise::{AnyPromise, Outcome, Waiter, settle};
 use crate::engine::Timer;
 use crate::error::{Error, ErrorKind};
 use crate::executor::timer::TimerThread;
+use crate::per_process::spawn;
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -25,7 +26,8 @@ pub(super) fn start(limit: Duration, promises: &[Arc<dyn AnyPromise>]) {
 fn time_out_elsewhere(limit: Duration, promises: Vec<Weak<dyn AnyPromise>>) {
     let promises = Arc::new(promises);
     let shared = Arc::clone(&promises);
-    let thread = std::thread::Builder::new().name("sprang-limit".to_owned()).spawn(move || time_out(limit, &shared));
+    let thread = std::thread::Builder::new().name("sprang-limit".to_owned());
+    let thread = spawn(thread, move || time_out(limit, &shared));
     if thread.is_err() {
         time_out(limit, &promises);
     }

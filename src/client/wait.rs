@@ -14,7 +14,7 @@
 use super::block::Monitor;
 use super::cluster::WorkerThread;
 use super::nested;
-use super::promise::{AnyPromise, Status, Waiter, Watcher};
+use super::promise::{AnyPromise, Outcome, Status, Waiter, Watcher, settle};
 use super::spin::spin_until;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -76,6 +76,7 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
     let watcher: Arc<dyn Watcher> = Arc::<Latch>::clone(&latch);
     let place = WorkerThread::current();
     for promise in promises {
+        lose_if_forked(promise);
         match &place {
             // A task may take longer than the deadline allows, or than another one that would be
             // enough.
@@ -100,6 +101,15 @@ pub(super) fn settled(promises: &[Arc<dyn AnyPromise>], until: WaitFor, deadline
         promises.iter().for_each(|promise| promise.record().forget(&watcher));
     }
     is_open
+}
+
+/// In a forked child: settles a promise whose task runs in the parent, if anywhere.
+pub(super) fn lose_if_forked(promise: &Arc<dyn AnyPromise>) {
+    if !promise.record().is_settled()
+        && let Some(error) = promise.record().owner().lost_by_fork()
+    {
+        settle(promise, Outcome::Lost(error));
+    }
 }
 
 fn wait(latch: &Arc<Latch>, deadline: Option<Instant>) -> bool {

@@ -10,6 +10,7 @@
 
 use super::timer::TimerThread;
 use crate::engine::{Deadline, Run, StallCheck, Timer};
+use crate::per_process::spawn;
 use parking_lot::{Condvar, Mutex};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -76,7 +77,7 @@ impl WatchedRun {
                 if let Some(report) = StallReport::begin(self) {
                     let thread = std::thread::Builder::new().name("sprang-stall".into());
                     // Without a thread there is no report.
-                    let _unreported = thread.spawn(move || {
+                    let _unreported = spawn(thread, move || {
                         run.report_stall();
                         drop(run);
                         drop(report);

@@ -12,6 +12,7 @@ mod blame;
 mod crash;
 mod deeds;
 mod fork;
+mod forked;
 mod garbage;
 mod hang;
 mod kill;

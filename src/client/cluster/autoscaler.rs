@@ -2,6 +2,7 @@
 
 use super::Cluster;
 use crate::error::{Error, ErrorKind, Result};
+use crate::per_process::{Generation, spawn};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -30,6 +31,7 @@ impl Cluster {
 pub(super) struct Autoscaler {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    generation: Generation,
 }
 
 impl Autoscaler {
@@ -54,17 +56,19 @@ impl Autoscaler {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("sprang-autoscaler".into()).spawn(run);
+        let thread = spawn(std::thread::Builder::new().name("sprang-autoscaler".into()), run);
         let no_thread =
             |error| Error::new(ErrorKind::NoWorker, format!("there is no thread to adapt the cluster: {error}"));
-        Ok(Autoscaler { stop: Some(stop), thread: Some(thread.map_err(no_thread)?) })
+        let thread = Some(thread.map_err(no_thread)?);
+        Ok(Autoscaler { stop: Some(stop), thread, generation: Generation::current() })
     }
 }
 
 impl Drop for Autoscaler {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+        // A forked child does not have the thread.
+        if let Some(thread) = self.thread.take().filter(|_| self.generation.is_current()) {
             // A panic there is a bug of this crate and has been reported.
             let _ = thread.join();
         }

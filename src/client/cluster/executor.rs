@@ -1,6 +1,7 @@
 //! A cluster as a scheduler, which runs graphs on the workers, and the clusters of this process by
 //! scheduler.
 
+use super::super::job::Owner;
 use super::super::shared::{ClusterService, Table};
 use super::admission::{Admission, WhenFull};
 use super::dispatch::Dispatch;
@@ -12,6 +13,7 @@ use crate::engine::Run;
 use crate::engine::callback::{Backlog, ClusterInfo};
 use crate::error::{Error, ErrorKind};
 use crate::executor::{Executor, Scheduler};
+use crate::per_process::Generation;
 use parking_lot::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
@@ -34,6 +36,9 @@ impl Executor for ClusterExecutor {
         let Some(cluster) = self.cluster.upgrade().filter(|cluster| !cluster.is_closed()) else {
             return run.stop(Error::new(ErrorKind::Closed, format!("the cluster {:?} is closed", self.name)));
         };
+        if let Some(error) = cluster.lost_by_fork() {
+            return run.stop(error);
+        }
         match &cluster.backend {
             Backend::Threads(executor) => executor.execute(run),
             Backend::Processes(executor) => {
@@ -64,6 +69,7 @@ impl Cluster {
                 snapshot: snapshot.with_scheduler(Scheduler::Custom(Arc::new(executor))),
                 made_in: snapshot.clone(),
                 shared: Table::new(Arc::clone(&name)),
+                generation: Generation::current(),
                 dispatch: Dispatch::new(is_of_processes),
                 admission: Admission::new(max_pending),
                 waiting: WaitingPromises::default(),

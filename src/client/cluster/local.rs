@@ -149,6 +149,10 @@ impl LocalCluster {
     /// Blocks until nothing runs any more or `timeout` passes, because a thread that does not check
     /// its token cannot be ended. Returns whether nothing runs any more.
     pub fn close(&self, timeout: Option<Duration>) -> bool {
+        if self.cluster.lost_by_fork().is_some() {
+            // Nothing of it runs in this process, and its locks may be held.
+            return true;
+        }
         drop(self.autoscaler.lock().take());
         block_in(&self.cluster, || self.cluster.close(timeout.and_then(deadline_after)))
     }

@@ -57,6 +57,7 @@ use crate::api::config::{self, Snapshot};
 use crate::engine::callback::{Backlog, ClusterInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Scheduler;
+use crate::per_process::Generation;
 use crate::portable::codec::Codec;
 use admission::Admission;
 use dispatch::Dispatch;
@@ -70,6 +71,7 @@ use waiting::WaitingPromises;
 /// See the [module](self).
 pub(super) struct Cluster {
     this: Weak<Cluster>,
+    generation: Generation,
     pub(super) name: Arc<str>,
     backend: Backend,
     /// The configuration of tasks that have none of their own: [`made_in`](Cluster::made_in) with

@@ -14,6 +14,9 @@ use std::sync::atomic::Ordering;
 
 impl Owner for Cluster {
     fn admit(&self, num_tasks: usize) -> Result<()> {
+        if let Some(error) = self.lost_by_fork() {
+            return Err(error);
+        }
         if self.is_closed() {
             return Err(self.closed_error());
         }
@@ -84,6 +87,18 @@ impl Owner for Cluster {
 
     fn run_inline(&self, promise: &Arc<dyn AnyPromise>) {
         self.run_in_place_of_a_thread(promise);
+    }
+
+    fn lost_by_fork(&self) -> Option<Error> {
+        let error = || {
+            let name = &self.name;
+            let message = format!(
+                "the cluster {name:?} was made before this process was forked, and its workers belong to the parent; make a \
+                 new client after the fork"
+            );
+            Error::new(ErrorKind::Closed, message)
+        };
+        (!self.generation.is_current()).then(error)
     }
 
     fn wait_for(&self, promise: Arc<dyn AnyPromise>) -> bool {

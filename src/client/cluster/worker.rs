@@ -22,6 +22,7 @@ use crate::executor::Executor;
 use crate::executor::processes::requests::RequestHandler;
 use crate::executor::processes::{ProcessExecutor, WorkerEnd};
 use crate::executor::sync::SyncExecutor;
+use crate::per_process::spawn;
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub(super) fn start_thread(cluster: &Arc<Cluster>, member: &Arc<Member>) -> io::
     let thread = std::thread::Builder::new()
         .name(format!("{}-{}", cluster.name, member.name))
         .stack_size(cluster.made_in.settings().stack_size);
-    let started = thread.spawn(move || serve(own_cluster, own_member));
+    let started = spawn(thread, move || serve(own_cluster, own_member));
     if started.is_err() {
         member.deactivate();
         cluster.dispatch.remove_thread();

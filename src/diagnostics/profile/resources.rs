@@ -5,6 +5,7 @@
 //! many from then on.
 
 use super::encode;
+use crate::per_process::spawn;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -62,7 +63,7 @@ impl Sampler {
             let sampler = Arc::clone(self);
             let thread = std::thread::Builder::new().name("sprang-resources".into());
             // Without a thread there are no samples.
-            state.has_thread = thread.spawn(move || sampler.sample_until_idle(origin)).is_ok();
+            state.has_thread = spawn(thread, move || sampler.sample_until_idle(origin)).is_ok();
         }
     }
 

@@ -7,6 +7,7 @@ use crate::engine::callback::{
     TaskRetried, TaskSkipped, TaskStarted,
 };
 use crate::error::Error;
+use crate::per_process::spawn;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -151,7 +152,7 @@ impl Board {
             let board = Arc::clone(self);
             let thread = std::thread::Builder::new().name("sprang-progress".into());
             // Without a thread only the last state of each line is drawn.
-            state.has_thread = thread.spawn(move || board.draw_until_empty()).is_ok();
+            state.has_thread = spawn(thread, move || board.draw_until_empty()).is_ok();
         }
     }
 

@@ -5,6 +5,7 @@ use super::display::Display;
 use crate::api::collection::{Collection, Listed};
 use crate::client::{AnyFuture, Status};
 use crate::diagnostics::picture::without_numbers;
+use crate::per_process::spawn;
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 use std::fmt;
@@ -79,7 +80,7 @@ impl FutureProgress {
         let follower = Arc::clone(&shared);
         // Without a thread only the last state is drawn.
         let _thread =
-            std::thread::Builder::new().name("sprang-progress".into()).spawn(move || follower.poll_until_end());
+            spawn(std::thread::Builder::new().name("sprang-progress".into()), move || follower.poll_until_end());
         FutureProgress { shared }
     }
 

@@ -68,6 +68,7 @@ use super::sync::SyncExecutor;
 use super::threads::num_cores;
 use crate::engine::Run;
 use crate::error::{Error, ErrorKind, Result};
+use crate::per_process::{Generation, PerProcess};
 use crate::portable::codec::Codec;
 #[cfg(all(target_os = "linux", not(miri)))]
 use local::execute;
@@ -148,6 +149,7 @@ pub struct ProcessExecutor {
     settings: ProcessSettings,
     /// Why it cannot start workers: it would have too many.
     size: Result<()>,
+    generation: Generation,
 }
 
 impl fmt::Debug for ProcessExecutor {
@@ -188,14 +190,14 @@ impl ProcessExecutor {
                 new_pool(settings, NonZeroUsize::MIN, 0)
             }
         };
-        ProcessExecutor { pool, num_workers, settings, size }
+        ProcessExecutor { pool, num_workers, settings, size, generation: Generation::current() }
     }
 
     /// The executor that all runs with these settings share.
     pub(crate) fn shared(settings: &ProcessSettings, num_workers: Option<NonZeroUsize>) -> Arc<ProcessExecutor> {
-        static SHARED: Mutex<Vec<Arc<ProcessExecutor>>> = Mutex::new(Vec::new());
+        static SHARED: PerProcess<Mutex<Vec<Arc<ProcessExecutor>>>> = PerProcess::new();
         let num_workers = num_workers.or(NonZeroUsize::new(num_cores())).unwrap_or(NonZeroUsize::MIN);
-        let mut shared = SHARED.lock();
+        let mut shared = SHARED.get_or_make(Mutex::default).lock();
         let mut unused = Vec::new();
         let executor = match shared.iter().find(|it| it.num_workers == num_workers && it.settings == *settings) {
             Some(executor) => Arc::clone(executor),
@@ -226,6 +228,11 @@ impl ProcessExecutor {
         }
         if let Err(error) = &self.size {
             return run.stop(error.clone());
+        }
+        if !self.generation.is_current() {
+            let message = "this executor was made before this process was forked, and its workers belong to the parent; \
+                           make a new one after the fork";
+            return run.stop(Error::new(ErrorKind::NoWorker, message));
         }
         let num_workers = if worker.is_some() { 1 } else { self.num_workers.get() };
         execute(&self.pool, run, num_workers, worker, handler);
@@ -279,6 +286,10 @@ impl Executor for ProcessExecutor {
 
 impl Drop for ProcessExecutor {
     fn drop(&mut self) {
-        self.close();
+        match self.generation.is_current() {
+            true => self.close(),
+            // In a forked child, the pool has no threads, and its workers are the parent's.
+            false => std::mem::forget(Arc::clone(&self.pool)),
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! captured, or is due for a check.
 
 use crate::engine::quietly;
+use crate::per_process::{PerProcess, spawn};
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, ioctl_fionread, read, write};
@@ -11,7 +12,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How often the memory of busy workers with a limit is measured.
@@ -64,8 +65,8 @@ struct NextChecks {
 }
 
 fn monitor() -> io::Result<&'static Monitor> {
-    static MONITOR: OnceLock<Result<Monitor, Errno>> = OnceLock::new();
-    let made = MONITOR.get_or_init(|| {
+    static MONITOR: PerProcess<Result<Monitor, Errno>> = PerProcess::new();
+    let made = MONITOR.get_or_make(|| {
         let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Monitor { watched: Mutex::default(), changed, sleeps: AtomicBool::new(false) })
     });
@@ -80,7 +81,7 @@ pub(super) fn watch<P: MonitoredProcess + 'static>(process: &Arc<P>) -> io::Resu
     let monitor = monitor()?;
     let mut watched = monitor.watched.lock();
     if !watched.has_thread {
-        std::thread::Builder::new().name("sprang-monitor".into()).spawn(|| monitor.serve())?;
+        spawn(std::thread::Builder::new().name("sprang-monitor".into()), || monitor.serve())?;
         watched.has_thread = true;
     }
     let process: Weak<dyn MonitoredProcess> = Arc::<P>::downgrade(process);

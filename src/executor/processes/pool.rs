@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind};
 use crate::executor::remote::batch::Batch;
 use crate::executor::remote::schedule::{Inheritance, Schedule};
 use crate::graph::crossing::TaskCode;
+use crate::per_process::spawn;
 use crate::portable::budget::Budget;
 use crate::portable::code::CodeDescriptor;
 use crate::portable::region::Memory;
@@ -287,7 +288,7 @@ impl Pool {
     fn start_slot(self: &Arc<Self>, index: usize) -> std::io::Result<JoinHandle<()>> {
         let pool = Arc::clone(self);
         let thread = std::thread::Builder::new().name(format!("sprang-slot-{index}"));
-        thread.spawn(move || (pool.serve_slot)(Arc::clone(&pool), index))
+        spawn(thread, move || (pool.serve_slot)(Arc::clone(&pool), index))
     }
 
     pub(super) fn remove(&self, schedule: &Arc<Schedule>) {

@@ -21,6 +21,7 @@ use crate::executor::remote::requests::{RequestHandler, Session};
 use crate::executor::remote::schedule::{Inheritance, RemoteWorker};
 use crate::executor::remote::stored::KeptValues;
 use crate::executor::timer::TimerThread;
+use crate::per_process::spawn as spawn_thread;
 use crate::portable::budget::{Budget, BudgetHandle, Member};
 use crate::portable::code::CodeRef;
 use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
@@ -535,7 +536,7 @@ impl MonitoredProcess for WorkerProcess {
         self.has_ended.store(true, Ordering::SeqCst);
         let target = std::mem::replace(&mut *self.wake_target.lock(), WakeTarget::Woken);
         let in_thread = |wake: Box<dyn FnOnce() + Send>| {
-            let _ = std::thread::Builder::new().name("sprang-wake".into()).spawn(wake);
+            let _ = spawn_thread(std::thread::Builder::new().name("sprang-wake".into()), wake);
         };
         match target {
             WakeTarget::Starting(server) => {

@@ -9,6 +9,7 @@
 //! for a while.
 
 use crate::engine::quietly;
+use crate::per_process::{PerProcess, spawn};
 use parking_lot::{Condvar, Mutex};
 use rayon::ThreadPool;
 use std::collections::{BTreeMap, VecDeque};
@@ -35,12 +36,16 @@ pub(crate) enum Helpers {
 impl Helpers {
     /// Helper threads of this crate, with stacks of this size in bytes.
     pub(crate) fn with_stack(stack_size: usize) -> Self {
-        static DEFAULT: HelperThreads = HelperThreads::new(DEFAULT_STACK_SIZE);
+        static DEFAULT: PerProcess<HelperThreads> = PerProcess::new();
         // Grows with the number of different sizes that the program asks for.
-        static OTHERS: Mutex<BTreeMap<usize, &'static HelperThreads>> = Mutex::new(BTreeMap::new());
+        static OTHERS: PerProcess<Mutex<BTreeMap<usize, &'static HelperThreads>>> = PerProcess::new();
+        let new = || HelperThreads::new(stack_size);
         Helpers::Own(match stack_size {
-            DEFAULT_STACK_SIZE => &DEFAULT,
-            _ => OTHERS.lock().entry(stack_size).or_insert_with(|| Box::leak(Box::new(HelperThreads::new(stack_size)))),
+            DEFAULT_STACK_SIZE => DEFAULT.get_or_make(new),
+            _ => {
+                let mut others = OTHERS.get_or_make(Mutex::default).lock();
+                others.entry(stack_size).or_insert_with(|| Box::leak(Box::new(new())))
+            }
         })
     }
 
@@ -84,7 +89,7 @@ struct HelperState {
 }
 
 impl HelperThreads {
-    const fn new(stack_size: usize) -> Self {
+    fn new(stack_size: usize) -> Self {
         let state = HelperState { jobs: VecDeque::new(), num_threads: 0, num_idle: 0 };
         HelperThreads { stack_size, state: Mutex::new(state), job_added: Condvar::new() }
     }
@@ -99,7 +104,7 @@ impl HelperThreads {
             state.num_threads += 1;
             drop(state);
             let thread = std::thread::Builder::new().name("sprang-helper".into()).stack_size(self.stack_size);
-            if thread.spawn(|| self.serve()).is_err() {
+            if spawn(thread, || self.serve()).is_err() {
                 // The existing threads take the jobs. Without any, the caller runs every task
                 // itself.
                 let mut state = self.state.lock();

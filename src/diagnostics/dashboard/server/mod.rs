@@ -26,6 +26,7 @@ use super::collector::{Collector, TrackedRun};
 use super::token::Token;
 use super::view::{self, Filter};
 use crate::diagnostics::profile::Profile;
+use crate::per_process::{Generation, spawn};
 use access::refusal;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -95,6 +96,7 @@ struct ServerState {
 pub(super) struct Server {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    generation: Generation,
 }
 
 impl Server {
@@ -120,15 +122,19 @@ impl Server {
             token,
         });
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name("sprang dashboard".to_owned())
-            .spawn(move || run(runtime, listener, state, stopped))?;
-        Ok(Server { stop: Some(stop), thread: Some(thread) })
+        let thread = thread::Builder::new().name("sprang dashboard".to_owned());
+        let thread = spawn(thread, move || run(runtime, listener, state, stopped))?;
+        Ok(Server { stop: Some(stop), thread: Some(thread), generation: Generation::current() })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if !self.generation.is_current() {
+            // A forked child does not have the thread, whose locks may be held.
+            std::mem::forget((self.stop.take(), self.thread.take()));
+            return;
+        }
         // The thread stops when the sender is gone.
         drop(self.stop.take());
         if let Some(thread) = self.thread.take()
