@@ -229,7 +229,7 @@ fn uses(client: &Client, dice: &mut Dice) {
     let nested = client.try_submit(fibonacci, (dice.below(8),));
     drop(forgotten);
     let sum: u64 = as_completed(squares.clone()).with_results().map(|(_, square)| square.unwrap()).sum();
-    assert_eq!(sum, (first..first + 100).map(|x| x * x).sum());
+    assert_eq!(sum, (first..first + 100).map(|x| x * x).sum::<u64>());
     // Some have begun; they end when their tokens are cancelled.
     client.cancel(&cancelled);
     assert_eq!(chain.result().unwrap(), first + 20);

@@ -21,6 +21,20 @@ fn in_child(what: &str, body: impl FnOnce()) {
     assert_eq!(end_of(what, child), Some(0), "{what}");
 }
 
+/// Waits until the other threads of this process sleep, so that none holds a lock for a moment. A
+/// child that uses what its parent made would wait for that lock for ever.
+fn wait_until_others_sleep() {
+    let own = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let is_awake = |task: &std::path::Path| {
+        let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
+    };
+    wait_until("other threads to sleep", || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+        tasks.filter(|task| !task.ends_with(&own)).all(|task| !is_awake(&task))
+    });
+}
+
 /// The exit status of a child.
 fn end_of(what: &str, child: Pid) -> Option<i32> {
     let begin = Instant::now();
@@ -142,6 +156,7 @@ fn an_executor_of_the_parent_is_refused_in_the_child_and_dropped_without_harm() 
         faults("an executor of the parent", 1, attempts(1), |executor| {
             let pid = || delayed(std::process::id, ()).compute_with(Arc::clone(executor));
             let before = pid().unwrap();
+            wait_until_others_sleep();
             in_child("a child", || {
                 let error = pid().unwrap_err();
                 assert!(error.kind() == ErrorKind::NoWorker && is_of_fork(&error), "{error}");
@@ -151,6 +166,7 @@ fn an_executor_of_the_parent_is_refused_in_the_child_and_dropped_without_harm() 
         let executor = Arc::new(ProcessExecutor::new(1.try_into().unwrap()));
         let before = delayed(std::process::id, ()).compute_with(Arc::clone(&executor)).unwrap();
         wait_until("the run to be gone", || Arc::strong_count(&executor) == 1);
+        wait_until_others_sleep();
         let mut executor = Some(executor);
         in_child("a child that drops it", || drop(Arc::into_inner(executor.take().unwrap()).unwrap()));
         assert!(executor.is_some() && stat(before).is_some(), "the worker lives");
@@ -170,6 +186,7 @@ fn a_client_of_the_parent_is_refused_in_the_child_and_dropped_without_harm() {
                 thread::yield_now();
             }
             let waits = client.submit(slow_square, (5_u64,));
+            wait_until_others_sleep();
             let (in_parent, of_parent) = (client.clone(), (runs.clone(), waits.clone()));
             in_child(&format!("a child, processes {has_processes}"), move || {
                 let error = client.submit(slow_square, (1_u64,)).result().unwrap_err();
