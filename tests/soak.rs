@@ -167,7 +167,6 @@ fn fails_at_some_task(dice: &mut Dice) {
 /// Workers are killed while they run tasks, at random times.
 fn loses_workers(dice: &mut Dice) {
     let folder = tempfile::tempdir().unwrap();
-    let _attempts = config::scoped("processes.max_attempts", 1_000).unwrap();
     let graph = Graph::new(dice, 200, Some(folder.path()));
     with_killer(dice, folder.path(), || {
         assert_eq!(sprang::compute_with("processes", &graph.outputs).unwrap(), graph.expected);
@@ -255,7 +254,6 @@ fn leaves_a_client(dice: &mut Dice) {
 /// The workers of a client are killed, and its futures have their values all the same.
 fn loses_workers_of(client: &Client, dice: &mut Dice) {
     let folder = tempfile::tempdir().unwrap();
-    let _attempts = config::scoped("processes.max_attempts", 1_000).unwrap();
     let graph = Graph::new(dice, 100, Some(folder.path()));
     with_killer(dice, folder.path(), || {
         assert_eq!(client.gather(client.compute(&graph.outputs)).unwrap(), graph.expected);
@@ -284,11 +282,11 @@ impl Usage {
         }
     }
 
-    /// Waits until nothing has become less for two seconds.
+    /// Waits until nothing has become less for seven seconds: idle threads end after five.
     fn at_rest(steps: &AtomicU64) -> Usage {
         let mut least = Usage::now();
         let mut since = Instant::now();
-        while least.children > 0 || since.elapsed() < Duration::from_secs(2) {
+        while least.children > 0 || since.elapsed() < Duration::from_secs(7) {
             thread::sleep(Duration::from_millis(50));
             let now = Usage::now();
             if now.descriptors < least.descriptors || now.threads < least.threads || now.children < least.children {
@@ -316,6 +314,8 @@ fn a_long_life_of_work_cancels_and_kills_leaves_nothing_behind() {
     watched_by_steps("soak", None, &steps, || {
         let _idle = config::scoped("processes.idle_timeout", "200 ms").unwrap();
         let _workers = config::scoped("num_workers", 3).unwrap();
+        // Also for the clusters: a task may lose many workers.
+        let _attempts = config::scoped("processes.max_attempts", 1_000_000).unwrap();
         let mut dice = Dice(seed);
         let start = Instant::now();
         let mut num_rounds = 0_u64;
@@ -345,7 +345,10 @@ fn a_long_life_of_work_cancels_and_kills_leaves_nothing_behind() {
         let num_rounds = work_until(limit);
         let after = Usage::at_rest(&steps);
         println!("{num_rounds} rounds; {before:?} and then {after:?}");
-        assert!(after.descriptors <= before.descriptors && after.threads <= before.threads, "{before:?} {after:?}");
+        assert!(after.descriptors <= before.descriptors, "{before:?} {after:?}");
+        // The shared pool has a thread for each of its three workers, from the first time that all
+        // are busy.
+        assert!(after.threads <= before.threads + 3, "{before:?} {after:?}");
         assert!(after.bytes <= before.bytes + MAX_GROWTH, "{before:?} {after:?}");
     });
 }
